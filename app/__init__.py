@@ -1,0 +1,1 @@
+"""The Lumitherm application: command line, capture, pipeline, recording and window."""

@@ -1,0 +1,49 @@
+"""The command line: `lumitherm COMMAND ...`. Sets up logging and turns errors into one line and an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import click
+import typer
+
+from fusion_core.errors import LumithermError
+
+__all__ = ["build_cli", "main"]
+
+
+def build_cli() -> typer.Typer:
+    """The whole command line. Each module in app.commands adds its own with `register`."""
+    cli = typer.Typer(
+        name="lumitherm",
+        help="Fuse a visible and a thermal camera into one picture, live or from files.",
+        no_args_is_help=True,
+        add_completion=True,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    # One line a command module, kept in alphabetical order: from app.commands import x; x.register(cli)
+    return cli
+
+
+def main() -> None:
+    """Entry point of the `lumitherm` command. Exit codes: 0 done, 1 failed at run time, 2 bad usage or config."""
+    try:
+        code = build_cli()(standalone_mode=False)
+    except click.exceptions.Abort:
+        typer.echo("lumitherm: interrupted", err=True)
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except LumithermError as error:
+        if os.environ.get("LUMITHERM_TRACEBACK"):
+            raise
+        typer.echo(f"lumitherm: {error}", err=True)
+        sys.exit(error.exit_code)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+if __name__ == "__main__":
+    main()

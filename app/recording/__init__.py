@@ -1,0 +1,1 @@
+"""Recording, its sidecar, recovery, and reading recordings back."""

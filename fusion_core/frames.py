@@ -1,0 +1,112 @@
+"""Frames, pairs and fused frames: what travels between the stages of the pipeline.
+
+Published pixel arrays are read-only (`Frame` makes them so), so that stages share them without copying.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import IntFlag, StrEnum
+
+import numpy as np
+
+__all__ = ["Frame", "FrameFlag", "FramePair", "FusedFrame", "Stream", "TimestampSource"]
+
+
+class Stream(StrEnum):
+    """Which of the two pictures a frame belongs to."""
+
+    VISIBLE = "visible"
+    THERMAL = "thermal"
+
+
+class TimestampSource(StrEnum):
+    """Where a frame's time stamp comes from, best first."""
+
+    KERNEL = "kernel"  # the driver's buffer time (V4L2, monotonic)
+    SENDER = "sender"  # the sending camera's clock (RTP/RTCP), mapped onto ours
+    FILE = "file"  # a file's presentation time
+    SIMULATED = "simulated"  # the simulated rig's exact exposure time
+    ARRIVAL = "arrival"  # our clock right after the grab
+
+
+class FrameFlag(IntFlag):
+    """What a consumer has to know about a frame or a pair. 0 = nothing special."""
+
+    NONE = 0
+    FFC = 1  # thermal shutter (flat-field correction) in progress: the picture is frozen or disturbed
+    HELD = 2  # the last good thermal frame, shown again
+    REUSED_VISIBLE = 4  # this visible frame already served an earlier pair
+    STALE = 8  # older than the configuration wants
+    VISIBLE_ONLY = 16  # degraded mode: thermal is missing
+    THERMAL_ONLY = 32  # degraded mode: visible is missing
+    GAP_BEFORE = 64  # frames of this stream were lost before this one
+    SKEW_EXCEEDED = 128  # the two times are further apart than max_skew_ms
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Frame:
+    """One grabbed picture.
+
+    pixels: visible (H, W, 3) uint8 RGB; thermal (H, W) uint16 raw counts, or uint8 if the camera gives no more.
+    index: +1 per frame that the source produced; a jump means frames were lost.
+    timestamp_ns: monotonic clock; the middle of the exposure as well as `ts_source` lets us know it.
+    """
+
+    stream: Stream
+    pixels: np.ndarray
+    index: int
+    timestamp_ns: int
+    ts_source: TimestampSource
+    flags: FrameFlag = FrameFlag.NONE
+
+    def __post_init__(self) -> None:
+        self.pixels.flags.writeable = False
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FramePair:
+    """A visible and a thermal frame of the same moment; in a degraded mode one of them is None (never both)."""
+
+    visible: Frame | None
+    thermal: Frame | None
+    flags: FrameFlag = FrameFlag.NONE
+
+    def __post_init__(self) -> None:
+        if self.visible is None and self.thermal is None:
+            raise ValueError("a FramePair needs at least one frame, got none")
+
+    @property
+    def skew_ns(self) -> int | None:
+        """Visible time minus thermal time; None when one of the two is missing."""
+        if self.visible is None or self.thermal is None:
+            return None
+        return self.visible.timestamp_ns - self.thermal.timestamp_ns
+
+    @property
+    def timestamp_ns(self) -> int:
+        """The pair's time: thermal is the master clock, visible stands in when thermal is missing."""
+        frame = self.thermal if self.thermal is not None else self.visible
+        assert frame is not None  # by __post_init__; for the type checker
+        return frame.timestamp_ns
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FusedFrame:
+    """The picture that is shown and recorded: (H, W, 3) uint8 RGB at the visible camera's size.
+
+    thermal_8bit is the thermal picture as the engine saw it (after AGC, on the visible grid), None without thermal.
+    fused_ns is the monotonic time at which the fused pixels were ready; fuse_ms the engine's share.
+    """
+
+    pixels: np.ndarray
+    pair: FramePair
+    fuse_ms: float
+    engine: str
+    fused_ns: int = 0
+    thermal_8bit: np.ndarray | None = None
+    agc_limits: tuple[float, float] | None = None
+    notes: tuple[str, ...] = field(default=())
+
+    def __post_init__(self) -> None:
+        self.pixels.flags.writeable = False

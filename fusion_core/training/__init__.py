@@ -1,0 +1,1 @@
+"""Losses, data and trainer of the fusion network."""

@@ -1,0 +1,1 @@
+"""The weights that ship with Lumitherm, each with its model card."""
