@@ -1,0 +1,65 @@
+"""Luminance of a colour picture, and a new luminance under the old chroma (YCbCr, full range, BT.601).
+
+Full-range YCbCr is R = Y + 1.402 Cr, G = Y - 0.344 Cb - 0.714 Cr, B = Y + 1.772 Cb. Keeping Cb and Cr and replacing Y
+therefore means adding the same difference to R, G and B, which loses nothing to the rounding of Cb and Cr.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from fusion_core.errors import BadInputError
+
+__all__ = ["check_pair", "luminance", "replace_luminance"]
+
+
+def luminance(rgb: np.ndarray) -> np.ndarray:
+    """Y = 0.299 R + 0.587 G + 0.114 B, rounded.
+
+    Args:
+        rgb: (H, W, 3) uint8 RGB, or (H, W) uint8, which is returned as it is (no copy).
+
+    Returns:
+        (H, W) uint8.
+    """
+    if rgb.ndim == 2:
+        return rgb
+    return np.asarray(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY))
+
+
+def replace_luminance(rgb: np.ndarray, y: np.ndarray, *, old_y: np.ndarray | None = None) -> np.ndarray:
+    """Put the luminance `y` under the chroma of `rgb`.
+
+    Where a channel would leave 0..255 it is clipped, and the luminance of the result then differs from `y`.
+
+    Args:
+        rgb: (H, W, 3) uint8 RGB.
+        y: (H, W) uint8, the new luminance.
+        old_y: (H, W) uint8, `luminance(rgb)` if the caller has it already.
+
+    Returns:
+        (H, W, 3) uint8 RGB, a new array.
+    """
+    if old_y is None:
+        old_y = luminance(rgb)
+    difference = cv2.subtract(y, old_y, dtype=cv2.CV_16S)
+    return np.asarray(cv2.add(rgb, cv2.merge((difference, difference, difference)), dtype=cv2.CV_8U))
+
+
+def check_pair(visible: np.ndarray, thermal: np.ndarray) -> None:
+    """Raise BadInputError unless visible is (H, W, 3) uint8 and thermal (H, W) uint8 of the same H and W."""
+    if visible.ndim != 3 or visible.shape[2] != 3 or visible.dtype != np.uint8:
+        raise BadInputError(f"visible picture is {visible.dtype} {visible.shape}, must be uint8 (H, W, 3) RGB")
+    if thermal.ndim != 2 or thermal.dtype != np.uint8:
+        raise BadInputError(
+            f"thermal picture is {thermal.dtype} {thermal.shape}, must be uint8 (H, W); "
+            "bring 16-bit counts to 8 bit first (AGC)"
+        )
+    if visible.shape[:2] != thermal.shape:
+        raise BadInputError(
+            f"visible picture is {visible.shape[0]}x{visible.shape[1]} and thermal {thermal.shape[0]}x{thermal.shape[1]} "
+            "(height x width), must be the same; bring the thermal picture onto the visible grid first"
+        )
+    if not visible.size:
+        raise BadInputError("the pictures have no pixels, must be at least 1x1")
