@@ -153,11 +153,12 @@ class Agc:
         self.config = config if config is not None else AgcConfig()
         self._mask: npt.NDArray[np.uint8] | None = None
         if self.config.exclude_mask is not None:
-            self._mask = cv2.imread(str(self.config.exclude_mask), cv2.IMREAD_GRAYSCALE)
-            if self._mask is None:
+            mask = cv2.imread(str(self.config.exclude_mask), cv2.IMREAD_GRAYSCALE)
+            if mask is None:
                 raise ConfigError(
                     f"agc.exclude_mask {self.config.exclude_mask} cannot be read as a picture; wanted an 8-bit PNG"
                 )
+            self._mask = np.asarray(mask, dtype=np.uint8)
         self._equalizer = cv2.createCLAHE(self.config.clahe_clip, (self.config.clahe_tiles, self.config.clahe_tiles))
         self._index: npt.NDArray[np.intp] | None = None
         self._index_shape: tuple[int, int] = (0, 0)
@@ -199,7 +200,8 @@ class Agc:
         config = self.config
         if counts.dtype == np.uint8 and not config.apply_to_8bit:
             self._limits = (0.0, 255.0)
-            return np.subtract(255, counts) if config.polarity is Polarity.BLACK_HOT else counts.copy()
+            passed = counts.astype(np.uint8)  # a copy
+            return np.subtract(255, passed) if config.polarity is Polarity.BLACK_HOT else passed
         interval_s = _NOMINAL_FRAME_S if dt_s is None else float(dt_s)
         if not math.isfinite(interval_s):
             raise BadInputError(f"dt_s is {dt_s}, wanted a finite number of seconds")
