@@ -1,0 +1,154 @@
+"""What a user may set about cameras, pairing and the shutter freeze: frozen models, unknown keys refused."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from app.capture.uri import parse_camera_uri, redact
+from fusion_core.errors import ConfigError
+
+__all__ = ["CameraConfig", "FfcConfig", "FfcFallback", "OutputRate", "ReopenConfig", "SyncConfig"]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ReopenConfig(_Section):
+    """When a silent camera counts as stalled, and how a lost one is reopened (for ever)."""
+
+    stall_periods: Annotated[float, Field(ge=2, le=100)] = 3.0
+    """Frame periods without a frame until the state is `stalled`."""
+    min_stall_ms: Annotated[float, Field(ge=50, le=60_000)] = 500.0
+    """Never call a camera stalled sooner than this: network jitter is not a fault."""
+    grace_ms: Annotated[float, Field(ge=0, le=60_000)] = 500.0
+    """A stalled camera may come back by itself for this long before it is closed and reopened."""
+    first_backoff_s: Annotated[float, Field(ge=0.05, le=60)] = 0.5
+    """Wait before the first attempt to reopen; doubles with each failure."""
+    max_backoff_s: Annotated[float, Field(ge=0.05, le=600)] = 10.0
+    """Longest wait between two attempts."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> ReopenConfig:
+        if self.max_backoff_s < self.first_backoff_s:
+            raise ValueError(
+                f"max_backoff_s is {self.max_backoff_s:g}, must be at least first_backoff_s ({self.first_backoff_s:g})"
+            )
+        return self
+
+
+class CameraConfig(_Section):
+    """One of the two streams: where it comes from and how it is set up."""
+
+    uri: str
+    """v4l2:serial=... | v4l2:by-id=... | v4l2:port=... | rtsp://... | rtsps://... | file:PATH | images:DIR |
+    sim:visible | sim:thermal | dshow:NAME | avfoundation:NAME; `lumitherm devices` prints what is connected."""
+    offset_ms: Annotated[float, Field(ge=-5_000, le=5_000)] = 0.0
+    """Added to every time stamp of this camera: minus the constant delay from exposure to stamp. `lumitherm doctor`
+    proposes it."""
+    fps: Annotated[float, Field(gt=0, le=1_000)] | None = None
+    """Frames a second to ask for; null takes what the source offers."""
+    width: Annotated[int, Field(ge=8, le=16_384)] | None = None
+    """Pixels to ask for; width and height are given together."""
+    height: Annotated[int, Field(ge=8, le=16_384)] | None = None
+    """Pixels to ask for; width and height are given together."""
+    pixel_format: str | None = None
+    """V4L2: YUYV, MJPG, NV12, GREY or Y16; null takes Y16, then GREY for thermal and MJPG, YUYV, NV12 for visible."""
+    controls: dict[str, int | bool | str] = Field(default_factory=dict)
+    """V4L2 controls by name (gain: 12), set at every open, read back and compared."""
+    options: dict[str, str] = Field(default_factory=dict)
+    """FFmpeg options for files, streams and dshow/avfoundation devices, handed on as they are."""
+    accept_colour: bool = False
+    """Thermal only: take a picture in colour (a palette the camera painted) as its brightness. Off, such a picture is
+    refused, because it mostly means that the two cameras are swapped."""
+    credentials_env: str | None = None
+    """Name of the environment variable that holds `user:password` for an rtsp uri."""
+    credentials_file: str | None = None
+    """File that holds `user:password` for an rtsp uri (one line; keep it readable by you alone)."""
+    open_timeout_s: Annotated[float, Field(ge=0.2, le=4.5)] = 4.0
+    """A camera that has not given its first picture by then counts as lost. At most 4.5 s: stopping takes 5 s."""
+    reopen: ReopenConfig = ReopenConfig()
+
+    @field_validator("uri")
+    @classmethod
+    def _uri(cls, value: str) -> str:
+        try:
+            parse_camera_uri(value)
+        except ConfigError as error:
+            raise ValueError(str(error)) from None
+        return value
+
+    @field_validator("pixel_format")
+    @classmethod
+    def _pixel_format(cls, value: str | None) -> str | None:
+        known = ("YUYV", "MJPG", "NV12", "GREY", "Y16")
+        if value is not None and value not in known:
+            raise ValueError(f"pixel_format is {value!r}, must be one of {', '.join(known)}")
+        return value
+
+    @model_validator(mode="after")
+    def _together(self) -> CameraConfig:
+        if (self.width is None) != (self.height is None):
+            raise ValueError("width and height must be given together, or neither")
+        if self.credentials_env is not None and self.credentials_file is not None:
+            raise ValueError("give credentials_env or credentials_file, not both")
+        return self
+
+    @property
+    def shown_uri(self) -> str:
+        """The URI without a password: the only form for messages and logs."""
+        return redact(self.uri)
+
+
+class OutputRate(StrEnum):
+    """Which stream's frames make the pairs."""
+
+    THERMAL = "thermal"  # one pair a thermal frame: the smallest skew
+    VISIBLE = "visible"  # one pair a visible frame, the last thermal held between: the smoothest picture
+
+
+class FfcFallback(StrEnum):
+    """What is shown when a shutter freeze outlasts `SyncConfig.hold_ms`."""
+
+    VISIBLE_ONLY = "visible_only"
+    HELD = "held"  # keep the last good thermal, marked STALE; its age is the pair's skew
+
+
+class SyncConfig(_Section):
+    """How visible and thermal frames become pairs. Thermal is the master clock."""
+
+    max_skew_ms: Annotated[float, Field(gt=0, le=2_000)] = 40.0
+    """Frames further apart than this are not fused as a pair. 40 ms holds 25 fps visible with jitter."""
+    output_rate: OutputRate = OutputRate.THERMAL
+    """thermal: one output a thermal frame; visible: one output a visible frame, with the last thermal HELD between."""
+    buffer_frames: Annotated[int, Field(ge=2, le=32)] = 4
+    """Frames kept a stream; the oldest is dropped. More only if one camera delivers much later than the other."""
+    stale_ms: Annotated[float, Field(ge=20, le=5_000)] = 150.0
+    """A stream that gave nothing for this long (or 1.5 periods, if longer) is left out: the other goes on alone."""
+    max_wait_ms: Annotated[float, Field(ge=0, le=1_000)] = 250.0
+    """A thermal frame waits at most this long for its visible partner, also when visible is delivered much later.
+    Without such a difference the wait is half a visible period."""
+    hold_ms: Annotated[float, Field(ge=0, le=10_000)] = 1_000.0
+    """The last good thermal frame stands in for this long during a shutter freeze, or between thermal frames at the
+    visible rate."""
+    ffc_fallback: FfcFallback = FfcFallback.VISIBLE_ONLY
+    """What is shown when a shutter freeze lasts longer than hold_ms."""
+    reuse_visible: bool = True
+    """A visible frame may serve a second thermal frame (flagged REUSED_VISIBLE). Off, that thermal frame is dropped."""
+
+
+class FfcConfig(_Section):
+    """Shutter freeze (flat-field correction) found from the picture itself, for cameras that do not tell."""
+
+    enabled: bool = True
+    repeated_frames: Annotated[int, Field(ge=1, le=100)] = 2
+    """So many bit-identical thermal frames in a row are a freeze. Live sensors have noise and never repeat."""
+    jump_fraction: Annotated[float, Field(gt=0, le=10)] = 0.25
+    """Joint jump: all pixels move together by more than this share of the picture's own spread (5-95 %)..."""
+    jump_counts: Annotated[float, Field(ge=0)] = 12.0
+    """... and by at least so many counts (16 bit); a tenth of it for 8 bit pictures."""
+    settle_ms: Annotated[float, Field(ge=0, le=10_000)] = 200.0
+    """Frames this long after the last sign of a freeze are still flagged."""

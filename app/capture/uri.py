@@ -1,0 +1,165 @@
+"""Camera URIs: what kind of source, which one, and which options of ours. No secret leaves here in a message."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final
+from urllib.parse import parse_qsl, unquote, urlsplit, urlunsplit
+
+from fusion_core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["HALVES", "KINDS", "CameraUri", "parse_camera_uri", "redact"]
+
+KINDS: Final = ("v4l2", "rtsp", "rtsps", "file", "images", "sim", "dshow", "avfoundation")
+HALVES: Final = ("left", "right", "top", "bottom")
+_V4L2_KEYS: Final = ("serial", "by-id", "port")
+_FLAG_VALUES: Final = {"1": "1", "true": "1", "yes": "1", "0": "0", "false": "0", "no": "0"}
+_QUERY_KEYS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
+    {"file": ("realtime", "loop", "track"), "images": ("realtime", "loop"), "sim": ("realtime",)}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class CameraUri:
+    """A parsed camera URI.
+
+    target: what the kind needs: a path, a device name, an RTSP URL without our options, `visible` or `thermal`.
+    key: v4l2 only: `serial`, `by-id` or `port`.
+    options: our own, by name: realtime, loop, counts ("0"/"1"), track (a number), transport (tcp/udp).
+    half: the part of a dual-spectrum picture that is this stream, or None.
+    """
+
+    kind: str
+    target: str
+    key: str = ""
+    options: Mapping[str, str] = field(default_factory=dict)
+    half: str | None = None
+
+    def flag(self, name: str, default: bool = False) -> bool:
+        """An option that is 0 or 1."""
+        value = self.options.get(name)
+        return default if value is None else value == "1"
+
+    @property
+    def source(self) -> tuple[str, str, str, tuple[tuple[str, str], ...]]:
+        """Equal for two URIs that are halves of the same source."""
+        return (
+            self.kind,
+            self.key,
+            self.target,
+            tuple(sorted((k, v) for k, v in self.options.items() if k != "counts")),
+        )
+
+
+def redact(text: str) -> str:
+    """The same text with every `user:password@` in it replaced, fit for messages and logs."""
+    text = re.sub(r"(?i)\b(rtsps?|https?)://[^/\s]*@", r"\1://***@", text)
+    return re.sub(r"(?i)\b(password|passwd|pwd|pass|token)=[^&\s#'\"]+", r"\1=***", text)
+
+
+def parse_camera_uri(uri: str) -> CameraUri:
+    """Take a camera URI apart.
+
+    Raises:
+        ConfigError: unknown kind, a V4L2 index, a missing name, or an option that the kind does not have.
+    """
+    shown = redact(uri)
+    kind, colon, rest = uri.partition(":")
+    if not colon or kind not in KINDS:
+        if re.fullmatch(r"(/dev/video)?\d+", uri):
+            raise ConfigError(_index_message(shown))
+        raise ConfigError(
+            f"camera uri {shown!r} has no known kind, must start with one of {', '.join(k + ':' for k in KINDS)}"
+            " (a file is file:PATH)"
+        )
+    rest, _, fragment = rest.partition("#")
+    own = _own_options(fragment, shown)
+    half = own.pop("half", None)
+    if half is not None and half not in HALVES:
+        raise ConfigError(f"camera uri {shown!r}: half is {half!r}, must be one of {', '.join(HALVES)}")
+    if kind in ("rtsp", "rtsps"):
+        return _parse_rtsp(kind, f"{kind}:{rest}", own, half, shown)
+    if kind == "v4l2":
+        key, equals, value = rest.partition("=")
+        if key not in _V4L2_KEYS or not equals or not value:
+            raise ConfigError(_index_message(shown))
+        return CameraUri(kind, value, key, _checked(own, ("counts",), shown), half)
+    target, _, query = rest.partition("?")
+    if kind in _QUERY_KEYS:
+        own |= dict(parse_qsl(query, keep_blank_values=True))
+    else:
+        target = rest  # a device name may hold a question mark
+    if kind == "file":
+        target = unquote(target.removeprefix("//"))
+    if not target:
+        raise ConfigError(f"camera uri {shown!r} names nothing after {kind}:, e.g. {_example(kind)}")
+    if kind == "sim" and target not in ("visible", "thermal"):
+        raise ConfigError(f"camera uri {shown!r}: the simulated rig has sim:visible and sim:thermal, not sim:{target}")
+    return CameraUri(kind, target, "", _checked(own, (*_QUERY_KEYS.get(kind, ()), "counts"), shown), half)
+
+
+def _parse_rtsp(kind: str, url: str, own: dict[str, str], half: str | None, shown: str) -> CameraUri:
+    parts = urlsplit(url)
+    if not parts.hostname:
+        raise ConfigError(f"camera uri {shown!r} has no host, e.g. {_example(kind)}")
+    kept = []
+    for item in filter(None, parts.query.split("&")):
+        name, _, value = item.partition("=")
+        if name == "transport":
+            own[name] = value
+        else:
+            kept.append(item)
+    options = _checked(own, ("transport", "track", "counts"), shown)
+    if options.get("transport", "tcp") not in ("tcp", "udp"):
+        raise ConfigError(f"camera uri {shown!r}: transport is {options['transport']!r}, must be tcp or udp")
+    clean = urlunsplit((parts.scheme, parts.netloc, parts.path, "&".join(kept), ""))
+    return CameraUri(kind, clean, "", options, half)
+
+
+def _own_options(fragment: str, shown: str) -> dict[str, str]:
+    options = {}
+    for item in filter(None, fragment.split("&")):
+        name, equals, value = item.partition("=")
+        if not equals:
+            raise ConfigError(f"camera uri {shown!r}: {item!r} after # must be name=value, e.g. #half=left")
+        options[name] = value
+    return options
+
+
+def _checked(options: dict[str, str], known: tuple[str, ...], shown: str) -> Mapping[str, str]:
+    for name, value in options.items():
+        if name not in known:
+            raise ConfigError(
+                f"camera uri {shown!r} has the option {name!r}; this kind takes {', '.join((*known, 'half'))}"
+            )
+        if name in ("realtime", "loop", "counts"):
+            if value.lower() not in _FLAG_VALUES:
+                raise ConfigError(f"camera uri {shown!r}: {name} is {value!r}, must be 0 or 1")
+            options[name] = _FLAG_VALUES[value.lower()]
+        if name == "track" and not value.isdecimal():
+            raise ConfigError(
+                f"camera uri {shown!r}: track is {value!r}, must be a number from 0 (the first video track)"
+            )
+    return MappingProxyType(options)
+
+
+def _index_message(shown: str) -> str:
+    return (
+        f"camera uri {shown!r} does not say which camera: an index changes when a cable is moved, and then visible and"
+        " thermal are swapped. Name it by v4l2:serial=..., v4l2:by-id=... or v4l2:port=... (see `lumitherm devices`)"
+    )
+
+
+def _example(kind: str) -> str:
+    return {
+        "file": "file:recording.mkv?realtime=1",
+        "images": "images:frames/thermal",
+        "sim": "sim:visible",
+        "dshow": "dshow:HD Webcam",
+        "avfoundation": "avfoundation:FaceTime HD Camera",
+    }.get(kind, "rtsp://camera.local:554/stream1")
