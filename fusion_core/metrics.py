@@ -1,7 +1,7 @@
-"""The eight fusion metrics CE, MI, Qabf, QCB, QCV, SSIM, EN, SD, number for number as the VIFB benchmark computes them.
+"""The eight fusion metrics CE, MI, Qabf, QCB, QCV, SSIM, EN, SD, number for number as the benchmark VIFB has them.
 
-Source: the public MATLAB code of VIFB (Zhang, Ye, Xiao, CVPRW 2020, repository xingchenzhang/VIFB, commit 22b2ea9). Where
-that code departs from the paper a metric is named after, this module follows the code, so that numbers are
+Source: the public MATLAB code of VIFB (Zhang, Ye, Xiao, CVPRW 2020, repository xingchenzhang/VIFB, commit 22b2ea9).
+Where that code departs from the paper a metric is named after, this module follows the code, so that numbers are
 comparable with the published ones. All arithmetic is float64.
 
 | key  | name                    | better | unit                                             |
@@ -33,16 +33,7 @@ from fusion_core.errors import BadInputError
 __all__ = ["HIGHER_IS_BETTER", "METRIC_KEYS", "MetricReference", "evaluate"]
 
 METRIC_KEYS = ("ce", "mi", "qabf", "qcb", "qcv", "ssim", "en", "sd")
-HIGHER_IS_BETTER = {
-    "ce": False,
-    "mi": True,
-    "qabf": True,
-    "qcb": True,
-    "qcv": False,
-    "ssim": True,
-    "en": True,
-    "sd": True,
-}
+HIGHER_IS_BETTER = {key: key not in ("ce", "qcv") for key in METRIC_KEYS}
 
 _LEVELS = 256
 _BLOCK_PX = 16  # QCV's blocks
@@ -304,7 +295,7 @@ def _sobel(values: Plane) -> tuple[Plane, Plane]:
     sx = cv2.Sobel(values, cv2.CV_64F, 1, 0, ksize=3, borderType=cv2.BORDER_CONSTANT)
     sy = cv2.Sobel(values, cv2.CV_64F, 0, 1, ksize=3, borderType=cv2.BORDER_CONSTANT)
     np.negative(sy, out=sy)
-    return sx, sy
+    return np.asarray(sx, np.float64), np.asarray(sy, np.float64)
 
 
 def _strength(sx: Plane, sy: Plane) -> Plane:
@@ -381,14 +372,14 @@ def _zero_padded_gaussian(values: Plane, sigma_px: float) -> Plane:
 
 def _qcb(visible: _Measured, thermal: _Measured, fused: _Measured) -> float:
     with np.errstate(divide="ignore", invalid="ignore"):
-        weighted = total = np.float64(0.0)
+        weighted, total = np.zeros_like(fused.contrast), np.zeros_like(fused.contrast)
         for source in (visible, thermal):
             quality = np.minimum(source.contrast, fused.contrast)
             quality /= np.maximum(source.contrast, fused.contrast)
             saliency = source.contrast * source.contrast
             quality *= saliency
-            weighted = weighted + quality
-            total = total + saliency
+            weighted += quality
+            total += saliency
         return float(np.mean(weighted / total))
 
 

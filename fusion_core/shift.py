@@ -1,0 +1,164 @@
+"""How far a thermal picture is displaced as a whole against the visible one, and whether that can be told at all.
+
+Brightness has nothing to say across the two spectra, but outlines coincide. So what is correlated is the gradient
+magnitude, normalised against its surroundings so that one bright lamp or one hot engine does not decide alone. The
+normalised cross-correlation over the whole frame has its peak at the displacement. It is blind to displacements that
+vary over the picture, and where there are few common outlines (a night without light) the peak drowns: then
+`reliable` is False and the estimate must not be used.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from fusion_core.errors import BadInputError
+
+__all__ = ["MAX_SHIFT_PX", "ShiftEstimate", "correlation_surface", "estimate_shift", "translate"]
+
+MAX_SHIFT_PX = 16
+
+_NEIGHBOURHOOD_PX = 31  # local normalisation
+_SMOOTHING_SIGMA_PX = 1.0  # outlines of the two cameras are never sharp at the same pixel
+_PEAK_RADIUS_PX = 3  # the second peak is looked for outside this square
+# Where the peak stands this high above the noise of the surface, it was the true one on pairs of real cameras.
+_RELIABLE_PEAK = 0.12
+_RELIABLE_LEAD = 0.02
+
+Surface = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class ShiftEstimate:
+    """Thermal content at p + (dx_px, dy_px) matches visible content at p.
+
+    confidence: 0..1, 0.5 where `reliable` begins. reliable: the peak is high and stands alone. peak, second_peak: the
+    normalised correlation there, -1..1. Undo the displacement with `translate(thermal, -dx_px, -dy_px)`.
+    """
+
+    dx_px: float
+    dy_px: float
+    confidence: float
+    reliable: bool
+    peak: float
+    second_peak: float
+
+
+def estimate_shift(visible: np.ndarray, thermal: np.ndarray, max_shift_px: int = MAX_SHIFT_PX) -> ShiftEstimate:
+    """Estimate the displacement of the whole thermal picture, sub-pixel.
+
+    Args:
+        visible: (H, W) uint8, luminance.
+        thermal: (H, W) uint8.
+        max_shift_px: displacements up to this along each axis are considered. Pictures too small for it
+            (a side under 4 x max_shift_px) are searched over a quarter of their smaller side.
+
+    Raises:
+        BadInputError: another shape or dtype, or a side under 16 px.
+    """
+    surface = correlation_surface(visible, thermal, max_shift_px)
+    radius = surface.shape[0] // 2
+    row, column = np.unravel_index(int(np.argmax(surface)), surface.shape)
+    peak = float(surface[row, column])
+    others = surface.copy()
+    others[
+        max(0, row - _PEAK_RADIUS_PX) : row + _PEAK_RADIUS_PX + 1,
+        max(0, column - _PEAK_RADIUS_PX) : column + _PEAK_RADIUS_PX + 1,
+    ] = -1.0
+    second = float(others.max())
+    on_border = row in (0, 2 * radius) or column in (0, 2 * radius)
+    margin = min(peak / _RELIABLE_PEAK, (peak - second) / _RELIABLE_LEAD)
+    confidence = 0.0 if on_border else float(np.clip(margin / (1.0 + margin), 0.0, 1.0)) if margin > 0 else 0.0
+    offset_x, offset_y = (0.0, 0.0) if on_border else _vertex(surface, int(row), int(column))
+    return ShiftEstimate(
+        dx_px=float(column) - radius + offset_x,
+        dy_px=float(row) - radius + offset_y,
+        confidence=confidence,
+        reliable=confidence >= 0.5,
+        peak=peak,
+        second_peak=second,
+    )
+
+
+def correlation_surface(visible: np.ndarray, thermal: np.ndarray, max_shift_px: int = MAX_SHIFT_PX) -> Surface:
+    """Normalised cross-correlation of the outlines at every whole-pixel displacement.
+
+    Surfaces of several frames of one rig may be averaged before the peak is looked for.
+
+    Returns:
+        (2 r + 1, 2 r + 1) float32, -1..1, [r + dy, r + dx] for the displacement (dx, dy); r is max_shift_px, or less for
+        small pictures. All zero if one of the pictures has no outlines.
+
+    Raises:
+        BadInputError: as in `estimate_shift`.
+    """
+    for name, picture in (("visible", visible), ("thermal", thermal)):
+        if picture.ndim != 2 or picture.dtype != np.uint8 or min(picture.shape) < 16:
+            raise BadInputError(
+                f"{name} picture is {picture.dtype} {picture.shape}, must be uint8 (H, W), 16x16 or more"
+            )
+    if visible.shape != thermal.shape:
+        raise BadInputError(f"visible is {visible.shape}, thermal {thermal.shape} (height, width), must be the same")
+    if max_shift_px < 1:
+        raise BadInputError(f"max_shift_px is {max_shift_px}, must be at least 1")
+    radius = min(max_shift_px, min(visible.shape) // 4)
+    template = _outlines(visible)[radius:-radius, radius:-radius]
+    surface: Surface = cv2.matchTemplate(_outlines(thermal), template, cv2.TM_CCOEFF_NORMED)
+    return np.nan_to_num(surface, copy=False, posinf=0.0, neginf=0.0)
+
+
+def translate(picture: np.ndarray, dx_px: float, dy_px: float) -> np.ndarray:
+    """Move a picture's content by (dx_px, dy_px), positive to the right and down; the border is mirrored.
+
+    Args:
+        picture: (H, W) or (H, W, 3), uint8, uint16 or float32.
+
+    Returns:
+        Same shape and dtype, a new array. Whole pixels are moved exactly, fractions by bicubic interpolation.
+    """
+    height, width = picture.shape[:2]
+    whole = float(dx_px).is_integer() and float(dy_px).is_integer()
+    if whole and abs(dx_px) < width and abs(dy_px) < height:
+        dx, dy = int(dx_px), int(dy_px)
+        grown = cv2.copyMakeBorder(
+            picture, max(dy, 0), max(-dy, 0), max(dx, 0), max(-dx, 0), borderType=cv2.BORDER_REFLECT_101
+        )
+        return np.ascontiguousarray(grown[max(-dy, 0) :, max(-dx, 0) :][:height, :width])
+    matrix = np.array([[1.0, 0.0, dx_px], [0.0, 1.0, dy_px]])
+    return np.asarray(
+        cv2.warpAffine(picture, matrix, (width, height), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101)
+    )
+
+
+def _outlines(picture: np.ndarray) -> Surface:
+    """Gradient magnitude, smoothed and normalised to local mean 0 and local deviation about 1; float32."""
+    values = cv2.GaussianBlur(picture.astype(np.float32), (0, 0), _SMOOTHING_SIGMA_PX)
+    magnitude = cv2.magnitude(
+        cv2.Sobel(values, cv2.CV_32F, 1, 0, ksize=3), cv2.Sobel(values, cv2.CV_32F, 0, 1, ksize=3)
+    )
+    window = (_NEIGHBOURHOOD_PX, _NEIGHBOURHOOD_PX)
+    mean = cv2.blur(magnitude, window)
+    variance = cv2.sqrBoxFilter(magnitude, cv2.CV_32F, window)
+    variance -= mean * mean
+    # The floor keeps sensor noise in flat regions from being blown up to the weight of outlines.
+    deviation = np.sqrt(np.maximum(variance, 0.0))
+    deviation += max(0.1 * float(deviation.mean()), 1e-3)
+    magnitude -= mean
+    magnitude /= deviation
+    return np.asarray(magnitude, np.float32)
+
+
+def _vertex(surface: Surface, row: int, column: int) -> tuple[float, float]:
+    """Offset (x, y) of the top of the parabolic surface through the 3x3 values around a peak, within half a pixel."""
+    z = surface[row - 1 : row + 2, column - 1 : column + 2].astype(np.float64)
+    gx, gy = (z[1, 2] - z[1, 0]) / 2.0, (z[2, 1] - z[0, 1]) / 2.0
+    hxx, hyy = z[1, 2] - 2.0 * z[1, 1] + z[1, 0], z[2, 1] - 2.0 * z[1, 1] + z[0, 1]
+    hxy = (z[2, 2] - z[2, 0] - z[0, 2] + z[0, 0]) / 4.0
+    determinant = hxx * hyy - hxy * hxy
+    if determinant <= 0.0 or hxx >= 0.0:
+        return 0.0, 0.0
+    x, y = (hxy * gy - hyy * gx) / determinant, (hxy * gx - hxx * gy) / determinant
+    return float(np.clip(x, -0.5, 0.5)), float(np.clip(y, -0.5, 0.5))

@@ -1,0 +1,103 @@
+"""One contract over all engines."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fusion_core.engine import FusionEngine
+from fusion_core.errors import BadInputError
+
+_spec = importlib.util.spec_from_file_location("engine_contract", Path(__file__).with_name("engine_contract.py"))
+assert _spec is not None
+assert _spec.loader is not None
+contract = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(contract)
+
+
+@pytest.fixture(params=list(contract.ENGINES))
+def engine(request: pytest.FixtureRequest) -> Iterator[FusionEngine]:
+    made = contract.ENGINES[request.param]()
+    yield made
+    made.close()
+    made.close()  # closing twice is allowed
+
+
+def test_is_an_engine_with_a_name(engine: FusionEngine) -> None:
+    assert isinstance(engine, FusionEngine)
+    assert engine.name
+    assert engine.name == engine.name.strip()
+
+
+@pytest.mark.parametrize("size", contract.SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
+def test_gives_a_new_colour_picture_of_the_visible_size(engine: FusionEngine, size: tuple[int, int]) -> None:
+    visible, thermal = contract.picture_pair(0, *size)
+    before = visible.copy(), thermal.copy()
+    engine.warm_up(*size)
+    fused = engine.fuse(visible, thermal)
+    assert fused.shape == (*size, 3)
+    assert fused.dtype == np.uint8
+    assert fused.flags.writeable
+    assert not np.shares_memory(fused, visible)
+    assert not np.shares_memory(fused, thermal)
+    assert np.array_equal(visible, before[0])
+    assert np.array_equal(thermal, before[1])
+
+
+def test_a_result_is_not_overwritten_by_the_next(engine: FusionEngine) -> None:
+    first = engine.fuse(*contract.picture_pair(1, 64, 80))
+    kept = first.copy()
+    second = engine.fuse(*contract.picture_pair(2, 64, 80))
+    assert np.array_equal(first, kept)
+    assert not np.shares_memory(first, second)
+
+
+def test_the_same_input_after_reset_gives_the_same_picture(engine: FusionEngine) -> None:
+    pair = contract.picture_pair(3, 64, 80)
+    engine.reset()
+    first = engine.fuse(*pair)
+    engine.fuse(*contract.picture_pair(4, 64, 80))
+    engine.reset()
+    assert np.array_equal(engine.fuse(*pair), first)
+
+
+def test_the_size_may_change_between_frames(engine: FusionEngine) -> None:
+    for size in ((64, 80), (48, 96), (64, 80)):
+        assert engine.fuse(*contract.picture_pair(5, *size)).shape == (*size, 3)
+
+
+def test_views_that_are_not_contiguous_are_fused_alike(engine: FusionEngine) -> None:
+    visible, thermal = contract.picture_pair(6, 64, 160)
+    engine.reset()
+    wanted = engine.fuse(np.ascontiguousarray(visible[:, ::2]), np.ascontiguousarray(thermal[:, ::2]))
+    engine.reset()
+    assert np.array_equal(engine.fuse(visible[:, ::2], thermal[:, ::2]), wanted)
+
+
+def test_heat_shows_in_the_result(engine: FusionEngine) -> None:
+    visible = np.full((96, 128, 3), 90, np.uint8)
+    thermal = np.full((96, 128), 30, np.uint8)
+    thermal[32:64, 48:80] = 240
+    fused = engine.fuse(visible, thermal).astype(int)
+    inside, outside = fused[40:56, 56:72].mean(axis=(0, 1)), fused[:16].mean(axis=(0, 1))
+    assert np.abs(inside - outside).max() > 15
+
+
+@pytest.mark.parametrize(
+    ("visible", "thermal"),
+    [
+        (np.zeros((64, 80), np.uint8), np.zeros((64, 80), np.uint8)),
+        (np.zeros((64, 80, 4), np.uint8), np.zeros((64, 80), np.uint8)),
+        (np.zeros((64, 80, 3), np.float32), np.zeros((64, 80), np.uint8)),
+        (np.zeros((64, 80, 3), np.uint8), np.zeros((64, 80), np.uint16)),
+        (np.zeros((64, 80, 3), np.uint8), np.zeros((64, 80, 1), np.uint8)),
+        (np.zeros((64, 80, 3), np.uint8), np.zeros((80, 64), np.uint8)),
+    ],
+)
+def test_refuses_other_shapes_and_dtypes(engine: FusionEngine, visible: np.ndarray, thermal: np.ndarray) -> None:
+    with pytest.raises(BadInputError):
+        engine.fuse(visible, thermal)
