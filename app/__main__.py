@@ -8,6 +8,7 @@ import sys
 import click
 import typer
 
+from app.commands import fuse
 from fusion_core.errors import LumithermError
 
 __all__ = ["build_cli", "main"]
@@ -24,6 +25,7 @@ def build_cli() -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     # One line a command module, kept in alphabetical order: from app.commands import x; x.register(cli)
+    fuse.register(cli)
     return cli
 
 

@@ -1,0 +1,231 @@
+"""`lumitherm fuse VISIBLE THERMAL -o OUT`: fuse pictures, folders and videos."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Annotated
+
+import typer
+from pydantic import ValidationError
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from app.fuse_files import FuseRequest, fuse_files
+from app.fuse_video import FuseProgress, FuseReport, VideoOptions
+from app.media.pairing import DEFAULT_MAX_HOLD_MS
+from app.views import View, needs_fused
+from fusion_core.agc import AgcConfig, AgcMode
+from fusion_core.engine import FusionEngine
+from fusion_core.errors import BadInputError, UsageError
+
+__all__ = ["ProgressPrinter", "describe", "register", "stop_on_signals"]
+
+_PLAIN_EVERY_S = 2.0
+
+
+def register(cli: typer.Typer) -> None:
+    """Add the command."""
+    cli.command("fuse")(_fuse)
+
+
+def _fuse(
+    visible: Annotated[Path, typer.Argument(help="Picture, folder, video, or numbered pictures (frames/%05d.png).")],
+    thermal: Annotated[Path, typer.Argument(help="The same kind: 8- or 16-bit pictures, or a grey or gray16 video.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Picture, folder, or video (.mkv, or .mp4); never an input.")
+    ],
+    preset: Annotated[str, typer.Option(help="Size of the network: tiny, small or base.")] = "tiny",
+    weights: Annotated[Path | None, typer.Option(help="A checkpoint of your own instead of the shipped one.")] = None,
+    engine: Annotated[
+        str, typer.Option(help="auto, openvino, torch (the network); pyramid, average, ncc-pyramid, edges (classical).")
+    ] = "auto",
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads of the engine; default: its own choice.")] = None,
+    view: Annotated[View, typer.Option(help="What the output shows.")] = View.FUSED,
+    crf: Annotated[
+        int, typer.Option("--crf", "--quality", min=0, max=51, help="H.264 quality: 0 lossless, 18 fine, 51 worst.")
+    ] = 18,
+    limit: Annotated[int | None, typer.Option(min=1, help="Stop after this many frames or pictures.")] = None,
+    max_skew_ms: Annotated[
+        float | None,
+        typer.Option(min=0.0, help="Largest time between two frames of a pair. [default: 0.75 thermal intervals]"),
+    ] = None,
+    max_hold_ms: Annotated[
+        float, typer.Option(min=0.0, help="How long the last thermal frame stands in for missing ones.")
+    ] = DEFAULT_MAX_HOLD_MS,
+    thermal_offset_ms: Annotated[
+        float, typer.Option(help="Added to the thermal time stamps, when the two clocks differ.")
+    ] = 0.0,
+    sequence_fps: Annotated[float, typer.Option(min=0.01, help="Frames a second of numbered pictures.")] = 25.0,
+    agc: Annotated[AgcMode, typer.Option(help="How 16-bit counts become 8 bit.")] = AgcConfig().mode,
+    agc_range: Annotated[
+        str | None, typer.Option(metavar="LOW:HIGH", help="Counts shown black and white; implies --agc manual.")
+    ] = None,
+    agc_damping_s: Annotated[
+        float | None, typer.Option(min=0.0, max=60.0, help="Time constant of the AGC in videos; 0 = none.")
+    ] = None,
+    allow_unmatched: Annotated[
+        bool, typer.Option("--allow-unmatched", help="Folders: leave out pictures without a partner.")
+    ] = False,
+    force: Annotated[bool, typer.Option("--force", "-f", help="Replace an existing output.")] = False,
+) -> None:
+    """Fuse a visible and a thermal picture, folder of pictures, or video.
+
+    Videos are paired by time stamp. Every visible frame appears once in the output, with its own time stamp; where
+    thermal is missing, its last frame is held for --max-hold-ms, then the visible frame stands alone.
+    """
+    request = FuseRequest(
+        visible=visible,
+        thermal=thermal,
+        output=output,
+        options=VideoOptions(
+            view=view,
+            crf=crf,
+            limit=limit,
+            max_skew_ns=None if max_skew_ms is None else round(max_skew_ms * 1e6),
+            max_hold_ns=round(max_hold_ms * 1e6),
+            thermal_offset_ns=round(thermal_offset_ms * 1e6),
+            agc=_agc_config(agc, agc_range, agc_damping_s),
+        ),
+        overwrite=force,
+        allow_unmatched=allow_unmatched,
+        sequence_fps=sequence_fps,
+    )
+
+    def make_engine() -> FusionEngine:
+        from fusion_core.engine import create_engine  # the network's libraries load once the inputs are known good
+
+        return create_engine(engine if needs_fused(view) else "average", preset, weights, threads)
+
+    with stop_on_signals() as (stop, received), ProgressPrinter() as printer:
+        report = fuse_files(request, make_engine, printer.update, stop)
+    for line in describe(report):
+        typer.echo(line)
+    if report.interrupted:
+        typer.echo(f"lumitherm: stopped early; {report.output} holds what was fused until then and plays", err=True)
+        raise typer.Exit(128 + (received[0] if received else signal.SIGINT))
+    if report.damage:
+        raise BadInputError(f"{'; '.join(report.damage)}. What could be read is in {report.output}.")
+
+
+def _agc_config(mode: AgcMode, count_range: str | None, damping_s: float | None) -> AgcConfig:
+    values: dict[str, object] = {"mode": mode}
+    if damping_s is not None:
+        values["damping_s"] = damping_s
+    if count_range is not None:
+        low, colon, high = count_range.partition(":")
+        if not colon or not low.strip().isdigit() or not high.strip().isdigit():
+            raise UsageError(f"--agc-range is {count_range!r}, wanted LOW:HIGH in counts, for example 29000:31000")
+        values |= {"mode": AgcMode.MANUAL, "manual_low": int(low), "manual_high": int(high)}
+    try:
+        return AgcConfig.model_validate(values)
+    except ValidationError as error:
+        reasons = "; ".join(item["msg"].removeprefix("Value error, ") for item in error.errors())
+        raise UsageError(f"thermal AGC: {reasons} (--agc-range LOW:HIGH)") from error
+
+
+def describe(report: FuseReport) -> list[str]:
+    """The report as lines for the user; the output path stands alone on the last."""
+    lines = []
+    if report.seconds > 0:
+        lines.append(f"{report.frames} frames ({report.seconds:.2f} s of video), {report.fps:.1f} fps, {report.engine}")
+    else:
+        noun = "picture" if report.frames == 1 else "pictures"
+        lines.append(f"{report.frames} {noun}, {report.fps:.1f} a second, {report.engine}")
+    if report.stages:
+        parts = [
+            f"{name} {stage.share:.0%} (median {stage.median_ms:.1f} ms, p95 {stage.p95_ms:.1f} ms)"
+            for name, stage in report.stages.items()
+        ]
+        lines.append("time: " + ", ".join(parts))
+    if report.held or report.visible_only:
+        lines.append(
+            f"thermal missing: {report.held} frames with the last thermal picture held, {report.visible_only} frames "
+            f"visible only, first at {report.first_gap_s or 0.0:.2f} s"
+        )
+    lines += [f"note: {note}" for note in report.notes]
+    lines.append(str(report.output))
+    return lines
+
+
+@contextlib.contextmanager
+def stop_on_signals() -> Iterator[tuple[threading.Event, list[int]]]:
+    """Turn the first Ctrl-C or SIGTERM into a request to stop in order; a second one interrupts at once.
+
+    Outside the main thread, where Python allows no handlers, the event is never set by a signal.
+    """
+    stop, received = threading.Event(), list[int]()
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    if threading.current_thread() is not threading.main_thread():
+        yield stop, received
+        return
+    previous = {number: signal.getsignal(number) for number in numbers}
+
+    def handle(number: int, _frame: FrameType | None) -> None:
+        received.append(number)
+        stop.set()
+        for each in numbers:
+            signal.signal(each, previous[each])
+
+    for number in numbers:
+        signal.signal(number, handle)
+    try:
+        yield stop, received
+    finally:
+        for number in numbers:
+            signal.signal(number, previous[number])
+
+
+class ProgressPrinter:
+    """A bar with fps and time left on a terminal; a plain line every two seconds elsewhere. Writes to stderr."""
+
+    def __init__(self, console: Console | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+        self._console = console or Console(file=sys.stderr)
+        self._clock = clock
+        self._last_line_s: float | None = None
+        self._task: TaskID | None = None
+        self._bar: Progress | None = None
+        if self._console.is_terminal:
+            self._bar = Progress(
+                TextColumn("fusing"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[fps]:.1f} fps"),
+                TimeRemainingColumn(),
+                TextColumn("left"),
+                console=self._console,
+                transient=True,
+            )
+
+    def __enter__(self) -> ProgressPrinter:
+        if self._bar is not None:
+            self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def update(self, progress: FuseProgress) -> None:
+        """Show where the job is."""
+        if self._bar is not None:
+            if self._task is None:
+                self._task = self._bar.add_task("fuse", total=progress.total, fps=0.0)
+            self._bar.update(self._task, completed=progress.done, total=progress.total, fps=progress.fps)
+            return
+        now_s = self._clock()
+        if self._last_line_s is not None and now_s - self._last_line_s < _PLAIN_EVERY_S:
+            return
+        self._last_line_s = now_s
+        left = ""
+        if progress.total is not None and progress.fps > 0:
+            seconds = max(0, round((progress.total - progress.done) / progress.fps))
+            left = f", {seconds // 60}:{seconds % 60:02d} left"
+        total = "" if progress.total is None else f"/{progress.total}"
+        typer.echo(f"frame {progress.done}{total}, {progress.fps:.1f} fps{left}", file=self._console.file)

@@ -1,0 +1,1 @@
+"""Video files and pictures on disk: decode, pair by time stamp, encode."""
