@@ -1,7 +1,8 @@
 """The ghost measure: which edges of a fused picture are the thermal picture's edges in the wrong place.
 
 A misaligned thermal picture leaves its outlines beside the objects they belong to. Qabf, SSIM and MI hardly see it:
-they reward leaving the thermal picture out. So the fused gradient field is explained, by least squares, by three others,
+they reward leaving the thermal picture out. So the fused gradient field is explained, by least squares, by three
+others,
 
     grad F ~ g_visible grad V + g_thermal grad T_aligned + g_ghost grad T_given,
 

@@ -180,7 +180,7 @@ def fuse_pyramid(visible: np.ndarray, thermal: np.ndarray, levels: int = _DETAIL
     # Fixed point, so that rounding does not decide which detail is the stronger one; 255 * 2^6 fits into 16 bits.
     visible = np.left_shift(visible, _FIXED_POINT_BITS, dtype=np.int16)
     thermal = np.left_shift(thermal, _FIXED_POINT_BITS, dtype=np.int16)
-    details = []
+    details: list[np.ndarray] = []
     while len(details) < levels and min(visible.shape) > 1:
         visible, visible_detail = _split(visible)
         thermal, thermal_detail = _split(thermal)
@@ -201,5 +201,5 @@ def _split(plane: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _stronger(visible: np.ndarray, thermal: np.ndarray) -> np.ndarray:
     """Per coefficient the one of larger magnitude. Works in `visible`."""
-    mask = cv2.compare(cv2.absdiff(thermal, 0.0), cv2.absdiff(visible, 0.0), cv2.CMP_GT)
+    mask = cv2.compare(np.abs(thermal), np.abs(visible), cv2.CMP_GT)
     return np.asarray(cv2.copyTo(thermal, mask, visible))

@@ -89,8 +89,8 @@ def correlation_surface(visible: np.ndarray, thermal: np.ndarray, max_shift_px: 
     Surfaces of several frames of one rig may be averaged before the peak is looked for.
 
     Returns:
-        (2 r + 1, 2 r + 1) float32, -1..1, [r + dy, r + dx] for the displacement (dx, dy); r is max_shift_px, or less for
-        small pictures. All zero if one of the pictures has no outlines.
+        (2 r + 1, 2 r + 1) float32, -1..1, [r + dy, r + dx] for the displacement (dx, dy); r is max_shift_px, or less
+        for small pictures. All zero if one of the pictures has no outlines.
 
     Raises:
         BadInputError: as in `estimate_shift`.
@@ -106,8 +106,8 @@ def correlation_surface(visible: np.ndarray, thermal: np.ndarray, max_shift_px: 
         raise BadInputError(f"max_shift_px is {max_shift_px}, must be at least 1")
     radius = min(max_shift_px, min(visible.shape) // 4)
     template = _outlines(visible)[radius:-radius, radius:-radius]
-    surface: Surface = cv2.matchTemplate(_outlines(thermal), template, cv2.TM_CCOEFF_NORMED)
-    return np.nan_to_num(surface, copy=False, posinf=0.0, neginf=0.0)
+    surface = cv2.matchTemplate(_outlines(thermal), template, cv2.TM_CCOEFF_NORMED)
+    return np.asarray(np.nan_to_num(surface, copy=False, posinf=0.0, neginf=0.0), np.float32)
 
 
 def translate(picture: np.ndarray, dx_px: float, dy_px: float) -> np.ndarray:
@@ -136,19 +136,18 @@ def translate(picture: np.ndarray, dx_px: float, dy_px: float) -> np.ndarray:
 def _outlines(picture: np.ndarray) -> Surface:
     """Gradient magnitude, smoothed and normalised to local mean 0 and local deviation about 1; float32."""
     values = cv2.GaussianBlur(picture.astype(np.float32), (0, 0), _SMOOTHING_SIGMA_PX)
-    magnitude = cv2.magnitude(
-        cv2.Sobel(values, cv2.CV_32F, 1, 0, ksize=3), cv2.Sobel(values, cv2.CV_32F, 0, 1, ksize=3)
-    )
+    gx, gy = cv2.Sobel(values, cv2.CV_32F, 1, 0, ksize=3), cv2.Sobel(values, cv2.CV_32F, 0, 1, ksize=3)
+    magnitude = np.asarray(cv2.magnitude(gx, gy), np.float32)
     window = (_NEIGHBOURHOOD_PX, _NEIGHBOURHOOD_PX)
-    mean = cv2.blur(magnitude, window)
-    variance = cv2.sqrBoxFilter(magnitude, cv2.CV_32F, window)
+    mean = np.asarray(cv2.blur(magnitude, window), np.float32)
+    variance = np.asarray(cv2.sqrBoxFilter(magnitude, cv2.CV_32F, window), np.float32)
     variance -= mean * mean
     # The floor keeps sensor noise in flat regions from being blown up to the weight of outlines.
     deviation = np.sqrt(np.maximum(variance, 0.0))
     deviation += max(0.1 * float(deviation.mean()), 1e-3)
     magnitude -= mean
     magnitude /= deviation
-    return np.asarray(magnitude, np.float32)
+    return magnitude
 
 
 def _vertex(surface: Surface, row: int, column: int) -> tuple[float, float]:
