@@ -1,0 +1,100 @@
+"""Sizes and switches of the network, and the named presets of it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, Literal
+
+from fusion_core.errors import CheckpointError, UsageError
+
+__all__ = ["NETWORK_VERSION", "PRESETS", "RfvifConfig", "preset_config"]
+
+NETWORK_VERSION = 1
+"""Raised whenever the same weights would give other pictures; part of every engine's cache key."""
+
+AlignmentMode = Literal["paper", "observed", "uniform", "field"]
+
+
+@dataclass(frozen=True, slots=True)
+class RfvifConfig:
+    """One RFVIF network. The switches in the second block are the rows of the paper's Table 3."""
+
+    channels: int = 64
+    """C, the width of every feature map. The paper does not give it."""
+    light: bool = False
+    """Light MSRB (one 3x3 and one 5x5 path of C/2 each) instead of two crossed paths of C; shared stride-2 convolutions."""
+    residual_blocks: int = 6
+    """Before the reconstruction (Section 3.5: six)."""
+    space_to_depth: int = 1
+    """2: every convolution runs on the 2x2-to-channels rearranged input, a quarter of the positions."""
+    detail_path: bool = False
+    """The reconstruction's last convolutions also see both pictures at full resolution (the infrared one aligned), and
+    their output is added to the visible luminance: fine texture survives narrow feature maps."""
+    alignment: AlignmentMode = "paper"
+    """paper: Eq. (6) alone. observed: the kernel generator also sees the cross-correlation of both pictures over the
+    frame. uniform: the infrared picture is shifted by one estimated displacement. field: warped by a field of them."""
+    stages: tuple[tuple[int, int], ...] = ((8, 2), (4, 2), (2, 1))
+    """Of the correlation: (1/resolution, radius searched), coarse to fine."""
+
+    cross_modulation: bool = True
+    fdam: bool = True
+    dynamic_kernels: bool = True
+    fab_count: int = 2
+    complementary_mask: bool = True
+    pyramid_fusion: bool = True
+    refine_visible: bool = True
+    refine_infrared: bool = True
+
+    def __post_init__(self) -> None:
+        if self.channels < 4 or self.channels % 4:
+            raise UsageError(f"channels is {self.channels}, must be a multiple of 4, at least 4")
+        if self.fab_count not in (1, 2, 3):
+            raise UsageError(f"fab_count is {self.fab_count}, must be 1, 2 or 3 (Table 3)")
+        if self.space_to_depth not in (1, 2):
+            raise UsageError(f"space_to_depth is {self.space_to_depth}, must be 1 or 2")
+        if self.alignment not in ("paper", "observed", "uniform", "field"):
+            raise UsageError(f"alignment is {self.alignment!r}, must be paper, observed, uniform or field")
+
+    @property
+    def multiple(self) -> int:
+        """Height and width are padded to a multiple of this inside the network."""
+        return 8 * self.space_to_depth
+
+    def replace(self, **changes: Any) -> RfvifConfig:
+        """The same configuration with some fields changed."""
+        return replace(self, **changes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able; `from_dict` reads it back."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> RfvifConfig:
+        """Raises CheckpointError for unknown keys, so that weights of a newer network are not misread."""
+        known = {field.name for field in fields(cls)}
+        unknown = sorted(set(values) - known)
+        if unknown:
+            raise CheckpointError(
+                f"the network configuration has unknown keys {unknown}; it comes from another version of Lumitherm"
+            )
+        values = dict(values)
+        if "stages" in values:
+            values["stages"] = tuple((int(factor), int(radius)) for factor, radius in values["stages"])
+        return cls(**values)
+
+
+PRESETS: dict[str, RfvifConfig] = {
+    "base": RfvifConfig(channels=32, light=False, alignment="field"),
+    "small": RfvifConfig(channels=24, light=True, alignment="field", detail_path=True, space_to_depth=2),
+    "tiny": RfvifConfig(
+        channels=8, light=True, alignment="field", detail_path=True, space_to_depth=2, residual_blocks=3
+    ),
+}
+"""Named presets of the one network. docs/network.md gives their cost and quality."""
+
+
+def preset_config(name: str) -> RfvifConfig:
+    """The configuration of a preset; raises UsageError with the known names for any other."""
+    if name not in PRESETS:
+        raise UsageError(f"there is no preset {name!r}; the presets are {', '.join(PRESETS)}")
+    return PRESETS[name]

@@ -1,0 +1,225 @@
+"""Alignment that can be seen: a displacement field from cross-spectral correlation, coarse to fine.
+
+The paper infers the shift from globally pooled features (Eq. 6), so it can at best undo one uniform shift, and in our
+measurements it does not learn to (docs/alignment.md). Here the shift is made observable: fixed gradient features,
+which look alike in both spectra, are compared at every candidate shift; a small network with weights shared over all
+shifts and positions scores the evidence of several window sizes; a soft arg-max turns scores into a displacement; a
+confidence decides, position by position, how wide the neighbourhood is that gets to vote. The infrared picture is
+warped by the result before the paper's network sees it, so that the dynamic kernels only have to absorb what is left.
+
+Displacements are (dx, dy) in full-resolution pixels: the infrared content that belongs to visible pixel p lies at
+p + d(p). All geometry is computed in float32, whatever the network's dtype (FP16 resolves only 0.16 px at x = 640).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+__all__ = ["Alignment", "CorrelationAlignment", "gradient_features", "warp"]
+
+CELL_PX = 8  # the displacement grid: one vector per 8x8 pixels
+_VISIBLE_FLOOR = (2.0 / 255.0) ** 2  # gradients below two grey levels are noise
+
+
+class Alignment(NamedTuple):
+    """What the alignment found. Grids are (B, C, H/8, W/8), float32."""
+
+    displacements: tuple[Tensor, ...]  # coarse to fine, (B, 2, H/8, W/8), full-resolution pixels
+    log_confidence: Tensor  # (B, 1, H/8, W/8): minus the log of the expected error in pixels
+
+
+def warp(image: Tensor, displacement: Tensor) -> Tensor:
+    """Sample `image` at p + d(p), bilinear, border repeated.
+
+    Args:
+        image: (B, C, H, W), any float dtype.
+        displacement: (B, 2, h, w) in pixels of `image`; resized to (H, W) when it is coarser.
+
+    Returns:
+        (B, C, H, W) in the dtype of `image`; computed in float32.
+    """
+    height, width = image.shape[-2:]
+    if displacement.shape[-2:] != image.shape[-2:]:
+        displacement = F.interpolate(displacement.float(), size=(height, width), mode="bilinear", align_corners=False)
+    xs = torch.arange(width, device=image.device, dtype=torch.float32)
+    ys = torch.arange(height, device=image.device, dtype=torch.float32)
+    x = (xs.view(1, 1, width) + displacement[:, 0].float()) * (2.0 / width) + (1.0 / width - 1.0)
+    y = (ys.view(1, height, 1) + displacement[:, 1].float()) * (2.0 / height) + (1.0 / height - 1.0)
+    grid = torch.stack((x, y), dim=-1)  # (B, H, W, 2) in [-1, 1]
+    out = F.grid_sample(image.float(), grid, mode="bilinear", padding_mode="border", align_corners=False)
+    return out.to(image.dtype)
+
+
+def gradient_features(image: Tensor, cell: int) -> Tensor:
+    """Three planes that look alike in both spectra: locally normalised gradient magnitude, times 1, cos 2a and sin 2a.
+
+    Twice the angle, so that a contrast that flips between the spectra gives the same value.
+
+    Args:
+        image: (B, 1, h, w) float32 in [0, 1].
+        cell: side in pixels of the cells over which the local gradient energy is averaged.
+
+    Returns:
+        (B, 3, h, w) float32.
+    """
+    padded = F.pad(image, (1, 1, 1, 1), mode="replicate")
+    # Sobel, separable by slices: smooth across, difference along.
+    rows = padded[:, :, :-2] + 2.0 * padded[:, :, 1:-1] + padded[:, :, 2:]
+    columns = padded[:, :, :, :-2] + 2.0 * padded[:, :, :, 1:-1] + padded[:, :, :, 2:]
+    gx = (rows[:, :, :, 2:] - rows[:, :, :, :-2]) * 0.125
+    gy = (columns[:, :, 2:] - columns[:, :, :-2]) * 0.125
+    gxx, gyy = gx * gx, gy * gy
+    energy = gxx + gyy
+    local = F.avg_pool2d(energy, cell, ceil_mode=True, count_include_pad=False)
+    local = F.avg_pool2d(local, 3, stride=1, padding=1, count_include_pad=False)
+    local = F.interpolate(local, size=image.shape[-2:], mode="bilinear", align_corners=False)
+    picture = energy.mean(dim=(-2, -1), keepdim=True)
+    norm = torch.rsqrt(local + 0.05 * picture + _VISIBLE_FLOOR * 0.25)
+    magnitude = torch.sqrt(energy + 1e-10)
+    scale = norm / magnitude
+    return torch.cat((magnitude * norm, (gxx - gyy) * scale, 2.0 * gx * gy * scale), dim=1)
+
+
+def _smooth_pyramid(values: Tensor, levels: int) -> list[Tensor]:
+    """The map averaged over windows of 3, 6, 12 ... cells, each brought back to the size of the first."""
+    size = values.shape[-2:]
+    out = []
+    current = values
+    for level in range(levels):
+        if level:
+            current = F.avg_pool2d(current, 2, ceil_mode=True, count_include_pad=False)
+        window = F.avg_pool2d(current, 3, stride=1, padding=1, count_include_pad=False)
+        if level:
+            window = F.interpolate(window, size=size, mode="bilinear", align_corners=False)
+        out.append(window)
+    return out
+
+
+class CorrelationStage(nn.Module):
+    """Correlate at one resolution over a square of shifts, score, and give the expected shift with its spread."""
+
+    def __init__(self, factor: int, radius: int, hidden: int, windows: int) -> None:
+        """factor: pixels of the picture per pixel of this stage's features; radius: shifts searched, in the latter."""
+        super().__init__()
+        self.factor = factor
+        self.radius = radius
+        self.windows = windows
+        side = 2 * radius + 1
+        # A perceptron over the channels, applied at every shift and position: one matrix product a layer.
+        self.score_in = nn.Parameter(torch.randn(hidden, 2 * (windows + 2)) * (1.0 / (windows + 2)) ** 0.5)
+        self.score_in_bias = nn.Parameter(torch.zeros(hidden, 1))
+        self.score_mid = nn.Parameter(torch.randn(hidden, hidden) * (2.0 / hidden) ** 0.5)
+        self.score_mid_bias = nn.Parameter(torch.zeros(hidden, 1))
+        self.score_out = nn.Parameter(torch.randn(1, hidden) * (1.0 / hidden) ** 0.5)
+        self.prior = nn.Parameter(torch.zeros(1, side * side, 1, 1))
+        offsets = torch.arange(-radius, radius + 1, dtype=torch.float32)
+        dy, dx = torch.meshgrid(offsets, offsets, indexing="ij")
+        shifts = torch.stack((dx.reshape(-1), dy.reshape(-1))) * factor  # (2, S) in picture pixels
+        self.register_buffer("shifts", shifts.view(1, 2, -1, 1, 1), persistent=False)
+        candidates = windows + 1
+        self.select = nn.Sequential(
+            nn.Conv2d(5 * candidates, 24, 3, padding=1),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(24, 24, 3, padding=2, dilation=2),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(24, candidates + 3, 3, padding=1),
+        )
+        last = self.select[-1]
+        assert isinstance(last, nn.Conv2d)
+        nn.init.zeros_(last.weight)
+        assert last.bias is not None
+        nn.init.zeros_(last.bias)
+
+    def volume(self, visible: Tensor, infrared: Tensor) -> Tensor:
+        """Products of the features at every shift, averaged over cells: (B, S, 2, h, w) float32."""
+        pool = CELL_PX // self.factor
+        r = self.radius
+        height, width = visible.shape[-2:]
+        padded = F.pad(infrared, (r, r, r, r), mode="replicate")
+        planes = []
+        for dy in range(2 * r + 1):
+            for dx in range(2 * r + 1):
+                product = visible * padded[:, :, dy : dy + height, dx : dx + width]
+                planes.append(F.avg_pool2d(product, pool))
+        products = torch.stack(planes, dim=1)  # (B, S, 3, h, w)
+        return torch.cat((products[:, :, :1], products[:, :, 1:2] + products[:, :, 2:]), dim=2)
+
+    def forward(self, visible: Tensor, infrared: Tensor) -> tuple[Tensor, Tensor]:
+        """Features in (B, 3, h, w); displacement (B, 2, H/8, W/8) and log-confidence (B, 1, H/8, W/8) out."""
+        volume = self.volume(visible, infrared)
+        batch, count, _, height, width = volume.shape
+        # The evidence at a shift only means something against the other shifts: remove each position's mean.
+        volume = volume - volume.mean(dim=1, keepdim=True)
+        flat = volume.reshape(batch * count, 2, height, width)
+        evidence = [flat, *_smooth_pyramid(flat, self.windows)]
+        evidence.append(flat.mean(dim=(-2, -1), keepdim=True).expand_as(flat))
+        dtype = self.prior.dtype
+        scores = (torch.cat(evidence, dim=1).flatten(2) * 4.0).to(dtype)  # (B*S, 2*(windows+2), h*w)
+        scores = F.relu(torch.matmul(self.score_in, scores) + self.score_in_bias)
+        scores = F.relu(torch.matmul(self.score_mid, scores) + self.score_mid_bias)
+        logits = torch.matmul(self.score_out, scores).float().view(batch, count, height, width) + self.prior.float()
+        weights = torch.softmax(logits, dim=1).unsqueeze(1)  # (B, 1, S, h, w)
+        mean = (weights * self.shifts).sum(dim=2)
+        variance = (weights * (self.shifts - mean.unsqueeze(2)) ** 2).sum(dim=2).sum(dim=1, keepdim=True)
+        variance = variance / self.factor**2
+        confidence = 1.0 / (variance + 0.05)
+        # Normalised averaging: sure neighbours speak for those that see nothing.
+        candidates, features = [], []
+        weighted = torch.cat((mean * confidence, confidence, confidence * confidence), dim=1)
+        averages = [weighted, *_smooth_pyramid(weighted, self.windows)]
+        averages[-1] = weighted.mean(dim=(-2, -1), keepdim=True).expand_as(weighted)
+        averages = averages[: self.windows + 1]
+        for average in averages:
+            candidate = average[:, :2] / average[:, 2:3]
+            candidates.append(candidate)
+            disagreement = (candidate - mean).abs().sum(dim=1, keepdim=True) / self.factor
+            strength = torch.log(average[:, 2:3])
+            effective = torch.log(average[:, 3:4]) - strength
+            features += [candidate / (self.factor * self.radius), disagreement, strength, effective]
+        out = self.select(torch.cat(features, dim=1).to(dtype)).float()
+        mix = torch.softmax(out[:, :-3], dim=1)
+        displacement = sum(mix[:, i : i + 1] * c for i, c in enumerate(candidates))
+        assert isinstance(displacement, Tensor)
+        displacement = displacement + out[:, -3:-1] * self.factor
+        return displacement, out[:, -1:]
+
+
+class CorrelationAlignment(nn.Module):
+    """Displacement field of the infrared picture against the visible one, in stages coarse to fine."""
+
+    def __init__(self, stages: tuple[tuple[int, int], ...], hidden: int = 16, windows: int = 4) -> None:
+        """stages: (factor, radius) coarse to fine: 1/factor of the resolution (8, 4, 2 or 1), shifts searched there."""
+        super().__init__()
+        self.stages = nn.ModuleList(CorrelationStage(factor, radius, hidden, windows) for factor, radius in stages)
+
+    def forward(self, visible_y: Tensor, infrared: Tensor) -> Alignment:
+        """Find the field.
+
+        Args:
+            visible_y, infrared: (B, 1, H, W) in [0, 1]; H and W multiples of 8.
+        """
+        visible, moving = visible_y.float(), infrared.float()
+        pyramid = [(visible, moving)]
+        for _ in range(3):
+            visible, moving = F.avg_pool2d(visible, 2), F.avg_pool2d(moving, 2)
+            pyramid.append((visible, moving))
+        displacement: Tensor | None = None
+        displacements = []
+        log_confidence = visible_y
+        for stage in self.stages:
+            factor = stage.factor
+            assert isinstance(factor, int)
+            visible, moving = pyramid[factor.bit_length() - 1]
+            cell = max(2 * CELL_PX // factor, 4)
+            fixed = gradient_features(visible, cell)
+            other = gradient_features(moving, cell)
+            if displacement is not None:
+                other = warp(other, displacement / factor)
+            step, log_confidence = stage(fixed, other)
+            displacement = step if displacement is None else displacement + step
+            displacements.append(displacement)
+        return Alignment(tuple(displacements), log_confidence)

@@ -1,0 +1,195 @@
+"""RFVIF, the registration-free visible and infrared fusion network, put together (Fig. 2).
+
+Li et al., "Feature dynamic alignment and refinement for infrared-visible image fusion: translation robust fusion".
+Equations are cited where they are computed: cmfem.py (2)-(5), fdam.py (6)-(8), mgfrm.py (9)-(12), pffm.py (13)-(15).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fusion_core.rfvif.cmfem import CrossModulation, Msrb
+from fusion_core.rfvif.config import RfvifConfig
+from fusion_core.rfvif.correlation import Alignment, CorrelationAlignment, gradient_features, warp
+from fusion_core.rfvif.fdam import ComplementaryMaskFusion, FeatureDynamicAlignment
+from fusion_core.rfvif.mgfrm import LevelMixing, LocalFeatureRefinement
+from fusion_core.rfvif.pffm import PyramidFeatureFusion, Reconstruction
+
+__all__ = ["Rfvif", "RfvifOutput"]
+
+_EVIDENCE_RADIUS = 3  # alignment "observed": shifts of the whole frame that the kernel generator sees, at 1/4 size
+
+
+class RfvifOutput(NamedTuple):
+    """What training needs beside the picture."""
+
+    fused: Tensor  # (B, 1, H, W), not clamped
+    aligned_infrared: tuple[Tensor, ...]  # Eq. (7): (B, 1, h_l, w_l), each level half the size of the one before
+    displacement: tuple[Tensor, ...]  # coarse to fine, (B, 2, h, w), full-resolution pixels; empty without an estimate
+    log_confidence: Tensor | None  # (B, 1, h, w)
+
+
+class Rfvif(nn.Module):
+    """The whole network. Luminance in, luminance out; colour is the caller's."""
+
+    def __init__(self, config: RfvifConfig) -> None:
+        super().__init__()
+        self.config = config
+        c, light = config.channels, config.light
+        inputs = config.space_to_depth**2
+        self.alignment = (
+            CorrelationAlignment(config.stages) if config.alignment in ("uniform", "field") else None
+        )
+        evidence = 2 * (2 * _EVIDENCE_RADIUS + 1) ** 2 if config.alignment == "observed" else 0
+
+        def branch(level: int) -> nn.Sequential:
+            count = 3 if level == 0 else 2  # Section 3.2: three MSRBs, then two, then two
+            first = Msrb(inputs if level == 0 else c, c, light)
+            return nn.Sequential(first, *(Msrb(c, c, light) for _ in range(count - 1)))
+
+        self.visible_branches = nn.ModuleList(branch(level) for level in range(3))  # D_1
+        self.infrared_branches = nn.ModuleList(branch(level) for level in range(3))  # D_2
+        self.modulations = nn.ModuleList(CrossModulation(c, config.cross_modulation, light) for _ in range(3))
+        self.fdams = (
+            nn.ModuleList(
+                FeatureDynamicAlignment(c, config.fab_count, config.dynamic_kernels, evidence) for _ in range(3)
+            )
+            if config.fdam
+            else None
+        )
+        extra = 1 if self.alignment is not None else 0
+        self.masks = nn.ModuleList(ComplementaryMaskFusion(c, config.complementary_mask, extra) for _ in range(3))
+        self.mixing = LevelMixing(c)
+        self.refinements = nn.ModuleList(
+            LocalFeatureRefinement(c, config.refine_visible, config.refine_infrared) for _ in range(3)
+        )
+        self.pyramid = PyramidFeatureFusion(c, config.pyramid_fusion)
+        detail = 2 * inputs if config.detail_path else 0
+        self.reconstruction = Reconstruction(c, config.residual_blocks, config.space_to_depth, detail)
+
+    def alignment_parameters(self) -> Iterator[nn.Parameter]:
+        """What estimates the displacement; empty for the paper's own form, whose kernels belong to the fusion."""
+        if self.alignment is not None:
+            yield from self.alignment.parameters()
+
+    def fusion_parameters(self) -> Iterator[nn.Parameter]:
+        """Everything else."""
+        for name, parameter in self.named_parameters():
+            if not name.startswith("alignment."):
+                yield parameter
+
+    def estimate(self, visible_y: Tensor, infrared: Tensor) -> Alignment:
+        """The displacement field alone, of (B, 1, H, W) in [0, 1] with H and W multiples of 8."""
+        if self.alignment is None:
+            raise ValueError(f"a network with alignment {self.config.alignment!r} estimates no displacement")
+        found: Alignment = self.alignment(visible_y, infrared)
+        if self.config.alignment == "uniform":
+            weights = torch.exp(found.log_confidence)
+            total = weights.sum(dim=(-2, -1), keepdim=True)
+            uniform = tuple(
+                ((d * weights).sum(dim=(-2, -1), keepdim=True) / total).expand_as(d) for d in found.displacements
+            )
+            return Alignment(uniform, found.log_confidence)
+        return found
+
+    def forward(self, visible_y: Tensor, infrared: Tensor) -> Tensor:
+        """Fuse.
+
+        Args:
+            visible_y: (B, 1, H, W) visible luminance in [0, 1], H and W >= 32, any size.
+            infrared: (B, 1, H, W) infrared in [0, 1], on the visible grid up to about 8 px.
+
+        Returns:
+            (B, 1, H, W) in [0, 1].
+        """
+        return self.forward_training(visible_y, infrared).fused.clamp(0.0, 1.0)
+
+    def forward_training(self, visible_y: Tensor, infrared: Tensor) -> RfvifOutput:
+        """As `forward`, not clamped, with the intermediate pictures that the losses see."""
+        height, width = visible_y.shape[-2:]
+        visible, moved = self._pad(visible_y), self._pad(infrared)
+        alignment = self.estimate(visible, moved) if self.alignment is not None else None
+        out = self.fuse_aligned(visible, moved, alignment)
+        return RfvifOutput(out.fused[:, :, :height, :width], *out[1:])
+
+    def fuse_aligned(self, visible: Tensor, moved: Tensor, alignment: Alignment | None) -> RfvifOutput:
+        """The network after the displacement estimate; sizes are multiples of `config.multiple`.
+
+        Apart from `forward`, so that video can carry or smooth the estimate from frame to frame.
+        """
+        config = self.config
+        confidence: Tensor | None = None
+        infrared = moved
+        displacements: tuple[Tensor, ...] = ()
+        if alignment is not None:
+            displacements = alignment.displacements
+            infrared = warp(moved, displacements[-1])
+            confidence = torch.sigmoid(alignment.log_confidence).to(visible.dtype)
+        evidence = self._evidence(visible, moved) if config.alignment == "observed" else None
+
+        f_visible, f_infrared = visible, infrared
+        image_visible, image_infrared = visible, infrared
+        if config.space_to_depth > 1:
+            f_visible = F.pixel_unshuffle(f_visible, config.space_to_depth)
+            f_infrared = F.pixel_unshuffle(f_infrared, config.space_to_depth)
+            image_visible = F.avg_pool2d(image_visible, config.space_to_depth)
+            image_infrared = F.avg_pool2d(image_infrared, config.space_to_depth)
+
+        full_size = (f_visible, f_infrared)
+
+        aligned_pictures, fused_levels, images = [], [], []
+        for level in range(3):
+            f_visible = self.visible_branches[level](f_visible)  # Eq. (1)
+            f_infrared = self.infrared_branches[level](f_infrared)
+            f_visible, f_infrared = self.modulations[level](f_visible, f_infrared)
+            image_visible, image_infrared = F.avg_pool2d(image_visible, 2), F.avg_pool2d(image_infrared, 2)
+            images.append((image_visible, image_infrared))
+            aligned = f_infrared
+            if self.fdams is not None:
+                fdam = self.fdams[level]
+                aligned, joined = fdam(f_visible, f_infrared, evidence)
+                if self.training:
+                    aligned_pictures.append(fdam.picture(joined))  # for Eq. (7)
+            seen = None
+            if confidence is not None:
+                seen = F.interpolate(confidence, size=aligned.shape[-2:], mode="bilinear", align_corners=False)
+            fused_levels.append(self.masks[level](f_visible, aligned, seen))
+
+        detail = torch.cat(full_size, dim=1) if config.detail_path else None
+        mixed = self.mixing(fused_levels)
+        refined = [
+            refinement(x, *image) for refinement, x, image in zip(self.refinements, mixed, images, strict=True)
+        ]
+        fused = self.reconstruction(self.pyramid(*refined), detail)
+        if config.detail_path:
+            fused = fused + visible
+        log_confidence = alignment.log_confidence if alignment is not None else None
+        return RfvifOutput(fused, tuple(aligned_pictures), displacements, log_confidence)
+
+    def _pad(self, image: Tensor) -> Tensor:
+        """Reflect to the right and below up to a multiple of `config.multiple`."""
+        multiple = self.config.multiple
+        height, width = image.shape[-2:]
+        return F.pad(image, (0, -width % multiple, 0, -height % multiple), mode="reflect")
+
+    def _evidence(self, visible: Tensor, moved: Tensor) -> Tensor:
+        """Cross-correlation of the fixed gradient features over the frame: (B, 2 * shifts)."""
+        r = _EVIDENCE_RADIUS
+        fixed = gradient_features(F.avg_pool2d(visible.float(), 4), 4)
+        other = F.pad(gradient_features(F.avg_pool2d(moved.float(), 4), 4), (r, r, r, r), mode="replicate")
+        height, width = fixed.shape[-2:]
+        planes = [
+            (fixed * other[:, :, y : y + height, x : x + width]).mean(dim=(-2, -1))
+            for y in range(2 * r + 1)
+            for x in range(2 * r + 1)
+        ]
+        products = torch.stack(planes, dim=1)  # (B, S, 3)
+        both = torch.stack((products[..., 0], products[..., 1] + products[..., 2]), dim=-1)
+        both = both - both.mean(dim=1, keepdim=True)
+        spread = torch.sqrt((both * both).mean(dim=1, keepdim=True) + 1e-8)
+        return (both / spread).flatten(1)
