@@ -1,0 +1,269 @@
+"""Registering the training pairs themselves: an alignment target must be aligned.
+
+Public pairs are often some pixels off. The residual is measured by correlating locally normalised gradient magnitudes
+of both spectra, first one shift for the whole pair (sub-pixel), then, if wanted, a smooth field around it. Pairs
+without a clear peak keep their infrared picture as it is and are marked unreliable, so that the alignment losses can
+leave them out.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from fusion_core.errors import BadInputError
+from fusion_core.training.config import RegistrationConfig
+
+__all__ = [
+    "PairRegistration",
+    "ShiftEstimate",
+    "estimate_shift",
+    "gradient_plane",
+    "load_registrations",
+    "register_pair",
+    "save_registrations",
+]
+
+FloatArray = npt.NDArray[np.float32]
+UInt8Array = npt.NDArray[np.uint8]
+_CELL_PX = 32  # grid of the registration field
+_FORMAT = 1
+
+
+@dataclass(frozen=True, eq=False)
+class PairRegistration:
+    """Where the infrared content of visible pixel p lies in the infrared picture as published: at p + r(p)."""
+
+    shift_px: tuple[float, float] = (0.0, 0.0)  # (dx, dy), the whole pair's
+    field_px: FloatArray | None = None  # (h, w, 2) departures from it, one per 32x32 cell; None: none
+    reliable: bool = True
+    peak: float = 0.0  # correlation at the peak
+    lead: float = 0.0  # over the second peak
+    residual_px: float = field(default=float("nan"))  # what is measured after registration
+
+    @property
+    def reach_px(self) -> float:
+        """Largest component of r anywhere."""
+        local = 0.0 if self.field_px is None else float(np.abs(self.field_px).max())
+        return max(abs(self.shift_px[0]), abs(self.shift_px[1])) + local
+
+    def source_of(self, x: FloatArray, y: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Where to sample the infrared picture as published for the visible positions x, y (float32, pixels)."""
+        source_x, source_y = x + np.float32(self.shift_px[0]), y + np.float32(self.shift_px[1])
+        if self.field_px is not None:
+            cell = np.float32(_CELL_PX)
+            half = np.float32(0.5)
+            local = cv2.remap(
+                self.field_px, (x + half) / cell - half, (y + half) / cell - half, cv2.INTER_LINEAR,
+                borderMode=cv2.BORDER_REPLICATE,
+            )  # fmt: skip
+            source_x, source_y = source_x + local[..., 0], source_y + local[..., 1]
+        return source_x, source_y
+
+    def apply(self, infrared: UInt8Array) -> UInt8Array:
+        """The registered infrared picture, same shape and dtype; borders mirrored."""
+        height, width = infrared.shape
+        x, y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
+        sampled = cv2.remap(infrared, *self.source_of(x, y), cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101)
+        return np.asarray(sampled, np.uint8)
+
+
+@dataclass(frozen=True)
+class ShiftEstimate:
+    """One shift: infrared content of visible pixel p lies at p + (dx, dy)."""
+
+    dx_px: float
+    dy_px: float
+    peak: float  # normalised correlation there
+    at_zero: float
+    second: float  # the best outside a 7x7 neighbourhood of the peak
+
+
+def gradient_plane(picture: npt.NDArray[np.generic], sigma_px: float = 1.0) -> FloatArray:
+    """Gradient magnitude, locally normalised to mean 0 and unit variance over about 24 px, (H, W) float32.
+
+    Alike in both spectra: independent of contrast, its sign, and of slow changes of brightness.
+    """
+    smooth = cv2.GaussianBlur(picture.astype(np.float32), (0, 0), sigma_px)
+    magnitude = cv2.magnitude(cv2.Scharr(smooth, cv2.CV_32F, 1, 0), cv2.Scharr(smooth, cv2.CV_32F, 0, 1)) / 32.0
+    magnitude = cv2.sqrt(magnitude)  # a few strong edges must not decide alone
+    mean = cv2.GaussianBlur(magnitude, (0, 0), 12.0)
+    variance = cv2.GaussianBlur(cv2.multiply(magnitude, magnitude), (0, 0), 12.0) - mean * mean
+    return np.asarray((magnitude - mean) / np.sqrt(np.maximum(variance, 0) + 0.05), np.float32)
+
+
+def estimate_shift(visible: FloatArray, infrared: FloatArray, search_px: int) -> ShiftEstimate:
+    """The shift at which two gradient planes correlate best, to a fraction of a pixel.
+
+    Args:
+        visible, infrared: (H, W) float32 of `gradient_plane`.
+        search_px: whole-pixel range, each axis. H and W must exceed 2 * search_px + 16.
+
+    Raises:
+        BadInputError: the planes are too small for the search.
+    """
+    height, width = visible.shape
+    s = search_px
+    if min(height, width) <= 2 * s + 16:
+        raise BadInputError(f"a {width}x{height} picture is too small for a search of +-{s} px")
+    template = visible[s : height - s, s : width - s]
+    surface = np.nan_to_num(cv2.matchTemplate(infrared, template, cv2.TM_CCOEFF_NORMED))  # (2s+1, 2s+1)
+    row, column = np.unravel_index(int(surface.argmax()), surface.shape)
+    peak = float(surface[row, column])
+    others = surface.copy()
+    others[max(row - 3, 0) : row + 4, max(column - 3, 0) : column + 4] = -1.0
+    dx, dy = _refine(surface, int(row), int(column))
+    return ShiftEstimate(dx - s, dy - s, peak, float(surface[s, s]), float(others.max()))
+
+
+def _refine(surface: FloatArray, row: int, column: int) -> tuple[float, float]:
+    """Sub-pixel peak: a parabola through the 3x3 neighbourhood by least squares; the border gives whole pixels."""
+    if not (0 < row < surface.shape[0] - 1 and 0 < column < surface.shape[1] - 1):
+        return float(column), float(row)
+    z = surface[row - 1 : row + 2, column - 1 : column + 2].astype(np.float64)
+    gx, gy = (z[:, 2] - z[:, 0]).sum() / 6, (z[2] - z[0]).sum() / 6
+    gxx = (z[:, 2] - 2 * z[:, 1] + z[:, 0]).sum() / 3
+    gyy = (z[2] - 2 * z[1] + z[0]).sum() / 3
+    gxy = (z[2, 2] - z[2, 0] - z[0, 2] + z[0, 0]) / 4
+    determinant = gxx * gyy - gxy * gxy
+    if determinant <= 1e-12 or gxx >= 0:
+        return float(column), float(row)
+    dx = float(np.clip((gxy * gy - gyy * gx) / determinant, -1, 1))
+    dy = float(np.clip((gxy * gx - gxx * gy) / determinant, -1, 1))
+    return column + dx, row + dy
+
+
+def register_pair(visible: UInt8Array, infrared: UInt8Array, config: RegistrationConfig) -> PairRegistration:
+    """Measure how the infrared picture has to be sampled so that it lies on the visible one.
+
+    Args:
+        visible, infrared: (H, W) uint8 luminance and infrared of one pair.
+    """
+    height, width = visible.shape
+    search = min(config.search_px, (min(height, width) - 17) // 2)
+    if search < 2:
+        return PairRegistration(reliable=False)
+    plane_visible, plane_infrared = gradient_plane(visible), gradient_plane(infrared)
+    found = estimate_shift(plane_visible, plane_infrared, search)
+    lead = found.peak - found.second
+    at_border = max(abs(found.dx_px), abs(found.dy_px)) > search - 1
+    if found.peak < config.min_peak or lead < config.min_lead or at_border:
+        return PairRegistration(reliable=False, peak=found.peak, lead=lead)
+    shift = (found.dx_px, found.dy_px)
+    registration = PairRegistration(shift, None, True, found.peak, lead)
+    if config.field and config.field_max_px > 0:
+        local = _local_field(plane_visible, plane_infrared, registration, config)
+        if local is not None:
+            registration = PairRegistration(shift, local, True, found.peak, lead)
+    after = estimate_shift(plane_visible, gradient_plane(registration.apply(infrared)), search)
+    residual = float(np.hypot(after.dx_px, after.dy_px))
+    if residual > config.max_residual_px or after.peak < found.peak - 0.02:
+        return PairRegistration(reliable=False, peak=found.peak, lead=lead, residual_px=residual)
+    return PairRegistration(shift, registration.field_px, True, found.peak, lead, residual)
+
+
+def _local_field(
+    visible: FloatArray, infrared: FloatArray, start: PairRegistration, config: RegistrationConfig
+) -> FloatArray | None:
+    """Departures from the pair's shift per 32x32 cell: windowed correlation at every candidate, with a vote of the
+    neighbourhood (three window sizes, coarse to fine) and a mild preference for the field so far."""
+    height, width = visible.shape
+    rows, columns = -(-height // _CELL_PX), -(-width // _CELL_PX)
+    limit = config.field_max_px
+    bottom, right = rows * _CELL_PX - height, columns * _CELL_PX - width
+    visible = cv2.copyMakeBorder(visible, 0, bottom, 0, right, cv2.BORDER_CONSTANT)
+    infrared = cv2.copyMakeBorder(infrared, 0, bottom, 0, right, cv2.BORDER_CONSTANT)
+    height, width = visible.shape
+    field_px = np.zeros((rows, columns, 2), np.float32)
+    for sigma_px, reach_px in ((64.0, limit), (32.0, min(limit, 2.0))):
+        current = PairRegistration(start.shift_px, field_px)
+        x, y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
+        source_x, source_y = current.source_of(x, y)
+        steps = np.arange(-np.ceil(reach_px), np.ceil(reach_px) + 1, dtype=np.float32)
+        warped = cv2.remap(infrared, source_x, source_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
+        cost = np.empty((len(steps), len(steps), rows, columns), np.float32)
+        power_visible = _window(visible * visible, sigma_px, rows, columns)
+        for j, dy in enumerate(steps):
+            for i, dx in enumerate(steps):
+                shifted = cv2.warpAffine(
+                    warped, np.array([[1, 0, dx], [0, 1, dy]], np.float32), (width, height),
+                    flags=cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REFLECT_101,
+                )  # fmt: skip
+                power = np.sqrt(power_visible * _window(shifted * shifted, sigma_px, rows, columns)) + 1e-3
+                prior = 0.004 * float(dx * dx + dy * dy) / max(reach_px, 1.0)
+                cost[j, i] = _window(visible * shifted, sigma_px, rows, columns) / power - prior
+        update = np.zeros_like(field_px)
+        weight = np.zeros((rows, columns), np.float32)
+        for r in range(rows):
+            for c in range(columns):
+                surface = cost[:, :, r, c]
+                row, column = np.unravel_index(int(surface.argmax()), surface.shape)
+                dx, dy = _refine(surface, int(row), int(column))
+                update[r, c] = dx + steps[0], dy + steps[0]
+                weight[r, c] = max(float(surface[row, column]) - 0.08, 0.0) ** 2
+        if weight.max() <= 0:
+            return None
+        spread = sigma_px / _CELL_PX
+        total = cv2.GaussianBlur(weight, (0, 0), spread) + 1e-5  # unsure cells follow their neighbours, then stay at 0
+        update = cv2.GaussianBlur(update * weight[..., None], (0, 0), spread) / total[..., None]
+        field_px = np.clip(field_px + update, -limit, limit).astype(np.float32)
+    return field_px
+
+
+def _window(plane: FloatArray, sigma_px: float, rows: int, columns: int) -> FloatArray:
+    """Weighted local mean around every cell's centre."""
+    small = cv2.resize(plane, (columns * 4, rows * 4), interpolation=cv2.INTER_AREA)
+    smooth = cv2.GaussianBlur(small, (0, 0), sigma_px / (_CELL_PX / 4))
+    return np.asarray(cv2.resize(smooth, (columns, rows), interpolation=cv2.INTER_AREA), np.float32)
+
+
+def save_registrations(path: Path, registrations: dict[str, PairRegistration], fingerprint: str) -> None:
+    """Write the registrations of a data set, keyed by stem, with the fingerprint of data and settings they hold for."""
+    entries = {
+        stem: {
+            "shift_px": [round(v, 4) for v in r.shift_px],
+            "field_px": None if r.field_px is None else np.round(r.field_px.astype(np.float64), 3).tolist(),
+            "reliable": r.reliable,
+            "peak": round(r.peak, 4),
+            "lead": round(r.lead, 4),
+            "residual_px": None if np.isnan(r.residual_px) else round(r.residual_px, 4),
+        }
+        for stem, r in registrations.items()
+    }
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(
+        json.dumps({"format": _FORMAT, "fingerprint": fingerprint, "pairs": entries}), encoding="utf-8"
+    )
+    temporary.replace(path)
+
+
+def load_registrations(path: Path, fingerprint: str) -> dict[str, PairRegistration] | None:
+    """Read what `save_registrations` wrote; None where there is none, or it is of other data or settings."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if content["format"] != _FORMAT or content["fingerprint"] != fingerprint:
+            return None
+        return {stem: _from_json(entry) for stem, entry in content["pairs"].items()}
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError) as error:
+        raise BadInputError(f"{path} is damaged ({error}); delete it, it is made again") from error
+
+
+def _from_json(entry: dict[str, object]) -> PairRegistration:
+    shift, local, residual = entry["shift_px"], entry["field_px"], entry["residual_px"]
+    if not isinstance(shift, list):
+        raise TypeError("shift_px is not a list")
+    return PairRegistration(
+        (float(shift[0]), float(shift[1])),
+        None if local is None else np.asarray(local, np.float32),
+        bool(entry["reliable"]),
+        float(str(entry["peak"])),
+        float(str(entry["lead"])),
+        float("nan") if residual is None else float(str(residual)),
+    )
