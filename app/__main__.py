@@ -8,7 +8,7 @@ import sys
 import click
 import typer
 
-from app.commands import fuse
+from app.commands import config, fuse, train
 from fusion_core.errors import LumithermError
 
 __all__ = ["build_cli", "main"]
@@ -25,7 +25,9 @@ def build_cli() -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     # One line a command module, kept in alphabetical order: from app.commands import x; x.register(cli)
+    config.register(cli)
     fuse.register(cli)
+    train.register(cli)
     return cli
 
 
