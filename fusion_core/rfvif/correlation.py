@@ -102,15 +102,25 @@ def _smooth_pyramid(values: Tensor, levels: int) -> list[Tensor]:
 class CorrelationStage(nn.Module):
     """Correlate at one resolution over a square of shifts, score, and give the expected shift with its spread."""
 
-    def __init__(self, factor: int, radius: int, hidden: int, windows: int) -> None:
-        """factor: pixels of the picture per pixel of this stage's features; radius: shifts searched, in the latter."""
+    def __init__(self, factor: int, radius: int, hidden: int, windows: int, whole_frame: bool) -> None:
+        """Set up one stage.
+
+        Args:
+            factor: pixels of the picture per pixel of this stage's features.
+            radius: shifts searched, in pixels of the features.
+            hidden: width of the scoring network.
+            windows: neighbourhoods of 3, 6, 12 ... cells that vote beside the cell itself.
+            whole_frame: the whole frame votes too. Only coarse stages should ask it: parallax is local.
+        """
         super().__init__()
         self.factor = factor
         self.radius = radius
         self.windows = windows
+        self.whole_frame = whole_frame
         side = 2 * radius + 1
+        voters = 1 + windows + int(whole_frame)
         # A perceptron over the channels, applied at every shift and position: one matrix product a layer.
-        self.score_in = nn.Parameter(torch.randn(hidden, 2 * (windows + 2)) * (1.0 / (windows + 2)) ** 0.5)
+        self.score_in = nn.Parameter(torch.randn(hidden, 2 * voters) * (1.0 / voters) ** 0.5)
         self.score_in_bias = nn.Parameter(torch.zeros(hidden, 1))
         self.score_mid = nn.Parameter(torch.randn(hidden, hidden) * (2.0 / hidden) ** 0.5)
         self.score_mid_bias = nn.Parameter(torch.zeros(hidden, 1))
@@ -120,7 +130,7 @@ class CorrelationStage(nn.Module):
         dy, dx = torch.meshgrid(offsets, offsets, indexing="ij")
         shifts = torch.stack((dx.reshape(-1), dy.reshape(-1))) * factor  # (2, S) in picture pixels
         self.register_buffer("shifts", shifts.view(1, 2, -1, 1, 1), persistent=False)
-        candidates = windows + 1
+        candidates = voters
         self.select = nn.Sequential(
             nn.Conv2d(5 * candidates, 24, 3, padding=1),
             nn.ReLU(inplace=True),
@@ -156,9 +166,10 @@ class CorrelationStage(nn.Module):
         volume = volume - volume.mean(dim=1, keepdim=True)
         flat = volume.reshape(batch * count, 2, height, width)
         evidence = [flat, *_smooth_pyramid(flat, self.windows)]
-        evidence.append(flat.mean(dim=(-2, -1), keepdim=True).expand_as(flat))
+        if self.whole_frame:
+            evidence.append(flat.mean(dim=(-2, -1), keepdim=True).expand_as(flat))
         dtype = self.prior.dtype
-        scores = (torch.cat(evidence, dim=1).flatten(2) * 4.0).to(dtype)  # (B*S, 2*(windows+2), h*w)
+        scores = (torch.cat(evidence, dim=1).flatten(2) * 4.0).to(dtype)  # (B*S, 2*voters, h*w)
         scores = F.relu(torch.matmul(self.score_in, scores) + self.score_in_bias)
         scores = F.relu(torch.matmul(self.score_mid, scores) + self.score_mid_bias)
         logits = torch.matmul(self.score_out, scores).float().view(batch, count, height, width) + self.prior.float()
@@ -171,8 +182,8 @@ class CorrelationStage(nn.Module):
         candidates, features = [], []
         weighted = torch.cat((mean * confidence, confidence, confidence * confidence), dim=1)
         averages = [weighted, *_smooth_pyramid(weighted, self.windows)]
-        averages[-1] = weighted.mean(dim=(-2, -1), keepdim=True).expand_as(weighted)
-        averages = averages[: self.windows + 1]
+        if self.whole_frame:
+            averages.append(weighted.mean(dim=(-2, -1), keepdim=True).expand_as(weighted))
         for average in averages:
             candidate = average[:, :2] / average[:, 2:3]
             candidates.append(candidate)
@@ -194,7 +205,10 @@ class CorrelationAlignment(nn.Module):
     def __init__(self, stages: tuple[tuple[int, int], ...], hidden: int = 16, windows: int = 4) -> None:
         """stages: (factor, radius) coarse to fine: 1/factor of the resolution (8, 4, 2 or 1), shifts searched there."""
         super().__init__()
-        self.stages = nn.ModuleList(CorrelationStage(factor, radius, hidden, windows) for factor, radius in stages)
+        self.stages = nn.ModuleList(
+            CorrelationStage(factor, radius, hidden, windows if index < 2 else windows - 1, whole_frame=index == 0)
+            for index, (factor, radius) in enumerate(stages)
+        )
 
     def forward(self, visible_y: Tensor, infrared: Tensor) -> Alignment:
         """Find the field.

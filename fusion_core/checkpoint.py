@@ -1,0 +1,159 @@
+"""Weights on disk: one safetensors file with the network's configuration and origin in its header. Never pickle."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from fusion_core.errors import CheckpointError
+from fusion_core.rfvif import NETWORK_VERSION, PRESETS, Rfvif, RfvifConfig
+
+__all__ = ["FORMAT_VERSION", "LoadedCheckpoint", "load_checkpoint", "resolve_weights", "save_checkpoint"]
+
+FORMAT_VERSION = 1
+_KEY = "lumitherm"
+_MAX_HEADER_BYTES = 16 << 20
+_MAX_FILE_BYTES = 1 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedCheckpoint:
+    """A network with its weights, in evaluation mode and float32, and what the file says of them."""
+
+    network: Rfvif
+    config: RfvifConfig
+    facts: dict[str, Any]
+    """Training data manifest, steps, AGC contract, metrics: whatever the trainer knew. JSON-able."""
+    sha256: str
+    """Of the file."""
+    path: Path
+
+
+def save_checkpoint(
+    path: Path, network: Rfvif, facts: dict[str, Any], dtype: torch.dtype = torch.float16
+) -> None:
+    """Write the network's weights with its configuration and `facts`. Not atomic by itself.
+
+    Args:
+        facts: JSON-able; the keys "preset", "agc", "data", "steps", "metrics" are shown by `lumitherm models`.
+        dtype: of the floating-point tensors on disk; the statistics of batch normalisation stay float32.
+
+    Raises:
+        CheckpointError: a weight is not finite, or leaves the range of `dtype`.
+    """
+    tensors = {}
+    for name, value in network.state_dict().items():
+        tensor = value.detach().cpu()
+        if tensor.is_floating_point() and "running_" not in name:
+            tensor = tensor.to(dtype)
+        if not torch.isfinite(tensor).all():
+            raise CheckpointError(f"{name} is not finite in {dtype}; weights like that cannot be saved")
+        tensors[name] = tensor.contiguous()
+    header = {
+        "format_version": FORMAT_VERSION,
+        "network_version": NETWORK_VERSION,
+        "config": network.config.to_dict(),
+        "facts": facts,
+    }
+    path.write_bytes(save(tensors, metadata={_KEY: json.dumps(header, sort_keys=True)}))
+
+
+def load_checkpoint(path: Path) -> LoadedCheckpoint:
+    """Read weights written by `save_checkpoint` and build their network.
+
+    Raises:
+        CheckpointError: the file is missing, damaged, not ours, of a newer version, or its tensors do not fit.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"there is no weights file {path}; `lumitherm models list` shows what is installed")
+    size = path.stat().st_size
+    if size > _MAX_FILE_BYTES:
+        raise CheckpointError(f"{path} has {size >> 20} MiB, a weights file has at most {_MAX_FILE_BYTES >> 20}")
+    _check_header_size(path, size)
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            state: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError, MemoryError) as error:
+        raise CheckpointError(f"{path} is damaged or not a safetensors file ({error}); get the file again") from error
+    header = _header(path, metadata)
+    try:
+        config = RfvifConfig.from_dict(header["config"])
+        network = Rfvif(config)
+    except (TypeError, ValueError, KeyError, AttributeError) as error:
+        raise CheckpointError(f"{path}: the network configuration in its header is unusable: {error}") from error
+    for name, tensor in state.items():
+        if tensor.is_floating_point():
+            state[name] = tensor.float()
+            if not torch.isfinite(state[name]).all():
+                raise CheckpointError(f"{path}: {name} holds values that are not finite; get the file again")
+    try:
+        network.load_state_dict(state, strict=True)
+    except RuntimeError as error:
+        first = str(error).splitlines()
+        raise CheckpointError(f"{path} does not fit its own network: {' '.join(first[:3])}") from error
+    network.eval()
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    facts = header.get("facts")
+    return LoadedCheckpoint(network, config, facts if isinstance(facts, dict) else {}, digest, path)
+
+
+def resolve_weights(name_or_path: str | Path) -> Path:
+    """A preset's shipped weights, or the path as given.
+
+    Raises:
+        CheckpointError: the preset ships without weights, or there is no such file.
+    """
+    if isinstance(name_or_path, str) and name_or_path in PRESETS:
+        path = Path(__file__).parent / "weights" / f"{name_or_path}.safetensors"
+        if not path.is_file():
+            raise CheckpointError(
+                f"preset {name_or_path!r} is untrained: no weights ship with it. Train it with "
+                f"`lumitherm train --set preset={name_or_path}` (a GPU is advised), or use {_shipped()}"
+            )
+        return path
+    path = Path(name_or_path)
+    if not path.is_file():
+        raise CheckpointError(
+            f"{name_or_path} is neither a preset ({', '.join(PRESETS)}) nor a weights file that exists"
+        )
+    return path
+
+
+def _shipped() -> str:
+    folder = Path(__file__).parent / "weights"
+    return " or ".join(name for name in PRESETS if (folder / f"{name}.safetensors").is_file()) or "weights of your own"
+
+
+def _check_header_size(path: Path, size: int) -> None:
+    """The header's length stands in the first eight bytes: refuse nonsense before a parser sees it."""
+    with path.open("rb") as file:
+        first = file.read(8)
+    length = int.from_bytes(first, "little")
+    if len(first) < 8 or length > min(_MAX_HEADER_BYTES, size - 8):
+        raise CheckpointError(f"{path} is damaged or not a safetensors file ({size} bytes); get the file again")
+
+
+def _header(path: Path, metadata: dict[str, str]) -> dict[str, Any]:
+    try:
+        header = json.loads(metadata[_KEY])
+    except (KeyError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path} holds no Lumitherm weights: its header has no readable {_KEY!r} entry") from error
+    if not isinstance(header, dict) or not isinstance(header.get("config"), dict):
+        raise CheckpointError(f"{path} holds no Lumitherm weights: its {_KEY!r} entry has no configuration")
+    for key, ours in (("format_version", FORMAT_VERSION), ("network_version", NETWORK_VERSION)):
+        found = header.get(key)
+        if found != ours:
+            raise CheckpointError(
+                f"{path} has {key} {found!r}, this Lumitherm reads {ours}; "
+                "use the Lumitherm that wrote it, or train again"
+            )
+    return header
