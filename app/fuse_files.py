@@ -11,7 +11,16 @@ from pathlib import Path
 
 import numpy as np
 
-from app.fuse_video import FuseProgress, FuseReport, StageTime, VideoOptions, check_overlap, fuse_videos, to_grid
+from app.fuse_video import (
+    FuseProgress,
+    FuseReport,
+    Observer,
+    StageTime,
+    VideoOptions,
+    check_overlap,
+    fuse_videos,
+    to_grid,
+)
 from app.media.pictures import (
     PICTURE_SUFFIXES,
     is_picture,
@@ -73,8 +82,11 @@ def fuse_files(
     make_engine: Callable[[], FusionEngine],
     progress: Callable[[FuseProgress], None] | None = None,
     stop: threading.Event | None = None,
+    observe: Observer | None = None,
 ) -> FuseReport:
     """Carry out one job. `make_engine` is called once the inputs and the output are known to be sound.
+
+    `progress` and, for videos, `observe` are called after each frame, on the calling thread; `stop` ends the job early.
 
     Raises:
         UsageError: inputs of different kinds, output missing its folder, in the way, or one of the inputs.
@@ -89,7 +101,7 @@ def fuse_files(
     output = _resolve_output(request, kinds[0])
     stop = stop or threading.Event()
     if kinds[0] is InputKind.VIDEO:
-        return _fuse_videos(request, output, make_engine, progress, stop)
+        return _fuse_videos(request, output, make_engine, progress, stop, observe)
     if kinds[0] is InputKind.PICTURE:
         jobs, unmatched = [(output, request.visible, request.thermal)], 0
     else:
@@ -138,6 +150,7 @@ def _fuse_videos(
     make_engine: Callable[[], FusionEngine],
     progress: Callable[[FuseProgress], None] | None,
     stop: threading.Event,
+    observe: Observer | None,
 ) -> FuseReport:
     visible = open_reader(request.visible, Stream.VISIBLE, request.sequence_fps, request.decoder_threads)
     try:
@@ -146,7 +159,7 @@ def _fuse_videos(
             check_overlap(visible, thermal, request.options)
             engine = make_engine()
             try:
-                return fuse_videos(visible, thermal, output, engine, request.options, progress, stop)
+                return fuse_videos(visible, thermal, output, engine, request.options, progress, stop, observe)
             finally:
                 engine.close()
         finally:

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import cv2
 import numpy as np
@@ -28,7 +28,19 @@ from fusion_core.engine import FusionEngine
 from fusion_core.errors import BadInputError, LumithermError
 from fusion_core.frames import FrameFlag
 
-__all__ = ["FuseProgress", "FuseReport", "StageTime", "VideoOptions", "check_overlap", "fuse_videos", "to_grid"]
+__all__ = [
+    "FuseProgress",
+    "FuseReport",
+    "Observer",
+    "StageTime",
+    "VideoOptions",
+    "check_overlap",
+    "fuse_videos",
+    "to_grid",
+]
+
+# A visible frame, thermal (H, W) uint8 on its grid or None, fused (H, W, 3) uint8 RGB or None.
+Observer: TypeAlias = Callable[[MediaFrame, np.ndarray | None, np.ndarray | None], None]
 
 _DECODE_AHEAD = 4
 _ENCODE_QUEUE = 4
@@ -162,17 +174,19 @@ def fuse_videos(
     options: VideoOptions,
     progress: Callable[[FuseProgress], None] | None = None,
     stop: threading.Event | None = None,
+    observe: Observer | None = None,
 ) -> FuseReport:
     """Fuse frame by frame into `output` (.mkv or .mp4), one output frame a visible frame with the same time stamp.
 
     The engine is called from this thread only; it is not closed. `stop` ends the job early with a file that plays.
+    `observe` sees the three pictures of each frame, on the calling thread.
 
     Raises:
         BadInputError: no overlap in time, a damaged picture in a sequence. RecordingError: disk full and the like.
         EngineError: the engine failed. In each case the frames before it are in `output`.
     """
     max_skew_ns = check_overlap(visible, thermal, options)
-    return _VideoJob(visible, thermal, output, engine, options, max_skew_ns, progress, stop).run()
+    return _VideoJob(visible, thermal, output, engine, options, max_skew_ns, progress, stop, observe).run()
 
 
 class _VideoJob:
@@ -186,11 +200,13 @@ class _VideoJob:
         max_skew_ns: int,
         progress: Callable[[FuseProgress], None] | None,
         stop: threading.Event | None,
+        observe: Observer | None,
     ) -> None:
         self._visible, self._thermal = visible, thermal
         self._output, self._engine, self._options = output, engine, options
         self._progress, self._user_stop = progress, stop or threading.Event()
         self._max_skew_ns = max_skew_ns
+        self._observe = observe
         self._decode_over, self._encode_over = threading.Event(), threading.Event()
         self._decoded = _Stage(_DECODE_AHEAD, self._decode_over)
         self._to_encode = _Stage(_ENCODE_QUEUE, self._encode_over)
@@ -255,6 +271,8 @@ class _VideoJob:
             self._times_ms["fuse"].append((time.perf_counter() - start_s) * 1000)
             self._to_encode.put((shown, work.pair.visible))
             self._count(work.pair)
+            if self._observe is not None:
+                self._observe(work.pair.visible, work.thermal, fused)
             if self._progress is not None:
                 elapsed_s = time.perf_counter() - began_s
                 self._progress(FuseProgress(self._frames, total, self._frames / max(elapsed_s, 1e-9)))

@@ -185,15 +185,18 @@ def stop_on_signals() -> Iterator[tuple[threading.Event, list[int]]]:
 class ProgressPrinter:
     """A bar with fps and time left on a terminal; a plain line every two seconds elsewhere. Writes to stderr."""
 
-    def __init__(self, console: Console | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, console: Console | None = None, clock: Callable[[], float] = time.monotonic, verb: str = "fusing"
+    ) -> None:
         self._console = console or Console(file=sys.stderr)
         self._clock = clock
+        self._verb = verb
         self._last_line_s: float | None = None
         self._task: TaskID | None = None
         self._bar: Progress | None = None
         if self._console.is_terminal:
             self._bar = Progress(
-                TextColumn("fusing"),
+                TextColumn(verb),
                 BarColumn(),
                 MofNCompleteColumn(),
                 TextColumn("{task.fields[fps]:.1f} fps"),
@@ -228,4 +231,4 @@ class ProgressPrinter:
             seconds = max(0, round((progress.total - progress.done) / progress.fps))
             left = f", {seconds // 60}:{seconds % 60:02d} left"
         total = "" if progress.total is None else f"/{progress.total}"
-        typer.echo(f"frame {progress.done}{total}, {progress.fps:.1f} fps{left}", file=self._console.file)
+        typer.echo(f"{self._verb} frame {progress.done}{total}, {progress.fps:.1f} fps{left}", file=self._console.file)
