@@ -1,0 +1,175 @@
+"""Makes the sidecar of an interrupted recording agree with its video, and can rebuild a lost one."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import av
+import av.error
+
+from app.recording.agreement import agree
+from app.recording.segments import wall_iso
+from app.recording.sidecar import (
+    SCHEMA_VERSION,
+    EndLine,
+    EventLine,
+    FrameLine,
+    GapLine,
+    HeaderLine,
+    SidecarContent,
+    TrackInfo,
+    encode_line,
+    read_sidecar,
+    sidecar_path,
+)
+from app.recording.video_scan import VideoScan, open_video, scan_video
+from fusion_core.errors import BadInputError, RecordingError
+
+__all__ = ["RecoverReport", "recover", "remux"]
+
+
+@dataclass(frozen=True, slots=True)
+class RecoverReport:
+    """What `recover` found and did. `source` says where the metadata came from: sidecar, embedded, container."""
+
+    path: Path
+    source: str
+    frames: dict[str, int]  # pictures in the video, by track; the sidecar now names exactly these
+    pairs: int
+    dropped: int
+    trimmed: int
+    rebuilt: int
+    rewritten: bool
+    remuxed: bool
+    damage: tuple[str, ...]
+
+
+def recover(path: Path, finish_video: bool = False) -> RecoverReport:
+    """Make sidecar and video agree to the frame. Safe to run on a sound recording: nothing is changed then.
+
+    The video is not touched unless `finish_video` asks for duration and index, which an interrupted file lacks and
+    which make seeking fast. The sidecar is replaced as a whole (written beside, synced, renamed).
+
+    Raises:
+        BadInputError: the video cannot be opened as a recording. RecordingError: the result cannot be written.
+    """
+    path = Path(path)
+    scan = scan_video(path)
+    damage = [scan.damage] if scan.damage else []
+    content, source = _best_metadata(path, scan, damage)
+    agreement = agree(content, scan)
+    frames = {str(name): len(track.ms) for name, track in scan.tracks.items()}
+    complete = source == "sidecar" and content is not None and content.end is not None and not content.damage
+    rewrite = agreement.changed or not complete
+    if rewrite:
+        _write_sidecar(path, content, agreement.lines, scan, frames)
+    if finish_video:
+        remux(path)
+    return RecoverReport(
+        path=path,
+        source=source,
+        frames=frames,
+        pairs=len(agreement.lines),
+        dropped=agreement.dropped,
+        trimmed=agreement.trimmed,
+        rebuilt=agreement.rebuilt,
+        rewritten=rewrite,
+        remuxed=finish_video,
+        damage=tuple(damage),
+    )
+
+
+def _best_metadata(path: Path, scan: VideoScan, damage: list[str]) -> tuple[SidecarContent | None, str]:
+    """The sidecar, unless the copy in the video knows more of it."""
+    embedded = scan.metadata if scan.metadata is not None and scan.metadata.header is not None else None
+    sidecar: SidecarContent | None = None
+    if sidecar_path(path).exists():
+        try:
+            sidecar = read_sidecar(sidecar_path(path))
+        except BadInputError as error:
+            damage.append(str(error))
+    if sidecar is not None and sidecar.damage:
+        damage.append(f"{sidecar_path(path).name} is damaged: {sidecar.damage}")
+    if embedded is not None and (sidecar is None or len(embedded.frames) > len(sidecar.frames)):
+        return embedded, "embedded"
+    return (sidecar, "sidecar") if sidecar is not None else (None, "container")
+
+
+def _write_sidecar(
+    path: Path,
+    content: SidecarContent | None,
+    lines: list[FrameLine],
+    scan: VideoScan,
+    frames: dict[str, int],
+) -> None:
+    header = content.header if content is not None and content.header is not None else _new_header(path, scan)
+    marks: list[GapLine | EventLine] = list(content.others) if content is not None else []
+    last_ms = max((track.ms[-1] for track in scan.tracks.values() if track.ms), default=0)
+    ordered: list[tuple[int, FrameLine | GapLine | EventLine]] = [(line.t_ns, line) for line in lines]
+    ordered += [(mark.from_ns if isinstance(mark, GapLine) else mark.t_ns, mark) for mark in marks]
+    ordered.sort(key=lambda entry: entry[0])
+    target = sidecar_path(path)
+    beside = target.with_suffix(".jsonl.new")
+    try:
+        with beside.open("wb") as file:
+            for line in (header, *(entry for _, entry in ordered), EndLine("recovered", frames, last_ms * 1_000_000)):
+                file.write(encode_line(line) + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(target)
+    except OSError as error:
+        beside.unlink(missing_ok=True)
+        raise RecordingError(
+            f"{target} could not be written: {error.strerror}. Free some space and try again."
+        ) from error
+
+
+def _new_header(path: Path, scan: VideoScan) -> HeaderLine:
+    wall_ns = time.time_ns()
+    return HeaderLine(
+        schema=SCHEMA_VERSION,
+        recording=path.stem,
+        segment=0,
+        start_ns=0,
+        wall_start=wall_iso(wall_ns),
+        wall_start_ns=wall_ns,
+        tracks=[
+            TrackInfo(str(t.name), t.codec, "unknown", t.height, t.width, t.pixel_format) for t in scan.tracks.values()
+        ],
+        reason="rebuilt without metadata; wall_start is the time of the recovery",
+    )
+
+
+def remux(path: Path) -> None:
+    """Copy the packets into a file with duration and index, then put it in the old one's place.
+
+    Raises:
+        BadInputError: the video cannot be opened. RecordingError: the copy cannot be written; the original is kept.
+    """
+    beside = path.with_suffix(".mkv.new")
+    try:
+        with (
+            open_video(path) as source,
+            av.open(str(beside), "w", format="matroska", container_options={"default_mode": "infer_no_subs"}) as copy,
+        ):
+            copy.metadata.update(source.metadata)
+            streams = {}
+            for stream in source.streams:
+                twin = streams[stream.index] = copy.add_stream_from_template(stream, opaque=True)
+                twin.metadata["title"] = stream.metadata.get("title", "")
+            try:
+                for packet in source.demux():
+                    if packet.dts is not None and packet.size:
+                        packet.stream = streams[packet.stream_index]
+                        copy.mux(packet)
+            except av.error.InvalidDataError:  # the torn end: everything before it is copied
+                pass
+        with beside.open("rb") as file:
+            os.fsync(file.fileno())
+        beside.replace(path)
+    except (av.error.FFmpegError, OSError, ValueError) as error:
+        beside.unlink(missing_ok=True)
+        raise RecordingError(f"{path} could not be finished: {error}. The original is unchanged.") from error

@@ -1,0 +1,266 @@
+"""One segment of a recording: a video file with its sidecar, and the names that keep segments in order."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+
+from app.recording.config import RecordingConfig, TrackName
+from app.recording.encoders import EncodedPacket, StreamParams
+from app.recording.matroska_writer import DiskWriteError, MatroskaWriter
+from app.recording.sidecar import (
+    SCHEMA_VERSION,
+    EndLine,
+    EventLine,
+    FrameLine,
+    GapLine,
+    HeaderLine,
+    Ref,
+    SidecarWriter,
+    SourceRef,
+    TrackInfo,
+    encode_line,
+    sidecar_path,
+)
+from fusion_core.errors import RecordingError
+
+__all__ = [
+    "EncodedPair",
+    "Layout",
+    "Segment",
+    "SegmentInfo",
+    "delete_recording",
+    "is_protected",
+    "list_recordings",
+    "next_name",
+    "protect",
+    "track_infos",
+    "wall_iso",
+]
+
+Layout = tuple[StreamParams, ...]
+_NAME = re.compile(
+    r"^(?P<prefix>[A-Za-z0-9][A-Za-z0-9_]{0,31})-(?P<sequence>\d{6,})-\d{8}T\d{6}Z(-[A-Za-z0-9_]+)?\.mkv$"
+)
+_DEFAULT_DURATION_MS = 33
+_LONGEST_DURATION_MS = 250
+
+
+@dataclass(slots=True)
+class EncodedPair:
+    """One pair after its encoders: the sidecar line without places in the file, and the new pictures' packets.
+
+    `shown` names every track with a picture in this pair; those not in `packets` repeat the track's last picture.
+    `starts` is true when each shown track has a key frame here, so that a file can begin with this pair.
+    """
+
+    line: FrameLine
+    t_ns: int
+    shown: tuple[TrackName, ...]
+    packets: dict[TrackName, EncodedPacket]
+    layout: Layout
+    starts: bool
+    marks: tuple[GapLine | EventLine, ...] = ()
+
+    @property
+    def nbytes(self) -> int:
+        """Memory that this pair takes in the pre-event buffer, about."""
+        return 1500 + sum(len(packet.data) for packet in self.packets.values())
+
+
+@dataclass(slots=True)
+class SegmentInfo:
+    """What became of one file."""
+
+    path: Path
+    frames: dict[str, int] = field(default_factory=dict)
+    pairs: int = 0
+    bytes: int = 0
+    duration_s: float = 0.0
+    end_reason: str = ""
+
+
+class Segment:
+    """Writes pairs into one new file. Owner thread: the recorder's.
+
+    Raises:
+        RecordingError: the files cannot be made. DiskWriteError: no space for them.
+    """
+
+    def __init__(self, config: RecordingConfig, path: Path, header: HeaderLine, layout: Layout) -> None:
+        self.layout = layout
+        self.info = SegmentInfo(path, {str(params.track): 0 for params in layout})
+        self.start_ns = header.start_ns
+        self._last_ms: dict[str, int] = {}
+        self._last_ref: dict[str, Ref] = {}
+        self._text_ms = -1
+        self._end_ns = header.start_ns
+        self._sidecar = SidecarWriter(sidecar_path(path))
+        try:
+            self._sidecar.write(header)
+            self._video = MatroskaWriter(
+                path,
+                layout,
+                config.cluster_ms,
+                {"title": path.stem, "date": header.wall_start, "lumitherm_schema": str(SCHEMA_VERSION)},
+                config.embed_metadata,
+            )
+            self._video.write_text(encode_line(header), 0, 1)
+            self._text_ms = 0
+        except (OSError, RecordingError) as error:
+            self._sidecar.close()
+            sidecar_path(path).unlink(missing_ok=True)
+            if isinstance(error, OSError):
+                path.unlink(missing_ok=True)
+                raise DiskWriteError(path, error) from error
+            raise
+
+    @property
+    def size(self) -> int:
+        """Bytes of video so far."""
+        return self._video.size
+
+    @property
+    def age_s(self) -> float:
+        """Seconds from the first picture to the last, by their stamps."""
+        return (self._end_ns - self.start_ns) / 1e9
+
+    def write(self, pair: EncodedPair) -> None:
+        """Append one pair. Raises DiskWriteError; this pair and what follows then belong into another file."""
+        placed: dict[str, tuple[Ref, int]] = {}
+        for track in pair.shown:
+            packet = pair.packets.get(track)
+            if packet is None:
+                placed[track] = (msgspec.structs.replace(self._last_ref[track], new=False), 0)
+                continue
+            before = self._last_ms.get(track)
+            ms = max((packet.t_ns - self.start_ns + 500_000) // 1_000_000, 0 if before is None else before + 1)
+            duration = _DEFAULT_DURATION_MS if before is None else min(ms - before, _LONGEST_DURATION_MS)
+            placed[track] = (Ref(self.info.frames[track], ms), duration)
+        refs = {track: ref for track, (ref, _) in placed.items()}
+        line = msgspec.structs.replace(
+            pair.line,
+            n=self.info.pairs,
+            fused=refs.get(TrackName.FUSED),
+            visible=_with_place(pair.line.visible, refs.get(TrackName.VISIBLE)),
+            thermal=_with_place(pair.line.thermal, refs.get(TrackName.THERMAL)),
+        )
+        for mark in pair.marks:
+            self.mark(mark)
+        # The line goes first: after a kill the sidecar then knows at least every picture that the video has.
+        self._put_line(line, max([*(ref.ms for ref in refs.values()), 0]))
+        for track, packet in pair.packets.items():
+            ref, duration = placed[track]
+            self._video.write(track, packet, ref.ms, duration)
+            self._last_ms[track] = ref.ms
+            self._last_ref[track] = ref
+            self.info.frames[track] += 1
+            self._end_ns = max(self._end_ns, packet.t_ns)
+        self.info.pairs += 1
+
+    def mark(self, line: GapLine | EventLine) -> None:
+        """Write a gap or an event. Raises DiskWriteError."""
+        at_ns = line.to_ns if isinstance(line, GapLine) else line.t_ns
+        self._put_line(line, max(0, (at_ns - self.start_ns) // 1_000_000))
+
+    def _put_line(self, line: FrameLine | GapLine | EventLine | EndLine, ms: int) -> None:
+        try:
+            self._sidecar.write(line)
+        except OSError as error:
+            raise DiskWriteError(self._sidecar.path, error) from error
+        self._text_ms = max(self._text_ms + 1, min(ms, self._text_ms + 60_000))
+        self._video.write_text(encode_line(line), self._text_ms, 1)
+
+    def sync(self) -> None:
+        """Have the disk hold everything so far: the sidecar first, so that it knows every picture there."""
+        try:
+            self._sidecar.sync()
+        except OSError as error:
+            raise DiskWriteError(self._sidecar.path, error) from error
+        self._video.sync()
+
+    def close(self, reason: str) -> SegmentInfo:
+        """Finish both files. Never raises DiskWriteError: a full disk is told in `end_reason`."""
+        self.info.end_reason = reason
+        self.info.duration_s = self.age_s
+        try:
+            self._put_line(EndLine(reason, dict(self.info.frames), self._end_ns - self.start_ns), self._text_ms)
+            self._video.close()
+        except DiskWriteError as error:
+            self.info.end_reason = f"{reason}; {error}"
+        finally:
+            self._video.close()
+            self._sidecar.close()
+        self.info.bytes = self.info.path.stat().st_size if self.info.path.exists() else 0
+        return self.info
+
+    def abandon(self, reason: str) -> SegmentInfo:
+        """Close after a write error, without an end line; `recover` makes video and sidecar agree later."""
+        self.info.end_reason = reason
+        self.info.duration_s = self.age_s
+        try:
+            self._video.close()
+        except RecordingError as error:
+            self.info.end_reason = f"{reason}; {error}"
+        self._sidecar.close()
+        self.info.bytes = self.info.path.stat().st_size if self.info.path.exists() else 0
+        return self.info
+
+
+def _with_place(source: SourceRef | None, ref: Ref | None) -> SourceRef | None:
+    return source if source is None or ref is None else msgspec.structs.replace(source, at=ref)
+
+
+def track_infos(layout: Layout) -> list[TrackInfo]:
+    """The header's description of the tracks."""
+    return [TrackInfo(str(p.track), p.codec, p.encoder, p.height, p.width, p.pixel_format) for p in layout]
+
+
+def list_recordings(directory: Path, prefix: str | None = None) -> list[Path]:
+    """The video files that carry our kind of name (and this prefix), oldest first by sequence number, not by clock."""
+    found = [(match, path) for path in directory.glob("*.mkv") if (match := _NAME.match(path.name))]
+    found = [(match, path) for match, path in found if prefix in (None, match["prefix"])]
+    return [path for _, path in sorted(found, key=lambda entry: (int(entry[0]["sequence"]), entry[1].name))]
+
+
+def next_name(config: RecordingConfig, wall_ns: int, label: str | None) -> Path:
+    """The next file's path: PREFIX-SEQUENCE-UTC[-LABEL].mkv. The sequence rises whatever the wall clock does."""
+    taken = [int(match["sequence"]) for path in config.directory.iterdir() if (match := _any_sequence(path.name))]
+    sequence = max(taken, default=0) + 1
+    stamp = datetime.fromtimestamp(wall_ns // 1_000_000_000, UTC).strftime("%Y%m%dT%H%M%SZ")
+    tail = "-" + re.sub(r"[^A-Za-z0-9_]+", "_", label).strip("_")[:40] if label else ""
+    return config.directory / f"{config.prefix}-{sequence:06d}-{stamp}{tail.rstrip('-')}.mkv"
+
+
+def _any_sequence(name: str) -> re.Match[str] | None:
+    return _NAME.match(Path(name).stem + ".mkv")
+
+
+def protect(video: Path) -> None:
+    """Keep a recording from the ring policy: it deletes no file with a NAME.keep beside it."""
+    video.with_suffix(".keep").touch()
+
+
+def is_protected(video: Path) -> bool:
+    """Whether `protect` was called for this recording."""
+    return video.with_suffix(".keep").exists()
+
+
+def delete_recording(video: Path) -> int:
+    """Delete a recording with everything that belongs to it; returns the bytes freed."""
+    freed = 0
+    for suffix in (".jsonl", ".md", ".mkv"):
+        path = video.with_suffix(suffix)
+        if path.exists():
+            freed += path.stat().st_size
+            path.unlink()
+    return freed
+
+
+def wall_iso(wall_ns: int) -> str:
+    """A moment of the wall clock as ISO 8601 in UTC, milliseconds."""
+    return datetime.fromtimestamp(wall_ns / 1e9, UTC).isoformat(timespec="milliseconds")

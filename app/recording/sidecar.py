@@ -1,0 +1,265 @@
+"""The sidecar: one JSON line for each recorded pair, beside the video file, written before the picture it describes.
+
+    NAME.mkv     the pictures             NAME.jsonl   this file
+
+Line types: `header` (first line), `frame`, `gap`, `event`, `end` (last line of a file that was closed in order).
+Times are nanoseconds on the monotonic clock of the machine that recorded; the header ties them to the wall clock.
+`ms` is the same moment as Matroska holds it: milliseconds since the header's `start_ns`.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from fusion_core.errors import BadInputError, RecordingError
+
+__all__ = [
+    "MAX_LINE_BYTES",
+    "SCHEMA_VERSION",
+    "EndLine",
+    "EventLine",
+    "FrameLine",
+    "GapLine",
+    "HeaderLine",
+    "Line",
+    "Ref",
+    "SidecarContent",
+    "SidecarWriter",
+    "SourceRef",
+    "TrackInfo",
+    "decode_line",
+    "encode_line",
+    "read_sidecar",
+    "sidecar_path",
+]
+
+SCHEMA_VERSION = 1
+MAX_LINE_BYTES = 256 * 1024  # a frame line has about 500 bytes; anything above this is damage
+
+
+class TrackInfo(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One track as the header describes it; `height` and `width` without the padding to even numbers."""
+
+    name: str
+    codec: str
+    encoder: str
+    height: int
+    width: int
+    pixel_format: str
+
+
+class HeaderLine(msgspec.Struct, frozen=True, tag_field="type", tag="header"):
+    """First line. `start_ns` is the monotonic time of `ms` 0; `wall_start` the wall clock at that moment, ISO 8601."""
+
+    schema: int
+    recording: str  # name of the recording's first file; the same in all its segments
+    segment: int  # 0, 1, ... within the recording
+    start_ns: int
+    wall_start: str
+    wall_start_ns: int
+    tracks: list[TrackInfo]
+    label: str | None = None
+    reason: str = "start"  # why this file begins: start, split, event, layout, encoder, disk
+    config: dict[str, Any] = {}
+    versions: dict[str, str] = {}
+
+
+class Ref(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A picture in a track: its number `k` there (from 0) and its stamp `ms`. `new` is false for one shown before."""
+
+    k: int
+    ms: int
+    new: bool = True
+
+
+class SourceRef(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What the camera said of a frame, and where it is. `at` is None when its track is not recorded."""
+
+    i: int  # Frame.index
+    t_ns: int
+    src: str  # TimestampSource
+    flags: int = 0
+    at: Ref | None = None
+
+
+class FrameLine(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", tag="frame"):
+    """One pair. `skew_ns` is visible minus thermal; `drops` counts since the start; flags are FrameFlag numbers."""
+
+    n: int
+    t_ns: int
+    fused: Ref | None = None
+    visible: SourceRef | None = None
+    thermal: SourceRef | None = None
+    skew_ns: int | None = None
+    flags: int = 0
+    engine: str = ""
+    fuse_ms: float = 0.0
+    fused_ns: int = 0
+    agc: tuple[float, float] | None = None
+    calibration: str | None = None
+    offsets_ns: dict[str, int] = {}
+    drops: dict[str, int] = {}
+    notes: tuple[str, ...] = ()
+    rebuilt: bool = False  # made by `recover` from the video alone: the times are the container's
+
+
+class GapLine(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", tag="gap"):
+    """Pictures are missing between two moments. cause: refused, outage, lost, disk, encoder."""
+
+    cause: str
+    from_ns: int
+    to_ns: int
+    track: str = "all"
+    frames: int = 0  # how many are missing where that is known
+
+
+class EventLine(msgspec.Struct, frozen=True, tag_field="type", tag="event"):
+    """Somebody or something marked this moment."""
+
+    t_ns: int
+    label: str
+
+
+class EndLine(msgspec.Struct, frozen=True, tag_field="type", tag="end"):
+    """Last line of a file that was closed in order; `frames` a track."""
+
+    reason: str
+    frames: dict[str, int]
+    duration_ns: int
+
+
+Line = HeaderLine | FrameLine | GapLine | EventLine | EndLine
+
+_encoder = msgspec.json.Encoder()
+_decoder: msgspec.json.Decoder[Line] = msgspec.json.Decoder(Line)
+
+
+def encode_line(line: Line) -> bytes:
+    """One line of JSON without its newline."""
+    return _encoder.encode(line)
+
+
+def decode_line(data: bytes) -> Line:
+    """The line, checked against its type. Raises BadInputError."""
+    try:
+        return _decoder.decode(data)
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
+        raise BadInputError(f"not a sidecar line: {error}") from error
+
+
+def sidecar_path(video: Path) -> Path:
+    """Where the sidecar of a video file is."""
+    return video.with_suffix(".jsonl")
+
+
+class SidecarWriter:
+    """Appends lines; a line is either whole in the file or not there. Owner thread: the recorder's.
+
+    Raises:
+        RecordingError: the file exists already or cannot be made.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._size = 0
+        try:
+            self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        except OSError as error:
+            raise RecordingError(f"{path} could not be made: {error.strerror}") from error
+
+    def write(self, line: Line) -> None:
+        """Append one line. Raises OSError (disk full); the file then ends with the line before."""
+        data = encode_line(line) + b"\n"
+        done = 0
+        try:
+            while done < len(data):
+                done += os.write(self._file, data[done:])
+        except OSError:
+            os.ftruncate(self._file, self._size)
+            os.lseek(self._file, self._size, os.SEEK_SET)
+            raise
+        self._size += len(data)
+
+    def sync(self) -> None:
+        """Have the disk hold everything written so far."""
+        os.fsync(self._file)
+
+    def close(self) -> None:
+        """Sync and close. Safe to call twice."""
+        if self._file < 0:
+            return
+        try:
+            os.fsync(self._file)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EIO, errno.EDQUOT):
+                raise
+        finally:
+            os.close(self._file)
+            self._file = -1
+
+
+class SidecarContent:
+    """A sidecar as read: header, pairs, everything else, and what was wrong with it ("" = nothing)."""
+
+    def __init__(self) -> None:
+        self.header: HeaderLine | None = None
+        self.frames: list[FrameLine] = []
+        self.others: list[GapLine | EventLine] = []
+        self.order: list[FrameLine | GapLine | EventLine] = []
+        self.end: EndLine | None = None
+        self.damage = ""
+
+    def add(self, line: Line) -> None:
+        """Take the next line in; raises BadInputError when it cannot stand here."""
+        if isinstance(line, HeaderLine):
+            if self.header is not None:
+                raise BadInputError("a second header line")
+            if line.schema > SCHEMA_VERSION:
+                raise BadInputError(
+                    f"schema {line.schema} is newer than {SCHEMA_VERSION}, which this version reads; update Lumitherm"
+                )
+            self.header = line
+        elif isinstance(line, EndLine):
+            self.end = line
+        else:
+            self.order.append(line)
+            if isinstance(line, FrameLine):
+                self.frames.append(line)
+            else:
+                self.others.append(line)
+
+
+def read_sidecar(path: Path) -> SidecarContent:
+    """Read a sidecar up to its first damaged line; `damage` says what that was.
+
+    Raises:
+        BadInputError: the file cannot be opened, or its first line is no header.
+    """
+    content = SidecarContent()
+    try:
+        for number, data in enumerate(_lines(path), 1):
+            try:
+                content.add(decode_line(data))
+            except BadInputError as error:
+                if content.header is None:
+                    raise BadInputError(f"{path}, line {number}: {error}") from error
+                content.damage = f"line {number}: {error}"
+                break
+    except OSError as error:
+        raise BadInputError(f"{path} could not be read: {error.strerror}") from error
+    if content.header is None:
+        raise BadInputError(f"{path} is no Lumitherm sidecar: it has no header line")
+    return content
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    """Lines without newline; one that is too long comes in pieces, which then are no valid JSON."""
+    with path.open("rb") as file:
+        while data := file.readline(MAX_LINE_BYTES + 1):
+            yield data.rstrip(b"\n")

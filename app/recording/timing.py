@@ -1,0 +1,105 @@
+"""The one-page timing summary of a recording, from its sidecar."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from app.recording.config import TrackName
+from app.recording.sidecar import FrameLine, GapLine, SidecarContent
+from fusion_core.frames import FrameFlag
+
+__all__ = ["timing_page", "write_timing_page"]
+
+
+def timing_page(name: str, content: SidecarContent, problems: Iterable[str] = ()) -> str:
+    """Markdown: how regular the frames came, how well they were matched, what is missing, what the check found."""
+    header, lines = content.header, content.frames
+    out = [f"# {name}", ""]
+    if header is not None:
+        out += [
+            f"Recorded {header.wall_start}"
+            + (f", label {header.label}" if header.label else "")
+            + f"; segment {header.segment} of {header.recording}; begun by {header.reason}.",
+            "",
+        ]
+    out += ["| track | codec | pictures | first to last s | rate Hz | interval ms p50 / p95 / max |", "|" + "---|" * 6]
+    for track in TrackName:
+        stamps = _stamps(lines, track)
+        if not stamps.size:
+            continue
+        codec = next((f"{t.codec} ({t.encoder})" for t in header.tracks if t.name == track), "") if header else ""
+        out.append(f"| {track} | {codec} | {stamps.size} | {_span_s(stamps):.3f} | {_rate(stamps)} |")
+    skews = np.array([line.skew_ns for line in lines if line.skew_ns is not None], dtype=np.float64) / 1e6
+    out += ["", f"Pairs: {len(lines)}."]
+    if skews.size:
+        p50, p95, worst = np.percentile(np.abs(skews), (50, 95, 100))
+        out.append(
+            f"Skew, visible minus thermal: mean {skews.mean():+.2f} ms; |skew| p50 {p50:.2f}, p95 {p95:.2f}, "
+            f"max {worst:.2f} ms."
+        )
+    fuse = np.array([line.fuse_ms for line in lines], dtype=np.float64)
+    if fuse.size:
+        out.append(
+            f"Fusion: median {np.median(fuse):.2f} ms, p95 {np.percentile(fuse, 95):.2f} ms, "
+            f"engines {', '.join(sorted({line.engine for line in lines if line.engine})) or 'unknown'}."
+        )
+    flagged = {flag.name: sum(bool(_all_flags(line) & flag) for line in lines) for flag in FrameFlag if flag}
+    shown = [f"{name} {count}" for name, count in flagged.items() if count]
+    out += ["Flags: " + (", ".join(shown) if shown else "none") + ".", ""]
+    gaps = [mark for mark in content.others if isinstance(mark, GapLine)]
+    out.append(f"Gaps: {len(gaps)}.")
+    start_ns = header.start_ns if header is not None else 0
+    for gap in gaps[:20]:
+        frames = f", {gap.frames} frames" if gap.frames else ""
+        out.append(
+            f"- {gap.cause}, {gap.track}: {(gap.to_ns - gap.from_ns) / 1e9:.3f} s "
+            f"from {(gap.from_ns - start_ns) / 1e9:.3f} s{frames}"
+        )
+    if len(gaps) > 20:
+        out.append(f"- and {len(gaps) - 20} more")
+    if lines and lines[-1].drops:
+        out.append(
+            "Drops before the recorder, at the end: "
+            + ", ".join(f"{cause} {count}" for cause, count in sorted(lines[-1].drops.items()))
+            + "."
+        )
+    found = list(problems)
+    out += ["", "Self-check: " + ("sound." if not found else f"{len(found)} problem(s).")]
+    out += [f"- {text}" for text in found]
+    return "\n".join(out) + "\n"
+
+
+def write_timing_page(video: Path, content: SidecarContent, problems: Iterable[str]) -> Path:
+    """Write the page as NAME.md beside the video; returns its path. Raises OSError."""
+    page = video.with_suffix(".md")
+    page.write_text(timing_page(video.stem, content, problems), encoding="utf-8")
+    return page
+
+
+def _stamps(lines: list[FrameLine], track: TrackName) -> np.ndarray:
+    """Times of the new pictures of a track, (N,) int64 ns."""
+    if track is TrackName.FUSED:
+        return np.array([line.t_ns for line in lines if line.fused is not None and line.fused.new], dtype=np.int64)
+    sources = (line.visible if track is TrackName.VISIBLE else line.thermal for line in lines)
+    return np.array([s.t_ns for s in sources if s is not None and s.at is not None and s.at.new], dtype=np.int64)
+
+
+def _span_s(stamps: np.ndarray) -> float:
+    return float(stamps[-1] - stamps[0]) / 1e9
+
+
+def _rate(stamps: np.ndarray) -> str:
+    if stamps.size < 2 or stamps[-1] <= stamps[0]:
+        return "- | -"
+    p50, p95, worst = np.percentile(np.diff(stamps) / 1e6, (50, 95, 100))
+    return f"{(stamps.size - 1) / _span_s(stamps):.2f} | {p50:.1f} / {p95:.1f} / {worst:.1f}"
+
+
+def _all_flags(line: FrameLine) -> int:
+    flags = line.flags
+    for source in (line.visible, line.thermal):
+        flags |= source.flags if source is not None else 0
+    return flags

@@ -1,0 +1,118 @@
+"""What a recording's video file really holds, found by reading its packets without decoding them."""
+
+from __future__ import annotations
+
+from array import array
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import av
+import av.error
+
+from app.recording.config import TrackName
+from app.recording.matroska_writer import METADATA_TITLE
+from app.recording.sidecar import MAX_LINE_BYTES, SidecarContent, decode_line
+from fusion_core.errors import BadInputError
+
+__all__ = ["TrackScan", "VideoScan", "find_tracks", "open_video", "scan_video"]
+
+_MAX_SIDE_PX = 16384
+
+
+@dataclass(slots=True)
+class TrackScan:
+    """One track: stamps in ms in file order, the numbers of its key frames, and what the header says."""
+
+    name: TrackName
+    stream_index: int
+    codec: str
+    height: int
+    width: int
+    pixel_format: str
+    ms: array[int] = field(default_factory=lambda: array("q"))
+    keys: array[int] = field(default_factory=lambda: array("q"))
+    nbytes: int = 0
+
+
+@dataclass(slots=True)
+class VideoScan:
+    """All tracks of a file, the metadata lines in it (None without), and what was wrong ("" = nothing)."""
+
+    tracks: dict[TrackName, TrackScan]
+    metadata: SidecarContent | None = None
+    damage: str = ""
+
+
+def open_video(path: Path) -> av.container.InputContainer:
+    """Open a video file for reading. Raises BadInputError when it is none."""
+    if not path.is_file():
+        raise BadInputError(f"{path} does not exist or is no file; give a recording (.mkv)")
+    try:
+        return av.open(str(path), "r", options={"protocol_whitelist": "file"}, metadata_errors="replace")
+    except (av.error.FFmpegError, ValueError) as error:
+        raise BadInputError(f"{path} is no video file that can be read: {error}") from error
+
+
+def find_tracks(container: av.container.InputContainer, path: Path) -> dict[TrackName, TrackScan]:
+    """The tracks by their titles. Raises BadInputError when there are none or they make no sense."""
+    tracks: dict[TrackName, TrackScan] = {}
+    for stream in container.streams.video:
+        title = stream.metadata.get("title", "")
+        if title not in set(TrackName):
+            continue
+        name = TrackName(title)
+        context = stream.codec_context
+        if not (0 < context.width <= _MAX_SIDE_PX and 0 < context.height <= _MAX_SIDE_PX):
+            raise BadInputError(f"{path}: the {name} track is {context.width}x{context.height} px; that is damage")
+        tracks.setdefault(
+            name,
+            TrackScan(name, stream.index, context.name, context.height, context.width, context.pix_fmt or ""),
+        )
+    if not tracks:
+        raise BadInputError(
+            f"{path} has no track named {', '.join(TrackName)}: it is no Lumitherm recording, or its header is damaged"
+        )
+    return tracks
+
+
+def scan_video(path: Path) -> VideoScan:
+    """Read through a file's packets.
+
+    Raises:
+        BadInputError: the file cannot be opened as a recording. Damage further in is told in `damage`.
+    """
+    with open_video(path) as container:
+        tracks = find_tracks(container, path)
+        scan = VideoScan(tracks)
+        by_stream = {track.stream_index: track for track in tracks.values()}
+        text = next(
+            (s.index for s in container.streams if s.type == "subtitle" and s.metadata.get("title") == METADATA_TITLE),
+            None,
+        )
+        wanted = [container.streams[index] for index in (*by_stream, *(() if text is None else (text,)))]
+        try:
+            for packet in container.demux(wanted):
+                if not packet.size or packet.pts is None or packet.time_base is None:
+                    continue
+                track = by_stream.get(packet.stream_index)
+                if track is not None:
+                    if packet.is_keyframe:
+                        track.keys.append(len(track.ms))
+                    track.ms.append(round(packet.pts * packet.time_base * 1000))
+                    track.nbytes += packet.size
+                elif packet.size <= MAX_LINE_BYTES:
+                    _take_line(scan, bytes(packet))
+        except (av.error.FFmpegError, ValueError) as error:
+            scan.damage = (
+                f"reading stopped after {max((len(t.ms) for t in tracks.values()), default=0)} pictures: {error}"
+            )
+        return scan
+
+
+def _take_line(scan: VideoScan, data: bytes) -> None:
+    if scan.metadata is None:
+        scan.metadata = SidecarContent()
+    try:
+        scan.metadata.add(decode_line(data))
+    except BadInputError as error:
+        scan.metadata.damage = str(error)
