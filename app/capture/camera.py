@@ -60,6 +60,11 @@ class TimeBase:
         """Monotonic time of stream time zero."""
         return self._start.setdefault("start_ns", self.clock.now_ns())
 
+    @property
+    def started(self) -> bool:
+        """Whether stream time zero is fixed."""
+        return bool(self._start)
+
 
 @dataclass(frozen=True, slots=True)
 class CameraInfo:

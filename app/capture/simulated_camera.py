@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, Protocol
 
-from app.capture.camera import CameraInfo, TimeBase, to_stream_pixels
+from app.capture.camera import CameraInfo, TimeBase
 from fusion_core.errors import CameraLost, CameraTimeout
 from fusion_core.frames import Frame, FrameFlag, Stream, TimestampSource
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     import numpy as np
 
-    from app.capture.config import CameraConfig
+__all__ = ["Rig", "SimulatedCamera", "SimulatedFaults"]
 
-__all__ = ["SimulatedCamera", "SimulatedFaults"]
-
-_DEFAULT_FPS = 30.0
-_SLICE_NS = 50_000_000  # a wait looks for faults this often
+_SLICE_NS: Final = 50_000_000  # a wait looks for faults this often
 
 
 class SimulatedFaults:
@@ -56,24 +51,46 @@ class SimulatedFaults:
         return self._stalled.is_set()
 
 
+class Rig(Protocol):
+    """What a simulated camera needs; `fusion_core.simulation.SimulatedRig` has it."""
+
+    def visible(self, t_s: float) -> np.ndarray:
+        """(H, W, 3) uint8 RGB, the visible frame stamped `t_s`."""
+        ...
+
+    def thermal(self, t_s: float) -> np.ndarray:
+        """(H, W) uint16, the thermal frame stamped `t_s`."""
+        ...
+
+    def visible_time_s(self, index: int) -> float:
+        """Stamp of visible frame `index`."""
+        ...
+
+    def thermal_time_s(self, index: int) -> float:
+        """Stamp of thermal frame `index`."""
+        ...
+
+
 class SimulatedCamera:
-    """One stream of a rendered scene. Frame n is exposed at stream time n / fps and read then, like a real camera's.
+    """One camera of the simulated rig. A frame can be read once its time has come, as with a real camera.
 
     A reader that is late by more than a period finds frames missing (the index jumps), as with a driver's buffers.
+    Read by one thread, has none of its own.
 
     Args:
         stream: visible or thermal.
-        config: `fps` (30 if null); `sim:...?realtime=0` renders as fast as it is read.
-        render: the picture at stream time t (s): (H, W, 3) uint8 RGB, or (H, W) uint16 or uint8.
+        rig: the rig, shared by both cameras.
+        fps: the rig's rate for this stream.
         base: stream time zero, shared by both cameras of a rig.
         faults: to unplug or stall it.
+        realtime: False renders as fast as it is read.
     """
 
     def __init__(
         self,
         stream: Stream,
-        config: CameraConfig,
-        render: Callable[[float], np.ndarray],
+        rig: Rig,
+        fps: float,
         base: TimeBase,
         faults: SimulatedFaults | None = None,
         *,
@@ -81,42 +98,40 @@ class SimulatedCamera:
     ) -> None:
         self.faults = faults if faults is not None else SimulatedFaults()
         self._stream = stream
-        self._config = config
-        self._render = render
+        visible = stream is Stream.VISIBLE
+        self._render = rig.visible if visible else rig.thermal
+        self._time_s = rig.visible_time_s if visible else rig.thermal_time_s
+        self._fps = fps
         self._base = base
         self._realtime = realtime
-        self._fps = config.fps if config.fps is not None else _DEFAULT_FPS
         self._size = (0, 0)
         self._next: int | None = None  # the frame that is read next; None while closed
 
     def open(self) -> None:
         """Start at the next frame of the running rig."""
         self._refuse_if_unplugged()
-        start_ns = self._base.start_ns()
         height, width = self._render(0.0).shape[:2]
         self._size = (height, width)
-        elapsed_ns = self._base.clock.now_ns() - start_ns
-        self._next = max(0, round(elapsed_ns * self._fps / 1e9)) if self._realtime else 0
+        self._next = self._index_at(self._base.clock.now_ns()) + 1 if self._realtime and self._base.started else 0
+        self._base.start_ns()
 
     def read(self, timeout_s: float) -> Frame:
         """The next frame, at its time."""
         if self._next is None:
             raise CameraLost(f"simulated {self._stream} camera is not open; open it before reading")
-        clock, start_ns = self._base.clock, self._base.start_ns()
         flags = FrameFlag.NONE
         if self._realtime:
-            deadline_ns = clock.now_ns() + round(timeout_s * 1e9)
-            current = int((clock.now_ns() - start_ns) * self._fps / 1e9)
+            now_ns = self._base.clock.now_ns()
+            current = self._index_at(now_ns)
             if current > self._next + 1:
                 self._next = current
                 flags = FrameFlag.GAP_BEFORE
-            self._wait_until(start_ns + self._offset_ns(self._next), deadline_ns)
+            self._wait_until(self._stamp_ns(self._next), now_ns + round(timeout_s * 1e9))
         self._refuse_if_unplugged()
         index = self._next
-        time_ns = self._offset_ns(index)
         self._next = index + 1
-        pixels = to_stream_pixels(self._render(time_ns / 1e9), self._stream, self.info.identity, True)
-        return Frame(self._stream, pixels, index, start_ns + time_ns, TimestampSource.SIMULATED, flags)
+        pixels = self._render(self._time_s(index))
+        return Frame(self._stream, pixels, index, self._stamp_ns(index), TimestampSource.SIMULATED, flags)
 
     def close(self) -> None:
         """Stop."""
@@ -135,8 +150,11 @@ class SimulatedCamera:
             ts_source=TimestampSource.SIMULATED,
         )
 
-    def _offset_ns(self, index: int) -> int:
-        return round(index * 1e9 / self._fps)
+    def _stamp_ns(self, index: int) -> int:
+        return self._base.start_ns() + round(self._time_s(index) * 1e9)
+
+    def _index_at(self, time_ns: int) -> int:
+        return max(0, int((time_ns - self._base.start_ns()) * self._fps / 1e9))
 
     def _wait_until(self, due_ns: int, deadline_ns: int) -> None:
         clock = self._base.clock
