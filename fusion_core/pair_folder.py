@@ -31,6 +31,8 @@ __all__ = [
     "read_visible",
 ]
 
+Pixels = NDArray[np.integer | np.floating]
+
 VISIBLE_NAMES = ("vi", "visible")
 THERMAL_NAMES = ("ir", "infrared", "thermal")
 PICTURE_SUFFIXES = frozenset(
@@ -158,10 +160,10 @@ def read_thermal(path: Path | str) -> NDArray[np.uint8] | NDArray[np.uint16]:
         image = image[..., 0]
     if image.ndim != 2:
         raise _unsupported(path, image, "a grey picture of 8 or 16 bits")
-    return np.ascontiguousarray(image)
+    return np.array(image, np.uint8 if image.dtype == np.uint8 else np.uint16, order="C")
 
 
-def _grey(path: Path, image: NDArray[np.uint8] | NDArray[np.uint16]) -> NDArray[np.uint8] | NDArray[np.uint16]:
+def _grey(path: Path, image: Pixels) -> Pixels:
     spread = image.max(axis=2) - image.min(axis=2)
     if not spread.any():
         return image[..., 0]
@@ -171,16 +173,15 @@ def _grey(path: Path, image: NDArray[np.uint8] | NDArray[np.uint16]) -> NDArray[
             f"{path} is in colour, expected a grey thermal picture: a palette cannot be undone reliably; "
             "export it from the camera as white-hot grey or as raw counts"
         )
-    grey: NDArray[np.uint8] | NDArray[np.uint16] = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
-    return grey
+    return np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY))
 
 
-def _unsupported(path: Path, image: NDArray[np.generic], wanted: str) -> BadInputError:
+def _unsupported(path: Path, image: Pixels, wanted: str) -> BadInputError:
     shape = " x ".join(str(n) for n in image.shape)
     return BadInputError(f"{path} holds {shape} values of type {image.dtype}, expected {wanted}; convert it")
 
 
-def _decode(path: Path) -> NDArray[np.generic]:
+def _decode(path: Path) -> Pixels:
     """The picture as stored, colour in RGB(A) order; the first page of several."""
     try:
         data = path.read_bytes()
@@ -206,15 +207,15 @@ def _decode(path: Path) -> NDArray[np.generic]:
             image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB if image.shape[2] == 3 else cv2.COLOR_BGRA2RGBA)
     if image is None or image.size == 0:
         raise BadInputError(f"{path} cannot be decoded: it is damaged or no picture; expected PNG, TIFF, JPEG or BMP")
-    decoded: NDArray[np.generic] = image
+    decoded: Pixels = image
     return decoded
 
 
-def _decode_tiff(data: bytes) -> NDArray[np.generic] | None:
+def _decode_tiff(data: bytes) -> Pixels | None:
     """Exact TIFF reading; None leaves it to cv2, which knows compressions that tifffile alone does not."""
     try:
         with tifffile.TiffFile(io.BytesIO(data)) as tiff:
-            page = tiff.pages[0]
+            page = tiff.pages.first
             image = np.asarray(page.asarray())
             planar = page.planarconfig == tifffile.PLANARCONFIG.SEPARATE and image.ndim == 3
     except (ValueError, KeyError, IndexError, TypeError, RuntimeError, OSError, struct.error, zlib.error):

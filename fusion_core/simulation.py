@@ -38,47 +38,81 @@ Float = NDArray[np.float32]
 class SimulatedRigConfig(pydantic.BaseModel, frozen=True, extra="forbid"):
     """Everything about the simulated rig. The defaults are a good rig: parallax below 5 px, no faults."""
 
-    seed: int = Field(7, ge=0, description="chooses houses, people, noise; the same seed gives the same frames")
-    height: int = Field(480, ge=32, le=4320, description="rows of the visible picture, px")
-    width: int = Field(640, ge=32, le=7680, description="columns of the visible picture, px")
-    thermal_height: int = Field(480, ge=24, le=2160, description="rows of the thermal picture, px; real ones have fewer")
-    thermal_width: int = Field(640, ge=32, le=3840, description="columns of the thermal picture, px")
-    visible_fps: float = Field(30.0, gt=0, le=240, description="visible frames per second, for the frame times")
-    thermal_fps: float = Field(30.0, gt=0, le=240, description="thermal frames per second; cheap cameras give 9 or 25")
-    scene: Literal["street", "yard"] = Field("street", description="which place: houses and traffic, or industry")
-    night: float = Field(0.0, ge=0, le=1, description="0 full day, 1 night; visible light only, thermal does not care")
-    hfov_visible_deg: float = Field(60.0, ge=10, le=100, description="horizontal field of view of the visible lens, deg")
+    seed: int = Field(default=7, ge=0, description="chooses houses, people, noise; the same seed gives the same frames")
+    height: int = Field(default=480, ge=32, le=4320, description="rows of the visible picture, px")
+    width: int = Field(default=640, ge=32, le=7680, description="columns of the visible picture, px")
+    thermal_height: int = Field(
+        default=480, ge=24, le=2160, description="rows of the thermal picture, px; real ones have fewer"
+    )
+    thermal_width: int = Field(default=640, ge=32, le=3840, description="columns of the thermal picture, px")
+    visible_fps: float = Field(default=30.0, gt=0, le=240, description="visible frames per second, for the frame times")
+    thermal_fps: float = Field(
+        default=30.0, gt=0, le=240, description="thermal frames per second; cheap cameras give 9 or 25"
+    )
+    scene: Literal["street", "yard"] = Field(
+        default="street", description="which place: houses and traffic, or industry"
+    )
+    night: float = Field(
+        default=0.0, ge=0, le=1, description="0 full day, 1 night; visible light only, thermal does not care"
+    )
+    hfov_visible_deg: float = Field(
+        default=60.0, ge=10, le=100, description="horizontal field of view of the visible lens, deg"
+    )
     hfov_thermal_deg: float | None = Field(
-        None,
+        default=None,
         ge=10,
         le=100,
         description="horizontal field of view of the thermal lens, deg, square pixels; none: the lens that makes the "
         "picture, resized to the visible grid, cover the same field whatever its resolution and shape",
     )
-    baseline_m: float = Field(0.06, ge=-1, le=1, description="thermal camera to the right of the visible one, m: parallax")
-    aligned_distance_m: float = Field(15.0, ge=1, description="distance at which the two pictures coincide, m")
+    baseline_m: float = Field(
+        default=0.06, ge=-1, le=1, description="thermal camera to the right of the visible one, m: parallax"
+    )
+    aligned_distance_m: float = Field(default=15.0, ge=1, description="distance at which the two pictures coincide, m")
     residual_shift_px: tuple[float, float] = Field(
-        (0.0, 0.0), description="(x, y) by which calibration is off everywhere, px of the visible grid"
+        default=(0.0, 0.0), description="(x, y) by which calibration is off everywhere, px of the visible grid"
     )
-    residual_rotation_deg: float = Field(0.0, ge=-20, le=20, description="roll of the thermal camera, deg, clockwise")
-    residual_scale: float = Field(1.0, gt=0.5, lt=2, description="thermal focal length over what it should be; 1 = exact")
+    residual_rotation_deg: float = Field(
+        default=0.0, ge=-20, le=20, description="roll of the thermal camera, deg, clockwise"
+    )
+    residual_scale: float = Field(
+        default=1.0, gt=0.5, lt=2, description="thermal focal length over what it should be; 1 = exact"
+    )
     time_skew_ms: float = Field(
-        0.0, ge=-1000, le=1000, description="thermal time stamps are this much late against what the picture shows, ms"
+        default=0.0,
+        ge=-1000,
+        le=1000,
+        description="thermal time stamps are this much late against what the picture shows, ms",
     )
-    jitter_ms: float = Field(0.0, ge=0, le=50, description="frames are exposed up to this much off their beat, ms")
+    jitter_ms: float = Field(
+        default=0.0, ge=0, le=50, description="frames are exposed up to this much off their beat, ms"
+    )
     visible_noise: float = Field(
-        1.2, ge=0, le=60, description="noise of the visible camera by day, 8-bit levels RMS; five times that at night"
+        default=1.2,
+        ge=0,
+        le=60,
+        description="noise of the visible camera by day, 8-bit levels RMS; five times that at night",
     )
-    thermal_noise_counts: float = Field(2.0, ge=0, le=500, description="noise of the thermal camera, counts RMS (NETD)")
-    thermal_blur_px: float = Field(0.7, ge=0, le=10, description="sigma of the thermal lens' blur, thermal px")
-    thermal_gain: float = Field(40.0, gt=0, le=400, description="counts per kelvin; 24000 counts are 20 degrees Celsius")
-    thermal_drift_counts_per_s: float = Field(0.0, ge=-500, le=500, description="offset drift since the last FFC, counts/s")
-    ffc_period_s: float = Field(0.0, ge=0, description="time between shutter corrections, s; 0 = never")
-    ffc_duration_s: float = Field(0.5, ge=0, description="how long the picture stays frozen at each, s")
-    ffc_jump_counts: float = Field(60.0, ge=0, le=2000, description="the offset after an FFC differs up to this, counts")
-    pan_deg_per_s: float = Field(0.0, ge=0, le=60, description="the rig sweeps to and fro at this speed, deg/s; 0 = fixed")
+    thermal_noise_counts: float = Field(
+        default=2.0, ge=0, le=500, description="noise of the thermal camera, counts RMS (NETD)"
+    )
+    thermal_blur_px: float = Field(default=0.7, ge=0, le=10, description="sigma of the thermal lens' blur, thermal px")
+    thermal_gain: float = Field(
+        default=40.0, gt=0, le=400, description="counts per kelvin; 24000 counts are 20 degrees Celsius"
+    )
+    thermal_drift_counts_per_s: float = Field(
+        default=0.0, ge=-500, le=500, description="offset drift since the last FFC, counts/s"
+    )
+    ffc_period_s: float = Field(default=0.0, ge=0, description="time between shutter corrections, s; 0 = never")
+    ffc_duration_s: float = Field(default=0.5, ge=0, description="how long the picture stays frozen at each, s")
+    ffc_jump_counts: float = Field(
+        default=60.0, ge=0, le=2000, description="the offset after an FFC differs up to this, counts"
+    )
+    pan_deg_per_s: float = Field(
+        default=0.0, ge=0, le=60, description="the rig sweeps to and fro at this speed, deg/s; 0 = fixed"
+    )
     fixed_pattern_counts: float = Field(
-        1.5, ge=0, le=500, description="pixel and column pattern that stays until the next FFC, counts RMS"
+        default=1.5, ge=0, le=500, description="pixel and column pattern that stays until the next FFC, counts RMS"
     )
 
     @pydantic.model_validator(mode="after")
@@ -198,10 +232,10 @@ class SimulatedRig:
         pan = self._pan(scene_s)
         picture = np.asarray(self._thermal_view.crop(self._thermal_canvas, pan), np.float32)
         self._thermal_view.draw_thermal(picture, scene_s, pan)
-        counts = self._counts(_blurred(picture, self.config.thermal_blur_px), t_s)
-        counts += self._thermal_noise.window(mix(self.config.seed, 12, _ticks(t_s)))
+        counts = self._counts(_blurred(picture, self.config.thermal_blur_px, self.config.thermal_blur_px), t_s)
         counts += self._patterns[self._epoch(t_s) % len(self._patterns)]
-        return np.asarray(cv2.add(counts, 0.0, dtype=cv2.CV_16U), np.uint16)  # rounds and saturates
+        noise = self._thermal_noise.window(mix(self.config.seed, 12, _ticks(t_s)))
+        return np.asarray(cv2.add(counts, noise, dtype=cv2.CV_16U), np.uint16)  # rounds and saturates
 
     def ffc_active(self, t_s: float) -> bool:
         """Whether the thermal shutter is closed at the stamp t_s."""
@@ -214,11 +248,13 @@ class SimulatedRig:
         self._truth_view.draw_inverse_depth(inverse, t_s, pan)
         temperature = np.asarray(view.crop(self._aligned_canvas, pan), np.float32)
         self._truth_view.draw_thermal(temperature, t_s, pan)
-        blur = self.config.thermal_blur_px * self.config.width / self.config.thermal_width
-        counts = self._counts(_blurred(temperature, blur), t_s)
+        # the lens' blur and the area of a thermal pixel, both on the visible grid
+        ratio = self.config.width / self.config.thermal_width, self.config.height / self.config.thermal_height
+        blur = [math.sqrt((self.config.thermal_blur_px * r) ** 2 + max(0.0, r * r - 1) / 12) for r in ratio]
+        counts = self._counts(_blurred(temperature, blur[0], blur[1]), t_s)
         return RigTruth(
             visible_clean=self._visible_clean(t_s),
-            thermal_aligned=np.asarray(cv2.add(counts, 0.0, dtype=cv2.CV_16U), np.uint16),
+            thermal_aligned=np.rint(np.clip(counts, 0, 65535)).astype(np.uint16),
             displacement_px=self.geometry.displacement_px(inverse),
             depth_m=np.asarray(1 / np.maximum(inverse, 1e-3), np.float32),
             temperature_c=temperature,
@@ -326,10 +362,10 @@ def _ticks(t_s: float) -> int:
     return round(t_s * 1e6)
 
 
-def _blurred(picture: Float, sigma_px: float) -> Float:
-    if sigma_px < 0.05:
+def _blurred(picture: Float, across_px: float, down_px: float) -> Float:
+    if max(across_px, down_px) < 0.05:
         return picture
-    return np.asarray(cv2.GaussianBlur(picture, (0, 0), sigma_px), np.float32)
+    return np.asarray(cv2.GaussianBlur(picture, (0, 0), max(across_px, 0.05), sigmaY=max(down_px, 0.05)), np.float32)
 
 
 def _fixed_patterns(rng: np.random.Generator, shape: tuple[int, int], counts: float) -> Float:
@@ -358,7 +394,7 @@ def _solve_geometry(config: SimulatedRigConfig) -> RigGeometry:
     dx, dy = config.residual_shift_px
     if abs(dx) > w / 4 or abs(dy) > h / 4:
         raise ConfigError(
-            f"residual_shift_px is ({dx}, {dy}), at most a quarter of the picture ({w} x {h}) is possible; make it smaller"
+            f"residual_shift_px is ({dx}, {dy}), at most a quarter of the picture ({w} x {h}) works; make it smaller"
         )
     toward = roll @ np.array([config.baseline_m / config.aligned_distance_m, 0, 0])
     cx = (wt - 1) / 2 + dx * wt / w + fx * toward[0]

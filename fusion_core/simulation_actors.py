@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fusion_core.simulation_scene import Colour, Float, Paint, Point, Sheet
+from fusion_core.simulation_scene import Colour, Float, Paint, Point, Sheet, shade
 
 __all__ = ["Actor", "Outfit", "draw_car", "draw_dog", "draw_person", "draw_van", "outfits"]
 
@@ -90,8 +90,8 @@ def draw_person(outfit: Outfit, air_c: float, lean: float = 0.0) -> Draw:
         def place(x: float, y: float) -> Point:
             return facing * (x + shift * y), y * k
 
-        jacket_dark: Colour = tuple(c * 0.72 for c in outfit.jacket)  # type: ignore[assignment]
-        trousers_dark: Colour = tuple(c * 0.72 for c in outfit.trousers)  # type: ignore[assignment]
+        jacket_dark = shade(outfit.jacket, 0.72)
+        trousers_dark = shade(outfit.trousers, 0.72)
         sheet.ellipse((0, -0.015), (0.42, 0.055), Paint((0.02, 0.02, 0.02)), 0.45)  # contact shadow
         hip, shoulder = (0.0, 0.93 + bob), (0.03, 1.43 + bob)
 
@@ -102,12 +102,19 @@ def draw_person(outfit: Outfit, air_c: float, lean: float = 0.0) -> Draw:
             sheet.limb(place(*hip), place(kx, ky), (0.19, 0.14), Paint(colour, air_c + 9.0, 0.05, 0.4))
             sheet.limb(place(kx, ky), place(fx, fy), (0.14, 0.095), Paint(colour, air_c + 6.5, 0.05, 0.4))
             toe = 0.17 * np.cos(angle - knee)
-            sheet.limb(place(fx - 0.04, fy - 0.02), place(fx + toe, fy - 0.03), (0.10, 0.07), Paint((0.13, 0.11, 0.10), air_c + 3))
+            sheet.limb(
+                place(fx - 0.04, fy - 0.02),
+                place(fx + toe, fy - 0.03),
+                (0.10, 0.07),
+                Paint((0.13, 0.11, 0.10), air_c + 3),
+            )
 
         def arm(angle: float, bend: float, colour: Colour) -> None:
             ex, ey = shoulder[0] + 0.29 * np.sin(angle), shoulder[1] - 0.04 - 0.29 * np.cos(angle)
             hx, hy = ex + 0.25 * np.sin(angle + bend), ey - 0.25 * np.cos(angle + bend)
-            sheet.limb(place(shoulder[0], shoulder[1] - 0.04), place(ex, ey), (0.135, 0.11), Paint(colour, outfit.jacket_c - 1))
+            sheet.limb(
+                place(shoulder[0], shoulder[1] - 0.04), place(ex, ey), (0.135, 0.11), Paint(colour, outfit.jacket_c - 1)
+            )
             sheet.limb(place(ex, ey), place(hx, hy), (0.11, 0.08), Paint(colour, outfit.jacket_c - 1.5))
             sheet.ellipse(place(hx + 0.015, hy - 0.03), (0.048, 0.06), Paint(outfit.skin, 31.0))
 
@@ -116,10 +123,24 @@ def draw_person(outfit: Outfit, air_c: float, lean: float = 0.0) -> Draw:
         leg(-0.48 * s + 0.06 * (1 - amount), 0.12 + 0.75 * max(0.0, -c), trousers_dark)
         leg(0.48 * s - 0.06 * (1 - amount), 0.12 + 0.75 * max(0.0, c) * amount, outfit.trousers)
         sheet.limb(place(0.02, 1.36 + bob), place(0.055, 1.56 + bob), (0.13, 0.12), Paint(outfit.skin, 33.5))
-        torso = [(-0.13, 0.86), (0.12, 0.86), (0.155, 1.15), (0.15, 1.36), (0.07, 1.49), (-0.08, 1.48), (-0.155, 1.33), (-0.14, 1.1)]
+        torso = [
+            (-0.13, 0.86),
+            (0.12, 0.86),
+            (0.155, 1.15),
+            (0.15, 1.36),
+            (0.07, 1.49),
+            (-0.08, 1.48),
+            (-0.155, 1.33),
+            (-0.14, 1.1),
+        ]
         warm = Paint(outfit.jacket, outfit.jacket_c - 1.5, 0.05, 0.5, temp_to=outfit.jacket_c + 1.5)
         sheet.polygon([place(x, y + bob) for x, y in torso], warm)
-        sheet.limb(place(-0.05, 1.0 + bob), place(-0.06, 1.3 + bob), (0.03, 0.05), Paint(jacket_dark), )
+        sheet.limb(
+            place(-0.05, 1.0 + bob),
+            place(-0.06, 1.3 + bob),
+            (0.03, 0.05),
+            Paint(jacket_dark),
+        )
         if outfit.backpack:
             pack = [(-0.13, 1.0), (-0.30, 1.02), (-0.33, 1.3), (-0.25, 1.44), (-0.12, 1.42)]
             sheet.polygon([place(x, y + bob) for x, y in pack], Paint((0.15, 0.17, 0.20), air_c + 2.5, 0.05))
@@ -129,7 +150,10 @@ def draw_person(outfit: Outfit, air_c: float, lean: float = 0.0) -> Draw:
         sheet.polygon([place(head[0] + x, head[1] + y) for x, y in face], Paint(outfit.skin, 34.5))
         if outfit.hat:
             sheet.polygon(
-                [place(head[0] + x, head[1] + y) for x, y in [(-0.14, 0.04), (0.19, 0.03), (0.1, 0.07), (0.07, 0.16), (-0.08, 0.16)]],
+                [
+                    place(head[0] + x, head[1] + y)
+                    for x, y in [(-0.14, 0.04), (0.19, 0.03), (0.1, 0.07), (0.07, 0.16), (-0.08, 0.16)]
+                ],
                 Paint((0.22, 0.20, 0.18), air_c + 8),
             )
         arm(-0.55 * s + 0.05, 0.25 + 0.2 * max(-s, 0), outfit.jacket)
@@ -145,7 +169,7 @@ def draw_dog(colour: Colour, air_c: float) -> Draw:
         sheet = Sheet.figure(tile, (-0.6, 0.65), (-0.08, 0.9), density)
         swing = 2 * np.pi * phase
         fur = Paint(colour, air_c + 10, 0.15, 0.6)
-        dark = Paint(tuple(c * 0.7 for c in colour), air_c + 8, 0.15, 0.5)  # type: ignore[arg-type]
+        dark = Paint(shade(colour, 0.7), air_c + 8, 0.15, 0.5)
         sheet.ellipse((0, -0.005), (0.45, 0.04), Paint((0.02, 0.02, 0.02)), 0.4)
         for x, offset, paint in [(-0.24, 0.5, dark), (0.2, 0.0, dark), (-0.28, 0.0, fur), (0.24, 0.5, fur)]:
             angle = 0.5 * np.sin(swing + 2 * np.pi * offset)
@@ -173,10 +197,6 @@ def _wheel(sheet: Sheet, centre: Point, radius: float, phase: float, air_c: floa
     sheet.ellipse(centre, (radius * 0.17, radius * 0.17), Paint((0.70, 0.70, 0.72), air_c + 1.4 * warm))
 
 
-def _shade(colour: Colour, factor: float) -> Colour:
-    return (min(1.0, colour[0] * factor), min(1.0, colour[1] * factor), min(1.0, colour[2] * factor))
-
-
 def draw_car(colour: Colour, air_c: float, warm: float = 1.0) -> Draw:
     """A car in profile. warm: 1 after a long drive (hot hood, brakes, exhaust), 0 cold since yesterday."""
 
@@ -195,12 +215,18 @@ def draw_car(colour: Colour, air_c: float, warm: float = 1.0) -> Draw:
             (-2.12, 0.32), (-2.18, 0.62), (-2.12, 0.90), (-1.72, 0.98), (-1.15, 1.40), (-0.55, 1.48), (0.15, 1.46),
             (0.92, 1.0), (1.65, 0.90), (2.05, 0.76), (2.16, 0.52), (2.12, 0.30),
         ]  # fmt: skip
-        upper, lower = _shade(colour, 1.12), _shade(colour, 0.62)
+        upper, lower = shade(colour, 1.12), shade(colour, 0.62)
         sheet.polygon(flip(body), Paint(lower, air_c + 1.0, 0.012, 0.15, upper, air_c - 3.5))
         for reach, add in ((0.0, 5.0), (0.18, 6.0), (0.36, 7.0)):  # hood over the engine
-            hood = [(0.98 + reach * 0.6, 0.96 - reach * 0.2), (1.62, 0.885), (2.0 - reach, 0.76), (2.02 - reach, 0.60), (1.0 + reach, 0.66)]
-            sheet.polygon(flip(hood), Paint(_shade(colour, 0.92), air_c + add * warm * 2.1), 0.35 if reach else 0.5)
-        sheet.polygon(flip([(-2.16, 0.66), (2.1, 0.62), (2.1, 0.66), (-2.16, 0.71)]), Paint(_shade(colour, 1.35)), 0.6)
+            hood = [
+                (0.98 + reach * 0.6, 0.96 - reach * 0.2),
+                (1.62, 0.885),
+                (2.0 - reach, 0.76),
+                (2.02 - reach, 0.60),
+                (1.0 + reach, 0.66),
+            ]
+            sheet.polygon(flip(hood), Paint(shade(colour, 0.92), air_c + add * warm * 2.1), 0.35 if reach else 0.5)
+        sheet.polygon(flip([(-2.16, 0.66), (2.1, 0.62), (2.1, 0.66), (-2.16, 0.71)]), Paint(shade(colour, 1.35)), 0.6)
         glass = Paint((0.10, 0.13, 0.16), air_c - 1.0, 0.02, 0.1, (0.38, 0.46, 0.54), air_c - 6.0)
         sheet.polygon(flip([(-1.5, 1.0), (-1.08, 1.34), (-0.58, 1.41), (-0.52, 1.0)]), glass)
         sheet.polygon(flip([(-0.42, 1.0), (-0.46, 1.41), (0.12, 1.39), (0.72, 1.0)]), glass)
@@ -208,18 +234,26 @@ def draw_car(colour: Colour, air_c: float, warm: float = 1.0) -> Draw:
             sheet.ellipse((facing * -0.02, 1.15), (0.10, 0.13), Paint((0.42, 0.33, 0.28)), 0.75)
             sheet.limb((facing * -0.08, 1.0), (facing * -0.03, 1.06), (0.3, 0.18), Paint((0.15, 0.15, 0.18)))
         for x in (-0.47, 0.82, -1.42):
-            sheet.limb((facing * x, 0.36), (facing * (x - 0.02), 0.97), (0.014, 0.014), Paint(_shade(colour, 0.45)))
+            sheet.limb((facing * x, 0.36), (facing * (x - 0.02), 0.97), (0.014, 0.014), Paint(shade(colour, 0.45)))
         for x in (-0.72, 0.42):
-            rect(x - 0.1, x + 0.1, 0.80, 0.84, Paint(_shade(colour, 1.4), air_c - 2))
+            rect(x - 0.1, x + 0.1, 0.80, 0.84, Paint(shade(colour, 1.4), air_c - 2))
         rect(-2.1, 2.1, 0.30, 0.38, Paint((0.13, 0.13, 0.14), air_c + 3 * warm))
         front = (1.0, 0.97, 0.86) if warm > 0.5 else None
         rear = (0.95, 0.12, 0.08) if warm > 0.5 else None
-        sheet.polygon(flip([(1.88, 0.66), (2.13, 0.60), (2.08, 0.75), (1.9, 0.78)]), Paint((0.93, 0.94, 0.95), air_c + 6 * warm, glow=front))
-        sheet.polygon(flip([(-2.16, 0.70), (-1.92, 0.72), (-1.94, 0.90), (-2.12, 0.88)]), Paint((0.70, 0.10, 0.09), air_c, glow=rear))
+        sheet.polygon(
+            flip([(1.88, 0.66), (2.13, 0.60), (2.08, 0.75), (1.9, 0.78)]),
+            Paint((0.93, 0.94, 0.95), air_c + 6 * warm, glow=front),
+        )
+        sheet.polygon(
+            flip([(-2.16, 0.70), (-1.92, 0.72), (-1.94, 0.90), (-2.12, 0.88)]),
+            Paint((0.70, 0.10, 0.09), air_c, glow=rear),
+        )
         for x in (-1.32, 1.38):
             sheet.ellipse((facing * x, 0.36), (0.42, 0.41), Paint((0.05, 0.05, 0.05), air_c + 5 * warm))
             _wheel(sheet, (facing * x, 0.33), 0.33, -facing * phase, air_c, 20 * warm + 1)
-        sheet.limb((facing * -2.2, 0.24), (facing * -2.02, 0.25), (0.07, 0.09), Paint((0.35, 0.34, 0.33), air_c + 52 * warm))
+        sheet.limb(
+            (facing * -2.2, 0.24), (facing * -2.02, 0.25), (0.07, 0.09), Paint((0.35, 0.34, 0.33), air_c + 52 * warm)
+        )
         return sheet
 
     return draw
@@ -235,21 +269,45 @@ def draw_van(colour: Colour, air_c: float) -> Draw:
             return [(facing * x, y) for x, y in points]
 
         sheet.ellipse((0, 0.03), (2.8, 0.17), Paint((0.02, 0.02, 0.02)), 0.75)
-        box = [(-2.75, 0.38), (-2.78, 2.45), (-2.65, 2.56), (0.75, 2.56), (1.15, 2.42), (1.95, 1.32), (2.62, 1.10), (2.74, 0.75), (2.72, 0.36)]
-        sheet.polygon(flip(box), Paint(_shade(colour, 0.72), air_c + 0.5, 0.012, 0.2, _shade(colour, 1.08), air_c - 3))
-        sheet.polygon(flip([(1.95, 1.25), (2.58, 1.06), (2.66, 0.62), (1.9, 0.62)]), Paint(_shade(colour, 0.95), air_c + 15))
-        sheet.polygon(flip([(2.1, 1.15), (2.5, 1.0), (2.55, 0.72), (2.1, 0.72)]), Paint(_shade(colour, 0.95), air_c + 20))
+        box = [
+            (-2.75, 0.38),
+            (-2.78, 2.45),
+            (-2.65, 2.56),
+            (0.75, 2.56),
+            (1.15, 2.42),
+            (1.95, 1.32),
+            (2.62, 1.10),
+            (2.74, 0.75),
+            (2.72, 0.36),
+        ]
+        sheet.polygon(flip(box), Paint(shade(colour, 0.72), air_c + 0.5, 0.012, 0.2, shade(colour, 1.08), air_c - 3))
+        sheet.polygon(
+            flip([(1.95, 1.25), (2.58, 1.06), (2.66, 0.62), (1.9, 0.62)]), Paint(shade(colour, 0.95), air_c + 15)
+        )
+        sheet.polygon(
+            flip([(2.1, 1.15), (2.5, 1.0), (2.55, 0.72), (2.1, 0.72)]), Paint(shade(colour, 0.95), air_c + 20)
+        )
         sheet.polygon(flip([(-2.75, 1.0), (0.6, 1.0), (0.4, 1.22), (-2.75, 1.22)]), Paint((0.85, 0.42, 0.10)))
         glass = Paint((0.10, 0.13, 0.16), air_c - 1, 0.02, 0.1, (0.38, 0.46, 0.54), air_c - 6)
         sheet.polygon(flip([(0.85, 1.42), (0.85, 2.12), (1.12, 2.2), (1.72, 1.40)]), glass)
         sheet.ellipse((facing * 1.02, 1.66), (0.11, 0.14), Paint((0.42, 0.33, 0.28)), 0.7)
         for x in (-1.0, 0.72, 1.75):
-            sheet.limb((facing * x, 0.45), (facing * x, 2.3 if x < 1 else 1.3), (0.016, 0.016), Paint(_shade(colour, 0.5)))
+            sheet.limb(
+                (facing * x, 0.45), (facing * x, 2.3 if x < 1 else 1.3), (0.016, 0.016), Paint(shade(colour, 0.5))
+            )
         for k, x in enumerate((-2.3, -1.95, -1.6)):  # a mark for lettering
             sheet.ellipse((facing * x, 1.78), (0.15, 0.2), Paint((0.16, 0.26, 0.50) if k % 2 else (0.85, 0.42, 0.10)))
-        sheet.polygon(flip([(-2.75, 0.36), (2.72, 0.36), (2.7, 0.46), (-2.75, 0.46)]), Paint((0.12, 0.12, 0.13), air_c + 4))
-        sheet.polygon(flip([(2.5, 0.8), (2.73, 0.76), (2.66, 1.0), (2.52, 1.04)]), Paint((0.93, 0.94, 0.95), air_c + 5, glow=(1.0, 0.97, 0.86)))
-        sheet.polygon(flip([(-2.77, 0.9), (-2.66, 0.9), (-2.66, 1.3), (-2.77, 1.3)]), Paint((0.7, 0.1, 0.09), air_c, glow=(0.95, 0.12, 0.08)))
+        sheet.polygon(
+            flip([(-2.75, 0.36), (2.72, 0.36), (2.7, 0.46), (-2.75, 0.46)]), Paint((0.12, 0.12, 0.13), air_c + 4)
+        )
+        sheet.polygon(
+            flip([(2.5, 0.8), (2.73, 0.76), (2.66, 1.0), (2.52, 1.04)]),
+            Paint((0.93, 0.94, 0.95), air_c + 5, glow=(1.0, 0.97, 0.86)),
+        )
+        sheet.polygon(
+            flip([(-2.77, 0.9), (-2.66, 0.9), (-2.66, 1.3), (-2.77, 1.3)]),
+            Paint((0.7, 0.1, 0.09), air_c, glow=(0.95, 0.12, 0.08)),
+        )
         for x in (-1.75, 1.78):
             sheet.ellipse((facing * x, 0.4), (0.46, 0.45), Paint((0.05, 0.05, 0.05), air_c + 5))
             _wheel(sheet, (facing * x, 0.36), 0.36, -facing * phase, air_c, 17)

@@ -17,7 +17,22 @@ from numpy.typing import NDArray
 
 from fusion_core.errors import BadInputError
 
-__all__ = ["CAMERA_HEIGHT_M", "Extent", "Lamp", "Paint", "Scene", "Sheet", "illumination", "noise_tile"]
+__all__ = [
+    "CAMERA_HEIGHT_M",
+    "SKY_DEPTH_M",
+    "Colour",
+    "Extent",
+    "Float",
+    "Lamp",
+    "Paint",
+    "Point",
+    "Scene",
+    "Sheet",
+    "illumination",
+    "noise_tile",
+    "scene_extent",
+    "shade",
+]
 
 CAMERA_HEIGHT_M = 2.4
 SKY_DEPTH_M = 1000.0
@@ -66,8 +81,8 @@ class Paint:
     glow: Colour | None = None
 
 
-def noise_tile(rng: np.random.Generator, size: int, cells: tuple[int, ...]) -> Float:
-    """Fractal noise (size, size), periodic, zero mean, unit variance: one octave a number of cells."""
+def noise_tile(rng: np.random.Generator, size: int, cells: tuple[int, ...], fade: float = 0.72) -> Float:
+    """Fractal noise (size, size), mean 0, variance 1: one octave a number of cells, each `fade` times the former."""
     total = np.zeros((size, size), np.float32)
     for weight, count in enumerate(cells):
         coarse = rng.standard_normal((count, count)).astype(np.float32)
@@ -75,21 +90,26 @@ def noise_tile(rng: np.random.Generator, size: int, cells: tuple[int, ...]) -> F
         scale = size / count
         shift = np.array([[1 / scale, 0, 2.0], [0, 1 / scale, 2.0]], np.float32)
         octave = cv2.warpAffine(wrapped, shift, (size, size), flags=cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP)
-        total += octave * (0.72**weight)
+        total += octave * (fade**weight)
     total -= total.mean()
     return np.asarray(total / max(float(total.std()), 1e-6), np.float32)
+
+
+def shade(colour: Colour, factor: float) -> Colour:
+    """A colour made darker (below 1) or lighter."""
+    return min(1.0, colour[0] * factor), min(1.0, colour[1] * factor), min(1.0, colour[2] * factor)
 
 
 def illumination(x: Float, y: Float, z: Float, lamps: tuple[Lamp, ...], night: float) -> Float:
     """How bright a surface point looks, as a gain on its sRGB colour: (..., 3), 1 = full daylight."""
     day = (1.0 - night) ** 2.0
     light = np.empty((*np.broadcast_shapes(x.shape, y.shape, z.shape), 3), np.float32)
-    light[:] = day * np.float32([1.0, 0.99, 0.96]) + night * np.float32([0.011, 0.014, 0.022])
+    light[:] = day * np.array([1.0, 0.99, 0.96], np.float32) + night * np.array([0.0035, 0.0045, 0.0075], np.float32)
     if night > 0:
         for lamp in lamps:
             squared = (x - lamp.x) ** 2 + (y - lamp.y) ** 2 + (z - lamp.z) ** 2
             down = np.clip((lamp.y - y) / np.sqrt(squared + 1e-3) + 0.25, 0.0, 1.0)  # shaded above, open below
-            light += (night * lamp.power * down / (squared + 1.2))[..., None] * np.float32(lamp.colour)
+            light += (night * lamp.power * down / (squared + 1.5))[..., None] * np.array(lamp.colour, np.float32)
     return np.asarray(np.power(np.minimum(light, 1.2), 1 / 2.2), np.float32)
 
 
@@ -201,8 +221,10 @@ class Sheet:
         fixed = np.rint((np.clip(px, -8000, 16000) - [left, top]) * 16).astype(np.int32)
         cv2.fillPoly(mask, [fixed], 255, lineType=cv2.LINE_AA, shift=4)
         span = max(float(high[1] - low[1]), 1.0)
-        rise = (float(high[1]) - np.arange(top, bottom, dtype=np.float32)) / span  # 0 lower edge .. 1 upper edge
-        self._blend(mask.astype(np.float32) * (opacity / 255), (top, left), paint, rise[:, None])
+        rise = (np.float32(high[1]) - np.arange(top, bottom, dtype=np.float32)) / np.float32(
+            span
+        )  # 0 lower edge .. 1 upper edge
+        self.blend(mask * np.float32(opacity / 255), (top, left), paint, rise[:, None])
 
     def rectangle(self, x: Point, y: Point, paint: Paint, opacity: float = 1.0) -> None:
         """Fill an axis-parallel rectangle."""
@@ -223,17 +245,18 @@ class Sheet:
         cap_b = b + widths[1] / 2 * np.stack([np.cos(heading + half + np.pi), np.sin(heading + half + np.pi)], axis=1)
         self.polygon(np.concatenate([cap_a, cap_b]), paint)
 
-    def _blend(self, mask: Float, at: tuple[int, int], paint: Paint, rise: Float) -> None:
+    def blend(self, mask: Float, at: tuple[int, int], paint: Paint, rise: Float) -> None:
+        """Lay a paint over the sheet through a mask (opacity 0..1) whose corner is at (row, column); rise: 0..1."""
         top, left = at
         box = np.s_[top : top + mask.shape[0], left : left + mask.shape[1]]
         weight = mask[..., None]
-        colour = np.broadcast_to(np.float32(paint.colour), (*mask.shape, 3))
+        colour = np.broadcast_to(np.array(paint.colour, np.float32), (*mask.shape, 3))
         if paint.colour_to is not None:
-            step = np.float32(paint.colour_to) - np.float32(paint.colour)
+            step = np.array(paint.colour_to, np.float32) - np.array(paint.colour, np.float32)
             colour = colour + rise[..., None] * step
         if paint.grain or paint.grain_k:
             size = self.tile.shape[0]
-            rows = (np.arange(top, top + mask.shape[0]) * 1 + int(self.sort_depth_m * 37)) % size
+            rows = (np.arange(top, top + mask.shape[0]) + int(self.sort_depth_m * 37)) % size
             columns = (np.arange(left, left + mask.shape[1]) + int(self.sort_depth_m * 101)) % size
             grain = self.tile[rows[:, None], columns[None, :]]
             colour = colour * (1 + paint.grain * grain)[..., None]
@@ -241,7 +264,7 @@ class Sheet:
         share = weight / np.maximum(weight + self.cover[box][..., None] * (1 - weight), 1e-6)
         self.colour[box] += (colour - self.colour[box]) * share
         self.cover[box] += (1 - self.cover[box]) * mask
-        glow = np.float32(paint.glow) if paint.glow is not None else np.float32(0)
+        glow = np.array(paint.glow, np.float32) if paint.glow is not None else np.float32(0)
         self.glow[box] += (glow - self.glow[box]) * weight
         if paint.temp_c is None:
             return
@@ -289,7 +312,7 @@ class Scene:
     lamps: tuple[Lamp, ...] = ()
 
     def __post_init__(self) -> None:
-        self.tile = noise_tile(self.rng, 1024, (24, 64, 170, 512))
+        self.tile = noise_tile(self.rng, 1024, (40, 120, 300, 512), 0.95)
 
     def upright(self, z: float, x: Point, y: Point) -> Sheet:
         """Add an upright sheet; see Sheet.upright."""
@@ -304,204 +327,11 @@ class Scene:
         return sheet
 
 
-# ------------------------------------------------------------------------------------------ things that stand about
-
-
-def add_sky(scene: Scene) -> None:
-    """Sky with clouds by day, stars and a moon by night; cold overhead and milder toward the horizon."""
-    reach = 3 * SKY_DEPTH_M
-    sheet = scene.upright(SKY_DEPTH_M, (-reach, reach), (-reach, reach))
-    sheet.lit = False
-    h, w = sheet.cover.shape
-    n = scene.night
-    height = np.clip(np.linspace(1.0, -1.0, h, dtype=np.float32), 0, 1)[:, None, None]  # 1 top, 0 from the horizon down
-    day = np.float32([0.80, 0.86, 0.92]) + height * (np.float32([0.30, 0.52, 0.82]) - np.float32([0.80, 0.86, 0.92]))
-    dark = np.float32([0.085, 0.085, 0.12]) + height * (np.float32([0.02, 0.03, 0.075]) - np.float32([0.085, 0.085, 0.12]))
-    clouds = cv2.resize(noise_tile(scene.rng, 256, (3, 7, 15, 40)), (w, max(h * 2, 2)), interpolation=cv2.INTER_CUBIC)
-    clouds = cv2.resize(clouds, (w, h), interpolation=cv2.INTER_AREA)
-    cloud = np.clip(clouds * 0.55 + 0.1, 0, 1)[..., None]
-    day = day + cloud * (np.float32([0.97, 0.97, 0.98]) - day)
-    dark = dark + 0.5 * cloud * np.float32([0.05, 0.05, 0.06])
-    sheet.glow[:] = (1 - n) ** 0.8 * day + (1 - (1 - n) ** 0.8) * dark
-    if n > 0.6:
-        stars = np.random.default_rng(h)  # not the scene's: houses must be the same by day and night
-        for _ in range(120):
-            y, x = int(stars.integers(0, max(1, h // 2))), int(stars.integers(0, w))
-            sheet.glow[y, x] += (n - 0.6) * stars.uniform(0.2, 1.6)
-    sheet.cover[:] = 1
-    sheet.solid[:] = 1
-    sheet.temp_c[:] = (2.0 - 26.0 * height[..., 0]) + 7.0 * cloud[..., 0]
-
-
-def add_skyline(scene: Scene, z: float, air_c: float) -> None:
-    """Distant hills and house blocks."""
-    rng = scene.rng
-    reach = z * scene.extent.half_u
-    sheet = scene.upright(z, (-reach, reach), (-4, 60))
-    x = np.linspace(-reach, reach, 90)
-    hill = 9 + 5 * np.sin(x / 37 + rng.uniform(0, 6)) + 2.2 * np.sin(x / 11 + rng.uniform(0, 6))
-    ridge = list(zip(x.tolist(), hill.tolist(), strict=True))
-    sheet.polygon(
-        [(-reach, -4), *ridge, (reach, -4)],
-        Paint((0.36, 0.46, 0.40), air_c - 2, 0.10, 0.5, (0.50, 0.58, 0.58), air_c - 4),
-    )
-    left = -reach
-    while left < reach:
-        width, tall = rng.uniform(9, 20), rng.uniform(6, 19)
-        shade = rng.uniform(0.48, 0.64)
-        body = Paint((shade, shade * 0.97, shade * 0.95), air_c + rng.uniform(-1, 2), 0.03, 0.2)
-        sheet.rectangle((left, left + width), (-4, tall), body)
-        for wx in np.arange(left + 1.2, left + width - 1.2, 2.6):
-            for wy in np.arange(2.0, tall - 2, 3.1):
-                glow = (0.9, 0.75, 0.4) if rng.random() < 0.25 else None
-                sheet.rectangle((wx, wx + 1.2), (wy, wy + 1.5), Paint((0.34, 0.38, 0.44), air_c + 1, glow=glow))
-        left += width + rng.uniform(0, 9)
-
-
-def add_facade(sheet: Sheet, rng: np.random.Generator, x: Point, height: float, wall: Colour, air_c: float) -> None:
-    """A house front: plinth, shop floor with signs, rows of windows (some lit at night, one open), cornice."""
-    x0, x1 = x
-    warm = air_c + rng.uniform(1.0, 3.0)
-    top = (wall[0] * 0.93, wall[1] * 0.93, wall[2] * 0.95)
-    sheet.rectangle(x, (0, height), Paint(wall, warm, 0.045, 0.25, top, warm - 2.0))
-    if wall[0] > wall[2] * 1.5:  # brick
-        for y in np.arange(0.2, height, 0.22):
-            sheet.rectangle(x, (y, y + 0.03), Paint((0.72, 0.66, 0.60)), 0.33)
-    floors = max(1, int((height - 3.6) / 2.9))
-    count = max(2, int((x1 - x0) / 1.75))
-    pitch = (x1 - x0) / count
-    for storey in range(floors):
-        y = 3.9 + storey * 2.9
-        sheet.rectangle(x, (y - 0.62, y - 0.42), Paint(tuple(c * 0.85 for c in wall), warm + 1.3))  # slab: thermal bridge
-        for column in range(count):
-            cx = x0 + (column + 0.5) * pitch
-            lit = rng.random() < 0.33
-            sheet.rectangle((cx - 0.5, cx + 0.5), (y - 0.28, y + 0.02), Paint(wall, warm + rng.uniform(0.5, 3.2)), 0.8)
-            sheet.rectangle((cx - 0.58, cx + 0.58), (y - 0.08, y + 1.62), Paint((0.90, 0.89, 0.86), warm + 1.5))
-            glass = Paint((0.22, 0.29, 0.36), air_c - 2.5, 0.05, 0.2, (0.46, 0.56, 0.66), air_c - 5.5)
-            if lit:
-                glow = rng.uniform(0.55, 0.95)
-                glass = replace(glass, glow=(glow, glow * 0.80, glow * 0.48))
-            sheet.rectangle((cx - 0.48, cx + 0.48), (y + 0.02, y + 1.52), glass)
-            if rng.random() < 0.5:  # curtain
-                side = 1 if rng.random() < 0.5 else -1
-                cloth = Paint((0.84, 0.80, 0.72), None, 0.05, glow=(0.5, 0.4, 0.25) if lit else None)
-                inner = cx + side * 0.18
-                sheet.rectangle((min(inner, cx + side * 0.48), max(inner, cx + side * 0.48)), (y + 0.02, y + 1.52), cloth)
-            sheet.rectangle((cx - 0.03, cx + 0.03), (y, y + 1.54), Paint((0.90, 0.89, 0.86), air_c))
-            sheet.rectangle((cx - 0.48, cx + 0.48), (y + 0.98, y + 1.03), Paint((0.90, 0.89, 0.86), air_c))
-            sheet.rectangle((cx - 0.66, cx + 0.66), (y - 0.16, y - 0.06), Paint((0.70, 0.69, 0.66), warm - 1))
-    sheet.rectangle(x, (height - 0.45, height), Paint(tuple(c * 0.78 for c in wall), air_c - 3))
-    sheet.rectangle((x0 - 0.15, x1 + 0.15), (height - 0.12, height + 0.14), Paint((0.33, 0.30, 0.29), air_c - 6))
-    sheet.rectangle(x, (0, 0.5), Paint((0.45, 0.43, 0.41), air_c + 0.5, 0.06, 0.2))
-
-
-def add_shop(sheet: Sheet, rng: np.random.Generator, x: Point, banner: Colour, name: str, air_c: float) -> None:
-    """A shop window with a lettered sign (print is visible only) and a door that leaks warmth."""
-    x0, x1 = x
-    sheet.rectangle(x, (0.45, 2.55), Paint((0.24, 0.22, 0.21), air_c + 1))
-    glow = (0.85, 0.78, 0.60)
-    door = x1 - 1.15
-    pane = Paint((0.34, 0.38, 0.40), air_c + 1.0, 0.06, 0.2, (0.52, 0.58, 0.62), air_c - 2, glow)
-    sheet.rectangle((x0 + 0.12, door - 0.12), (0.6, 2.42), pane)
-    for k in range(5):  # goods on show
-        gx = x0 + 0.3 + k * (door - x0 - 0.8) / 5
-        tint = tuple(rng.uniform(0.2, 0.9, 3).tolist())
-        lit = (tint[0] * 0.8, tint[1] * 0.75, tint[2] * 0.6)
-        sheet.rectangle((gx, gx + 0.35), (0.62, 0.62 + rng.uniform(0.3, 1.0)), Paint(tint, None, 0.1, glow=lit))
-    sheet.rectangle((door, x1 - 0.1), (0.05, 2.42), Paint((0.40, 0.30, 0.22), air_c + 4.5, glow=(0.5, 0.42, 0.3)))
-    sheet.rectangle((door + 0.15, x1 - 0.25), (0.9, 2.2), Paint((0.45, 0.50, 0.53), air_c + 2, glow=glow))
-    sheet.rectangle((x0 - 0.05, x1 + 0.05), (2.6, 3.15), Paint(banner, air_c + 1.5, 0.03))
-    put_text(sheet, name, (x0 + 0.25, 2.72), 0.32, (0.97, 0.95, 0.88), x1 - x0 - 0.5)
-
-
-def put_text(sheet: Sheet, text: str, at: Point, height: float, colour: Colour, fit: float) -> None:
-    """Write on a sheet (visible only) with its lower left corner at `at`, at most `fit` metres wide."""
-    (wide, tall), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_DUPLEX, 2.0, 4)
-    image = np.zeros((tall + 20, wide + 12), np.uint8)
-    cv2.putText(image, text, (6, tall + 8), cv2.FONT_HERSHEY_DUPLEX, 2.0, 255, 4, cv2.LINE_AA)
-    width = min(fit, height * image.shape[1] / image.shape[0])
-    corner = sheet.project(np.array([[at[0], at[1] + height], [at[0] + width, at[1]]]))
-    left, top = np.rint(corner[0]).astype(int)
-    right, bottom = np.rint(corner[1]).astype(int)
-    if left < 0 or top < 0 or right > sheet.cover.shape[1] or bottom > sheet.cover.shape[0] or right - left < 3:
-        return  # not wholly on the sheet, or too small to draw
-    if bottom - top < 2:
-        return
-    mask = cv2.resize(image, (int(right - left), int(bottom - top)), interpolation=cv2.INTER_AREA)
-    glow = (colour[0] * 0.5, colour[1] * 0.5, colour[2] * 0.5)
-    rise = np.zeros((mask.shape[0], 1), np.float32)
-    sheet._blend(mask.astype(np.float32) / 255, (int(top), int(left)), Paint(colour, glow=glow), rise)
-
-
-def add_tree(scene: Scene, z: float, x: float, height: float, spread: float, air_c: float, dense: float = 1.0) -> None:
-    """A tree: trunk, branches, crown of leaf clumps with gaps between them."""
-    rng = scene.rng
-    sheet = scene.upright(z, (x - spread * 1.25, x + spread * 1.25), (-0.05, height + 0.4))
-    bark = Paint((0.33, 0.26, 0.20), air_c + 0.8, 0.12, 0.3)
-    fork = height * 0.42
-    sheet.limb((x, -0.05), (x + 0.05, fork), (0.34, 0.22), bark)
-    tips: list[Point] = []
-    for _ in range(9):
-        tip = (x + float(rng.uniform(-0.75, 0.75)) * spread, fork + float(rng.uniform(0.15, 0.85)) * (height - fork))
-        sheet.limb((x + 0.05, fork - 0.2), tip, (0.15, 0.04), bark)
-        tips.append(tip)
-    middle = fork + 0.5 * (height - fork)
-    for k in range(int(330 * dense)):
-        angle, radius = rng.uniform(0, 2 * np.pi), np.sqrt(rng.uniform(0, 1))
-        cx = x + spread * radius * np.cos(angle)
-        cy = middle + 0.56 * (height - fork) * radius * np.sin(angle)
-        shade = 0.62 + 0.38 * k / (330 * dense) + 0.25 * (cy - middle) / (height - fork) + rng.uniform(-0.1, 0.1)
-        leaf = Paint((0.27 * shade, 0.43 * shade, 0.17 * shade), air_c - 1.2 + rng.uniform(-0.5, 0.4), 0.22, 0.25)
-        blob(sheet, rng, (cx, cy), spread * rng.uniform(0.07, 0.15), leaf)
-
-
-def add_bush(scene: Scene, z: float, x: Point, height: float, air_c: float, leaves: int = 260) -> None:
-    """A bush with gaps through which warmth behind it shows."""
-    rng = scene.rng
-    sheet = scene.upright(z, (x[0] - 0.3, x[1] + 0.3), (-0.1, height + 0.3))
-    for k in range(leaves):
-        cx = rng.uniform(*x)
-        arch = np.sqrt(max(0.05, 1 - ((cx - 0.5 * (x[0] + x[1])) / (0.55 * (x[1] - x[0]))) ** 2))
-        cy = rng.uniform(0, 1) ** 0.8 * height * arch
-        shade = 0.55 + 0.35 * k / leaves + 0.35 * cy / height + rng.uniform(-0.12, 0.12)
-        leaf = Paint((0.24 * shade, 0.40 * shade, 0.18 * shade), air_c - 0.8 + rng.uniform(-0.5, 0.5), 0.22, 0.25)
-        blob(sheet, rng, (cx, cy), rng.uniform(0.05, 0.11), leaf)
-
-
-def blob(sheet: Sheet, rng: np.random.Generator, centre: Point, radius: float, paint: Paint) -> None:
-    """An irregular clump."""
-    angle = np.linspace(0, 2 * np.pi, 9, endpoint=False)
-    reach = radius * rng.uniform(0.55, 1.25, 9)
-    sheet.polygon(np.stack([centre[0] + reach * np.cos(angle), centre[1] + reach * np.sin(angle)], axis=1), paint)
-
-
-def add_lamp_post(scene: Scene, z: float, x: float, height: float, air_c: float, power: float = 13.0) -> None:
-    """A lamp post whose light falls on everything near it at night."""
-    sheet = scene.upright(z, (x - 1.4, x + 1.4), (-0.05, height + 0.6))
-    iron = Paint((0.28, 0.30, 0.31), air_c - 0.5, 0.03)
-    sheet.limb((x, 0), (x, height), (0.15, 0.09), iron)
-    sheet.limb((x, height), (x + 0.75, height + 0.18), (0.08, 0.06), iron)
-    sheet.limb((x, 0), (x, 0.9), (0.22, 0.2), iron)
-    head = Paint((0.78, 0.78, 0.72), air_c + (14 if scene.night > 0.3 else 0), glow=(1.0, 0.93, 0.74))
-    sheet.limb((x + 0.55, height + 0.14), (x + 1.1, height + 0.18), (0.14, 0.2), head)
-    scene.lamps = (*scene.lamps, Lamp(x + 0.8, height, z - 0.3, (1.0, 0.80, 0.50), power))
-
-
-def add_sign(scene: Scene, z: float, x: float, colour: Colour, text: str, air_c: float) -> None:
-    """A sign on a post: one temperature, so only the visible camera can read it."""
-    sheet = scene.upright(z, (x - 0.6, x + 0.6), (0, 2.9))
-    sheet.limb((x, 0), (x, 2.7), (0.07, 0.07), Paint((0.55, 0.56, 0.57), air_c - 0.5))
-    sheet.ellipse((x, 2.35), (0.42, 0.42), Paint((0.94, 0.94, 0.93), air_c - 1))
-    sheet.ellipse((x, 2.35), (0.37, 0.37), Paint(colour, air_c - 1))
-    put_text(sheet, text, (x - 0.27, 2.2), 0.32, (0.97, 0.97, 0.97), 0.54)
-
-
 def scene_extent(half_u: float, half_v: float, density: float) -> Extent:
     """Check and make an extent. Raises BadInputError beyond what the flat scene can show."""
     if not 0 < half_u <= 2.5 or not 0 < half_v <= 2.5:
         raise BadInputError(
-            f"the simulated scene would have to reach {half_u:.2f} x {half_v:.2f} (tangents of the half field of view), "
+            f"the simulated scene would have to reach {half_u:.2f} x {half_v:.2f} (half field of view, tangents), "
             "at most 2.5 is possible; use narrower hfov_visible_deg and hfov_thermal_deg or less pan"
         )
     return Extent(half_u, half_v, density)

@@ -6,7 +6,7 @@ than the picture so that panning is a shift; a frame then costs one crop and one
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import cv2
 import numpy as np
@@ -20,7 +20,8 @@ __all__ = ["NoiseBank", "View", "mix"]
 Matrix = NDArray[np.float64]
 Projection = Callable[[tuple[float, float, float]], Matrix]  # plane (1/Z = a + bu + cv) -> 3x3 pixel from (u, v, 1)
 
-PATCH_PAD = 1
+Pixels = NDArray[np.integer | np.floating]
+Drawn = tuple[int, float, tuple[slice, slice], Float, Float | None, Float]
 
 
 def mix(*numbers: int) -> int:
@@ -66,7 +67,7 @@ def _warp(image: Float, px_from_image: Matrix, box: tuple[slice, slice]) -> Floa
     return np.asarray(cv2.warpAffine(image, m, size, flags=cv2.INTER_LINEAR), np.float32)
 
 
-def _shifted(canvas: NDArray[np.generic], box: tuple[slice, slice], offset: tuple[float, float], flags: int) -> NDArray[np.generic]:
+def _shifted(canvas: Pixels, box: tuple[slice, slice], offset: tuple[float, float], flags: int) -> Pixels:
     """The part of the canvas under a box of the picture; offset: canvas position of the picture's origin."""
     ox, oy = offset
     size = box[1].stop - box[1].start, box[0].stop - box[0].start
@@ -74,9 +75,7 @@ def _shifted(canvas: NDArray[np.generic], box: tuple[slice, slice], offset: tupl
         rows = slice(box[0].start + int(oy), box[0].stop + int(oy))
         return canvas[rows, box[1].start + int(ox) : box[1].stop + int(ox)]
     m = np.array([[1, 0, ox + box[1].start], [0, 1, oy + box[0].start]])
-    out: NDArray[np.generic] = cv2.warpAffine(
-        canvas, m, size, flags=flags | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REPLICATE
-    )
+    out: Pixels = cv2.warpAffine(canvas, m, size, flags=flags | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REPLICATE)
     return out
 
 
@@ -173,7 +172,7 @@ class View:
             canvas[box][there] = (a + b * u + c * v)[there]
         return canvas
 
-    def crop(self, canvas: NDArray[np.generic], pan: float, nearest: bool = False) -> NDArray[np.generic]:
+    def crop(self, canvas: Pixels, pan: float, nearest: bool = False) -> Pixels:
         """The picture's part of a canvas at a pan (tangent units by which the scene has slid to the right)."""
         whole = slice(0, self.shape[0]), slice(0, self.shape[1])
         flags = cv2.INTER_NEAREST if nearest else cv2.INTER_LINEAR
@@ -212,8 +211,8 @@ class View:
             self._figures[key] = small, glow, np.linalg.inv(scale) @ matrix
         return self._figures[key]
 
-    def _draw(self, t_s: float, pan: float, thermal: bool):  # type: ignore[no-untyped-def]
-        """Yield (actor, foot x, box, layer, glow, clear share) of each figure in the picture, far to near."""
+    def _draw(self, t_s: float, pan: float, thermal: bool) -> Iterator[Drawn]:
+        """Yield (actor's number, foot x, box, layer, glow, clear share) of each figure in the picture, far to near."""
         for number, actor in enumerate(self._actors):
             x, phase = actor.at(t_s)
             layer, glow, metres = self._figure(number, phase, thermal)
@@ -222,17 +221,18 @@ class View:
             if box is None:
                 continue
             covered = _shifted(self._covers[actor.z_m], box, self._offset(pan), cv2.INTER_LINEAR)
-            clear = (255 - covered).astype(np.float32)[..., None] / 255
-            yield actor, x, box, _warp(layer, matrix, box), None if glow is None else _warp(glow, matrix, box), clear
+            clear = (255 - covered)[..., None] * np.float32(1 / 255)
+            yield number, x, box, _warp(layer, matrix, box), None if glow is None else _warp(glow, matrix, box), clear
 
     def draw_visible(self, picture: NDArray[np.uint8], t_s: float, pan: float) -> None:
         """Draw everybody who moves over the picture, in place."""
         night, lamps = self._scene.night, self._scene.lamps
-        for actor, x, box, layer, glow, clear in self._draw(t_s, pan, False):
-            spot = (np.float32(v) for v in (x, 1.1, actor.z_m - 0.4))
-            light = illumination(*(np.asarray(v) for v in spot), lamps, night)
+        for number, x, box, layer, glow, clear in self._draw(t_s, pan, False):
+            actor = self._actors[number]
+            spot = np.array([x, 1.1, actor.z_m - 0.4], np.float32)
+            light = illumination(spot[0:1], spot[1:2], spot[2:3], lamps, night)[0]
             if actor.beam and night > 0:
-                self._shine(picture, actor, x, pan, before=True)
+                self._shine(picture, number, x, pan, before=True)
             part = picture[box].astype(np.float32)
             lit = layer[..., :3] * light
             if glow is not None:
@@ -240,23 +240,14 @@ class View:
             part += clear * (lit - layer[..., 3:] * part)
             picture[box] = np.clip(part + 0.5, 0, 255).astype(np.uint8)
             if actor.beam and night > 0:
-                self._shine(picture, actor, x, pan, before=False)
+                self._shine(picture, number, x, pan, before=False)
 
-    def _shine(self, picture: NDArray[np.uint8], actor: Actor, x: float, pan: float, before: bool) -> None:
+    def _shine(self, picture: NDArray[np.uint8], number: int, x: float, pan: float, before: bool) -> None:
         """Headlights: the lit patch of road (before the vehicle is drawn), the halo about the lamp (after)."""
+        actor = self._actors[number]
         z = actor.z_m
-        number = self._actors.index(actor)
         if number not in self._halos:
-            density = float(np.linalg.norm(self.px_per_tangent)) / z
-            xs = np.arange(0.5, 10.5 * density) / density + 1.2
-            ys = 1.2 - np.arange(0.5, 2.0 * density) / density
-            gx, gy = np.meshgrid(np.asarray(xs, np.float32), np.asarray(ys, np.float32))
-            widen = 0.07 + 0.035 * np.clip(gx - 2, 0, 9)
-            beam = np.exp(-(((gx - 4.2) / 2.9) ** 2)) * np.exp(-(((gy + 0.02) / widen) ** 2)) * np.clip((gx - 2.0) * 2, 0, 1)
-            halo = np.exp(-((gx - 2.08) ** 2 + (gy - 0.7) ** 2) / 0.05) + 0.35 * np.exp(-((gx - 2.1) ** 2 + (gy - 0.7) ** 2) / 0.4)
-            side = actor.facing
-            metres = np.array([[side / density, 0, side * xs[0]], [0, -1 / density, ys[0]], [0, 0, 1]])
-            self._halos[number] = np.asarray(beam, np.float32), np.asarray(halo, np.float32), metres
+            self._halos[number] = _headlights(float(np.linalg.norm(self.px_per_tangent)) / z, actor.facing)
         beam, halo, metres = self._halos[number]
         light = beam if before else halo
         matrix = self._px_from_metres(z, x, pan) @ metres
@@ -264,13 +255,13 @@ class View:
         if box is None:
             return
         covered = _shifted(self._covers[z], box, self._offset(pan), cv2.INTER_LINEAR)
-        drawn = _warp(light, matrix, box) * ((255 - covered.astype(np.float32)) * (self._scene.night / 255))
+        drawn = _warp(light, matrix, box) * ((255 - covered) * np.float32(self._scene.night / 255))
         part = picture[box].astype(np.float32)
-        tint = np.float32([1.0, 0.95, 0.82])
+        tint = np.array([1.0, 0.95, 0.82], np.float32)
         if before:
-            part = part * (1 + 1.9 * drawn[..., None]) + drawn[..., None] * tint * 26
+            part += drawn[..., None] * (np.float32(1.9) * part + np.float32(26) * tint)
         else:
-            part += drawn[..., None] * tint * 235
+            part += drawn[..., None] * (np.float32(235) * tint)
         picture[box] = np.clip(part + 0.5, 0, 255).astype(np.uint8)
 
     def draw_thermal(self, picture: Float, t_s: float, pan: float) -> None:
@@ -281,8 +272,22 @@ class View:
 
     def draw_inverse_depth(self, picture: Float, t_s: float, pan: float) -> None:
         """Draw everybody who moves over a picture of 1/Z, in place. The view must be a thermal one (solid bodies)."""
-        for actor, _, box, layer, _, clear in self._draw(t_s, pan, True):
-            picture[box][layer[..., 1] * clear[..., 0] > 0.5] = 1 / actor.z_m
+        for number, _, box, layer, _, clear in self._draw(t_s, pan, True):
+            picture[box][layer[..., 1] * clear[..., 0] > 0.5] = 1 / self._actors[number].z_m
+
+
+def _headlights(density: float, facing: float) -> tuple[Float, Float, Matrix]:
+    """Light on the road, halo about the lamp, and metres about the vehicle's foot point from their pixels."""
+    x = np.arange(0.5, 10.5 * density, dtype=np.float32) / np.float32(density) + np.float32(1.2)
+    y = np.float32(1.2) - np.arange(0.5, 2.0 * density, dtype=np.float32) / np.float32(density)
+    gx, gy = np.meshgrid(x, y)
+    widen = 0.07 + 0.035 * np.clip(gx - 2, 0, 9)
+    along = np.exp(-(((gx - 4.2) / 2.9) ** 2)) * np.clip((gx - 2.0) * 2, 0, 1)
+    beam = along * np.exp(-(((gy + 0.02) / widen) ** 2))
+    squared = (gx - 2.09) ** 2 + (gy - 0.7) ** 2
+    halo = np.exp(-squared / 0.05) + 0.35 * np.exp(-squared / 0.4)
+    metres = np.array([[facing / density, 0, facing * float(x[0])], [0, -1 / density, float(y[0])], [0, 0, 1]])
+    return np.asarray(beam, np.float32), np.asarray(halo, np.float32), metres
 
 
 class NoiseBank:
@@ -290,7 +295,7 @@ class NoiseBank:
 
     PLATES, SLACK = 4, 64
 
-    def __init__(self, plates: NDArray[np.generic], shape: tuple[int, int]) -> None:
+    def __init__(self, plates: Pixels, shape: tuple[int, int]) -> None:
         self._plates, self._shape = plates, shape
 
     @classmethod
@@ -311,8 +316,9 @@ class NoiseBank:
         plates += 0.2 * rng.standard_normal((cls.PLATES, h, 1), np.float32)
         return cls(plates * np.float32(sigma), shape)
 
-    def window(self, key: int) -> NDArray[np.generic]:
+    def window(self, key: int) -> Pixels:
         """A window (shape) of noise chosen by the key, a view that must not be written to."""
         plate = self._plates[key % self.PLATES]
         top, left = (key >> 8) % self.SLACK, (key >> 24) % self.SLACK
-        return plate[top : top + self._shape[0], left : left + self._shape[1]]
+        window: Pixels = plate[top : top + self._shape[0], left : left + self._shape[1]]
+        return window
