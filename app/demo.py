@@ -103,6 +103,7 @@ def record_rig(
     Raises:
         RecordingError: a file cannot be written, or `stop` was set before the end.
     """
+    _stop_if_asked(stop, visible_path)
     rigs = [SimulatedRig(scene.rig_config(night)) for _, night in _LIGHTS]
     total = max(1, round(scene.seconds * scene.visible_fps))
     began_s = time.perf_counter()
@@ -120,13 +121,13 @@ def record_rig(
         )
         try:
             for number in range(max(1, round(scene.seconds * scene.thermal_fps))):
+                _stop_if_asked(stop, visible_path)
                 time_s = rigs[0].thermal_time_s(number)
                 thermal.write(rigs[0].thermal(time_s), round(time_s * 1000), round(1000 / scene.thermal_fps))
         finally:
             thermal.close()
         for number in range(total):
-            if stop is not None and stop.is_set():
-                raise RecordingError(f"the demonstration was stopped while it recorded {visible_path}.")
+            _stop_if_asked(stop, visible_path)
             time_s = rigs[0].visible_time_s(number)
             picture = visible_at(rigs, time_s, scene.seconds)
             visible.write(picture, round(time_s * 1000), round(1000 / scene.visible_fps))
@@ -135,6 +136,11 @@ def record_rig(
                 progress(FuseProgress(number + 1, total, (number + 1) / max(elapsed_s, 1e-9)))
     finally:
         visible.close()
+
+
+def _stop_if_asked(stop: threading.Event | None, path: Path) -> None:
+    if stop is not None and stop.is_set():
+        raise RecordingError(f"the demonstration was stopped while it recorded {path}.")
 
 
 def run_demo(

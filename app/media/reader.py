@@ -115,6 +115,7 @@ class VideoReader:
         self._index = 0
         self._bad_packets = 0
         self._repeated_stamps = 0
+        self._is_end_certain = True
         self._resized = 0
         self._container: Any = _open_container(path)
         try:
@@ -157,7 +158,8 @@ class VideoReader:
             hours, minutes, seconds = match.groups()
             # Matroska counts it from time zero, not from the first frame.
             return max(0.0, int(hours) * 3600 + int(minutes) * 60 + float(seconds) - self.start_s)
-        if self._container.duration:
+        if self._container.duration:  # may be a longer sound track's
+            self._is_end_certain = len(self._container.streams) == 1
             return float(self._container.duration / av.time_base)
         return None
 
@@ -219,7 +221,7 @@ class VideoReader:
 
     def _finish(self, end_s: float) -> None:
         frame_s = float(1 / (self.rate or _FALLBACK_RATE))
-        missing_s = 0.0 if self.end_s is None else self.end_s - end_s
+        missing_s = 0.0 if self.end_s is None or not self._is_end_certain else self.end_s - end_s
         if self.damage is None and missing_s > max(3 * frame_s, 0.02 * (end_s - self.start_s)):
             self.damage = (
                 f"{self.path} breaks off: {self._index} frames until {end_s:.2f} s can be read, "
