@@ -25,7 +25,7 @@ __all__ = ["METADATA_TITLE", "DiskWriteError", "MatroskaWriter"]
 
 METADATA_TITLE = "lumitherm metadata"
 _TIME_BASE = Fraction(1, 1000)
-_INTERLEAVE_MS = 200
+_INTERLEAVE_MS = 100
 _CODEC_COLOUR = ("color_primaries", "color_trc", "colorspace")
 
 
