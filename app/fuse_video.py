@@ -8,6 +8,7 @@ between them, a failure in any of them ends all three, and whatever was encoded 
 from __future__ import annotations
 
 import contextlib
+import os
 import queue
 import threading
 import time
@@ -50,7 +51,11 @@ _JOIN_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class VideoOptions:
-    """What the caller chooses for a video. None for max_skew_ns: from the thermal frame rate."""
+    """What the caller chooses for a video.
+
+    max_skew_ns: None takes it from the thermal frame rate. encoder_threads: None takes one up to 1280x720, so that the
+    network keeps the other cores, and a quarter of the cores above.
+    """
 
     view: View = View.FUSED
     crf: int = 18
@@ -59,7 +64,7 @@ class VideoOptions:
     max_hold_ns: int = 500_000_000
     thermal_offset_ns: int = 0
     agc: AgcConfig = field(default_factory=AgcConfig)
-    encoder_threads: int = 1
+    encoder_threads: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,6 +219,7 @@ class _VideoJob:
         self._encode_error: BaseException | None = None
         self._times_ms: dict[str, list[float]] = {"decode": [], "fuse": [], "encode": []}
         self._held = self._visible_only = self._fused = self._frames = 0
+        self._constant = 0  # written by the decode thread, read after it has ended
         self._first_gap_s: float | None = None
         self._first_s = self._last_s = 0.0
 
@@ -227,7 +233,9 @@ class _VideoJob:
             width,
             self._visible.time_base,
             self._visible.rate,
-            VideoFormat(crf=self._options.crf, threads=self._options.encoder_threads),
+            VideoFormat(
+                crf=self._options.crf, threads=self._options.encoder_threads or _encoder_threads(height, width)
+            ),
             self._visible.sample_aspect_ratio,
             {"comment": f"fused by Lumitherm ({self._engine.name})"},
         )
@@ -329,6 +337,8 @@ class _VideoJob:
                 return
 
     def _prepare(self, agc: Agc, thermal: MediaFrame, last: MediaFrame | None) -> np.ndarray:
+        if thermal.frame.pixels.min() == thermal.frame.pixels.max():
+            self._constant += 1
         since_s = None if last is None else (thermal.frame.timestamp_ns - last.frame.timestamp_ns) / 1e9
         levels = agc.apply(thermal.frame.pixels, since_s)
         return to_grid(levels, self._visible.height, self._visible.width)
@@ -388,8 +398,30 @@ class _VideoJob:
             first_gap_s=self._first_gap_s,
             interrupted=interrupted,
             damage=tuple(d for d in (self._visible.damage, self._thermal.damage) if d is not None),
-            notes=(*self._visible.notes, *self._thermal.notes),
+            notes=(*self._visible.notes, *self._thermal.notes, *self._own_notes()),
         )
+
+    def _own_notes(self) -> list[str]:
+        notes = []
+        visible, thermal = self._visible, self._thermal
+        ratio = (visible.width / visible.height) / (thermal.width / thermal.height)
+        if abs(ratio - 1) > 0.02:
+            notes.append(
+                f"the pictures differ in shape (visible {visible.width}x{visible.height}, thermal {thermal.width}x"
+                f"{thermal.height}); thermal was stretched, a calibrated rig would be aligned properly"
+            )
+        if self._constant:
+            notes.append(
+                f"{thermal.path.name}: {self._constant} thermal frames have the same value in every pixel "
+                "(lens covered or shutter closed)"
+            )
+        return notes
+
+
+def _encoder_threads(height: int, width: int) -> int:
+    if height * width <= 1280 * 720:
+        return 1
+    return max(1, min(8, (os.cpu_count() or 1) // 4))
 
 
 def to_grid(thermal: np.ndarray, height: int, width: int) -> np.ndarray:

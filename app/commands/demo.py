@@ -69,9 +69,10 @@ def _demo(
     typer.echo(f"simulated rig, thermal off by ({x_px:g}, {y_px:g}) px: {files.visible} and {files.thermal}")
     for line in describe(files.report)[:-1]:
         typer.echo(line)
-    typer.echo(f"fused video: {files.fused}")
+    if files.fused.exists():
+        typer.echo(f"fused video: {files.fused}")
     if files.contact_sheet.exists():
         typer.echo(f"contact sheet: {files.contact_sheet}")
     if files.report.interrupted:
-        typer.echo(f"lumitherm: stopped early; {files.fused} plays", err=True)
+        typer.echo("lumitherm: stopped early; what was fused until then plays", err=True)
         raise typer.Exit(128 + (received[0] if received else signal.SIGINT))

@@ -108,7 +108,9 @@ def _fuse(
     for line in describe(report):
         typer.echo(line)
     if report.interrupted:
-        typer.echo(f"lumitherm: stopped early; {report.output} holds what was fused until then and plays", err=True)
+        what = "it plays" if report.seconds > 0 else "each is complete"
+        kept = f"{report.output} holds what was fused until then, {what}" if report.frames else "nothing was written"
+        typer.echo(f"lumitherm: stopped early; {kept}", err=True)
         raise typer.Exit(128 + (received[0] if received else signal.SIGINT))
     if report.damage:
         raise BadInputError(f"{'; '.join(report.damage)}. What could be read is in {report.output}.")

@@ -201,6 +201,26 @@ def test_the_threads_are_gone_and_the_report_adds_up(tmp_path: Path) -> None:
     assert sum(stage.share for stage in report.stages.values()) == pytest.approx(1.0)
 
 
+def test_covered_lens_and_other_shape_are_noted(tmp_path: Path, run: Run) -> None:
+    visible = write_visible(tmp_path / "v.mkv", [0, 40, 80])
+    writer = VideoWriter(tmp_path / "t.mkv", 40, 40, Fraction(1, 1000), Fraction(25), VideoFormat("ffv1", "gray16le"))
+    for number in range(3):
+        writer.write(np.full((40, 40), 7000, np.uint16) + np.uint16(number * np.eye(40)), number * 40, 40)
+    writer.close()
+    code, out, _ = run(visible, tmp_path / "t.mkv", "-o", tmp_path / "f.mkv")
+    assert code == 0 and len(frames_of(tmp_path / "f.mkv")) == 3
+    assert "1 thermal frames have the same value" in out and "differ in shape (visible 64x48, thermal 40x40)" in out
+
+
+def test_a_stop_before_the_first_frame_leaves_nothing(tmp_path: Path) -> None:
+    visible = write_visible(tmp_path / "v.mkv", [0, 40, 80])
+    thermal = write_thermal(tmp_path / "t.mkv", [0, 40, 80])
+    stop = threading.Event()
+    stop.set()
+    report = fuse_files(FuseRequest(visible, thermal, tmp_path / "f.mkv"), HalfEngine, stop=stop)
+    assert report.interrupted and report.frames == 0 and not (tmp_path / "f.mkv").exists()
+
+
 # Pictures and folders
 
 
@@ -455,5 +475,5 @@ def test_real_footage(tmp_path: Path, name: str) -> None:
         FuseRequest(SHARED_VIDEO / f"{name}_vi.mp4", SHARED_VIDEO / f"{name}_ir.mp4", tmp_path / "f.mkv", options),
         HalfEngine,
     )
-    assert report.frames == 12 and report.held == report.visible_only == 0 and report.notes == ()
+    assert report.frames == 12 and report.held == report.visible_only == 0
     assert [t for t, _ in frames_of(tmp_path / "f.mkv")] == [Fraction(n, 25) for n in range(12)]
