@@ -135,6 +135,7 @@ class PairMatcher:
         self._last_good: Frame | None = None  # thermal, for the hold during a shutter freeze
         self._in_ffc = False
         self._last_output_ns: int | None = None
+        self._out_of_step = False  # nothing has fitted for a while: flagged pairs go out instead of none
 
     # ------------------------------------------------------------------ in
 
@@ -333,9 +334,11 @@ class PairMatcher:
             self._drop(Stream.THERMAL, "UNMATCHED")
             return None
         flags = FrameFlag.NONE
+        self._out_of_step &= not within
         if not within:
             silent_ns = now_ns - (self._last_output_ns or 0)
-            if not self.lossless and silent_ns < self._streams[Stream.THERMAL].stale_ns(self.config.stale_ms):
+            self._out_of_step |= silent_ns >= self._streams[Stream.THERMAL].stale_ns(self.config.stale_ms)
+            if not self.lossless and not self._out_of_step:
                 self._drop(Stream.THERMAL, "UNMATCHED")
                 return None
             flags |= FrameFlag.SKEW_EXCEEDED  # a picture that says so is better than none
