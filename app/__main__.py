@@ -8,7 +8,7 @@ import sys
 import click
 import typer
 
-from app.commands import config, demo, fuse, train
+from app.commands import config, demo, evaluate, fuse, train
 from fusion_core.errors import LumithermError
 
 __all__ = ["build_cli", "main"]
@@ -27,6 +27,7 @@ def build_cli() -> typer.Typer:
     # One line a command module, kept in alphabetical order: from app.commands import x; x.register(cli)
     config.register(cli)
     demo.register(cli)
+    evaluate.register(cli)
     fuse.register(cli)
     train.register(cli)
     return cli

@@ -15,6 +15,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 from fusion_core.agc import Agc
@@ -29,6 +30,7 @@ from fusion_core.pair_folder import find_pairs, read_thermal, read_visible
 __all__ = [
     "SHARE_KEYS",
     "VALUE_KEYS",
+    "WELL_ALIGNED_VIFB",
     "EvaluationPair",
     "EvaluationRow",
     "Summary",
@@ -36,11 +38,26 @@ __all__ = [
     "evaluate_engine",
     "load_pairs",
     "measure",
+    "read_measured",
     "summarize",
 ]
 
 SHARE_KEYS = ("g_visible", "g_thermal", "g_ghost", "ghost_share")
 VALUE_KEYS = (*METRIC_KEYS, *SHARE_KEYS)
+
+# VIFB pairs whose own alignment is good to about a pixel: judge alignment on these.
+WELL_ALIGNED_VIFB = (
+    "carShadow",
+    "carWhite",
+    "fight",
+    "labMan",
+    "manCar",
+    "manWalking",
+    "peopleshadow",
+    "running",
+    "walking",
+    "walkingnight",
+)
 
 Fuser = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
@@ -85,12 +102,10 @@ def load_pairs(root: Path, stems: Collection[str] | None = None, limit: int | No
         stems: read these only. limit: read at most this many.
 
     Raises:
-        BadInputError: at the first step if the folder has no pairs or lacks one of `stems`; later if a pair cannot be
-            read or its two pictures differ in size.
+        BadInputError: when the iteration starts, if the folder has no pairs or lacks one of `stems`; later, if a pair
+            cannot be read or its two pictures differ in size.
     """
-    files = sorted(find_pairs(root), key=lambda pair: pair.stem)
-    if not files:
-        raise BadInputError(f"{root} has no pairs of a visible and a thermal picture with the same name")
+    files = find_pairs(root)
     if stems is not None:
         missing = sorted(set(stems) - {pair.stem for pair in files})
         if missing:
@@ -128,7 +143,7 @@ def evaluate_engine(
     """
     if not displacements:
         raise BadInputError("no displacements to evaluate, want at least one")
-    fuse, reset = (engine.fuse, engine.reset) if isinstance(engine, FusionEngine) else (engine, lambda: None)
+    fuse: Fuser = engine.fuse if isinstance(engine, FusionEngine) else engine
     rows: list[EvaluationRow] = []
     for pair in pairs:
         window = central_window(*pair.thermal.shape)
@@ -136,7 +151,8 @@ def evaluate_engine(
         reference = MetricReference(visible_y[window], pair.thermal[window])
         for displacement in displacements:
             given = displace(pair.thermal, displacement, pair.stem, seed)
-            reset()
+            if isinstance(engine, FusionEngine):
+                engine.reset()
             started = time.perf_counter()
             fused = fuse(pair.visible, given)
             fuse_ms = 1e3 * (time.perf_counter() - started)
@@ -156,6 +172,24 @@ def evaluate_engine(
     return rows
 
 
+def read_measured(path: Path, *, counts: bool = False) -> np.ndarray:
+    """Read a picture as the metrics want it: grey stays (H, W), colour is (H, W, 3) RGB, uint8.
+
+    Args:
+        counts: 16-bit grey is raw thermal counts, which go through the default AGC; else its upper 8 bits are taken.
+
+    Raises:
+        BadInputError: the file is missing, damaged or no picture.
+    """
+    picture = read_visible(path)
+    stored = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    if stored is None or stored.ndim != 2:
+        return picture
+    if counts and stored.dtype == np.uint16:
+        return Agc().apply(stored.astype(np.uint16, copy=False))
+    return np.ascontiguousarray(picture[..., 0])
+
+
 def measure(
     fused: np.ndarray, visible: np.ndarray, thermal: np.ndarray, thermal_given: np.ndarray | None = None
 ) -> dict[str, float]:
@@ -170,7 +204,7 @@ def measure(
     """
     values = MetricReference(visible, thermal).evaluate(fused)
     shares = gradient_shares(fused, visible, luminance(thermal), thermal_given)
-    return values | {key: getattr(shares, key) for key in SHARE_KEYS}
+    return values | {key: float(getattr(shares, key)) for key in SHARE_KEYS}
 
 
 def summarize(rows: Iterable[EvaluationRow], stems: Collection[str] | None = None) -> list[Summary]:
@@ -196,7 +230,7 @@ def _mean(values: list[float]) -> float:
 
 
 def change_over_range(summaries: Sequence[Summary], key: str, to_px: float) -> float:
-    """Relative change from no displacement to a uniform one of `to_px`: 0.01 = 1 % up. NaN if either was not measured."""
+    """Relative change from no displacement to a uniform one of `to_px`: 0.01 = 1 % up. NaN if one was not measured."""
     by_size = {s.displacement.size_px: s for s in summaries if s.displacement.kind is DisplacementKind.UNIFORM}
     if 0.0 not in by_size or to_px not in by_size:
         return math.nan
