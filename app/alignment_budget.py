@@ -236,7 +236,8 @@ class AlignmentBudget:
         if skew is None:
             notes.append("skew: no pairs" if not pairs else "skew: the visible picture shows no structure")
         if shift is None:
-            notes.append("shift: too few outlines in common to tell")
+            fast = skew is not None and skew > _SHIFT_MAX_SKEW_PX
+            notes.append("shift: not while the picture moves" if fast else "shift: too few outlines in common to tell")
         residual = math.hypot(*shift) if shift is not None else None
         return assess(self._config.limit_px, self._parallax, skew, residual, tuple(notes), shift, speed)
 

@@ -199,6 +199,7 @@ def test_panning_with_skew_is_red_and_no_shift_is_measured_meanwhile() -> None:
     assert reading.motion_px_s == pytest.approx(360.0, abs=20.0)
     assert reading.skew_px == pytest.approx(360 * 0.033, abs=1.0)
     assert reading.level is BudgetLevel.RED
+    assert "shift: not while the picture moves" in reading.notes
 
 
 def test_without_geometry_it_cannot_tell_and_says_what_is_missing() -> None:
