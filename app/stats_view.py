@@ -142,7 +142,7 @@ def _cameras(snapshot: StatsSnapshot) -> Text:
     text = Text()
     for stream, state in snapshot.cameras.items():
         count = snapshot.reconnects.get(stream, 0)
-        text.append(f"{stream} {state}", style="" if state in ("streaming", "closed") else "yellow")
+        text.append(f"{stream} {state}", style="" if state in ("streaming", "opening", "ended", "closed") else "yellow")
         text.append(f", reconnected {count}x  " if count else "  ")
     shutter = "closed now" if snapshot.ffc_active else "open"
     text.append(f"shutter {shutter}, {snapshot.ffc_count} corrections", style="yellow" if snapshot.ffc_active else "")

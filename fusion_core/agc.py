@@ -27,13 +27,13 @@ __all__ = ["Agc", "AgcConfig", "AgcMode", "Polarity", "contract_differences", "c
 
 _CONTRACT_VERSION = 1
 _NOMINAL_FRAME_S = 1.0 / 30.0  # assumed when the caller gives no frame interval
-_MAX_SAMPLES = 90_000  # pixels that enter the histogram: a 640x512 frame gives every second row and column
+_MAX_SAMPLES = 50_000  # pixels that enter the histogram: a 640x512 frame gives every third row and column
 
 
 class AgcMode(StrEnum):
     """How counts become levels."""
 
-    LINEAR = "linear"  # coldest to hottest pixel, straight
+    LINEAR = "linear"  # coldest to hottest of the sampled pixels, straight
     PERCENTILE = "percentile"  # straight, tails left out
     PLATEAU = "plateau"  # equalization with clipped bins
     CLAHE = "clahe"  # plateau, then local equalization in tiles

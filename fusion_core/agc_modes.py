@@ -32,6 +32,7 @@ __all__ = [
 TOP_LEVEL = 255.0
 _PLATEAU_BINS = 512  # over the scene's span; finer bins only follow the noise
 _CHANGE_BINS = 32  # brightness classes in which two histograms are compared
+_OPENCV_TAKES_16_BIT = int(cv2.__version__.split(".")[0]) >= 5  # cv2.LUT; older ones take 8-bit pictures only
 
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
@@ -197,12 +198,12 @@ def changed_fraction(reference_share: Doubles, now_share: Doubles, table: Floats
 
 def apply_table(counts: npt.NDArray[np.integer], table: Floats, *, black_hot: bool) -> Bytes:
     """(H, W) counts through the table, rounded: (H, W) uint8."""
-    return np.take(_rounded(table, black_hot=black_hot), counts)
-
-
-def _rounded(table: Floats, *, black_hot: bool) -> Bytes:
     rounded = np.rint(table).astype(np.uint8)
-    return np.subtract(255, rounded) if black_hot else rounded
+    if black_hot:
+        rounded = np.subtract(255, rounded)
+    if _OPENCV_TAKES_16_BIT and counts.dtype == np.uint16:
+        return np.asarray(cv2.LUT(counts, rounded.reshape(1, -1)), dtype=np.uint8)  # less than half the time of take
+    return np.take(rounded, counts)
 
 
 def clahe(levels: Bytes, equalizer: cv2.CLAHE) -> Bytes:

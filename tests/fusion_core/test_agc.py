@@ -358,3 +358,14 @@ def test_contract_differences_name_both_values() -> None:
 def test_contract_ignores_float_rounding() -> None:
     trained = contract_of(AgcConfig())
     assert contract_differences({**trained, "max_gain": np.float32(2.0).item() + 1e-9}, trained) == []
+
+
+def test_both_ways_through_the_table_agree(monkeypatch: pytest.MonkeyPatch) -> None:
+    counts = np.random.default_rng(11).integers(0, 65536, (64, 48)).astype(np.uint16)
+    table = np.linspace(0.0, 255.0, 65536, dtype=np.float32)
+    results = []
+    for has_16_bit in (True, False) if agc_modes._OPENCV_TAKES_16_BIT else (False,):
+        monkeypatch.setattr(agc_modes, "_OPENCV_TAKES_16_BIT", has_16_bit)
+        results.append(agc_modes.apply_table(counts[:, ::2], table, black_hot=True))
+    for result in results:
+        np.testing.assert_array_equal(result, 255 - np.rint(table[counts[:, ::2]]).astype(np.uint8))
