@@ -160,7 +160,9 @@ def read_thermal(path: Path | str) -> NDArray[np.uint8] | NDArray[np.uint16]:
         image = image[..., 0]
     if image.ndim != 2:
         raise _unsupported(path, image, "a grey picture of 8 or 16 bits")
-    return np.array(image, np.uint8 if image.dtype == np.uint8 else np.uint16, order="C")
+    if image.dtype == np.uint8:
+        return np.ascontiguousarray(image, np.uint8)
+    return np.ascontiguousarray(image, np.uint16)
 
 
 def _grey(path: Path, image: Pixels) -> Pixels:

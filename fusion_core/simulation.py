@@ -23,14 +23,14 @@ from pydantic import Field
 from fusion_core.errors import ConfigError
 from fusion_core.simulation_actors import Actor
 from fusion_core.simulation_places import build_street, build_yard
-from fusion_core.simulation_scene import Scene, scene_extent
+from fusion_core.simulation_scene import CAMERA_HEIGHT_M, Scene, scene_extent
 from fusion_core.simulation_sensor import NoiseBank, View, mix
 
-__all__ = ["MAX_PAN_DEG", "RigGeometry", "RigTruth", "SimulatedRig", "SimulatedRigConfig"]
+__all__ = ["MAX_PAN_DEG", "RigGeometry", "RigTruth", "SimulatedRig", "SimulatedRigConfig", "rig_geometry"]
 
 MAX_PAN_DEG = 9.0  # a panning rig sweeps to and fro between these
 COUNTS_AT_20_C = 24000
-NEAREST_M = 4.0  # nothing in the scenes is nearer
+NEAREST_M = 5.0  # nothing that stands in the scenes is nearer; the ground is, in steep views
 
 Float = NDArray[np.float32]
 
@@ -198,7 +198,7 @@ class SimulatedRig:
 
     def __init__(self, config: SimulatedRigConfig | None = None) -> None:
         self.config = config = config if config is not None else SimulatedRigConfig()
-        self.geometry = _solve_geometry(config)
+        self.geometry = rig_geometry(config)
         self._max_pan = math.tan(math.radians(MAX_PAN_DEG)) if config.pan_deg_per_s else 0.0
         self._scene, self._actors = self._build_scene()
         shape, thermal_shape = self.geometry.visible_shape, self.geometry.thermal_shape
@@ -324,7 +324,7 @@ class SimulatedRig:
             half_u = max(half_u, float(np.abs(rays[0]).max()))
             half_v = max(half_v, float(np.abs(rays[1]).max()))
             density = max(density, float(k[0, 0]))
-        half_u += self._max_pan + abs(self.config.baseline_m) / NEAREST_M + 0.01
+        half_u += self._max_pan + abs(self.config.baseline_m) / min(NEAREST_M, CAMERA_HEIGHT_M / half_v) + 0.01
         half_v += 0.01
         density = min(1.5 * density, max(1600 / (2 * half_u), density))
         build = build_street if self.config.scene == "street" else build_yard
@@ -379,7 +379,7 @@ def _fixed_patterns(rng: np.random.Generator, shape: tuple[int, int], counts: fl
     return patterns
 
 
-def _solve_geometry(config: SimulatedRigConfig) -> RigGeometry:
+def rig_geometry(config: SimulatedRigConfig) -> RigGeometry:
     """The cameras that the configuration describes. Raises ConfigError when the residuals push the picture away."""
     h, w, ht, wt = config.height, config.width, config.thermal_height, config.thermal_width
     f = w / 2 / math.tan(math.radians(config.hfov_visible_deg) / 2)

@@ -87,12 +87,12 @@ def build_street(extent: Extent, night: float, seed: int) -> tuple[Scene, list[A
             edge += width
             k += 1
 
-    street = scene.ground(3.0, 21.02)
+    street = scene.ground(0.9, 21.02)
     pavement = Paint((0.60, 0.58, 0.55), AIR_C + 2.0, 0.05, 0.35)
     asphalt = Paint((0.30, 0.30, 0.31), AIR_C + 5.0, 0.10, 0.5)
-    street.polygon([(-wide, 2.5), (wide, 2.5), (wide, 21.1), (-wide, 21.1)], pavement)
+    street.polygon([(-wide, 0.9), (wide, 0.9), (wide, 21.1), (-wide, 21.1)], pavement)
     _ground_grid(street, (-wide / 2, wide / 2), (16.9, 21.0), 0.8, Paint((0.42, 0.41, 0.39), AIR_C + 1.2))
-    _ground_grid(street, (-wide / 4, wide / 4), (3.0, 8.6), 0.8, Paint((0.42, 0.41, 0.39), AIR_C + 1.2))
+    _ground_grid(street, (-wide / 4, wide / 4), (0.9, 8.6), 0.8, Paint((0.42, 0.41, 0.39), AIR_C + 1.2))
     street.polygon([(-wide, 8.75), (wide, 8.75), (wide, 16.7), (-wide, 16.7)], asphalt)
     for z in (8.6, 16.7):
         street.polygon(
@@ -214,9 +214,9 @@ def build_yard(extent: Extent, night: float, seed: int) -> tuple[Scene, list[Act
         scene.lamps = (*scene.lamps, Lamp(x, 5.2, 24.6, (1.0, 0.88, 0.66), 4.0))
         hall.rectangle((x - 0.2, x + 0.2), (5.1, 5.35), Paint((0.8, 0.8, 0.75), AIR_C + 12, glow=(1.0, 0.95, 0.8)))
 
-    yard = scene.ground(3.0, 26.02)
+    yard = scene.ground(0.9, 26.02)
     yard.polygon(
-        [(-wide, 2.5), (wide, 2.5), (wide, 26.1), (-wide, 26.1)], Paint((0.47, 0.46, 0.44), AIR_C + 4, 0.07, 0.6)
+        [(-wide, 0.9), (wide, 0.9), (wide, 26.1), (-wide, 26.1)], Paint((0.47, 0.46, 0.44), AIR_C + 4, 0.07, 0.6)
     )
     _ground_grid(yard, (-wide / 2, wide / 2), (4.0, 26.0), 4.0, Paint((0.33, 0.32, 0.31), AIR_C + 3))
     for x in np.arange(-14, 14, 3.0):

@@ -94,7 +94,9 @@ def test_thermal_counts_are_exact(tmp_path: Path, suffix: str) -> None:
     np.testing.assert_array_equal(back, RAMP)
 
 
-@pytest.mark.parametrize("options", [{"compression": "zlib"}, {"bigtiff": True}, {"byteorder": ">"}, {"tile": (16, 16)}])
+@pytest.mark.parametrize(
+    "options", [{"compression": "zlib"}, {"bigtiff": True}, {"byteorder": ">"}, {"tile": (16, 16)}]
+)
 def test_thermal_tiff_flavours(tmp_path: Path, options: dict[str, object]) -> None:
     tifffile.imwrite(tmp_path / "counts.tif", RAMP, **options)
     back = read_thermal(tmp_path / "counts.tif")

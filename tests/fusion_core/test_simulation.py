@@ -11,7 +11,7 @@ import pydantic
 import pytest
 
 from fusion_core.errors import ConfigError
-from fusion_core.simulation import MAX_PAN_DEG, RigTruth, SimulatedRig, SimulatedRigConfig
+from fusion_core.simulation import MAX_PAN_DEG, RigTruth, SimulatedRig, SimulatedRigConfig, rig_geometry
 
 SMALL = {"height": 192, "width": 256, "thermal_height": 192, "thermal_width": 256}
 QUIET = {"visible_noise": 0.0, "thermal_noise_counts": 0.0, "fixed_pattern_counts": 0.0}
@@ -20,6 +20,11 @@ QUIET = {"visible_noise": 0.0, "thermal_noise_counts": 0.0, "fixed_pattern_count
 @pytest.fixture(scope="module")
 def rig() -> SimulatedRig:
     return SimulatedRig(SimulatedRigConfig(**SMALL))
+
+
+@pytest.fixture(scope="module")
+def night() -> SimulatedRig:
+    return SimulatedRig(SimulatedRigConfig(**SMALL, night=1.0))
 
 
 def left_over_px(rig: SimulatedRig, truth: RigTruth, thermal: np.ndarray, near_m: float, far_m: float) -> np.ndarray:
@@ -96,21 +101,20 @@ def test_things_move_and_noise_is_of_the_size_asked_for(rig: SimulatedRig) -> No
     assert thermal_noise.std() == pytest.approx(same.config.thermal_noise_counts, rel=0.15)
 
 
+MIDDLE = {"height": 288, "width": 384, "thermal_height": 288, "thermal_width": 384}
+ALL_RESIDUALS = {
+    "baseline_m": 0.2,
+    "residual_shift_px": (3.5, -2.25),
+    "residual_rotation_deg": 1.5,
+    "residual_scale": 1.02,
+}
 CASES = {
-    "default": {"height": 480, "width": 640, "thermal_height": 480, "thermal_width": 640},
-    "all residuals": {
-        **{"height": 480, "width": 640, "thermal_height": 480, "thermal_width": 640, "baseline_m": 0.12},
-        **{"residual_shift_px": (3.5, -2.25), "residual_rotation_deg": 1.5, "residual_scale": 1.02},
-    },
-    "HD and a small sensor": {"height": 720, "width": 1280, "thermal_height": 240, "thermal_width": 320},
-    "another thermal lens": {
-        **{"height": 480, "width": 640, "thermal_height": 512, "thermal_width": 640, "hfov_thermal_deg": 52.0},
-    },
-    "panning": {"height": 480, "width": 640, "thermal_height": 480, "thermal_width": 640, "pan_deg_per_s": 5.0},
-    "yard": {
-        **{"height": 480, "width": 640, "thermal_height": 480, "thermal_width": 640, "baseline_m": 0.1},
-        **{"scene": "yard"},
-    },
+    "default": MIDDLE,
+    "all residuals": {**MIDDLE, **ALL_RESIDUALS},
+    "wide picture and a small sensor": {"height": 360, "width": 640, "thermal_height": 180, "thermal_width": 240},
+    "another thermal lens": {**MIDDLE, "thermal_height": 307, "hfov_thermal_deg": 52.0},
+    "panning": {**MIDDLE, "pan_deg_per_s": 5.0},
+    "yard": {**MIDDLE, "baseline_m": 0.1, "scene": "yard"},
 }
 
 
@@ -118,11 +122,10 @@ CASES = {
 def test_displacement_brings_thermal_onto_the_truth(name: str) -> None:
     rig = SimulatedRig(SimulatedRigConfig(**QUIET, **CASES[name]))
     truth, thermal = rig.truth(1.3), rig.thermal(1.3)
-    coarse = rig.config.width / rig.config.thermal_width
     depths = ((13, 20), (24, 28), (900, 1001)) if name == "yard" else ((13, 20), (20, 22), (30, 60), (900, 1001))
     for near, far in depths:
         left = left_over_px(rig, truth, thermal, near, far)
-        assert np.abs(left).max() < 0.15 * coarse, f"{near}-{far} m: {left}"
+        assert np.abs(left).max() < 0.25, f"{near}-{far} m: {left}"
 
 
 def test_displacement_is_the_projection_of_the_pin_hole_cameras() -> None:
@@ -144,14 +147,15 @@ def test_displacement_is_the_projection_of_the_pin_hole_cameras() -> None:
 
 
 def test_parallax_vanishes_at_the_aligned_distance() -> None:
-    geometry = SimulatedRig(SimulatedRigConfig(**SMALL, aligned_distance_m=10.0)).geometry
+    geometry = rig_geometry(SimulatedRigConfig(**SMALL, aligned_distance_m=10.0))
     focal = geometry.K_visible[0, 0]
     for depth in (5.0, 10.0, 40.0):
         shift = geometry.displacement_px(np.full((192, 256), 1 / depth, np.float32))
         np.testing.assert_allclose(shift[..., 0], focal * 0.06 * (1 / 10 - 1 / depth), atol=1e-3)
         np.testing.assert_allclose(shift[..., 1], 0, atol=1e-3)
-    shifted = SimulatedRig(SimulatedRigConfig(**SMALL, baseline_m=0.0, residual_shift_px=(4.0, -1.5))).truth(0.0)
-    np.testing.assert_allclose(shifted.displacement_px, np.broadcast_to((4.0, -1.5), (192, 256, 2)), atol=1e-3)
+    shifted = rig_geometry(SimulatedRigConfig(**SMALL, baseline_m=0.0, residual_shift_px=(4.0, -1.5)))
+    shift = shifted.displacement_px(np.full((192, 256), 0.1, np.float32))
+    np.testing.assert_allclose(shift, np.broadcast_to((4.0, -1.5), (192, 256, 2)), atol=1e-3)
 
 
 def test_shutter_freezes_the_picture_and_leaves_a_joint_jump() -> None:
@@ -213,36 +217,61 @@ def test_pan_sweeps_to_and_fro_at_the_speed_asked_for() -> None:
     # the sweep is even in the tangent: 9 degrees in 3 s
     assert dx == pytest.approx(-focal * math.tan(math.radians(MAX_PAN_DEG)) * 0.5 / 3, abs=0.5)
     assert dy == pytest.approx(0, abs=0.3)
-    np.testing.assert_array_equal(rig.visible(0.0), rig.visible(4 * MAX_PAN_DEG / 3.0))
+    again = rig.visible(4 * MAX_PAN_DEG / 3.0)
+    np.testing.assert_array_equal(rig.visible(0.0)[:50], again[:50])  # above all that moves
 
 
-def test_night_darkens_the_visible_picture_only() -> None:
-    day = SimulatedRig(SimulatedRigConfig(**SMALL, scene="street"))
-    night = SimulatedRig(SimulatedRigConfig(**SMALL, scene="street", night=1.0))
+def test_night_darkens_the_visible_picture_only(rig: SimulatedRig, night: SimulatedRig) -> None:
+    day = rig
     np.testing.assert_array_equal(day.thermal(0.7), night.thermal(0.7))
     assert night.visible(0.7).mean() < 0.5 * day.visible(0.7).mean()
     assert night.visible(0.7).max() > 220  # lamps
 
-    def unrest(rig: SimulatedRig) -> float:
-        return float(
-            (rig.visible(0.7).astype(float) - rig.truth(0.7).visible_clean)[rig.truth(0.7).visible_clean > 25].std()
-        )
+    def unrest(one: SimulatedRig) -> float:
+        clean = one.truth(0.7).visible_clean
+        return float((one.visible(0.7).astype(float) - clean)[clean > 25].std())
 
     assert unrest(night) > 2.5 * unrest(day)
 
 
-def test_people_are_warm_and_print_is_not_in_thermal() -> None:
-    rig = SimulatedRig(SimulatedRigConfig(**SMALL, scene="street", night=1.0))
-    truth = rig.truth(1.0)
+def test_people_are_warm_and_print_is_not_in_thermal(rig: SimulatedRig, night: SimulatedRig) -> None:
+    truth = night.truth(1.0)
     walkers = (np.abs(truth.depth_m - 8.2) < 0.05) | (np.abs(truth.depth_m - 7.7) < 0.05)
     assert walkers.sum() > 200
     around = cv2.dilate(walkers.astype(np.uint8), np.ones((9, 9), np.uint8)).astype(bool) & ~walkers
     assert truth.temperature_c[walkers].mean() > truth.temperature_c[around].mean() + 4
-    by_day = SimulatedRig(SimulatedRigConfig(**SMALL)).truth(1.0)
+    by_day = rig.truth(1.0)
     crossing = (by_day.depth_m > 12.4) & (by_day.depth_m < 12.6)
     crossing[:, :90] = crossing[:, 170:] = False
     assert by_day.visible_clean[crossing].std() > 20
     assert by_day.temperature_c[crossing].std() < 2
+
+
+EXTREMES = {
+    "smallest": {"height": 32, "width": 32, "thermal_height": 24, "thermal_width": 32},
+    "tele": {**SMALL, "hfov_visible_deg": 10.0, "hfov_thermal_deg": 12.0},
+    "wide": {**SMALL, "hfov_visible_deg": 100.0, "pan_deg_per_s": 20.0},
+    "thermal on the left, tall": {
+        "height": 300,
+        "width": 100,
+        "thermal_height": 80,
+        "thermal_width": 60,
+        "baseline_m": -0.8,
+    },
+    "late thermal": {**SMALL, "time_skew_ms": 1000.0, "ffc_period_s": 3.0, "night": 0.5, "scene": "yard"},
+}
+
+
+@pytest.mark.parametrize("name", EXTREMES)
+def test_extreme_rigs_see_the_scene_everywhere(name: str) -> None:
+    rig = SimulatedRig(SimulatedRigConfig(**EXTREMES[name]))
+    for t in (0.0, 3.1, 86_400.0 * 20):
+        assert rig.thermal(t)[-1].min() > 23300  # nowhere unpainted: that would be 0 degrees, 23200 counts
+        truth = rig.truth(t)
+        assert rig.visible(t).shape == truth.visible_clean.shape
+        assert np.isfinite(truth.displacement_px).all()
+        assert truth.depth_m.min() > 0.9
+        assert truth.depth_m[-1].max() < 30  # nor in the visible camera's view: that would be at 1000 m
 
 
 def test_bad_configurations_are_refused() -> None:
