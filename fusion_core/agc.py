@@ -170,6 +170,7 @@ class Agc:
         self._reference: modes.Doubles | None = None
         self._limits = (0.0, 255.0)
         self._noise: float | None = None
+        self._detail_table: tuple[float, npt.NDArray[np.int16]] | None = None
 
     @property
     def limits(self) -> tuple[float, float]:
@@ -252,20 +253,17 @@ class Agc:
         self, counts: npt.NDArray[np.integer], levels: npt.NDArray[np.uint8], index: npt.NDArray[np.intp]
     ) -> npt.NDArray[np.uint8]:
         config = self.config
-        detail = modes.detail_levels(counts, config.detail_radius_px)
+        detail = modes.detail_counts(counts, config.detail_radius_px)
         floor = config.detail_noise_floor
         if floor is None:
             noise = modes.noise_sigma_counts(detail, index)
             # An eighth of each new reading: the floor must not flicker with the noise it measures.
             self._noise = noise if self._noise is None else self._noise + 0.125 * (noise - self._noise)
-            floor = 2.0 * self._noise
-        cored = np.clip(detail, -floor, floor)
-        np.subtract(detail, cored, out=cored)
-        cored *= np.float32(config.detail * config.max_gain)
-        np.clip(cored, -config.detail_limit_levels, config.detail_limit_levels, out=cored)
-        cored += levels
-        np.clip(cored, 0.0, 255.0, out=cored)
-        return np.rint(cored, out=cored).astype(np.uint8)
+            floor = round(16.0 * self._noise) / 8.0  # twice the noise, in steps, so that the table is kept for a while
+        if self._detail_table is None or self._detail_table[0] != floor:
+            gain = config.detail * config.max_gain
+            self._detail_table = (floor, modes.detail_table(floor, gain, config.detail_limit_levels))
+        return modes.add_detail(levels, detail, self._detail_table[1])
 
     def _sample(self, height: int, width: int) -> npt.NDArray[np.intp]:
         if self._index is None or self._index_shape != (height, width):

@@ -15,12 +15,14 @@ import numpy.typing as npt
 
 __all__ = [
     "TOP_LEVEL",
+    "add_detail",
     "apply_table",
     "changed_fraction",
     "clahe",
     "cumulative_share",
     "damp_table",
-    "detail_levels",
+    "detail_counts",
+    "detail_table",
     "histogram",
     "noise_sigma_counts",
     "percentile_span",
@@ -218,15 +220,44 @@ def clahe(levels: Bytes, equalizer: cv2.CLAHE) -> Bytes:
     return np.asarray(equalizer.apply(levels), dtype=np.uint8)
 
 
-def noise_sigma_counts(detail: Floats, index: npt.NDArray[np.intp]) -> float:
-    """Robust standard deviation of the detail layer (counts): 1.4826 x median absolute value of the sampled pixels."""
-    thinned = index[:: max(1, index.size // 10_000)]
-    return float(1.4826 * np.median(np.abs(detail.ravel()[thinned])))
-
-
-def detail_levels(counts: npt.NDArray[np.integer], radius_px: int) -> Floats:
-    """The detail layer: counts minus their local mean over (2 radius + 1)^2 pixels, (H, W) float32, in counts."""
-    floating = counts.astype(np.float32)
+def detail_counts(counts: npt.NDArray[np.integer], radius_px: int) -> npt.NDArray[np.int16]:
+    """The detail layer: counts minus their local mean over (2 radius + 1)^2 pixels, (H, W) int16, saturated."""
     side = 2 * radius_px + 1
-    blurred = cv2.blur(floating, (side, side), borderType=cv2.BORDER_REPLICATE)
-    return np.subtract(floating, blurred, out=floating)
+    mean = cv2.blur(counts, (side, side), borderType=cv2.BORDER_REPLICATE)
+    return np.asarray(cv2.subtract(counts, mean, dtype=cv2.CV_16S), dtype=np.int16)
+
+
+def noise_sigma_counts(detail: npt.NDArray[np.int16], index: npt.NDArray[np.intp]) -> float:
+    """Robust standard deviation of the detail layer (counts): 1.4826 x median absolute value of sampled pixels.
+
+    The median is interpolated within a count, so that noise of less than a count is told apart from none.
+    """
+    thinned = index[:: max(1, index.size // 10_000)]
+    share = cumulative_share(np.bincount(np.abs(detail.ravel()[thinned].astype(np.int32))))
+    at = int(np.searchsorted(share, 0.5))
+    below = float(share[at - 1]) if at else 0.0
+    start, width = (at - 0.5, 1.0) if at else (0.0, 0.5)  # |0| stands for 0 to a half
+    if at == 0 and share[0] == 1.0:
+        return 0.0
+    return 1.4826 * (start + width * (0.5 - below) / (float(share[at]) - below))
+
+
+def detail_table(floor_counts: float, gain: float, limit_levels: float) -> npt.NDArray[np.int16]:
+    """Levels to add for each detail count: entry 32768 + d for d counts, (65536,) int16.
+
+    Nothing up to `floor_counts`; beyond it `gain` levels a count, at most `limit_levels`.
+    """
+    detail = np.arange(-32768, 32768, dtype=np.float32)
+    beyond = np.sign(detail) * np.maximum(np.abs(detail) - np.float32(floor_counts), 0.0)
+    return np.rint(np.clip(beyond * np.float32(gain), -limit_levels, limit_levels)).astype(np.int16)
+
+
+def add_detail(levels: Bytes, detail: npt.NDArray[np.int16], table: npt.NDArray[np.int16]) -> Bytes:
+    """The picture with its detail lifted, saturated to 0..255: (H, W) uint8, a new array."""
+    wrapped = np.roll(table, -32768)  # so that the bits of a negative count find its entry
+    bits = detail.view(np.uint16)
+    if _OPENCV_TAKES_16_BIT:
+        lifted = cv2.LUT(bits, wrapped.reshape(1, -1))
+    else:
+        lifted = np.take(wrapped, bits)
+    return np.asarray(cv2.add(levels, lifted, dtype=cv2.CV_8U), dtype=np.uint8)

@@ -293,6 +293,23 @@ def test_detail_lifts_fine_structure_and_leaves_noise() -> None:
     assert roughness(detailed) < roughness(plain) + 0.5
 
 
+@pytest.mark.parametrize("sigma", [0.0, 0.8, 2.0, 10.0])
+def test_noise_of_a_flat_picture_is_measured(sigma: float) -> None:
+    rng = np.random.default_rng(12)
+    counts = np.rint(8000.0 + rng.normal(0.0, sigma, (200, 200))).astype(np.uint16)
+    detail = agc_modes.detail_counts(counts, 3)
+    assert agc_modes.noise_sigma_counts(detail, np.arange(counts.size)) == pytest.approx(sigma, rel=0.15, abs=0.05)
+
+
+def test_detail_table_cores_limits_and_keeps_signs() -> None:
+    table = agc_modes.detail_table(floor_counts=4.0, gain=0.5, limit_levels=32.0)
+    at = {count: int(table[32768 + count]) for count in (-32768, -1000, -24, -4, 0, 4, 24, 1000, 32767)}
+    assert at == {-32768: -32, -1000: -32, -24: -10, -4: 0, 0: 0, 4: 0, 24: 10, 1000: 32, 32767: 32}
+    levels = np.array([[10, 250, 100]], np.uint8)
+    detail = np.array([[-24, 24, 4]], np.int16)
+    np.testing.assert_array_equal(agc_modes.add_detail(levels, detail, table), [[0, 255, 100]])
+
+
 def test_frame_size_and_depth_may_change_between_frames() -> None:
     agc = Agc(AgcConfig(apply_to_8bit=True))
     for shape, dtype in (((40, 50), np.uint16), ((60, 20), np.uint16), ((30, 30), np.uint8), ((1, 1), np.uint16)):
@@ -363,9 +380,13 @@ def test_contract_ignores_float_rounding() -> None:
 def test_both_ways_through_the_table_agree(monkeypatch: pytest.MonkeyPatch) -> None:
     counts = np.random.default_rng(11).integers(0, 65536, (64, 48)).astype(np.uint16)
     table = np.linspace(0.0, 255.0, 65536, dtype=np.float32)
-    results = []
+    results, lifted = [], []
     for has_16_bit in (True, False) if agc_modes._OPENCV_TAKES_16_BIT else (False,):
         monkeypatch.setattr(agc_modes, "_OPENCV_TAKES_16_BIT", has_16_bit)
         results.append(agc_modes.apply_table(counts[:, ::2], table, black_hot=True))
+        agc = Agc(AgcConfig(mode=AgcMode.LINEAR, detail=0.5))
+        lifted.append(agc.apply(counts))
+    for picture in lifted:
+        np.testing.assert_array_equal(picture, lifted[0])
     for result in results:
         np.testing.assert_array_equal(result, 255 - np.rint(table[counts[:, ::2]]).astype(np.uint8))
