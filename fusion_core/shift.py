@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 import numpy.typing as npt
+import scipy.fft
 
 from fusion_core.errors import BadInputError
 
@@ -105,9 +106,37 @@ def correlation_surface(visible: np.ndarray, thermal: np.ndarray, max_shift_px: 
     if max_shift_px < 1:
         raise BadInputError(f"max_shift_px is {max_shift_px}, must be at least 1")
     radius = min(max_shift_px, min(visible.shape) // 4)
-    template = _outlines(visible)[radius:-radius, radius:-radius]
-    surface = cv2.matchTemplate(_outlines(thermal), template, cv2.TM_CCOEFF_NORMED)
-    return np.asarray(np.nan_to_num(surface, copy=False, posinf=0.0, neginf=0.0), np.float32)
+    return _normalised_correlation(_outlines(visible), _outlines(thermal), radius)
+
+
+def _normalised_correlation(visible: Surface, thermal: Surface, radius: int) -> Surface:
+    """Correlation coefficient of the visible plane, less a margin of `radius`, with every window of the thermal one.
+
+    The same numbers as cv2.matchTemplate with TM_CCOEFF_NORMED, from one transform of each whole plane, which for a
+    template of nearly that size is twice as fast.
+    """
+    height, width = visible.shape
+    inner = (slice(radius, height - radius), slice(radius, width - radius))
+    template = np.zeros_like(visible)
+    template[inner] = visible[inner] - visible[inner].mean()
+    # The margin of the template is zero, so that nothing wraps round within the radius.
+    shape = (scipy.fft.next_fast_len(height, real=True), scipy.fft.next_fast_len(width, real=True))
+    spectrum = scipy.fft.rfft2(template, s=shape)
+    np.conj(spectrum, out=spectrum)
+    spectrum *= scipy.fft.rfft2(thermal, s=shape)
+    product = scipy.fft.irfft2(spectrum, s=shape, overwrite_x=True)
+    around = np.arange(-radius, radius + 1)
+    product = product[np.ix_(around, around)].astype(np.float64)  # negative indices: displacements up and left
+    rows, columns = height - 2 * radius, width - 2 * radius
+    total, squares = (
+        table[rows:, columns:] - table[:-rows, columns:] - table[rows:, :-columns] + table[:-rows, :-columns]
+        for table in cv2.integral2(thermal, sdepth=cv2.CV_64F, sqdepth=cv2.CV_64F)
+    )
+    energy = (squares - total**2 / (rows * columns)) * float(np.vdot(template, template))
+    # Planes without outlines have no energy but what rounding leaves.
+    floor = 1e-6 * rows * columns
+    surface = np.where(energy > floor**2, product / np.sqrt(np.maximum(energy, floor**2)), 0.0)
+    return np.asarray(surface, np.float32)
 
 
 def translate(picture: np.ndarray, dx_px: float, dy_px: float) -> np.ndarray:
