@@ -73,7 +73,7 @@ class EncoderBank:
         self._tracks = config.ordered_tracks
         self._threads: dict[TrackName, TrackThread] = {}
         self._encoders: dict[TrackName, TrackEncoder] = {}
-        self._banned: dict[TrackName, set[str]] = {name: set() for name in TrackName}
+        self._banned: dict[TrackName, set[EncoderChoice]] = {name: set() for name in TrackName}
         self._failures: dict[TrackName, int] = dict.fromkeys(TrackName, 0)
         self._lost: set[TrackName] = set()
         self._layout: Layout = ()
@@ -227,9 +227,7 @@ class EncoderBank:
         return (encoder.choice.pixel_format == "gray16le") == (pixels.dtype == np.uint16)
 
     def _open(self, name: TrackName, pixels: np.ndarray) -> None:
-        choices = tuple(
-            c for c in candidates(self._config, name, pixels.dtype) if not self._is_out(c, self._banned[name])
-        )
+        choices = tuple(c for c in candidates(self._config, name, pixels.dtype) if c not in self._banned[name])
         shape, gop_s = tuple(pixels.shape), self._config.gop_s
         future = self._thread_of(name).submit(lambda: open_first(choices, name, shape, gop_s))
         try:
@@ -244,10 +242,6 @@ class EncoderBank:
             if reasons and asked not in ("auto", "software") and name is not TrackName.THERMAL:
                 self._warn(f"{name} is encoded by {encoder.choice.name}, not by {asked}: {reasons[0]}")
             self._encoders[name] = encoder
-
-    @staticmethod
-    def _is_out(choice: EncoderChoice, banned: set[str]) -> bool:
-        return choice.name in banned
 
     def _lose(self, name: TrackName, reason: str) -> None:
         self._lost.add(name)
@@ -316,7 +310,7 @@ class EncoderBank:
         self._layout = ()
         self._failures[name] += 1
         if encoder is not None and encoder.choice.family not in ("software", "lossless"):
-            self._banned[name].add(encoder.choice.name)
+            self._banned[name].add(encoder.choice)
         if self._failures[name] >= _FAILURES_IN_A_ROW:
             self._lose(name, str(error))
         else:

@@ -36,6 +36,7 @@ __all__ = ["Command", "RecorderLoop", "RecorderState", "StateReport"]
 
 _CHECK_S = 2.0  # bytes on disk and free space are looked at so often
 _RETRY_S = 0.5  # a full disk is asked again so often
+_NO_GROWTH_S = 2.0  # pictures of so many seconds without a byte on disk are a fault
 
 
 class RecorderState(StrEnum):
@@ -114,7 +115,7 @@ class RecorderLoop:
         self._protected = False
         self._settings: dict[str, Any] = {}
         self._written_before = 0
-        self._seen: tuple[Path | None, int, int] = (None, 0, 0)
+        self._seen: tuple[Path | None, float, int] = (None, 0.0, 0)  # file, its age in s and bytes when it last grew
         now = time.monotonic()
         self._next_sync = now + config.sync_s
         self._next_check = now + _CHECK_S
@@ -253,7 +254,7 @@ class RecorderLoop:
             versions=_versions(),
         )
         self._segment = Segment(self._config, path, header, pair.layout)
-        self._seen = (path, 0, 0)
+        self._seen = (path, 0.0, 0)
         self._next_reason = "start"
         if self._protected:
             protect(path)
@@ -265,8 +266,9 @@ class RecorderLoop:
             self._finished.append(segment.close(reason))
             self._written_before += self._finished[-1].bytes
             self._next_reason = reason
-            if self._paused == "" and "could not be written" in self._finished[-1].end_reason:
-                self._pause(self._finished[-1].end_reason)
+            if segment.disk_error and not self._paused:
+                self._guard.mark_low()
+                self._pause(segment.disk_error)
 
     # ---- beginning and ending
 
@@ -364,32 +366,35 @@ class RecorderLoop:
             current = frozenset({segment.info.path} if segment is not None else ())
             self._guard.make_room(current)
             level = self._guard.level()
-        if level is DiskLevel.RESERVE and self._config.disk_policy is DiskPolicy.FUSED_ONLY and self._guard.half_left():
+        if level is not DiskLevel.RESERVE:
+            self._bank.set_tracks(self._config.ordered_tracks)
+            self._trouble.pop("disk", None)
+            if level is DiskLevel.WARN:
+                left_s = self._guard.seconds_left() or 0.0
+                self._trouble["disk"] = f"the disk is full in {left_s / 60:.0f} min"
+        elif self._config.disk_policy is DiskPolicy.FUSED_ONLY and self._guard.half_left():
             self._trouble["disk"] = "the disk is nearly full: only the fused track is recorded"
             self._next_reason = "disk"
             self._bank.set_tracks((TrackName.FUSED,))
-        elif level is DiskLevel.RESERVE:
+        else:
             self._bank.drain()
             self._close_segment("disk reserve")
             self._pause(
                 f"the disk is down to the reserve of {self._guard.reserve_bytes / 1e6:.0f} MB; "
                 "recording goes on when space is free"
             )
-        elif level is DiskLevel.WARN:
-            left_s = self._guard.seconds_left() or 0.0
-            self._trouble["disk"] = f"the disk is full in {left_s / 60:.0f} min"
-        elif self._trouble.pop("disk", None) is not None:
-            self._bank.set_tracks(self._config.ordered_tracks)
 
     def _check_bytes(self, segment: Segment) -> None:
         """A counter that runs while no bytes reach the disk is the worst fault of all: look at the file itself."""
-        path, pairs_before, bytes_before = self._seen
+        path, age_before_s, bytes_before = self._seen
         try:
             on_disk = segment.info.path.stat().st_size
         except OSError:
             on_disk = -1
-        self._seen = (segment.info.path, segment.info.pairs, max(on_disk, 0))
-        if path != segment.info.path or segment.info.pairs - pairs_before < 10 or on_disk > bytes_before:
+        if path != segment.info.path or on_disk > bytes_before:
+            self._seen = (segment.info.path, segment.age_s, on_disk)
+            return
+        if on_disk >= 0 and segment.age_s - age_before_s < _NO_GROWTH_S:
             return
         what = "is gone" if on_disk < 0 else "does not grow"
         self._trouble["file"] = f"{segment.info.path.name} {what} although pictures are written; a new file was begun"

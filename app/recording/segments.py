@@ -95,6 +95,7 @@ class Segment:
         self.layout = layout
         self.info = SegmentInfo(path, {str(params.track): 0 for params in layout})
         self.start_ns = header.start_ns
+        self.disk_error = ""  # why `close` could not finish the files
         self._last_ms: dict[str, int] = {}
         self._last_ref: dict[str, Ref] = {}
         self._text_ms = -1
@@ -184,28 +185,33 @@ class Segment:
         self._video.sync()
 
     def close(self, reason: str) -> SegmentInfo:
-        """Finish both files. Never raises DiskWriteError: a full disk is told in `end_reason`."""
+        """Finish both files. A full disk does not raise: it is told in `end_reason`, and the sidecar gets no end line.
+
+        The end line comes last of all: where it stands, the video is complete.
+        """
         self.info.end_reason = reason
         self.info.duration_s = self.age_s
+        end = EndLine(reason, dict(self.info.frames), self._end_ns - self.start_ns)
         try:
-            self._put_line(EndLine(reason, dict(self.info.frames), self._end_ns - self.start_ns), self._text_ms)
+            self._video.write_text(encode_line(end), self._text_ms + 1, 1)
             self._video.close()
-        except DiskWriteError as error:
+            self._sidecar.write(end)
+        except (DiskWriteError, OSError) as error:
+            self.disk_error = f"{error}"
             self.info.end_reason = f"{reason}; {error}"
-        finally:
-            self._video.close()
-            self._sidecar.close()
-        self.info.bytes = self.info.path.stat().st_size if self.info.path.exists() else 0
-        return self.info
+        return self._close_files()
 
     def abandon(self, reason: str) -> SegmentInfo:
         """Close after a write error, without an end line; `recover` makes video and sidecar agree later."""
         self.info.end_reason = reason
         self.info.duration_s = self.age_s
+        return self._close_files()
+
+    def _close_files(self) -> SegmentInfo:
         try:
             self._video.close()
         except RecordingError as error:
-            self.info.end_reason = f"{reason}; {error}"
+            self.info.end_reason += f"; {error}"
         self._sidecar.close()
         self.info.bytes = self.info.path.stat().st_size if self.info.path.exists() else 0
         return self.info

@@ -1,0 +1,225 @@
+"""A disk that fills up, comes back, or swallows what is written."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from app.recording import disk as disk_module
+from app.recording.config import RecordingConfig
+from app.recording.disk import DiskGuard, DiskLevel
+from app.recording.reader import RecordingReader
+from app.recording.recorder import Recorder, RecorderState, RecorderStatus
+from app.recording.segments import list_recordings, protect
+from app.recording.self_check import check_recording
+from app.recording.sidecar import GapLine, read_sidecar, sidecar_path
+
+_spec = importlib.util.spec_from_file_location("recording_support", Path(__file__).with_name("recording_support.py"))
+assert _spec is not None and _spec.loader is not None
+support = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(support)
+
+SECOND = 1_000_000_000
+
+
+def settings(folder: Path, **changes: object) -> RecordingConfig:
+    return RecordingConfig(**{"directory": folder, "reserve_mb": 1, "reserve_s": 0, **changes})
+
+
+def wait_until(condition: Callable[[], object], limit_s: float = 20.0) -> None:
+    end = time.monotonic() + limit_s
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.005)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 24 MB, mounted for the test."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=24m", "lumitherm-test", str(folder)]
+    if os.name != "posix" or os.geteuid() != 0 or subprocess.run(command, capture_output=True).returncode != 0:
+        pytest.skip("mounting a small tmpfs needs root")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True, capture_output=True)
+
+
+def check_frames(videos: list[Path]) -> list[int]:
+    """Indices of all thermal frames, each compared bit for bit; every file must pass its self-check."""
+    indices: list[int] = []
+    for video in videos:
+        assert check_recording(video).problems == ()
+        with RecordingReader(video) as reader:
+            for pair in reader:
+                assert np.array_equal(pair.thermal.pixels, support.thermal_pixels(pair.thermal.index))
+                indices.append(pair.thermal.index)
+    return indices
+
+
+def test_a_disk_that_runs_full_leaves_a_valid_file_and_recording_resumes(
+    small_disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The reserve is switched off here by a free-space figure that lies, as a quota or another writer makes it lie.
+    truth = disk_module.free_bytes
+    lie = [True]
+    monkeypatch.setattr(
+        "app.recording.recorder_thread.DiskGuard",
+        lambda config: DiskGuard(config, lambda folder: 10**9 if lie[0] else truth(folder)),
+    )
+    monkeypatch.setattr("app.recording.recorder_thread._CHECK_S", 0.1)
+    monkeypatch.setattr("app.recording.recorder_thread._RETRY_S", 0.1)
+    ballast = small_disk / "ballast"
+    ballast.write_bytes(bytes(20_000_000))
+    states: list[RecorderStatus] = []
+    recorder = Recorder(settings(small_disk, pre_event_s=2), on_state=states.append)
+    recorder.start()
+    index = 0
+    while recorder.status().state is not RecorderState.WAITING_FOR_DISK:
+        support.feed(recorder, support.frame_at(index))
+        index += 1
+        assert index < 400, "the disk never ran full"
+    lie[0] = False
+    assert "Free some space" in recorder.status().reason and recorder.status().recording
+    full_at = index
+    for _ in range(90):
+        support.feed(recorder, support.frame_at(index))
+        index += 1
+    assert recorder.status().state is RecorderState.WAITING_FOR_DISK
+    ballast.unlink()
+    wait_until(lambda: recorder.status().state is RecorderState.RECORDING)
+    for _ in range(20):
+        support.feed(recorder, support.frame_at(index))
+        index += 1
+    summary = recorder.stop(30)
+    recorder.close()
+    assert summary.problems == () and len(summary.segments) == 2
+    videos = list_recordings(small_disk)
+    indices = check_frames(videos)
+    assert indices == sorted(set(indices)) and indices[-1] == index - 1
+    missing = sorted(set(range(index)) - set(indices))
+    assert missing == list(range(missing[0], missing[-1] + 1))  # one gap
+    assert missing[0] >= full_at - 40  # until about the last second before the fault everything is there
+    assert missing[-1] < full_at + 90 - 55  # and the buffer's 2 s before space came back
+    second = read_sidecar(sidecar_path(videos[1]))
+    assert second.header.reason == "disk"
+    assert [m.cause for m in second.others if isinstance(m, GapLine)] == ["disk"]
+    assert [status.state for status in states].count(RecorderState.WAITING_FOR_DISK) >= 1
+
+
+class _Disk:
+    """Free space as a test wants it: what is given, less what the folder holds."""
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity = capacity
+
+    def free(self, folder: Path) -> int:
+        return self.capacity - sum(path.stat().st_size for path in folder.iterdir())
+
+
+@pytest.fixture
+def disk(monkeypatch: pytest.MonkeyPatch) -> _Disk:
+    simulated = _Disk(10**9)
+    monkeypatch.setattr("app.recording.recorder_thread.DiskGuard", lambda config: DiskGuard(config, simulated.free))
+    monkeypatch.setattr("app.recording.recorder_thread._CHECK_S", 0.02)
+    monkeypatch.setattr("app.recording.recorder_thread._RETRY_S", 0.02)
+    return simulated
+
+
+def run_until(recorder: Recorder, index: int, condition: Callable[[], object], limit: int = 900) -> int:
+    end = index + limit
+    while not condition():
+        support.feed(recorder, support.frame_at(index))
+        index += 1
+        assert index < end, f"waited in vain: {recorder.status()}"
+    return index
+
+
+def test_at_the_reserve_the_file_is_closed_and_recording_waits(tmp_path: Path, disk: _Disk) -> None:
+    disk.capacity = 4_000_000
+    recorder = Recorder(settings(tmp_path))
+    recorder.start()
+    index = run_until(recorder, 0, lambda: recorder.status().state is RecorderState.WAITING_FOR_DISK)
+    assert "reserve of 1 MB" in recorder.status().reason
+    (first,) = list_recordings(tmp_path)
+    assert read_sidecar(sidecar_path(first)).end is not None  # closed in order
+    disk.capacity = 10**9
+    index = run_until(recorder, index, lambda: recorder.status().segments == 2)
+    summary = recorder.stop(20)
+    recorder.close()
+    assert summary.problems == ()
+    indices = check_frames(list_recordings(tmp_path))
+    assert indices == sorted(set(indices)) and indices[0] == 0 and indices[-1] == index - 1
+
+
+def test_fused_only_goes_on_with_one_track_and_returns_to_all(tmp_path: Path, disk: _Disk) -> None:
+    recorder = Recorder(settings(tmp_path, disk_policy="fused_only", reserve_mb=20))
+    recorder.start()
+    index = run_until(recorder, 0, lambda: recorder.status().frames.get("thermal", 0) > 5)
+    disk.capacity = sum(p.stat().st_size for p in tmp_path.iterdir()) + 19_000_000
+    index = run_until(recorder, index, lambda: recorder.status().segments == 2)
+    assert recorder.status().state is RecorderState.DEGRADED and "only the fused" in recorder.status().reason
+    disk.capacity = 10**9
+    run_until(recorder, index, lambda: recorder.status().segments == 3)
+    summary = recorder.stop(20)
+    recorder.close()
+    tracks = [set(info.frames) for info in summary.segments]
+    assert tracks == [{"fused", "visible", "thermal"}, {"fused"}, {"fused", "visible", "thermal"}]
+    assert summary.problems == ()
+    fused = sum(info.frames["fused"] for info in summary.segments)
+    assert fused == sum(info.pairs for info in summary.segments)
+
+
+def test_ring_deletes_the_oldest_that_nobody_protected(tmp_path: Path, disk: _Disk) -> None:
+    recorder = Recorder(settings(tmp_path, disk_policy="ring", split_s=0.5))
+    recorder.start()
+    index = run_until(recorder, 0, lambda: recorder.status().segments >= 4)
+    kept, gone = list_recordings(tmp_path)[:2]
+    protect(kept)
+    stranger = tmp_path / "holiday.mkv"
+    stranger.write_bytes(b"not ours")
+    disk.capacity = sum(p.stat().st_size for p in tmp_path.iterdir()) + 1_100_000
+    run_until(recorder, index, lambda: not gone.exists())
+    summary = recorder.stop(20)
+    recorder.close()
+    assert kept.exists() and stranger.exists() and not sidecar_path(gone).exists()
+    assert summary.problems == ()
+
+
+def test_warning_and_time_left(tmp_path: Path) -> None:
+    space = [10_000_000_000]
+    guard = DiskGuard(settings(tmp_path, reserve_mb=256, reserve_s=30, warn_min=10), lambda _: space[0])
+    assert guard.level() is DiskLevel.OK and guard.seconds_left() is None
+    for second in range(8):
+        guard.note(float(second), second * 10_000_000)
+    assert guard.reserve_bytes == 300_000_000  # 30 s at 10 MB/s is more than 256 MB
+    assert guard.seconds_left() == pytest.approx(970)
+    space[0] = 6_000_000_000
+    assert guard.level() is DiskLevel.WARN
+    space[0] = 299_000_000
+    assert guard.level() is DiskLevel.RESERVE
+    space[0] = 310_000_000
+    assert guard.level() is DiskLevel.RESERVE  # hysteresis
+    space[0] = 380_000_000
+    assert guard.level() is DiskLevel.WARN
+
+
+def test_a_file_that_vanishes_is_noticed_and_replaced(tmp_path: Path, disk: _Disk) -> None:
+    recorder = Recorder(settings(tmp_path))
+    recorder.start()
+    index = run_until(recorder, 0, lambda: recorder.status().frames.get("fused", 0) > 20)
+    (first,) = list_recordings(tmp_path)
+    first.unlink()
+    run_until(recorder, index, lambda: recorder.status().segments == 2)
+    assert recorder.status().state is RecorderState.DEGRADED and "is gone" in recorder.status().reason
+    recorder.stop(20)
+    recorder.close()
+    (second,) = list_recordings(tmp_path)
+    assert check_recording(second).problems == ()

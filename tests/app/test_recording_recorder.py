@@ -1,0 +1,419 @@
+"""The recorder from the outside: what goes in comes back, at the right time, in the right file."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import itertools
+import threading
+import time
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from app.recording import encoder_bank
+from app.recording.config import RecordingConfig, TrackName
+from app.recording.encoders import EncodedPacket, EncoderChoice, TrackEncoder, available
+from app.recording.reader import RecordingReader
+from app.recording.recorder import Recorder, RecorderState, RecorderStatus
+from app.recording.segments import list_recordings
+from app.recording.self_check import check_recording
+from app.recording.sidecar import EventLine, GapLine, read_sidecar, sidecar_path
+from fusion_core.errors import RecordingError
+from fusion_core.frames import FrameFlag
+
+_spec = importlib.util.spec_from_file_location("recording_support", Path(__file__).with_name("recording_support.py"))
+assert _spec is not None and _spec.loader is not None
+support = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(support)
+
+SECOND = 1_000_000_000
+
+
+def settings(folder: Path, **changes: object) -> RecordingConfig:
+    return RecordingConfig(**{"directory": folder, "reserve_mb": 1, **changes})
+
+
+def record(recorder: Recorder, frames: object) -> None:
+    for frame in frames:
+        support.feed(recorder, frame)
+
+
+def recorded_indices(videos: list[Path]) -> list[int]:
+    found: list[int] = []
+    for video in videos:
+        with RecordingReader(video) as reader:
+            found += [pair.thermal.index for pair in reader if pair.thermal is not None]
+    return found
+
+
+def test_every_pair_comes_back_with_exact_stamps_and_lossless_thermal(tmp_path: Path) -> None:
+    recorder = Recorder(settings(tmp_path))
+    recorder.describe(calibration="rig-7", offsets_ns={"visible": -1_500_000}, drops={"skew": 3})
+    assert not recorder.offer(support.frame_at(0))  # nobody asked for a recording yet
+    recorder.start("bench test")
+    record(recorder, (support.frame_at(i) for i in range(45)))
+    summary = recorder.stop(20)
+    recorder.close()
+    assert summary.frames == {"fused": 45, "visible": 45, "thermal": 45}
+    assert summary.problems == () and summary.refused == 0 and all(check.complete for check in summary.checks)
+    (video,) = list_recordings(tmp_path)
+    assert video.stem.endswith("-bench_test")
+    assert "Self-check: sound." in video.with_suffix(".md").read_text()
+    with RecordingReader(video) as reader:
+        assert len(reader) == 45 and reader.info.closed_in_order and reader.info.metadata == "sidecar"
+        for index, pair in enumerate(reader):
+            original = support.frame_at(index)
+            for got, want in ((pair.visible, original.pair.visible), (pair.thermal, original.pair.thermal)):
+                assert got is not None and want is not None
+                assert (got.timestamp_ns, got.index, got.ts_source) == (want.timestamp_ns, want.index, want.ts_source)
+            assert pair.thermal.pixels.dtype == np.uint16
+            assert np.array_equal(pair.thermal.pixels, original.pair.thermal.pixels)
+            assert np.abs(pair.visible.pixels.astype(int) - original.pair.visible.pixels).mean() < 6
+            assert pair.skew_ns == original.pair.skew_ns
+        line = reader.line(20)
+        assert line.calibration == "rig-7" and line.offsets_ns == {"visible": -1_500_000} and line.drops == {"skew": 3}
+        assert line.agc == (100.0, 900.5) and line.engine == "average"
+        # Any order of access gives the same picture.
+        for index in (44, 0, 31, 30, 7):
+            assert np.array_equal(reader.pair(index).thermal.pixels, support.thermal_pixels(index))
+            fused = reader.fused_frame(index)
+            assert fused is not None and fused.fused_ns == support.frame_at(index).fused_ns
+        assert reader.index_at(0.0) == 0 and reader.index_at(1.0) == 30 and reader.index_at(99.0) == 44
+
+
+def test_the_threads_end_with_the_recorder(tmp_path: Path) -> None:
+    recorder = Recorder(settings(tmp_path))
+    recorder.start()
+    record(recorder, (support.frame_at(i) for i in range(5)))
+    recorder.close()
+    names = {thread.name for thread in threading.enumerate()}
+    assert not any(name == "recorder" or name.startswith("encode-") for name in names)
+    with pytest.raises(RecordingError, match="closed"):
+        recorder.start()
+
+
+def test_colours_survive_and_the_file_says_bt709(tmp_path: Path) -> None:
+    recorder = Recorder(settings(tmp_path, tracks=("fused",), quality=4))
+    recorder.start()
+    patches = np.zeros((96, 128, 3), np.uint8)
+    colours = [(200, 30, 30), (30, 200, 30), (30, 30, 200), (128, 128, 128), (255, 255, 255), (0, 0, 0)]
+    for number, colour in enumerate(colours):
+        patches[:, number * 20 : number * 20 + 20] = colour
+    for index in range(3):
+        frame = support.frame_at(index)
+        support.feed(recorder, type(frame)(patches.copy(), frame.pair, 1.0, "average"))
+    recorder.stop(20)
+    recorder.close()
+    (video,) = list_recordings(tmp_path)
+    with RecordingReader(video) as reader:
+        got = reader.fused(2)
+        assert got is not None
+        for number, colour in enumerate(colours):
+            middle = got[20:76, number * 20 + 8 : number * 20 + 12].reshape(-1, 3).astype(int)
+            assert np.abs(middle.mean(axis=0) - colour).max() < 5
+    with av.open(str(video)) as container:
+        context = container.streams.video[0].codec_context
+        assert (int(context.colorspace), int(context.color_primaries), int(context.color_range)) == (1, 1, 1)
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_odd_sizes_and_8_bit_cameras_are_kept_exactly(tmp_path: Path, bits: int) -> None:
+    recorder = Recorder(settings(tmp_path))
+    recorder.start()
+    frames = [support.frame_at(i, size=(61, 83), thermal_bits=bits) for i in range(6)]
+    record(recorder, frames)
+    recorder.stop(20)
+    recorder.close()
+    (video,) = list_recordings(tmp_path)
+    with RecordingReader(video) as reader:
+        for index, pair in enumerate(reader):
+            want = frames[index].pair.thermal.pixels
+            assert pair.thermal.pixels.dtype == want.dtype and np.array_equal(pair.thermal.pixels, want)
+            assert pair.visible.pixels.shape == (61, 83, 3)
+
+
+@pytest.mark.parametrize("fps", [9.0, 15.0, 25.0, 30.0])
+@pytest.mark.parametrize("jitter_ms", [0.0, 8.0])
+def test_playback_lasts_as_long_as_the_recording(tmp_path: Path, fps: float, jitter_ms: float) -> None:
+    rng = np.random.default_rng(1)
+    period = 1e9 / fps
+    stamps = [round(i * period + rng.uniform(-1, 1) * jitter_ms * 1e6) + SECOND for i in range(round(2 * fps))]
+    recorder = Recorder(settings(tmp_path))
+    recorder.start()
+    record(recorder, (support.pair_at(i, i, t_ns) for i, t_ns in enumerate(stamps)))
+    recorder.stop(20)
+    recorder.close()
+    (video,) = list_recordings(tmp_path)
+    wall_s = (stamps[-1] - stamps[0]) / 1e9 + 1 / fps
+    with av.open(str(video)) as container:
+        assert container.duration is not None
+        assert abs(container.duration / 1e6 - wall_s) <= 1 / fps
+        shown = [float(frame.pts * frame.time_base) for frame in container.decode(video=0)]
+    assert np.allclose(np.diff(shown), np.diff(stamps) / 1e9, atol=0.0015)
+
+
+def test_an_outage_keeps_its_length_and_is_marked(tmp_path: Path) -> None:
+    recorder = Recorder(settings(tmp_path))
+    recorder.start()
+    start = SECOND
+    record(recorder, (support.frame_at(i, start) for i in range(20)))
+    record(recorder, (support.pair_at(i, None, start + i * support.PERIOD_NS) for i in range(20, 170)))
+    record(recorder, (support.frame_at(i, start) for i in range(170, 190)))
+    recorder.stop(20)
+    recorder.close()
+    (video,) = list_recordings(tmp_path)
+    content = read_sidecar(sidecar_path(video))
+    gaps = [mark for mark in content.others if isinstance(mark, GapLine)]
+    assert [(gap.cause, gap.track) for gap in gaps] == [("outage", "thermal")]
+    assert abs((gaps[0].to_ns - gaps[0].from_ns) / 1e9 - 151 / 30) < 0.001
+    with RecordingReader(video) as reader:
+        assert abs(reader.info.duration_s - 189 / 30) < 0.04
+        assert reader.pair(100).thermal is None and FrameFlag.VISIBLE_ONLY in reader.pair(100).flags
+        assert np.array_equal(reader.pair(180).thermal.pixels, support.thermal_pixels(180))
+
+
+def test_held_thermal_and_reused_visible_frames_are_stored_once(tmp_path: Path) -> None:
+    recorder = Recorder(settings(tmp_path))
+    recorder.start()
+    frames = []
+    for index in range(60):  # 30 Hz output, 10 Hz thermal: each thermal frame serves three pairs
+        held = index - index % 3
+        frames.append(
+            support.pair_at(
+                index, held, SECOND + index * support.PERIOD_NS, thermal_t_ns=SECOND + held * support.PERIOD_NS
+            )
+        )
+    record(recorder, frames)
+    summary = recorder.stop(20)
+    recorder.close()
+    assert summary.frames == {"fused": 60, "visible": 60, "thermal": 20} and summary.problems == ()
+    (video,) = list_recordings(tmp_path)
+    with RecordingReader(video) as reader:
+        for index, pair in enumerate(reader):
+            assert pair.thermal.index == index - index % 3
+            assert np.array_equal(pair.thermal.pixels, support.thermal_pixels(pair.thermal.index))
+
+
+@pytest.mark.parametrize("limits", [{"split_s": 2.0}, {"split_s": 0, "split_mb": 0.8}])
+def test_a_split_loses_and_doubles_nothing(tmp_path: Path, limits: dict[str, float]) -> None:
+    recorder = Recorder(settings(tmp_path, **limits))
+    recorder.start()
+    record(recorder, (support.frame_at(i) for i in range(200)))
+    summary = recorder.stop(30)
+    recorder.close()
+    videos = list_recordings(tmp_path)
+    assert len(videos) >= 3 and [info.path for info in summary.segments] == videos
+    assert summary.problems == ()
+    assert recorded_indices(videos) == list(range(200))
+    headers = [read_sidecar(sidecar_path(video)).header for video in videos]
+    assert [header.segment for header in headers] == list(range(len(videos)))
+    assert {header.recording for header in headers} == {videos[0].stem}
+    assert [header.reason for header in headers] == ["start"] + ["split"] * (len(videos) - 1)
+
+
+def test_names_stay_in_order_when_the_wall_clock_jumps_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hours = itertools.count(100, -1)
+    monkeypatch.setattr("app.recording.recorder_thread.time.time_ns", lambda: next(hours) * 3600 * SECOND)
+    for number in range(3):
+        recorder = Recorder(settings(tmp_path))
+        recorder.start()
+        record(recorder, [support.frame_at(number)])
+        recorder.stop(20)
+        recorder.close()
+    assert recorded_indices(sorted(tmp_path.glob("*.mkv"))) == [0, 1, 2]
+
+
+def test_a_new_size_and_a_new_track_begin_a_new_file(tmp_path: Path) -> None:
+    recorder = Recorder(settings(tmp_path))
+    recorder.start()
+    record(recorder, (support.pair_at(i, None, SECOND + i * support.PERIOD_NS) for i in range(10)))
+    record(recorder, (support.frame_at(i) for i in range(10, 20)))
+    record(recorder, (support.frame_at(i, size=(60, 80)) for i in range(20, 30)))
+    summary = recorder.stop(20)
+    recorder.close()
+    assert [info.pairs for info in summary.segments] == [10, 10, 10] and summary.problems == ()
+    assert recorded_indices([info.path for info in summary.segments]) == list(range(10, 30))
+
+
+def test_the_pre_event_buffer_reaches_back_and_keeps_to_its_memory(tmp_path: Path) -> None:
+    recorder = Recorder(settings(tmp_path, pre_event_s=3))
+    assert recorder.status().state is RecorderState.ARMED
+    record(recorder, (support.frame_at(i) for i in range(300)))
+    wait_until(lambda: recorder.status().queue_depth == 0)
+    assert not list(tmp_path.glob("*.mkv"))
+    status = recorder.status()
+    assert not status.recording and 0 < status.pre_event_bytes < 512e6
+    recorder.event("door")
+    record(recorder, (support.frame_at(i) for i in range(300, 330)))
+    summary = recorder.stop(20)
+    recorder.close()
+    (info,) = summary.segments
+    indices = recorded_indices([info.path])
+    assert indices == list(range(indices[0], 330)) and summary.problems == ()
+    assert 3.0 <= (300 - indices[0]) / 30 <= 4.1  # exact to the key-frame interval
+    content = read_sidecar(sidecar_path(info.path))
+    assert content.header.reason == "event" and content.header.label == "door"
+    assert [mark.label for mark in content.others if isinstance(mark, EventLine)] == ["door"]
+    assert info.path.with_suffix(".keep").exists()
+
+
+def test_a_small_pre_event_budget_shortens_the_buffer(tmp_path: Path) -> None:
+    recorder = Recorder(settings(tmp_path, pre_event_s=120, pre_event_max_mb=8, tracks=("thermal",)))
+    record(recorder, (support.frame_at(i, size=(240, 320)) for i in range(150)))
+    wait_until(lambda: recorder.status().queue_depth == 0)
+    status = recorder.status()
+    assert 0 < status.pre_event_bytes <= 8e6 and status.pre_event_seconds < 4.9
+    recorder.close()
+
+
+def test_an_event_recording_ends_by_itself(tmp_path: Path) -> None:
+    now = [10 * SECOND]
+    states: list[RecorderStatus] = []
+    recorder = Recorder(settings(tmp_path, pre_event_s=1, post_event_s=2), lambda: now[0], states.append)
+    record(recorder, (support.frame_at(i, 10 * SECOND) for i in range(40)))
+    now[0] = 12 * SECOND
+    recorder.event("alarm")
+    record(recorder, (support.frame_at(i, 10 * SECOND) for i in range(40, 80)))
+    assert recorder.status().recording
+    now[0] = 15 * SECOND
+    wait_until(lambda: not recorder.status().recording)
+    wait_until(lambda: list(tmp_path.glob("*.md")) != [])
+    recorder.close()
+    assert RecorderState.RECORDING in {status.state for status in states}
+    (video,) = list_recordings(tmp_path)
+    assert check_recording(video).problems == ()
+
+
+def test_a_full_queue_refuses_counts_and_marks_the_gap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gate = threading.Event()
+    encode = TrackEncoder.encode
+
+    def slow(self: TrackEncoder, pixels: np.ndarray, t_ns: int, key: bool) -> EncodedPacket:
+        if t_ns > SECOND:
+            gate.wait(20)
+        return encode(self, pixels, t_ns, key)
+
+    monkeypatch.setattr(TrackEncoder, "encode", slow)
+    recorder = Recorder(settings(tmp_path, queue_frames=8))
+    recorder.start()
+    began = time.monotonic()
+    taken = [recorder.offer(support.frame_at(i)) for i in range(60)]
+    assert time.monotonic() - began < 5  # it never waited for the encoder
+    gate.set()
+    wait_until(lambda: recorder.status().queue_depth == 0)
+    record(recorder, [support.frame_at(60)])
+    summary = recorder.stop(20)
+    recorder.close()
+    assert 0 < summary.refused == taken.count(False)
+    (video,) = list_recordings(tmp_path)
+    gaps = [m for m in read_sidecar(sidecar_path(video)).others if isinstance(m, GapLine) and m.cause == "refused"]
+    assert sum(gap.frames for gap in gaps) == summary.refused
+    assert recorded_indices([video]) == [i for i, ok in enumerate(taken) if ok] + [60]
+
+
+@pytest.mark.parametrize("how", ["error", "stall"])
+def test_a_failing_hardware_encoder_is_replaced_without_losing_a_frame(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    good = encoder_bank.candidates
+    hang = threading.Event()
+
+    def with_fake_hardware(config: RecordingConfig, track: TrackName, dtype: np.dtype) -> tuple[EncoderChoice, ...]:
+        choices = tuple(c for c in good(config, track, dtype) if c.family in ("software", "lossless"))
+        if track is not TrackName.FUSED:
+            return choices
+        return (dataclasses.replace(choices[0], family="nvenc"), *choices)
+
+    encode = TrackEncoder.encode
+
+    def failing(self: TrackEncoder, pixels: np.ndarray, t_ns: int, key: bool) -> EncodedPacket:
+        if self.choice.family == "nvenc" and t_ns > SECOND + 30 * support.PERIOD_NS:
+            if how == "error":
+                raise RecordingError("the card has gone")
+            hang.wait(30)
+        return encode(self, pixels, t_ns, key)
+
+    monkeypatch.setattr(encoder_bank, "candidates", with_fake_hardware)
+    monkeypatch.setattr(TrackEncoder, "encode", failing)
+    states: list[RecorderStatus] = []
+    recorder = Recorder(settings(tmp_path, encoder_stall_s=0.3), on_state=states.append)
+    recorder.start()
+    record(recorder, (support.frame_at(i) for i in range(60)))
+    summary = recorder.stop(20)
+    hang.set()
+    recorder.close()
+    assert summary.frames == {"fused": 60, "visible": 60, "thermal": 60} and summary.problems == ()
+    assert recorded_indices([info.path for info in summary.segments]) == list(range(60))
+    degraded = [status for status in states if status.state is RecorderState.DEGRADED]
+    assert degraded and "another encoder" in degraded[0].reason
+
+
+def test_a_track_without_any_encoder_is_named_and_the_rest_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good = encoder_bank.candidates
+    monkeypatch.setattr(
+        encoder_bank, "candidates", lambda c, track, d: () if track is TrackName.VISIBLE else good(c, track, d)
+    )
+    recorder = Recorder(settings(tmp_path))
+    recorder.start()
+    record(recorder, (support.frame_at(i) for i in range(10)))
+    summary = recorder.stop(20)
+    assert summary.frames == {"fused": 10, "thermal": 10} and summary.problems == ()
+    recorder.close()
+
+
+def test_an_error_inside_reaches_whoever_stops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError("a bug")
+
+    states: list[RecorderStatus] = []
+    recorder = Recorder(settings(tmp_path), on_state=states.append)
+    monkeypatch.setattr("app.recording.recorder_thread.Segment.write", broken)
+    recorder.start()
+    recorder.offer(support.frame_at(0))
+    wait_until(lambda: states and states[-1].state is RecorderState.FAILED)
+    assert "a bug" in recorder.status().reason
+    assert not recorder.offer(support.frame_at(1)) and recorder.status().refused == 1
+    with pytest.raises(RecordingError, match="a bug") as caught:
+        recorder.stop(5)
+    assert isinstance(caught.value.__cause__, ZeroDivisionError)
+    recorder.close()
+
+
+def test_a_folder_that_cannot_be_made_says_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    recorder = Recorder(settings(tmp_path / "file" / "recordings"))
+    with pytest.raises(RecordingError, match=r"recording\.directory"):
+        recorder.start()
+
+
+def test_software_encodes_here_and_every_other_encoder_says_why_not(tmp_path: Path) -> None:
+    results = {choice.name: reason for choice, reason in available(settings(tmp_path))}
+    assert results["libx264"] == ""
+    assert all(name in reason for name, reason in results.items() if reason)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"tracks": ("fused", "fused")}, "names a track twice"),
+        ({"tracks": ("thermal",), "disk_policy": "fused_only"}, "does not contain fused"),
+        ({"pre_event_s": 121}, "less than or equal to 120"),
+        ({"gop": 1}, "Extra inputs"),
+    ],
+)
+def test_impossible_settings_are_refused(change: dict[str, object], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        RecordingConfig(**change)
+
+
+def wait_until(condition: object, limit_s: float = 20.0) -> None:
+    end = time.monotonic() + limit_s
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.005)
