@@ -1,0 +1,384 @@
+"""Find a board in a picture of either camera: a ladder of preparations, tried until one works and proves right.
+
+Thermal boards have weak contrast, uneven heat and often the opposite polarity (black ink is warmer). Each rung of the
+ladder is a preparation (background removal, stretch, CLAHE), a polarity and a scale. What a rung finds must lie on a
+plane seen by a lens and show the board's own black and white pattern, else it is refused. The numbering of the points
+never depends on which rung worked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import cv2
+import numpy as np
+
+from calibration.board import ArucoGrid, AsymmetricCircles, Board, Charuco, Checkerboard, SymmetricCircles
+from calibration.refine import refine_points
+from fusion_core.errors import BadInputError
+
+__all__ = ["BoardNotFoundError", "Detection", "Rung", "detect_board", "match_orders", "to_grey"]
+
+Polarity = Literal["normal", "inverted", "unknown"]
+Preparation = Literal["stretch", "blur12", "blur25", "clahe", "smooth"]
+MAX_WORKING_WIDTH_PX = 2000
+MIN_MARKERS = 3
+MIN_CHARUCO_CORNERS = 8
+
+
+class BoardNotFoundError(BadInputError):
+    """No rung of the ladder found the board; the message says what was tried."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rung:
+    """One way to prepare a picture before looking for the board."""
+
+    preparation: Preparation
+    invert: bool
+    scale: float
+
+    def __str__(self) -> str:
+        return f"{self.preparation}{' inverted' if self.invert else ''} x{self.scale:g}"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Detection:
+    """A found board.
+
+    points_px: (N, 2) float64 in the pixels of the picture that was given; ids: (N,) int, the points' numbers on the
+    board. polarity: "normal" if the board's black is darker in this picture. orders: index arrays under which the
+    board would look the same (first: as numbered); more than one means the picture alone cannot tell.
+    """
+
+    points_px: np.ndarray
+    ids: np.ndarray
+    rung: str
+    polarity: Polarity
+    size: tuple[int, int]
+    orders: tuple[np.ndarray, ...] = ()
+
+    @property
+    def ambiguous(self) -> bool:
+        """Whether this picture alone leaves open which way up the board is."""
+        return len(self.orders) > 1
+
+    def reordered(self, order: np.ndarray) -> Detection:
+        """The same points numbered in another of the possible ways."""
+        return Detection(self.points_px[order], self.ids, self.rung, self.polarity, self.size, (np.arange(len(order)),))
+
+
+def to_grey(image: np.ndarray) -> np.ndarray:
+    """(H, W, 3) RGB or (H, W) uint8/uint16/float to (H, W) float32, same units."""
+    if image.ndim == 3 and image.shape[2] == 3:
+        return cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float32)
+    if image.ndim != 2 or min(image.shape) < 32:
+        raise BadInputError(
+            f"picture has shape {image.shape}, must be (H, W) or (H, W, 3) with at least 32 pixels a side"
+        )
+    return image.astype(np.float32)
+
+
+def prepare(grey: np.ndarray, rung: Rung) -> np.ndarray:
+    """(H, W) float32 to (s H, s W) uint8, as the rung says. Blur widths are for 640 pixels across."""
+    unit = grey.shape[1] / 640.0
+    if rung.preparation in ("blur12", "blur25"):
+        sigma = (12.0 if rung.preparation == "blur12" else 25.0) * unit
+        grey = cv2.GaussianBlur(grey, (0, 0), 0.8 * unit) - cv2.GaussianBlur(grey, (0, 0), sigma)
+    elif rung.preparation == "smooth":
+        grey = cv2.GaussianBlur(grey, (0, 0), 1.2 * unit)
+    low, high = np.percentile(grey[::2, ::2], (3, 97) if rung.preparation.startswith("blur") else (1, 99))
+    stretched = np.clip((grey - low) * (255.0 / max(float(high - low), 1e-6)), 0, 255)
+    if rung.scale != 1:
+        interpolation = cv2.INTER_CUBIC if rung.scale > 1 else cv2.INTER_AREA
+        stretched = np.clip(
+            cv2.resize(stretched, None, fx=rung.scale, fy=rung.scale, interpolation=interpolation), 0, 255
+        )
+    picture = stretched.astype(np.uint8)
+    if rung.preparation == "clahe":
+        picture = cv2.createCLAHE(4.0, (8, 8)).apply(picture)
+    return np.asarray(255 - picture if rung.invert else picture, np.uint8)
+
+
+def ladder(board: Board, width: int, first: Rung | None = None) -> Iterator[Rung]:
+    """The rungs in the order in which they pay off. `first` (what worked last time) goes in front."""
+    if first is not None:
+        yield first
+    inversions = (False,) if isinstance(board, Checkerboard) else (False, True)  # corners look the same inverted
+    if isinstance(board, SymmetricCircles | AsymmetricCircles):
+        preparations: tuple[Preparation, ...] = ("stretch", "blur25", "blur12", "smooth", "clahe")
+    else:
+        preparations = ("stretch", "smooth", "blur12", "blur25", "clahe")
+    for scale in (1.0, 2.0, 0.5, 3.0):
+        if scale * width > MAX_WORKING_WIDTH_PX and scale > 1:
+            continue
+        if scale < 1 and width < 500:
+            continue
+        for preparation in preparations:
+            for invert in inversions:
+                rung = Rung(preparation, invert, scale)
+                if rung != first:
+                    yield rung
+
+
+def detect_board(
+    image: np.ndarray,
+    board: Board,
+    *,
+    polarity: Polarity = "unknown",
+    first: Rung | None = None,
+    max_rungs: int = 0,
+) -> Detection:
+    """Find the board in one picture.
+
+    Args:
+        image: (H, W) uint8 or uint16 (thermal), or (H, W, 3) uint8 RGB.
+        polarity: which colour is dark, if it is certain: "normal" for a visible camera. A thermal camera's is
+            "unknown" unless it was established; then some checkerboards cannot be told from their half-turned selves
+            by one picture (`Detection.ambiguous`), and `match_orders` settles it with the other camera's picture.
+        first: rung to try first. max_rungs: give up after so many (0: all of them).
+
+    Raises:
+        BoardNotFoundError: no rung found a board that proved right.
+    """
+    grey = to_grey(image)
+    detection = _climb(grey, board, polarity, first, max_rungs)
+    return replace(detection, points_px=refine_points(grey, detection.points_px, detection.ids, board))
+
+
+def _climb(grey: np.ndarray, board: Board, polarity: Polarity, first: Rung | None, max_rungs: int) -> Detection:
+    size = (grey.shape[0], grey.shape[1])
+    tried = 0
+    refused = ""
+    markers: dict[int, np.ndarray] = {}
+    best: Detection | None = None
+    for rung in ladder(board, size[1], first):
+        if max_rungs and tried >= max_rungs:
+            break
+        tried += 1
+        picture = prepare(grey, rung)
+        if isinstance(board, Checkerboard):
+            points = _find_checkerboard(picture, board, rung.scale)
+        elif isinstance(board, SymmetricCircles | AsymmetricCircles):
+            points = _find_circles(picture, board, rung.scale)
+        elif isinstance(board, Charuco):
+            found = _find_charuco(picture, board, rung, size)
+            if found is not None and _problem(found, board) == "" and (best is None or len(found.ids) > len(best.ids)):
+                best = found
+            if best is not None and (len(best.ids) >= 0.9 * len(board.object_points()) or tried >= 8):
+                return best
+            continue
+        elif isinstance(board, ArucoGrid):
+            _collect_markers(picture, board, rung, markers)
+            if len(markers) == board.rows * board.columns or (tried >= 12 and len(markers) >= MIN_MARKERS):
+                break
+            continue
+        else:
+            raise BadInputError(f"boards of kind {type(board).__name__} cannot be detected")
+        if points is None:
+            continue
+        detection = _numbered(points, board, grey, rung, polarity, size)
+        refused = _problem(detection, board)
+        if not refused:
+            return detection
+    if best is not None:
+        return best
+    if isinstance(board, ArucoGrid) and len(markers) >= MIN_MARKERS:
+        detection = _from_markers(markers, board, size)
+        refused = _problem(detection, board)
+        if not refused:
+            return detection
+    raise BoardNotFoundError(
+        f"no {board.describe()} found after {tried} preparations"
+        + (f"; the last candidate was refused: {refused}" if refused else "")
+        + ". Is the whole board in the picture, sharp, and warm enough?"
+    )
+
+
+def match_orders(visible: Detection, thermal: Detection, roll_deg: float = 0.0) -> tuple[Detection, Detection]:
+    """Settle the numbering of a pair: of the possible orders of the thermal points, the one turned most like the visible.
+
+    Holds for cameras mounted within 45 degrees (boards with quarter-turn symmetry) or 90 degrees (all others) of
+    `roll_deg`, the thermal camera's turn about its line of sight, clockwise in the picture.
+    """
+    if thermal.ambiguous:
+        if len(visible.ids) != len(thermal.ids):
+            return visible, thermal
+        turn = np.exp(1j * np.radians(roll_deg))
+        wanted = _complex(visible.points_px) * turn
+        agreement = [float(np.real(np.vdot(wanted, _complex(thermal.points_px[order])))) for order in thermal.orders]
+        thermal = thermal.reordered(thermal.orders[int(np.argmax(agreement))])
+    return visible, thermal
+
+
+def _complex(points_px: np.ndarray) -> np.ndarray:
+    centred = points_px - points_px.mean(axis=0)
+    return np.asarray(centred[:, 0] + 1j * centred[:, 1])
+
+
+def _unscale(points: np.ndarray, scale: float) -> np.ndarray:
+    return np.asarray((np.asarray(points, np.float64).reshape(-1, 2) + 0.5) / scale - 0.5)
+
+
+def _find_checkerboard(picture: np.ndarray, board: Checkerboard, scale: float) -> np.ndarray | None:
+    rows, columns = board.corner_grid
+    flags = cv2.CALIB_CB_NORMALIZE_IMAGE | cv2.CALIB_CB_EXHAUSTIVE | cv2.CALIB_CB_ACCURACY
+    found, points = cv2.findChessboardCornersSB(picture, (columns, rows), flags=flags)
+    return _unscale(points, scale) if found else None
+
+
+def _find_circles(picture: np.ndarray, board: Board, scale: float) -> np.ndarray | None:
+    asymmetric = isinstance(board, AsymmetricCircles)
+    base = cv2.CALIB_CB_ASYMMETRIC_GRID if asymmetric else cv2.CALIB_CB_SYMMETRIC_GRID
+    parameters = cv2.SimpleBlobDetector_Params()
+    parameters.filterByColor, parameters.blobColor = True, 0
+    parameters.minThreshold, parameters.maxThreshold, parameters.thresholdStep = 20, 235, 8
+    parameters.minRepeatability = 3
+    parameters.filterByArea, parameters.minArea, parameters.maxArea = True, 12, picture.size / 60
+    parameters.filterByCircularity, parameters.minCircularity = True, 0.55
+    parameters.filterByConvexity, parameters.minConvexity = True, 0.8
+    parameters.filterByInertia, parameters.minInertiaRatio = True, 0.25
+    parameters.minDistBetweenBlobs = 5
+    blobs = cv2.SimpleBlobDetector_create(parameters)
+    size = (board.columns, board.rows)
+    for flags in (base, base | cv2.CALIB_CB_CLUSTERING):
+        found, points = cv2.findCirclesGrid(picture, size, flags=flags, blobDetector=blobs)
+        if found:
+            return _unscale(points, scale)
+    return None
+
+
+def _find_charuco(picture: np.ndarray, board: Charuco, rung: Rung, size: tuple[int, int]) -> Detection | None:
+    detector = cv2.aruco.CharucoDetector(board.cv_board())
+    parameters = detector.getDetectorParameters()
+    parameters.cornerRefinementMethod = cv2.aruco.CORNER_REFINE_SUBPIX
+    detector.setDetectorParameters(parameters)
+    corners, ids, _, _ = detector.detectBoard(picture)
+    if ids is None or len(ids) < MIN_CHARUCO_CORNERS:
+        return None
+    points = np.asarray(corners, np.float32).reshape(-1, 1, 2)
+    numbers = np.asarray(ids).reshape(-1)
+    spacing = _smallest_step(points.reshape(-1, 2))
+    window = int(np.clip(0.25 * spacing, 2, 11))
+    criteria = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 40, 0.001)
+    points = cv2.cornerSubPix(picture, points, (window, window), (-1, -1), criteria)
+    order = np.argsort(numbers)
+    return Detection(
+        _unscale(points, rung.scale)[order],
+        numbers[order].astype(int),
+        str(rung),
+        "inverted" if rung.invert else "normal",
+        size,
+    )
+
+
+def _collect_markers(picture: np.ndarray, board: ArucoGrid, rung: Rung, markers: dict[int, np.ndarray]) -> None:
+    parameters = cv2.aruco.DetectorParameters()
+    parameters.cornerRefinementMethod = cv2.aruco.CORNER_REFINE_SUBPIX
+    parameters.minMarkerPerimeterRate = 0.02
+    corners, ids, _ = cv2.aruco.ArucoDetector(board.cv_dictionary(), parameters).detectMarkers(picture)
+    if ids is None:
+        return
+    wanted = set(board.marker_ids)
+    for quad, number in zip(corners, np.asarray(ids).reshape(-1), strict=True):
+        if int(number) in wanted and int(number) not in markers:
+            markers[int(number)] = _unscale(quad, rung.scale)
+
+
+def _from_markers(markers: dict[int, np.ndarray], board: ArucoGrid, size: tuple[int, int]) -> Detection:
+    place = {marker: index for index, marker in enumerate(board.marker_ids)}
+    chosen = sorted(markers, key=lambda marker: place[marker])
+    ids = np.concatenate([np.arange(4) + 4 * place[marker] for marker in chosen])
+    return Detection(
+        np.concatenate([markers[marker] for marker in chosen]), ids, f"{len(chosen)} markers", "unknown", size
+    )
+
+
+def _numbered(
+    points: np.ndarray, board: Board, grey: np.ndarray, rung: Rung, polarity: Polarity, size: tuple[int, int]
+) -> Detection:
+    """Give the points the board's numbering, whatever way round the finder has listed them."""
+    object_points = board.object_points()
+    points = _unmirrored(points, object_points, board)
+    seen: Polarity = "unknown"
+    if isinstance(board, Checkerboard):
+        darker = _square_contrast(grey, points, board)
+        orders = board.equivalent_orders(polarity_known=False)
+        if polarity == "unknown":
+            seen = (
+                "unknown" if len(board.equivalent_orders(polarity_known=True)) < len(orders) else _polarity_of(darker)
+            )
+        else:
+            wanted = 1.0 if polarity == "normal" else -1.0
+            if darker * wanted < 0:
+                points = next(
+                    (points[order] for order in orders if _square_contrast(grey, points[order], board) * wanted > 0),
+                    points,
+                )
+            seen = polarity
+            orders = board.equivalent_orders(polarity_known=True)
+    else:
+        orders = board.equivalent_orders(polarity_known=False)
+        if not rung.invert:
+            seen = "normal"
+        else:
+            seen = "inverted"
+    return Detection(points, np.arange(len(points)), str(rung), seen, size, tuple(orders))
+
+
+def _polarity_of(contrast: float) -> Polarity:
+    return "normal" if contrast > 0 else "inverted"
+
+
+def _unmirrored(points: np.ndarray, object_points: np.ndarray, board: Board) -> np.ndarray:
+    """Lists that run the wrong way round the board (mirrored) are turned back."""
+    H, _ = cv2.findHomography(object_points[:, :2], points)
+    if H is None or np.linalg.det(H[:2, :2]) > 0 or isinstance(board, AsymmetricCircles):
+        return points
+    rows, columns = board.corner_grid if isinstance(board, Checkerboard) else (board.rows, board.columns)
+    return points.reshape(rows, columns, 2)[:, ::-1].reshape(-1, 2)
+
+
+def _square_contrast(grey: np.ndarray, points: np.ndarray, board: Checkerboard) -> float:
+    """Mean of (white squares minus black squares) between the corners, by the board's numbering; > 0: black is darker."""
+    rows, columns = board.corner_grid
+    grid = points.reshape(rows, columns, 2)
+    centres = (grid[:-1, :-1] + grid[1:, :-1] + grid[:-1, 1:] + grid[1:, 1:]) / 4
+    values = _sample(grey, centres.reshape(-1, 2)).reshape(rows - 1, columns - 1)
+    sign = np.where(np.indices(values.shape).sum(axis=0) % 2 == 0, -1.0, 1.0)  # square (1, 1) is black like (0, 0)
+    local = values - cv2.blur(values.astype(np.float32), (3, 3), borderType=cv2.BORDER_REFLECT_101)
+    return float(np.mean(local * sign))
+
+
+def _sample(grey: np.ndarray, points: np.ndarray) -> np.ndarray:
+    smooth = cv2.blur(grey, (3, 3))
+    x = np.clip(np.rint(points[:, 0]).astype(int), 0, grey.shape[1] - 1)
+    y = np.clip(np.rint(points[:, 1]).astype(int), 0, grey.shape[0] - 1)
+    return np.asarray(smooth[y, x])
+
+
+def _smallest_step(points: np.ndarray) -> float:
+    distance = np.linalg.norm(points[:, None] - points[None], axis=-1)
+    np.fill_diagonal(distance, np.inf)
+    return float(np.median(distance.min(axis=1)))
+
+
+def _problem(detection: Detection, board: Board) -> str:
+    """Why this cannot be the board; empty if it can. A lens bends the grid by far less than a wrong neighbour would."""
+    object_points = board.object_points()[detection.ids, :2]
+    H, _ = cv2.findHomography(object_points, detection.points_px)
+    if H is None:
+        return "the points do not span a plane"
+    mapped = cv2.perspectiveTransform(object_points[:, None], H)[:, 0]
+    off = np.linalg.norm(mapped - detection.points_px, axis=1)
+    step = _smallest_step(detection.points_px)
+    if step < 4:
+        return f"the points are only {step:.1f} px apart"
+    if float(off.max()) > 0.3 * step:
+        return f"a point lies {off.max():.1f} px off the board's plane (points are {step:.1f} px apart)"
+    height, width = detection.size
+    if np.any(detection.points_px < -0.5) or np.any(detection.points_px > np.array([width, height]) - 0.5):
+        return "a point lies outside the picture"
+    return ""

@@ -1,0 +1,403 @@
+"""The rig's geometry and the file that holds it.
+
+Two kinds: `RigCalibration` is the full stereo geometry and serves any distance; `PlaneCalibration` is one homography,
+right at one distance, for rigs without a board. Both answer the same question, `thermal_from_visible`: where does the
+thermal camera see what the visible camera sees at this pixel? `correction_visible` is a homography in visible pixels
+that refinement in the field has added: p_visible = correction_visible @ p_aligned.
+
+Pixel coordinates are OpenCV's: the centre of the first pixel is (0, 0). Transforms are target first.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Literal
+
+import cv2
+import numpy as np
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from fusion_core.errors import BadInputError, ConfigError
+
+__all__ = [
+    "Calibration",
+    "CameraIntrinsics",
+    "CameraSide",
+    "PlaneCalibration",
+    "RigCalibration",
+    "load_calibration",
+    "save_calibration",
+]
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class CameraSide:
+    """Which camera, at which size, with which lens."""
+
+    identity: str
+    height: int
+    width: int
+    lens: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CameraIntrinsics(CameraSide):
+    """A pinhole camera with OpenCV's distortion (k1, k2, p1, p2, k3), all for `height` x `width` pixels."""
+
+    fx_px: float = 1.0
+    fy_px: float = 1.0
+    cx_px: float = 0.0
+    cy_px: float = 0.0
+    distortion: tuple[float, ...] = (0.0, 0.0, 0.0, 0.0, 0.0)
+
+    @property
+    def matrix(self) -> np.ndarray:
+        """(3, 3) float64 camera matrix K."""
+        return np.array([[self.fx_px, 0, self.cx_px], [0, self.fy_px, self.cy_px], [0, 0, 1]], np.float64)
+
+    @property
+    def hfov_deg(self) -> float:
+        """Horizontal field of view, degrees."""
+        return float(np.degrees(2 * np.arctan(self.width / 2 / self.fx_px)))
+
+    def undistort(self, points_px: np.ndarray) -> np.ndarray:
+        """(N, 2) pixels to (N, 2) ray slopes x/z, y/z, iterated to convergence."""
+        points = np.ascontiguousarray(points_px, np.float64).reshape(-1, 1, 2)
+        criteria = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 40, 1e-10)
+        rays = cv2.undistortPoints(points, self.matrix, np.asarray(self.distortion, np.float64), criteria=criteria)
+        return np.asarray(rays).reshape(-1, 2)
+
+    def project(self, points_m: np.ndarray) -> np.ndarray:
+        """(N, 3) points in this camera's coordinates to (N, 2) pixels."""
+        pixels, _ = cv2.projectPoints(
+            np.ascontiguousarray(points_m, np.float64).reshape(-1, 1, 3),
+            np.zeros(3),
+            np.zeros(3),
+            self.matrix,
+            np.asarray(self.distortion, np.float64),
+        )
+        return np.asarray(pixels).reshape(-1, 2)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RigCalibration:
+    """Full geometry: X_visible = R_visible_thermal @ X_thermal + t_visible_thermal_m."""
+
+    visible: CameraIntrinsics
+    thermal: CameraIntrinsics
+    R_visible_thermal: np.ndarray  # (3, 3)
+    t_visible_thermal_m: np.ndarray  # (3,)
+    rms_px: float
+    working_distance_m: float
+    correction_visible: np.ndarray = field(default_factory=lambda: np.eye(3))
+    visible_minus_thermal_ms: float = 0.0  # time stamp offset between the two cameras
+    created: str = ""
+    report_sha256: str = ""
+    verdict: str = "unchecked"
+
+    @property
+    def baseline_m(self) -> float:
+        """Distance of the two cameras across the line of sight, metres: what parallax comes from."""
+        return float(np.hypot(self.t_visible_thermal_m[0], self.t_visible_thermal_m[1]))
+
+    def thermal_from_visible(self, points_px: np.ndarray, distance_m: float | None = None) -> np.ndarray:
+        """Where the thermal camera sees what lies behind visible pixels.
+
+        Args:
+            points_px: (N, 2) visible pixels.
+            distance_m: depth z of the scene from the visible camera; default `working_distance_m`.
+
+        Returns:
+            (N, 2) thermal pixels, lens distortion of both cameras included.
+        """
+        distance = self.working_distance_m if distance_m is None else distance_m
+        aligned = apply_homography(np.linalg.inv(self.correction_visible), points_px)
+        rays = self.visible.undistort(aligned)
+        X_visible = np.column_stack([rays, np.ones(len(rays))]) * distance
+        X_thermal = (X_visible - self.t_visible_thermal_m) @ self.R_visible_thermal
+        return self.thermal.project(X_thermal)
+
+    def visible_from_thermal(self, points_px: np.ndarray, distance_m: float | None = None) -> np.ndarray:
+        """(N, 2) thermal pixels to visible pixels, for a plane at depth z `distance_m` from the visible camera."""
+        distance = self.working_distance_m if distance_m is None else distance_m
+        rays = np.column_stack([self.thermal.undistort(points_px), np.ones(len(points_px))])
+        directions = rays @ self.R_visible_thermal.T
+        scale = (distance - self.t_visible_thermal_m[2]) / directions[:, 2]
+        X_visible = directions * scale[:, None] + self.t_visible_thermal_m
+        return apply_homography(self.correction_visible, self.visible.project(X_visible))
+
+    def homography_visible_thermal(self, distance_m: float | None = None) -> np.ndarray:
+        """(3, 3) thermal to visible pixels for a plane facing the visible camera, both pictures undistorted (same K)."""
+        distance = self.working_distance_m if distance_m is None else distance_m
+        normal = np.array([0.0, 0.0, 1.0])
+        H_thermal_visible = (
+            self.thermal.matrix
+            @ self.R_visible_thermal.T
+            @ (np.eye(3) - np.outer(self.t_visible_thermal_m, normal) / distance)
+            @ np.linalg.inv(self.visible.matrix)
+        )
+        H = self.correction_visible @ np.linalg.inv(H_thermal_visible)
+        return np.asarray(H / H[2, 2])
+
+    def parallax_px(self, distance_m: float) -> float:
+        """d(Z) = f B |1/Z - 1/Z0|: how far off a thing at `distance_m` is, in visible pixels."""
+        return self.visible.fx_px * self.baseline_m * abs(1 / distance_m - 1 / self.working_distance_m)
+
+    def with_correction(self, correction_visible: np.ndarray) -> RigCalibration:
+        """The same rig with another correction."""
+        return replace(self, correction_visible=np.array(correction_visible, np.float64))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PlaneCalibration:
+    """One homography from thermal to visible pixels; right for one distance, and for lenses without much distortion."""
+
+    visible: CameraSide
+    thermal: CameraSide
+    H_visible_thermal: np.ndarray  # (3, 3)
+    rms_px: float
+    working_distance_m: float = 0.0  # 0: not known
+    correction_visible: np.ndarray = field(default_factory=lambda: np.eye(3))
+    visible_minus_thermal_ms: float = 0.0
+    created: str = ""
+    report_sha256: str = ""
+    verdict: str = "unchecked"
+
+    def thermal_from_visible(self, points_px: np.ndarray, distance_m: float | None = None) -> np.ndarray:
+        """(N, 2) visible to thermal pixels. `distance_m` other than the working distance cannot be served.
+
+        Raises:
+            BadInputError: a distance was asked for.
+        """
+        if distance_m is not None and distance_m != self.working_distance_m:
+            raise BadInputError(
+                f"this calibration holds one homography and cannot be moved to {distance_m} m. "
+                "A board calibration can: lumitherm calibrate solve."
+            )
+        H = self.correction_visible @ self.H_visible_thermal
+        return apply_homography(np.linalg.inv(H), points_px)
+
+    def visible_from_thermal(self, points_px: np.ndarray, distance_m: float | None = None) -> np.ndarray:
+        """(N, 2) thermal to visible pixels."""
+        del distance_m
+        return apply_homography(self.correction_visible @ self.H_visible_thermal, points_px)
+
+    def with_correction(self, correction_visible: np.ndarray) -> PlaneCalibration:
+        """The same calibration with another correction."""
+        return replace(self, correction_visible=np.array(correction_visible, np.float64))
+
+
+Calibration = RigCalibration | PlaneCalibration
+
+
+def apply_homography(H: np.ndarray, points_px: np.ndarray) -> np.ndarray:
+    """(3, 3) homography on (N, 2) points."""
+    points = np.asarray(points_px, np.float64).reshape(-1, 2)
+    mapped = np.column_stack([points, np.ones(len(points))]) @ np.asarray(H).T
+    return np.asarray(mapped[:, :2] / mapped[:, 2:])
+
+
+def check_cameras(
+    calibration: Calibration,
+    *,
+    visible_size: tuple[int, int],
+    thermal_size: tuple[int, int],
+    visible_identity: str | None = None,
+    thermal_identity: str | None = None,
+) -> None:
+    """Refuse cameras that this calibration does not belong to. Sizes are (height, width); identity None: not asked.
+
+    Raises:
+        BadInputError: a size or an identity differs.
+    """
+    for name, side, size, identity in (
+        ("visible", calibration.visible, visible_size, visible_identity),
+        ("thermal", calibration.thermal, thermal_size, thermal_identity),
+    ):
+        if tuple(size) != (side.height, side.width):
+            raise BadInputError(
+                f"the {name} camera gives {size[1]}x{size[0]}, the calibration was made for {side.width}x{side.height}. "
+                "Set the camera to that size, or calibrate again (lumitherm calibrate capture)."
+            )
+        if identity and side.identity and identity != side.identity:
+            raise BadInputError(
+                f"the {name} camera is {identity!r}, the calibration belongs to {side.identity!r}. "
+                "Load this rig's own calibration, or calibrate again (lumitherm calibrate capture)."
+            )
+
+
+# --- the file ---------------------------------------------------------------------------------------------------
+
+_Matrix3 = tuple[tuple[float, float, float], tuple[float, float, float], tuple[float, float, float]]
+_IDENTITY: _Matrix3 = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+
+class _SideFile(_Strict):
+    identity: str
+    height: int = Field(gt=0)
+    width: int = Field(gt=0)
+    lens: str = ""
+
+
+class _CameraFile(_SideFile):
+    fx_px: float = Field(gt=0)
+    fy_px: float = Field(gt=0)
+    cx_px: float
+    cy_px: float
+    distortion: tuple[float, float, float, float, float]
+
+
+class _CommonFile(_Strict):
+    schema_version: Literal[1]
+    created: str
+    rms_px: float = Field(ge=0)
+    working_distance_m: float = Field(ge=0)
+    correction_visible: _Matrix3 = _IDENTITY
+    visible_minus_thermal_ms: float = 0.0
+    report_sha256: str = ""
+    verdict: str = "unchecked"
+
+
+class _StereoFile(_CommonFile):
+    kind: Literal["stereo"]
+    visible: _CameraFile
+    thermal: _CameraFile
+    R_visible_thermal: _Matrix3
+    t_visible_thermal_m: tuple[float, float, float]
+
+
+class _PlaneFile(_CommonFile):
+    kind: Literal["plane"]
+    visible: _SideFile
+    thermal: _SideFile
+    H_visible_thermal: _Matrix3
+
+
+_FILE: TypeAdapter[_StereoFile | _PlaneFile] = TypeAdapter(
+    Annotated[_StereoFile | _PlaneFile, Field(discriminator="kind")]
+)
+
+
+def save_calibration(calibration: Calibration, path: Path) -> None:
+    """Write the calibration as YAML, through a temporary file, so that a reader never sees half of it."""
+    common = {
+        "schema_version": SCHEMA_VERSION,
+        "kind": "stereo" if isinstance(calibration, RigCalibration) else "plane",
+        "created": calibration.created or datetime.now(UTC).isoformat(timespec="seconds"),
+        "verdict": calibration.verdict,
+        "report_sha256": calibration.report_sha256,
+        "rms_px": float(calibration.rms_px),
+        "working_distance_m": float(calibration.working_distance_m),
+        "visible_minus_thermal_ms": float(calibration.visible_minus_thermal_ms),
+    }
+    body: dict[str, object]
+    if isinstance(calibration, RigCalibration):
+        body = {
+            "visible": _camera_dict(calibration.visible),
+            "thermal": _camera_dict(calibration.thermal),
+            "R_visible_thermal": calibration.R_visible_thermal.tolist(),
+            "t_visible_thermal_m": calibration.t_visible_thermal_m.tolist(),
+        }
+    else:
+        body = {
+            "visible": _side_dict(calibration.visible),
+            "thermal": _side_dict(calibration.thermal),
+            "H_visible_thermal": calibration.H_visible_thermal.tolist(),
+        }
+    body["correction_visible"] = calibration.correction_visible.tolist()
+    text = (
+        "# Lumitherm rig calibration. p_target = T_target_source @ p_source; lengths in metres, positions in pixels.\n"
+        + yaml.safe_dump({**common, **body}, sort_keys=False, default_flow_style=None, width=120)
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".part")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
+
+
+def load_calibration(path: Path) -> Calibration:
+    """Read a calibration file.
+
+    Raises:
+        ConfigError: missing, not YAML, of another schema version, or with impossible content.
+    """
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"calibration file {path} cannot be read: {error}") from error
+    version = data.get("schema_version") if isinstance(data, dict) else None
+    if version != SCHEMA_VERSION:
+        raise ConfigError(
+            f"{path} has schema_version {version!r}, this program reads {SCHEMA_VERSION}. "
+            "Was it written by lumitherm calibrate? A newer file needs a newer program."
+        )
+    try:
+        content = _FILE.validate_python(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ConfigError(f"{path}: {where}: {first['msg']}. Make it anew with lumitherm calibrate solve.") from error
+    correction = np.array(content.correction_visible)
+    if abs(np.linalg.det(correction)) < 1e-9:
+        raise ConfigError(f"{path}: correction_visible is singular, must be a homography near the identity.")
+    common = {
+        "rms_px": content.rms_px,
+        "working_distance_m": content.working_distance_m,
+        "correction_visible": correction,
+        "visible_minus_thermal_ms": content.visible_minus_thermal_ms,
+        "created": content.created,
+        "report_sha256": content.report_sha256,
+        "verdict": content.verdict,
+    }
+    if isinstance(content, _PlaneFile):
+        H = np.array(content.H_visible_thermal)
+        if abs(np.linalg.det(H)) < 1e-12:
+            raise ConfigError(f"{path}: H_visible_thermal is singular, must be invertible.")
+        return PlaneCalibration(
+            visible=CameraSide(**content.visible.model_dump()),
+            thermal=CameraSide(**content.thermal.model_dump()),
+            H_visible_thermal=H,
+            **common,  # type: ignore[arg-type]
+        )
+    R = np.array(content.R_visible_thermal)
+    if not np.allclose(R @ R.T, np.eye(3), atol=1e-4) or np.linalg.det(R) < 0:
+        raise ConfigError(f"{path}: R_visible_thermal is not a rotation (R R^T must be the identity, det +1).")
+    if content.working_distance_m <= 0:
+        raise ConfigError(f"{path}: working_distance_m is {content.working_distance_m}, must be above 0.")
+    return RigCalibration(
+        visible=CameraIntrinsics(**content.visible.model_dump()),
+        thermal=CameraIntrinsics(**content.thermal.model_dump()),
+        R_visible_thermal=R,
+        t_visible_thermal_m=np.array(content.t_visible_thermal_m),
+        **common,  # type: ignore[arg-type]
+    )
+
+
+def file_sha256(path: Path) -> str:
+    """Hash of a file, hexadecimal: ties a report to its calibration."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _side_dict(side: CameraSide) -> dict[str, object]:
+    return {"identity": side.identity, "height": side.height, "width": side.width, "lens": side.lens}
+
+
+def _camera_dict(camera: CameraIntrinsics) -> dict[str, object]:
+    return {
+        **_side_dict(camera),
+        "fx_px": float(camera.fx_px),
+        "fy_px": float(camera.fy_px),
+        "cx_px": float(camera.cx_px),
+        "cy_px": float(camera.cy_px),
+        "distortion": [float(k) for k in camera.distortion],
+    }

@@ -1,0 +1,393 @@
+"""From board pictures to a rig: detect, number, solve, throw out bad views, and measure how good it is on held-out ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+
+import cv2
+import numpy as np
+
+from calibration.board import Board
+from calibration.detect import BoardNotFoundError, Detection, Rung, detect_board, match_orders
+from calibration.extrinsics import PairView, select, solve_stereo, transfer_errors_px
+from calibration.intrinsics import IntrinsicsResult, solve_intrinsics
+from calibration.rig import RigCalibration
+from fusion_core.errors import BadInputError
+
+__all__ = [
+    "BUDGET_PX",
+    "BoardView",
+    "DistanceRange",
+    "Gate",
+    "Solution",
+    "coverage",
+    "detect_views",
+    "distance_range",
+    "propose_working_distance_m",
+    "solve_views",
+]
+
+BUDGET_PX = 8.0  # residual shift that the network absorbs, at its input resolution
+MIN_GOOD_VIEWS = 12
+MAX_TWO_SIGMA_PX = 2.0
+MAX_HELD_OUT_MEDIAN_PX = 1.0  # thermal pixels
+MAX_HELD_OUT_P95_PX = 2.0
+MIN_COVERAGE = 0.8
+COVERAGE_CELLS = 6
+FOLDS = 5
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BoardView:
+    """One pair of pictures and what was found in each; an empty reason means found."""
+
+    name: str
+    visible: np.ndarray
+    thermal: np.ndarray
+    found_visible: Detection | None
+    found_thermal: Detection | None
+    why_not_visible: str = ""
+    why_not_thermal: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DistanceRange:
+    """Distances in which parallax stays inside `limit_px`: near_m .. far_m (inf: to the horizon), exact at exact_m."""
+
+    exact_m: float
+    near_m: float
+    far_m: float
+    limit_px: float
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """One condition of a good calibration, what was wanted, what came out."""
+
+    name: str
+    wanted: str
+    got: str
+    passed: bool
+    advice: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Solution:
+    """A solved rig with everything the report says about it."""
+
+    rig: RigCalibration
+    board: Board
+    views: list[BoardView]
+    visible: IntrinsicsResult
+    thermal: IntrinsicsResult
+    view_rms_px: dict[str, tuple[float, float]]
+    rejected: dict[str, str]
+    held_out_px: dict[str, np.ndarray]  # thermal pixels, one value a board point, by view
+    two_sigma_px: np.ndarray  # (gh, gw) visible pixels over the visible picture; NaN where thermal does not see
+    coverage_visible: np.ndarray  # (6, 6) int points; -1 outside the common field of view
+    coverage_thermal: np.ndarray
+    range_8px: DistanceRange
+    gates: list[Gate] = field(default_factory=list)
+
+    @property
+    def held_out_median_px(self) -> float:
+        """Median transfer error on views that the solution had not seen, thermal pixels."""
+        return float(np.median(np.concatenate(list(self.held_out_px.values())))) if self.held_out_px else float("inf")
+
+    @property
+    def held_out_p95_px(self) -> float:
+        """95th percentile of the same."""
+        return (
+            float(np.percentile(np.concatenate(list(self.held_out_px.values())), 95))
+            if self.held_out_px
+            else float("inf")
+        )
+
+    @property
+    def max_two_sigma_px(self) -> float:
+        """Largest 2-sigma uncertainty in the common field of view, visible pixels at the working distance."""
+        return float(np.nanmax(self.two_sigma_px)) if np.isfinite(self.two_sigma_px).any() else float("inf")
+
+    @property
+    def good(self) -> bool:
+        """Whether every gate is passed."""
+        return bool(self.gates) and all(gate.passed for gate in self.gates)
+
+
+def detect_views(
+    pictures: Iterable[tuple[str, np.ndarray, np.ndarray]],
+    board: Board,
+    *,
+    roll_deg: float = 0.0,
+    progress: Callable[[str], None] | None = None,
+) -> list[BoardView]:
+    """Look for the board in each pair of (name, visible RGB, thermal counts); numbering settled between the two.
+
+    Never raises for a picture without a board: the reason is in the view.
+    """
+    views = []
+    first_visible: Rung | None = None
+    first_thermal: Rung | None = None
+    for name, visible, thermal in pictures:
+        found: dict[str, Detection | None] = {"visible": None, "thermal": None}
+        why = {"visible": "", "thermal": ""}
+        for side, image, first in (("visible", visible, first_visible), ("thermal", thermal, first_thermal)):
+            try:
+                found[side] = detect_board(
+                    image, board, polarity="normal" if side == "visible" else "unknown", first=first
+                )
+            except BoardNotFoundError as error:
+                why[side] = str(error)
+        seen_visible, seen_thermal = found["visible"], found["thermal"]
+        if seen_visible is not None and seen_thermal is not None:
+            seen_visible, seen_thermal = match_orders(seen_visible, seen_thermal, roll_deg)
+        first_visible = _rung_of(seen_visible) or first_visible
+        first_thermal = _rung_of(seen_thermal) or first_thermal
+        views.append(BoardView(name, visible, thermal, seen_visible, seen_thermal, why["visible"], why["thermal"]))
+        if progress is not None:
+            marks = ["found" if detection is not None else "not found" for detection in (seen_visible, seen_thermal)]
+            progress(f"{name}: visible {marks[0]}, thermal {marks[1]}")
+    return views
+
+
+def solve_views(
+    views: list[BoardView],
+    board: Board,
+    *,
+    working_distance_m: float = 0.0,
+    identities: tuple[str, str] = ("", ""),
+    lenses: tuple[str, str] = ("", ""),
+    bootstrap: int = 20,
+    budget_px: float = BUDGET_PX,
+    seed: int = 0,
+) -> Solution:
+    """Solve the rig from detected views, and measure it.
+
+    Args:
+        working_distance_m: Z0, where the alignment is to be exact; 0: the distance that keeps everything from as near
+            as possible to the horizon inside the budget.
+        identities, lenses: (visible, thermal) names for the file.
+        bootstrap: resamples for the uncertainty; 0: none (the verdict then fails).
+
+    Raises:
+        BadInputError: too few usable views.
+    """
+    visible = solve_intrinsics(
+        {view.name: view.found_visible for view in views if view.found_visible is not None},
+        board, identity=identities[0], lens=lenses[0],
+    )  # fmt: skip
+    thermal = solve_intrinsics(
+        {view.name: view.found_thermal for view in views if view.found_thermal is not None},
+        board, identity=identities[1], lens=lenses[1],
+    )  # fmt: skip
+    rejected: dict[str, str] = {}
+    pairs: dict[str, PairView] = {}
+    for view in views:
+        if view.found_visible is None or view.found_thermal is None:
+            sides = [(view.why_not_visible, "visible"), (view.why_not_thermal, "thermal")]
+            rejected[view.name] = "; ".join(f"{side}: {why}" for why, side in sides if why)
+        elif view.name in visible.rejected or view.name in thermal.rejected:
+            reasons = [("visible", visible.rejected.get(view.name)), ("thermal", thermal.rejected.get(view.name))]
+            rejected[view.name] = "; ".join(f"{side}: {why}" for side, why in reasons if why)
+        else:
+            pairs[view.name] = PairView.common(view.name, view.found_visible, view.found_thermal)
+    weight = float(np.clip(visible.rms_px / max(thermal.rms_px, 1e-6), 0.1, 4.0))
+    provisional_m = working_distance_m or 1.0
+    stereo = solve_stereo(
+        list(pairs.values()), board, visible.camera, thermal.camera,
+        working_distance_m=provisional_m, weight_thermal=weight,
+    )  # fmt: skip
+    rejected.update(stereo.rejected)
+    kept = {name: pairs[name] for name in stereo.view_rms_px}
+    distance_m = working_distance_m or propose_working_distance_m(stereo.rig, budget_px)
+    rig = replace(stereo.rig, working_distance_m=distance_m, created=datetime.now(UTC).isoformat(timespec="seconds"))
+    solve = _Resolver(kept, board, visible, thermal, distance_m, weight)
+    solution = Solution(
+        rig=rig,
+        board=board,
+        views=views,
+        visible=visible,
+        thermal=thermal,
+        view_rms_px=stereo.view_rms_px,
+        rejected=rejected,
+        held_out_px=_held_out(solve, kept, board, seed),
+        two_sigma_px=_bootstrap(solve, rig, list(kept), bootstrap, seed),
+        coverage_visible=coverage([pair.visible_px for pair in kept.values()], rig, "visible"),
+        coverage_thermal=coverage([pair.thermal_px for pair in kept.values()], rig, "thermal"),
+        range_8px=distance_range(rig, budget_px),
+    )
+    gates = _gates(solution)
+    verdict = "good" if all(gate.passed for gate in gates) else "not good"
+    return replace(solution, gates=gates, rig=replace(rig, verdict=verdict))
+
+
+def distance_range(rig: RigCalibration, limit_px: float = BUDGET_PX) -> DistanceRange:
+    """Distances with f B |1/Z - 1/Z0| <= limit_px, limit in visible pixels."""
+    fb = rig.visible.fx_px * rig.baseline_m
+    exact = 1.0 / rig.working_distance_m
+    if fb <= 0:
+        return DistanceRange(rig.working_distance_m, 0.0, float("inf"), limit_px)
+    far = exact - limit_px / fb
+    return DistanceRange(
+        rig.working_distance_m, 1.0 / (exact + limit_px / fb), 1.0 / far if far > 1e-9 else float("inf"), limit_px
+    )
+
+
+def propose_working_distance_m(rig: RigCalibration, limit_px: float = BUDGET_PX, near_m: float = 0.0) -> float:
+    """The Z0 to set: f B / L serves from half of it to the horizon; with `near_m`, the Z0 that just reaches that near."""
+    fb = rig.visible.fx_px * rig.baseline_m
+    if near_m > 0 and fb > 0:
+        return 1.0 / max(1.0 / near_m - limit_px / fb, 1e-3)
+    return max(fb / limit_px, 0.3)
+
+
+class _Resolver:
+    """Solves again from some of the pairs, starting from the full solution's lenses."""
+
+    def __init__(
+        self, pairs: dict[str, PairView], board: Board, visible: IntrinsicsResult, thermal: IntrinsicsResult,
+        working_distance_m: float, weight: float,
+    ) -> None:  # fmt: skip
+        self._pairs, self._board = pairs, board
+        self._visible, self._thermal = visible, thermal
+        self._distance_m, self._weight = working_distance_m, weight
+
+    def __call__(self, names: list[str]) -> RigCalibration:
+        """Lenses and rig from these views alone, names may repeat."""
+        pairs = select(self._pairs, names)
+        cameras = []
+        for side, result in (("visible_px", self._visible), ("thermal_px", self._thermal)):
+            size = (result.camera.height, result.camera.width)
+            views = {
+                f"{index}:{pair.name}": Detection(getattr(pair, side), pair.ids, "", "unknown", size)
+                for index, pair in enumerate(pairs)
+            }
+            cameras.append(
+                solve_intrinsics(
+                    views, self._board, identity=result.camera.identity, lens=result.camera.lens, max_rounds=0
+                ).camera
+            )
+        return solve_stereo(
+            pairs, self._board, cameras[0], cameras[1],
+            working_distance_m=self._distance_m, weight_thermal=self._weight, reject=False,
+        ).rig  # fmt: skip
+
+
+def _held_out(solve: _Resolver, pairs: dict[str, PairView], board: Board, seed: int) -> dict[str, np.ndarray]:
+    """Transfer error of each view under a solution that has not seen it, in thermal pixels."""
+    names = list(np.random.default_rng(seed).permutation(list(pairs)))
+    points = board.object_points()
+    errors: dict[str, np.ndarray] = {}
+    folds = min(FOLDS, len(names))
+    for fold in range(folds):
+        held = names[fold::folds]
+        try:
+            rig = solve([name for name in names if name not in held])
+        except BadInputError:
+            continue  # too few left: the views stay without a held-out figure, and the gate fails for want of them
+        scale = rig.thermal.fx_px / rig.visible.fx_px
+        for name in held:
+            errors[str(name)] = transfer_errors_px(rig, pairs[name], points[pairs[name].ids]) * scale
+    return errors
+
+
+def _bootstrap(solve: _Resolver, rig: RigCalibration, names: list[str], count: int, seed: int) -> np.ndarray:
+    """(gh, gw) 2 sigma of where a thermal point lands in the visible picture at the working distance."""
+    y, x = np.mgrid[0:9, 0:12].astype(np.float64)
+    grid = np.stack([(x + 0.5) * rig.visible.width / 12, (y + 0.5) * rig.visible.height / 9], axis=-1).reshape(-1, 2)
+    thermal = rig.thermal_from_visible(grid)
+    inside = (thermal >= 0).all(axis=1) & (thermal[:, 0] < rig.thermal.width) & (thermal[:, 1] < rig.thermal.height)
+    rng = np.random.default_rng(seed + 1)
+    landed = []
+    for _ in range(count):
+        try:
+            resampled = solve([str(name) for name in rng.choice(names, len(names))])
+        except BadInputError:
+            continue  # a resample of near-identical views; counted below
+        landed.append(resampled.visible_from_thermal(thermal))
+    if len(landed) < max(3, 0.8 * count):
+        return np.full((9, 12), np.inf)  # cannot be told: fails the gate
+    stack = np.stack(landed)
+    sigma = np.sqrt(stack.var(axis=0, ddof=1).sum(axis=1))
+    return np.asarray(np.where(inside, 2 * sigma, np.nan).reshape(9, 12))
+
+
+def coverage(points_px: list[np.ndarray], rig: RigCalibration, side: str) -> np.ndarray:
+    """(6, 6) number of board points in each cell of that camera's picture; -1 for cells that the other does not see."""
+    camera, other = (rig.visible, rig.thermal) if side == "visible" else (rig.thermal, rig.visible)
+    n = COVERAGE_CELLS
+    y, x = np.mgrid[0:n, 0:n].astype(np.float64)
+    centres = np.stack([(x + 0.5) * camera.width / n, (y + 0.5) * camera.height / n], axis=-1).reshape(-1, 2)
+    seen = rig.thermal_from_visible(centres) if side == "visible" else rig.visible_from_thermal(centres)
+    common = ((seen >= 0).all(axis=1) & (seen[:, 0] < other.width) & (seen[:, 1] < other.height)).reshape(n, n)
+    counts = np.zeros((n, n), int)
+    for points in points_px:
+        column = np.clip((points[:, 0] * n / camera.width).astype(int), 0, n - 1)
+        row = np.clip((points[:, 1] * n / camera.height).astype(int), 0, n - 1)
+        np.add.at(counts, (row, column), 1)
+    return np.where(common | (counts > 0), counts, -1)
+
+
+def covered_share(counts: np.ndarray) -> float:
+    """Share of the cells in the common field of view that hold a board point."""
+    common = counts >= 0
+    return float((counts[common] > 0).mean()) if common.any() else 0.0
+
+
+def _gates(solution: Solution) -> list[Gate]:
+    views = len(solution.view_rms_px)
+    sigma, median, p95 = solution.max_two_sigma_px, solution.held_out_median_px, solution.held_out_p95_px
+    gates = [
+        Gate("accepted views", f"at least {MIN_GOOD_VIEWS}", str(views), views >= MIN_GOOD_VIEWS,
+             "Capture more poses: near, far, tilted 20 to 40 degrees in each direction."),
+        Gate("uncertainty over the picture (2 sigma, largest)", f"at most {MAX_TWO_SIGMA_PX} px", f"{sigma:.2f} px",
+             sigma <= MAX_TWO_SIGMA_PX, "Capture poses where the uncertainty map is dark, at the borders above all."),
+        Gate("transfer error on held-out views, median", f"at most {MAX_HELD_OUT_MEDIAN_PX} thermal px", f"{median:.2f} px",
+             median <= MAX_HELD_OUT_MEDIAN_PX, "Hold the board still; heat it until its edges are sharp in the thermal picture."),
+        Gate("transfer error on held-out views, 95th percentile", f"at most {MAX_HELD_OUT_P95_PX} thermal px", f"{p95:.2f} px",
+             p95 <= MAX_HELD_OUT_P95_PX, "Look at the per-view residuals and delete the blurred views."),
+    ]  # fmt: skip
+    for side, counts in (("visible", solution.coverage_visible), ("thermal", solution.coverage_thermal)):
+        share = covered_share(counts)
+        gates.append(
+            Gate(f"coverage of the {side} picture", f"at least {MIN_COVERAGE:.0%} of 6x6 cells", f"{share:.0%}",
+                 share >= MIN_COVERAGE, f"Bring the board into the empty cells of the {side} coverage map.")
+        )  # fmt: skip
+    return gates
+
+
+def _rung_of(detection: Detection | None) -> Rung | None:
+    """The rung that a detection came from, to be tried first on the next picture."""
+    if detection is None:
+        return None
+    words = detection.rung.replace(" inverted", "").split(" x")
+    if len(words) != 2:
+        return None
+    return Rung(words[0], " inverted" in detection.rung, float(words[1]))  # type: ignore[arg-type]
+
+
+def overlay(view: BoardView, side: str, width: int = 480) -> np.ndarray:
+    """The picture with the found points drawn, (h, width, 3) uint8 RGB: first points red, last violet, joined in order."""
+    image = view.visible if side == "visible" else view.thermal
+    detection = view.found_visible if side == "visible" else view.found_thermal
+    if image.ndim == 2:
+        low, high = np.percentile(image, (1, 99))
+        grey = np.clip((image.astype(np.float32) - low) * (255 / max(float(high - low), 1e-6)), 0, 255).astype(np.uint8)
+        image = np.repeat(grey[..., None], 3, axis=2)
+    scale = width / image.shape[1]
+    picture = cv2.resize(image, (width, round(image.shape[0] * scale)), interpolation=cv2.INTER_AREA)
+    if detection is None:
+        return np.asarray(picture)
+    points = np.rint((detection.points_px + 0.5) * scale - 0.5).astype(int)
+    hues = np.linspace(0, 140, len(points)).astype(np.uint8)
+    colours = cv2.cvtColor(
+        np.stack([hues, np.full_like(hues, 255), np.full_like(hues, 255)], -1)[None], cv2.COLOR_HSV2RGB
+    )[0]
+    for index, (x, y) in enumerate(points):
+        colour = tuple(int(c) for c in colours[index])
+        if index:
+            cv2.line(picture, tuple(map(int, points[index - 1])), (int(x), int(y)), colour, 1, cv2.LINE_AA)
+        cv2.circle(picture, (int(x), int(y)), 3, colour, 1, cv2.LINE_AA)
+    return np.asarray(picture)
