@@ -50,6 +50,7 @@ class EngineName(StrEnum):
     TENSORRT = "tensorrt"
     PYRAMID = "pyramid"  # Laplacian pyramid, no network
     AVERAGE = "average"  # mean of the two luminances, no network
+    NCC_PYRAMID = "ncc-pyramid"  # pyramid after undoing the measured shift of the whole picture
     EDGES = "edges"  # thermal outlines on the visible picture, no network
 
 
@@ -66,6 +67,7 @@ class FallbackEngine(StrEnum):
 
     PYRAMID = "pyramid"
     AVERAGE = "average"
+    NCC_PYRAMID = "ncc-pyramid"
     EDGES = "edges"
 
 

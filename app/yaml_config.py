@@ -7,11 +7,9 @@ value keeps the line it came from. All faults of a file are reported together, o
 
 from __future__ import annotations
 
-import difflib
 import json
 import math
 import re
-import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,18 +17,17 @@ from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
-from pydantic_core import ErrorDetails
 
+from app.config_faults import KeyPath, dotted, explain, real_path, short
 from fusion_core.errors import ConfigError
 
-__all__ = ["ENV_PREFIX", "ConfigTree", "load_model", "load_tree", "parse_tree", "validate_tree"]
+__all__ = ["ENV_PREFIX", "ConfigTree", "KeyPath", "load_model", "load_tree", "parse_tree", "validate_tree"]
 
 ENV_PREFIX = "LUMITHERM__"
 MAX_BYTES = 1_000_000
 MAX_DEPTH = 30
 MAX_VALUES = 20_000
 
-KeyPath = tuple[str | int, ...]
 Model = TypeVar("Model", bound=BaseModel)
 
 
@@ -57,7 +54,7 @@ class ConfigTree:
         origin = self.origin(path)
         line = origin.rsplit(":", 1)[-1]
         rank = (0, int(line)) if line.isdigit() else (1, 0)
-        self.problems.append((rank, f"{origin}: {_dotted(path)}: {text}" if path else f"{origin}: {text}"))
+        self.problems.append((rank, f"{origin}: {dotted(path)}: {text}" if path else f"{origin}: {text}"))
 
     def origin(self, path: KeyPath) -> str:
         """Where `path` was given; for a value that was not given, where its section was."""
@@ -148,8 +145,8 @@ def validate_tree(model: type[Model], tree: ConfigTree) -> Model:
         result = model.model_validate_json(json.dumps(tree.values), strict=True)
     except ValidationError as error:
         for details in error.errors(include_url=False):
-            path = _real_path(model, tree, details["loc"])
-            tree.add_problem(path, _explain(model, path, details))
+            path = real_path(model, tree.values, details["loc"])
+            tree.add_problem(path, explain(model, path, details))
     tree.raise_problems()
     assert result is not None  # without problems there is a result; for the type checker
     return result
@@ -213,7 +210,7 @@ class _Reader:
         here = origin or f"{self._tree.name}:{node.start_mark.line + 1}"
         if depth > MAX_DEPTH or self._count > MAX_VALUES:
             raise ConfigError(
-                f"{here}: {_dotted(path)}: more than {MAX_DEPTH} levels or {MAX_VALUES} values; is an alias in a loop?"
+                f"{here}: {dotted(path)}: more than {MAX_DEPTH} levels or {MAX_VALUES} values; is an alias in a loop?"
             )
         self._tree.origins.setdefault(path, here)
         if isinstance(node, yaml.MappingNode):
@@ -238,7 +235,7 @@ class _Reader:
                 continue
             if key in result:
                 problem = f"given twice, first at {self._tree.origins[(*path, key)]}; keep one"
-                self._tree.problems.append(((0, line), f"{here}: {_dotted((*path, key))}: {problem}"))
+                self._tree.problems.append(((0, line), f"{here}: {dotted((*path, key))}: {problem}"))
                 continue
             self._tree.origins[(*path, key)] = here
             result[key] = self.read(value_node, (*path, key), depth + 1, origin)
@@ -267,7 +264,7 @@ class _Reader:
                     return number
         except (ValueError, KeyError, OverflowError):
             pass  # told below, like every other value that means nothing here
-        self._tree.add_problem(path, f"is {_short(text)}, which is no finite number, word, true/false or null")
+        self._tree.add_problem(path, f"is {short(text)}, which is no finite number, word, true/false or null")
         return None
 
 
@@ -282,7 +279,7 @@ def _override(tree: ConfigTree, keys: list[str], text: str, origin: str) -> None
             tree.origins[path[:depth]] = origin
         if not isinstance(inner, dict):
             tree.origins[path] = origin
-            tree.add_problem(path, f"{_dotted(path[:depth])} is a single value and has no settings of its own")
+            tree.add_problem(path, f"{dotted(path[:depth])} is a single value and has no settings of its own")
             return
         target = inner
     for old in [known for known in tree.origins if known[: len(path)] == path]:
@@ -293,145 +290,6 @@ def _override(tree: ConfigTree, keys: list[str], text: str, origin: str) -> None
         target[keys[-1]] = "" if text.strip() == "" else None
     else:
         target[keys[-1]] = _Reader(tree).read(node, path, len(path), origin)
-
-
-# ---------------------------------------------------------------------------------------------- explaining faults
-
-
-def _explain(model: type[BaseModel], path: KeyPath, details: ErrorDetails) -> str:
-    kind, got, context = details["type"], details["input"], details.get("ctx", {})
-    if kind == "extra_forbidden":
-        return _unknown_key(model, path)
-    if kind == "missing":
-        return "is missing" + _expectation(model, path)
-    if kind in ("enum", "literal_error"):
-        wanted = str(context.get("expected", ""))
-        words = re.findall(r"'([^']*)'", wanted)
-        return f"is {_short(got)}, must be {wanted}{_did_you_mean(str(got), words)}"
-    if kind in ("value_error", "assertion_error"):
-        return str(context.get("error", details["msg"]))
-    if kind in ("model_type", "model_attributes_type", "dict_type"):
-        return f"is {_short(got)}, wanted a section with `key: value` lines beneath it"
-    if kind.endswith(("_type", "_parsing")) or kind in ("int_from_float", "is_instance_of"):
-        return f"is {_described(got)}, wanted {_wanted(kind)}{_quote_hint(kind, got)}"
-    for limit, words_ in (
-        ("gt", "greater than"), ("ge", "at least"), ("lt", "less than"), ("le", "at most"),
-    ):  # fmt: skip
-        if limit in context:
-            return f"is {_short(got)}, must be {words_} {context[limit]:g}"
-    message = details["msg"]
-    return f"is {_short(got)}: {message[:1].lower()}{message[1:]}"
-
-
-def _wanted(kind: str) -> str:
-    names = {
-        "string_type": "text",
-        "bool_type": "true or false",
-        "int_type": "a whole number",
-        "int_from_float": "a whole number",
-        "float_type": "a number",
-        "path_type": "a path",
-        "list_type": "a list [a, b]",
-        "tuple_type": "a list [a, b]",
-    }
-    return names.get(kind, kind.removesuffix("_type").removesuffix("_parsing").replace("_", " "))
-
-
-def _quote_hint(kind: str, got: object) -> str:
-    return f'; put it in quotes: "{got}"' if kind == "string_type" and isinstance(got, int | float) else ""
-
-
-def _described(got: object) -> str:
-    if isinstance(got, str):
-        return f"the text {_short(got)}"
-    if isinstance(got, dict):
-        return "a section"
-    return _short(got)
-
-
-def _short(value: object) -> str:
-    if value is None:
-        return "empty (null)"
-    text = json.dumps(value, default=str, ensure_ascii=False)
-    text = re.sub(r"//[^/@\s]*@", "//***@", text)  # a URI's credentials never reach a message
-    return text if len(text) <= 60 else text[:57] + "..."
-
-
-def _unknown_key(model: type[BaseModel], path: KeyPath) -> str:
-    owner = _model_at(model, path[:-1])
-    known = list(owner.model_fields) if owner is not None else []
-    key = str(path[-1])
-    hint = _did_you_mean(key, known)
-    if not hint:
-        elsewhere = [_dotted(other) for other in _all_keys(model) if other[-1] == key]
-        hint = f"; did you mean {' or '.join(elsewhere[:3])}?" if elsewhere else ""
-    return f"unknown key{hint or '; known here: ' + ', '.join(known)}"
-
-
-def _did_you_mean(word: str, known: Sequence[str]) -> str:
-    close = difflib.get_close_matches(word.lower(), known, n=1, cutoff=0.6)
-    return f"; did you mean {close[0]}?" if close else ""
-
-
-def _expectation(model: type[BaseModel], path: KeyPath) -> str:
-    owner = _model_at(model, path[:-1])
-    info = owner.model_fields.get(str(path[-1])) if owner is not None else None
-    if info is None or not info.description:
-        return "; it has no default"
-    return f"; wanted {' '.join(info.description.split())}"
-
-
-def _models_in(annotation: Any) -> list[type[BaseModel]]:
-    if isinstance(annotation, type) and typing.get_origin(annotation) is None:
-        return [annotation] if issubclass(annotation, BaseModel) else []
-    return [found for part in typing.get_args(annotation) for found in _models_in(part)]
-
-
-def _model_at(model: type[BaseModel], path: KeyPath) -> type[BaseModel] | None:
-    current: type[BaseModel] | None = model
-    for key in path:
-        if current is None:
-            return None
-        if isinstance(key, int):
-            continue
-        info = current.model_fields.get(key)
-        current = next(iter(_models_in(info.annotation)), None) if info is not None else None
-    return current
-
-
-def _all_keys(model: type[BaseModel], prefix: KeyPath = ()) -> list[KeyPath]:
-    found: list[KeyPath] = []
-    for name, info in model.model_fields.items():
-        found.append((*prefix, name))
-        if len(prefix) < MAX_DEPTH:
-            for inner in _models_in(info.annotation):
-                found += _all_keys(inner, (*prefix, name))
-    return found
-
-
-def _real_path(model: type[BaseModel], tree: ConfigTree, location: tuple[str | int, ...]) -> KeyPath:
-    """The error's location without pydantic's own labels (union members and the like)."""
-    path: KeyPath = ()
-    value: Any = tree.values
-    for key in location:
-        inside = (isinstance(value, dict) and key in value) or (isinstance(value, list) and isinstance(key, int))
-        owner = _model_at(model, path)
-        declared = isinstance(key, str) and owner is not None and key in owner.model_fields
-        if not inside and not declared:
-            continue
-        path = (*path, key)
-        try:
-            value = value[key]
-        except (KeyError, IndexError, TypeError):
-            value = None
-    return path
-
-
-def _dotted(path: KeyPath) -> str:
-    text = ""
-    for key in path:
-        text += f"[{key}]" if isinstance(key, int) else f".{key}" if text else str(key)
-    return text or "(top)"
 
 
 def _kind(node: yaml.Node) -> str:
