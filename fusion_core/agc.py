@@ -88,7 +88,7 @@ class AgcConfig(BaseModel):
         default=None, ge=0, le=65535, description="counts shown as level 255 (mode manual only)"
     )
     damping_s: float = Field(
-        default=0.25, ge=0.0, le=60.0, description="s, time constant of the mapping; 0 = follow every frame at once"
+        default=0.2, ge=0.0, le=60.0, description="s, time constant of the mapping; 0 = follow every frame at once"
     )
     max_rate_levels_s: float = Field(
         default=60.0, gt=0.0, description="levels/s at most that damping moves any brightness: 2 a frame at 30 fps"
