@@ -188,7 +188,7 @@ def test_hot_object_moves_the_background_slowly_and_settles_within_a_second() ->
         levels = agc.apply(noisy_scene(rng, hot=True), FRAME_S)
         means.append(levels[BACKGROUND].mean())
     assert np.abs(np.diff(means)).max() <= 2.0
-    assert abs(means[30] - means[-1]) <= 1.0
+    assert abs(means[30] - means[-1]) <= 1.5  # of 25 levels
     side = round((0.05 * 256 * 320) ** 0.5)
     assert levels[100 : 100 + side, 120 : 120 + side].mean() > levels[BACKGROUND].mean() + 60.0
 
