@@ -8,7 +8,7 @@ import sys
 import click
 import typer
 
-from app.commands import config, demo, evaluate, fuse, train
+from app.commands import config, demo, evaluate, fuse, recording, train
 from fusion_core.errors import LumithermError
 
 __all__ = ["build_cli", "main"]
@@ -29,6 +29,7 @@ def build_cli() -> typer.Typer:
     demo.register(cli)
     evaluate.register(cli)
     fuse.register(cli)
+    recording.register(cli)
     train.register(cli)
     return cli
 

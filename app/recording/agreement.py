@@ -74,7 +74,7 @@ def _existing(
         return None
     new = ref.new and ref.ms not in named[name]
     named[name].add(ref.ms)
-    return Ref(k, ref.ms, new)
+    return Ref(k, ref.ms, new, ref.crc)
 
 
 def _placed(source: SourceRef | None, ref: Ref | None) -> SourceRef | None:

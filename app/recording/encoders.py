@@ -7,6 +7,7 @@ all rest on it.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -66,11 +67,12 @@ class StreamParams:
 
 @dataclass(frozen=True, slots=True)
 class EncodedPacket:
-    """One encoded picture of one track, at `t_ns` on the monotonic clock."""
+    """One encoded picture of one track, at `t_ns` on the monotonic clock; `crc` of the pixels where it is lossless."""
 
     data: bytes
     is_key: bool
     t_ns: int
+    crc: int | None = None
 
 
 def candidates(config: RecordingConfig, track: TrackName, dtype: np.dtype) -> tuple[EncoderChoice, ...]:
@@ -212,7 +214,8 @@ class TrackEncoder:
             raise RecordingError(
                 f"the {self.choice.name} encoder gave {len(packets)} packets for one frame; exactly one was wanted"
             )
-        return EncodedPacket(bytes(packets[0]), bool(packets[0].is_keyframe), t_ns)
+        crc = None if self._rgb else zlib.crc32(np.ascontiguousarray(pixels).data)
+        return EncodedPacket(bytes(packets[0]), bool(packets[0].is_keyframe), t_ns, crc)
 
     def _to_frame(self, pixels: np.ndarray, pts: int, key: bool) -> av.VideoFrame:
         if self._rgb:

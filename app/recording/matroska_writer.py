@@ -42,7 +42,7 @@ class _GuardedFile(io.RawIOBase):
 
     def __init__(self, path: Path) -> None:
         super().__init__()
-        self.fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        self._raw = path.open("xb", buffering=0)
         self.error: OSError | None = None
         self.size = 0
         self._position = 0
@@ -61,7 +61,8 @@ class _GuardedFile(io.RawIOBase):
         done = 0
         while self.error is None and done < len(view):
             try:
-                done += os.pwrite(self.fd, view[done:], self._position + done)
+                self._raw.seek(self._position + done)
+                done += self._raw.write(view[done:]) or 0
             except OSError as error:
                 self.error = error
         self._position += len(view)
@@ -78,14 +79,14 @@ class _GuardedFile(io.RawIOBase):
 
     def cut(self, size: int) -> None:
         """Cut the file back. Shrinking needs no space, so it works on a full disk."""
-        os.ftruncate(self.fd, size)
+        self._raw.truncate(size)
 
     def sync(self) -> None:
-        os.fdatasync(self.fd)
+        os.fsync(self._raw.fileno())
 
     def close(self) -> None:
         if not self.closed:
-            os.close(self.fd)
+            self._raw.close()
         super().close()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -273,7 +274,7 @@ class RecordingReader:
     def fused(self, index: int) -> np.ndarray | None:
         """The fused picture of a pair, (H, W, 3) uint8 RGB, read-only; None when the pair has none."""
         ref = self.line(index).fused
-        return None if ref is None else self._picture(TrackName.FUSED, ref.ms)
+        return None if ref is None else self._picture(TrackName.FUSED, ref)
 
     def fused_frame(self, index: int) -> FusedFrame | None:
         """The pair together with its fused picture as the pipeline once published them; None without a fused one."""
@@ -295,7 +296,7 @@ class RecordingReader:
         """The picture of one track at a pair, as stored; None when the pair has none."""
         line = self.line(index)
         ref = dict(zip(TrackName, _refs(line), strict=True))[track]
-        return None if ref is None else self._picture(track, ref.ms)
+        return None if ref is None else self._picture(track, ref)
 
     def pairs(self, start: int = 0, stop: int | None = None) -> Iterator[FramePair]:
         """The pairs in order, without those that have no raw picture."""
@@ -311,17 +312,22 @@ class RecordingReader:
             origin = TimestampSource(source.src)
         except ValueError:
             origin = TimestampSource.FILE
-        pixels = self._picture(track, source.at.ms)
+        pixels = self._picture(track, source.at)
         return Frame(stream, pixels, source.i, source.t_ns, origin, FrameFlag(source.flags))
 
-    def _picture(self, track: TrackName, ms: int) -> np.ndarray:
+    def _picture(self, track: TrackName, ref: Ref) -> np.ndarray:
         if track not in self._tracks:
             raise RecordingError(f"{self.path} has no {track} track, although its sidecar names one")
         reader = self._readers.get(track)
         if reader is None:
             height, width = self._sizes[track]
             reader = self._readers[track] = _TrackReader(self.path, self._tracks[track], height, width)
-        return reader.picture(ms)
+        pixels = reader.picture(ref.ms)
+        if ref.crc is not None and track is TrackName.THERMAL and zlib.crc32(pixels.data) != ref.crc:
+            raise RecordingError(
+                f"{self.path}: the thermal picture at {ref.ms / 1000:.3f} s is damaged: its checksum is wrong"
+            )
+        return pixels
 
     def close(self) -> None:
         """Close the file. Safe to call twice."""

@@ -141,7 +141,7 @@ class Segment:
             before = self._last_ms.get(track)
             ms = max((packet.t_ns - self.start_ns + 500_000) // 1_000_000, 0 if before is None else before + 1)
             duration = _DEFAULT_DURATION_MS if before is None else min(ms - before, _LONGEST_DURATION_MS)
-            placed[track] = (Ref(self.info.frames[track], ms), duration)
+            placed[track] = (Ref(self.info.frames[track], ms, crc=packet.crc), duration)
         refs = {track: ref for track, (ref, _) in placed.items()}
         line = msgspec.structs.replace(
             pair.line,

@@ -14,11 +14,12 @@ from app.recording.recover import recover
 from app.recording.sidecar import FrameLine, Ref, SidecarContent, read_sidecar, sidecar_path
 from app.recording.timing import write_timing_page
 from app.recording.video_scan import scan_video
-from fusion_core.errors import LumithermError
+from fusion_core.errors import LumithermError, RecordingError
 
 __all__ = ["CheckReport", "check_recording", "finish_recording"]
 
 _END_S = 1.0
+_READ_BYTES_PER_S = 50e6  # what a slow disk gives
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,8 @@ def check_recording(path: Path, deadline: float | None = None, every_frame: bool
         BadInputError: the file is no recording.
     """
     problems: list[str] = []
-    scan = scan_video(path)
+    # Half of the time at most for counting: the ends are to be decoded too.
+    scan = scan_video(path, None if deadline is None else (time.monotonic() + deadline) / 2)
     if scan.damage:
         problems.append(scan.damage)
     frames = {str(name): len(track.ms) for name, track in scan.tracks.items()}
@@ -58,14 +60,14 @@ def check_recording(path: Path, deadline: float | None = None, every_frame: bool
             problems.append(f"the sidecar is damaged: {content.damage}")
         if content.end is None:
             problems.append("the recording was not closed in order; lumitherm recover FILE finishes it")
-        else:
+        elif scan.complete:
             problems += [
                 f"{track}: the sidecar counts {count} pictures, the video has {frames.get(track, 0)}"
                 for track, count in content.end.frames.items()
                 if count != frames.get(track, 0)
             ]
-        agreement = agree(content, scan)
-        if agreement.changed:
+        agreement = agree(content, scan) if scan.complete else None
+        if agreement is not None and agreement.changed:
             problems.append(
                 f"sidecar and video disagree: {agreement.dropped} lines without pictures, {agreement.trimmed} lines "
                 f"that lost one, {agreement.rebuilt} pictures without a line; lumitherm recover FILE makes them agree"
@@ -76,7 +78,7 @@ def check_recording(path: Path, deadline: float | None = None, every_frame: bool
         if track.ms and (not track.keys or track.keys[0] != 0):
             problems.append(f"{name}: the first picture is no key frame")
     decoded, complete = _decode_ends(path, problems, deadline, every_frame)
-    return CheckReport(path, frames, decoded, tuple(problems), complete)
+    return CheckReport(path, frames, decoded, tuple(problems), complete and scan.complete)
 
 
 def _decode_ends(path: Path, problems: list[str], deadline: float | None, every_frame: bool) -> tuple[int, bool]:
@@ -135,6 +137,8 @@ def finish_recording(paths: Sequence[Path], check: bool, deadline: float) -> lis
         try:
             content = read_sidecar(sidecar_path(path))
             if content.end is None:
+                if path.stat().st_size > _READ_BYTES_PER_S * (deadline - time.monotonic()):
+                    raise RecordingError("no time left to make sidecar and video agree; run lumitherm recover on it")
                 recover(path)
                 content = read_sidecar(sidecar_path(path))
             if check:

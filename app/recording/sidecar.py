@@ -71,11 +71,16 @@ class HeaderLine(msgspec.Struct, frozen=True, tag_field="type", tag="header"):
 
 
 class Ref(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A picture in a track: its number `k` there (from 0) and its stamp `ms`. `new` is false for one shown before."""
+    """A picture in a track: its number `k` there (from 0) and its stamp `ms`. `new` is false for one shown before.
+
+    `crc` is the CRC-32 of a lossless picture's bytes (rows top to bottom, 16 bits little-endian): decoders conceal
+    damage, this reveals it.
+    """
 
     k: int
     ms: int
     new: bool = True
+    crc: int | None = None
 
 
 class SourceRef(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -169,7 +174,7 @@ class SidecarWriter:
         self.path = path
         self._size = 0
         try:
-            self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+            self._file = path.open("xb", buffering=0)
         except OSError as error:
             raise RecordingError(f"{path} could not be made: {error.strerror}") from error
 
@@ -179,29 +184,28 @@ class SidecarWriter:
         done = 0
         try:
             while done < len(data):
-                done += os.write(self._file, data[done:])
+                done += self._file.write(data[done:]) or 0
         except OSError:
-            os.ftruncate(self._file, self._size)
-            os.lseek(self._file, self._size, os.SEEK_SET)
+            self._file.truncate(self._size)
+            self._file.seek(self._size)
             raise
         self._size += len(data)
 
     def sync(self) -> None:
         """Have the disk hold everything written so far."""
-        os.fsync(self._file)
+        os.fsync(self._file.fileno())
 
     def close(self) -> None:
         """Sync and close. Safe to call twice."""
-        if self._file < 0:
+        if self._file.closed:
             return
         try:
-            os.fsync(self._file)
+            os.fsync(self._file.fileno())
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EIO, errno.EDQUOT):
                 raise
         finally:
-            os.close(self._file)
-            self._file = -1
+            self._file.close()
 
 
 class SidecarContent:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from array import array
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,6 +42,7 @@ class VideoScan:
     tracks: dict[TrackName, TrackScan]
     metadata: SidecarContent | None = None
     damage: str = ""
+    complete: bool = True  # false when the deadline came first
 
 
 def open_video(path: Path) -> av.container.InputContainer:
@@ -75,8 +77,8 @@ def find_tracks(container: av.container.InputContainer, path: Path) -> dict[Trac
     return tracks
 
 
-def scan_video(path: Path) -> VideoScan:
-    """Read through a file's packets.
+def scan_video(path: Path, deadline: float | None = None) -> VideoScan:
+    """Read through a file's packets, until time.monotonic() reaches the deadline.
 
     Raises:
         BadInputError: the file cannot be opened as a recording. Damage further in is told in `damage`.
@@ -92,6 +94,9 @@ def scan_video(path: Path) -> VideoScan:
         wanted = [container.streams[index] for index in (*by_stream, *(() if text is None else (text,)))]
         try:
             for packet in container.demux(wanted):
+                if deadline is not None and time.monotonic() > deadline:
+                    scan.complete = False
+                    break
                 if not packet.size or packet.pts is None or packet.time_base is None:
                     continue
                 track = by_stream.get(packet.stream_index)

@@ -1,0 +1,229 @@
+"""The commands on recordings, and recordings that are damaged, foreign or without their sidecar."""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+import json
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+from app.__main__ import build_cli
+from app.recording.config import RecordingConfig
+from app.recording.playback import half_blocks, play_in_terminal
+from app.recording.reader import RecordingReader
+from app.recording.recorder import Recorder
+from app.recording.recover import recover
+from app.recording.self_check import check_recording
+from app.recording.sidecar import read_sidecar, sidecar_path
+from app.views import View
+from fusion_core.agc import AgcConfig
+from fusion_core.errors import BadInputError, LumithermError, RecordingError
+
+_spec = importlib.util.spec_from_file_location("recording_support", Path(__file__).with_name("recording_support.py"))
+assert _spec is not None and _spec.loader is not None
+support = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(support)
+
+PAIRS = 40
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One sound recording of 40 pairs; tests that change it take a copy."""
+    folder = tmp_path_factory.mktemp("recording")
+    recorder = Recorder(RecordingConfig(directory=folder, reserve_mb=1))
+    recorder.start()
+    for index in range(PAIRS):
+        support.feed(recorder, support.frame_at(index))
+    recorder.close()
+    (video,) = folder.glob("*.mkv")
+    return video
+
+
+@pytest.fixture
+def video(original: Path, tmp_path: Path) -> Path:
+    copy = tmp_path / "copy.mkv"
+    shutil.copy(original, copy)
+    shutil.copy(sidecar_path(original), sidecar_path(copy))
+    return copy
+
+
+def run(*arguments: str) -> tuple[int, str]:
+    """Exit code and output, errors turned into codes as `main` does."""
+    result = CliRunner().invoke(build_cli(), list(arguments))
+    if isinstance(result.exception, LumithermError):
+        return result.exception.exit_code, result.output + str(result.exception)
+    return result.exit_code, result.output
+
+
+def test_info_and_check_of_a_sound_recording(video: Path) -> None:
+    code, text = run("recording", "info", str(video))
+    assert code == 0 and f"{PAIRS} pairs" in text and "ffv1 120x160 gray16le" in text and "Skew" in text
+    code, text = run("recording", "info", "--json", str(video))
+    assert json.loads(text)["pairs"] == PAIRS and json.loads(text)["closed_in_order"]
+    code, text = run("recording", "check", "--every-frame", str(video))
+    assert code == 0 and f"{3 * PAIRS} pictures decoded" in text and "sound" in text
+    before = sidecar_path(video).read_bytes()
+    code, text = run("recover", str(video))
+    assert code == 0 and "nothing was changed" in text and sidecar_path(video).read_bytes() == before
+
+
+def test_export_gives_the_exact_counts_and_every_view(video: Path, tmp_path: Path) -> None:
+    code, _ = run("play", str(video), "--view", "thermal", "--export", str(tmp_path / "t"))
+    assert code == 0
+    for index in (0, 17, PAIRS - 1):
+        counts = cv2.imread(str(tmp_path / "t" / f"{index:06d}.png"), cv2.IMREAD_UNCHANGED)
+        assert counts.dtype == np.uint16 and np.array_equal(counts, support.thermal_pixels(index))
+    for view, shape in (("fused", (120, 160)), ("visible", (120, 160)), ("side-by-side", (120, 480))):
+        folder = tmp_path / view
+        code, text = run(
+            "play", str(video), "--view", view, "--export", str(folder), "--start", "0.5", "--seconds", "0.2"
+        )
+        names = sorted(path.name for path in folder.iterdir())
+        assert code == 0 and names[0] == "000015.png" and len(names) == 7 == int(text.split()[0])
+        assert cv2.imread(str(folder / names[0])).shape[:2] == shape
+
+
+def test_play_needs_a_terminal_and_shows_pictures_there(video: Path) -> None:
+    code, text = run("play", str(video))
+    assert code == 2 and "--export" in text
+    code, text = run("play", str(video), "--start", "99")
+    assert code == 2 and "behind the end" in text
+    screen = io.StringIO()
+    with RecordingReader(video) as reader:
+        shown = play_in_terminal(reader, screen, View.QUAD, 0, 10, 64.0, AgcConfig())
+    assert 0 < shown <= 10 and screen.getvalue().count("▀") > 100 and screen.getvalue().endswith("\x1b[?25h\n")
+    lines = half_blocks(np.zeros((100, 200, 3), np.uint8), 40, 30).split("\n")
+    assert len(lines) == 10 and lines[0].count("▀") == 40
+
+
+def test_a_recording_without_its_sidecar_reads_the_same(video: Path) -> None:
+    sidecar = sidecar_path(video)
+    with RecordingReader(video) as reader:
+        wanted = [reader.line(index) for index in range(PAIRS)]
+    before = read_sidecar(sidecar)
+    sidecar.unlink()
+    with RecordingReader(video) as reader:
+        assert reader.info.metadata == "embedded"
+        assert [reader.line(index) for index in range(len(reader))] == wanted
+        assert reader.pair(31).thermal.timestamp_ns == support.frame_at(31).pair.thermal.timestamp_ns
+    report = recover(video)
+    assert report.source == "embedded" and report.rewritten and report.rebuilt == 0
+    assert read_sidecar(sidecar).frames == before.frames
+    assert check_recording(video).problems == ()
+
+
+def test_a_recording_without_any_metadata_is_rebuilt_from_the_container(tmp_path: Path) -> None:
+    recorder = Recorder(RecordingConfig(directory=tmp_path, reserve_mb=1, embed_metadata=False))
+    recorder.start()
+    for index in range(20):
+        support.feed(recorder, support.frame_at(index))
+    recorder.close()
+    (video,) = tmp_path.glob("*.mkv")
+    sidecar_path(video).unlink()
+    with RecordingReader(video) as reader:
+        assert reader.info.metadata == "container" and len(reader) == 20
+        assert all(line.rebuilt for line in (reader.line(i) for i in range(20)))
+        assert np.array_equal(reader.pair(9).thermal.pixels, support.thermal_pixels(9))
+        assert reader.pair(9).skew_ns == 3_000_000
+    recover(video)
+    assert check_recording(video).problems == ()
+
+
+def test_finishing_a_torn_video_gives_it_duration_and_index(video: Path) -> None:
+    data = video.read_bytes()
+    video.write_bytes(data[: int(len(data) * 0.6)])
+    report = recover(video, finish_video=True)
+    assert report.remuxed and report.dropped > 0
+    with RecordingReader(video) as reader:
+        assert 15 < len(reader) < PAIRS
+        for index, pair in enumerate(reader):
+            assert np.array_equal(pair.thermal.pixels, support.thermal_pixels(index))
+    assert check_recording(video).problems == ()
+    assert not recover(video).rewritten
+
+
+def test_a_torn_sidecar_is_completed_from_the_video(video: Path) -> None:
+    sidecar = sidecar_path(video)
+    sidecar.write_bytes(sidecar.read_bytes()[:5000] + b'{"type":"fra')
+    code, text = run("recording", "check", str(video))
+    assert code == 1 and "damaged" in text
+    code, text = run("recover", str(video))
+    assert code == 0 and "embedded" in text
+    assert check_recording(video).problems == ()
+
+
+def test_foreign_and_missing_files_are_told_apart(tmp_path: Path) -> None:
+    missing, text_file = tmp_path / "no.mkv", tmp_path / "text.mkv"
+    text_file.write_text("hello")
+    for command in (("recording", "info"), ("recording", "check"), ("recover",), ("play",)):
+        assert run(*command, str(missing))[0] == 2 and "does not exist" in run(*command, str(missing))[1]
+        assert run(*command, str(text_file))[0] == 2 and "no video file" in run(*command, str(text_file))[1]
+    with pytest.raises(BadInputError):
+        RecordingReader(tmp_path)
+
+
+def test_a_sidecar_from_the_future_is_named(video: Path) -> None:
+    sidecar = sidecar_path(video)
+    sidecar.write_bytes(sidecar.read_bytes().replace(b'"schema":1', b'"schema":99', 1))
+    with RecordingReader(video) as reader:
+        assert any("newer" in text for text in reader.info.damage) and len(reader) == PAIRS
+
+
+def test_a_flipped_bit_in_thermal_is_noticed_not_shown(video: Path) -> None:
+    with RecordingReader(video) as reader:
+        packets = len(reader)
+    data = bytearray(video.read_bytes())
+    middle = len(data) // 2
+    data[middle : middle + 40] = bytes(40)
+    video.write_bytes(data)
+    wrong = 0
+    with RecordingReader(video) as reader:
+        for index in range(packets):
+            try:
+                pair = reader.pair(index)
+            except RecordingError:
+                wrong += 1
+                continue
+            if pair.thermal is not None:
+                assert np.array_equal(pair.thermal.pixels, support.thermal_pixels(pair.thermal.index))
+    assert 0 < wrong <= 35
+    assert check_recording(video, every_frame=True).problems
+
+
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    places=st.lists(st.tuples(st.floats(0, 0.999), st.integers(0, 255)), min_size=1, max_size=12),
+    in_sidecar=st.booleans(),
+    keep=st.floats(0.01, 1.0),
+)
+def test_damage_never_crashes_the_reader(
+    original: Path, tmp_path: Path, places: list[tuple[float, int]], in_sidecar: bool, keep: float
+) -> None:
+    video = tmp_path / "damaged.mkv"
+    shutil.copy(original, video)
+    shutil.copy(sidecar_path(original), sidecar_path(video))
+    target = sidecar_path(video) if in_sidecar else video
+    data = bytearray(target.read_bytes()[: max(1, int(target.stat().st_size * keep))])
+    for place, value in places:
+        data[int(place * len(data))] = value
+    target.write_bytes(data)
+    try:
+        with RecordingReader(video) as reader:
+            for index in range(0, len(reader), 13):
+                try:
+                    reader.pair(index)
+                except LumithermError as error:
+                    assert str(error)
+        recover(video)
+        check_recording(video)
+    except LumithermError as error:
+        assert str(error)
