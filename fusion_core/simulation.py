@@ -145,6 +145,10 @@ class RigGeometry:
         sy = self.visible_shape[0] / self.thermal_shape[0]
         return np.array([[sx, 0, 0.5 * sx - 0.5], [0, sy, 0.5 * sy - 0.5], [0, 0, 1.0]])
 
+    def visible_from_uv(self, plane: tuple[float, float, float]) -> NDArray[np.float64]:
+        """3x3: visible pixel from the visible camera's (X/Z, Y/Z, 1); the same for every plane."""
+        return self.K_visible.copy()
+
     def thermal_from_uv(self, plane: tuple[float, float, float]) -> NDArray[np.float64]:
         """3x3: thermal pixel from the visible camera's (X/Z, Y/Z, 1) of points on 1/Z = a + b X/Z + c Y/Z."""
         across = np.eye(3) - np.outer(self.t_visible_thermal_m, [plane[1], plane[2], plane[0]])
@@ -202,12 +206,14 @@ class SimulatedRig:
         self._max_pan = math.tan(math.radians(MAX_PAN_DEG)) if config.pan_deg_per_s else 0.0
         self._scene, self._actors = self._build_scene()
         shape, thermal_shape = self.geometry.visible_shape, self.geometry.thermal_shape
-        self._visible_view = View(self._scene, self._actors, shape, self._visible_from_uv, self._max_pan)
+        self._visible_view = View(self._scene, self._actors, shape, self.geometry.visible_from_uv, self._max_pan)
         self._thermal_view = View(
             self._scene, self._actors, thermal_shape, self.geometry.thermal_from_uv, self._max_pan
         )
         self._visible_canvas = self._visible_view.compose_visible()
         self._thermal_canvas = self._thermal_view.compose_thermal()
+        for sheet in self._scene.sheets:
+            sheet.drop_colours()  # hundreds of megabytes that nothing needs any more
         rng = np.random.default_rng([config.seed, 3])
         sigma = config.visible_noise * (1 + 4 * config.night)
         self._visible_noise = NoiseBank.visible(rng, shape, sigma)
@@ -240,6 +246,14 @@ class SimulatedRig:
     def ffc_active(self, t_s: float) -> bool:
         """Whether the thermal shutter is closed at the stamp t_s."""
         return self._shutter_phase_s(t_s) < self.config.ffc_duration_s
+
+    def warm_up(self) -> None:
+        """Draw every phase of everybody who moves now, instead of at first sight: no slow frames later.
+
+        Takes a few seconds; a real-time source calls it before its first frame.
+        """
+        self._visible_view.warm_up(thermal=False)
+        self._thermal_view.warm_up(thermal=True)
 
     def truth(self, t_s: float) -> RigTruth:
         """What is really there at t_s. A skewed thermal frame of that moment is the one stamped t_s + time_skew_ms."""
@@ -330,9 +344,6 @@ class SimulatedRig:
         build = build_street if self.config.scene == "street" else build_yard
         return build(scene_extent(half_u, half_v, density), self.config.night, self.config.seed)
 
-    def _visible_from_uv(self, plane: tuple[float, float, float]) -> NDArray[np.float64]:
-        return self.geometry.K_visible.copy()
-
     def _visible_clean(self, t_s: float) -> NDArray[np.uint8]:
         pan = self._pan(t_s)
         picture = np.asarray(self._visible_view.crop(self._visible_canvas, pan), np.uint8)
@@ -347,7 +358,7 @@ class SimulatedRig:
     def _truth_view(self) -> View:
         """A thermal camera at the visible camera's place."""
         shape = self.geometry.visible_shape
-        return View(self._scene, self._actors, shape, self._visible_from_uv, self._max_pan)
+        return View(self._scene, self._actors, shape, self.geometry.visible_from_uv, self._max_pan)
 
     @cached_property
     def _aligned_canvas(self) -> Float:

@@ -277,6 +277,10 @@ class Sheet:
         self.temp_c[box] += (temp - self.temp_c[box]) * share_solid
         self.solid[box] += (1 - self.solid[box]) * mask
 
+    def drop_colours(self) -> None:
+        """Free what only `lit_colour` needs, once every visible picture has been composed."""
+        self.colour = self.glow = np.empty((0, 0, 3), np.float32)
+
     def lit_colour(self, lamps: tuple[Lamp, ...], night: float) -> Float:
         """Colour under the scene's light, with its own glow: (h, w, 3) sRGB 0..1."""
         if not self.lit:

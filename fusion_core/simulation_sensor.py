@@ -211,6 +211,12 @@ class View:
             self._figures[key] = small, glow, np.linalg.inv(scale) @ matrix
         return self._figures[key]
 
+    def warm_up(self, thermal: bool) -> None:
+        """Prepare every figure that this view will ever draw."""
+        for number, actor in enumerate(self._actors):
+            for phase in range(actor.phases if actor.speed_m_s or actor.pause_s else 1):
+                self._figure(number, phase, thermal)
+
     def _draw(self, t_s: float, pan: float, thermal: bool) -> Iterator[Drawn]:
         """Yield (actor's number, foot x, box, layer, glow, clear share) of each figure in the picture, far to near."""
         for number, actor in enumerate(self._actors):
