@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import Any
 
-import click
 import typer
 
 from app.commands import config, demo, evaluate, fuse, recording, train
 from fusion_core.errors import LumithermError
 
 __all__ = ["build_cli", "main"]
+
+# The root of what the parser raises for bad usage: typer carries its own copy of click in newer versions.
+_USAGE_ERROR: type[Any] = typer.BadParameter.__mro__[2]
 
 
 def build_cli() -> typer.Typer:
@@ -38,10 +41,12 @@ def main() -> None:
     """Entry point of the `lumitherm` command. Exit codes: 0 done, 1 failed at run time, 2 bad usage or config."""
     try:
         code = build_cli()(standalone_mode=False)
-    except click.exceptions.Abort:
+    except (typer.Abort, KeyboardInterrupt):
         typer.echo("lumitherm: interrupted", err=True)
         sys.exit(130)
-    except click.ClickException as error:
+    except typer.Exit as error:
+        sys.exit(error.exit_code)
+    except _USAGE_ERROR as error:
         error.show()
         sys.exit(error.exit_code)
     except LumithermError as error:

@@ -6,11 +6,16 @@ the fused picture. It has one owner thread; it copies nothing that it need not.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import numpy as np
+import structlog
 
-__all__ = ["FusionEngine"]
+from fusion_core.errors import EngineError, UsageError
+
+__all__ = ["ENGINE_NAMES", "VIDEO_ALIGN_EVERY", "FusionEngine", "create_engine"]
 
 
 @runtime_checkable
@@ -46,3 +51,72 @@ class FusionEngine(Protocol):
 
     def close(self) -> None:
         """Free what the engine holds. Safe to call twice."""
+
+
+ENGINE_NAMES = ("auto", "openvino", "torch", "average", "pyramid", "ncc-pyramid", "edges")
+"""What `create_engine` takes."""
+
+VIDEO_ALIGN_EVERY = 5
+"""Frames between displacement estimates on video, by default: a rig's displacement field changes slowly."""
+
+
+def create_engine(
+    name: str = "auto",
+    preset: str = "tiny",
+    weights: Path | None = None,
+    threads: int | None = None,
+    *,
+    align_every: int = 1,
+) -> FusionEngine:
+    """Make an engine; libraries that it needs are imported here and not before.
+
+    Args:
+        name: one of ENGINE_NAMES. auto: the fastest that runs the network on this machine (docs/engines.md).
+        preset: which shipped network, for the engines that run one.
+        weights: a weights file instead of the shipped one; its network is the one in its header.
+        threads: of the engine; None leaves it to the library.
+        align_every: on video, frames between two displacement estimates (engines that split the network).
+
+    Raises:
+        UsageError: there is no such engine or preset. CheckpointError: no such weights, or damaged.
+        EngineError: the engine's library is missing or does not work here.
+    """
+    from fusion_core import pyramid_engine
+
+    classical: dict[str, Callable[[], FusionEngine]] = {
+        "average": pyramid_engine.AverageEngine,
+        "pyramid": pyramid_engine.LaplacianPyramidEngine,
+        "ncc-pyramid": pyramid_engine.NccPyramidEngine,
+        "edges": pyramid_engine.EdgeOverlayEngine,
+    }
+    if name in classical:
+        return classical[name]()
+    if name not in ENGINE_NAMES:
+        raise UsageError(f"there is no engine {name!r}; the engines are {', '.join(ENGINE_NAMES)}")
+
+    from fusion_core.checkpoint import load_checkpoint, resolve_weights
+    from fusion_core.rfvif import preset_config
+
+    if weights is None:
+        preset_config(preset)
+    checkpoint = load_checkpoint(resolve_weights(weights if weights is not None else preset))
+    label = weights.stem if weights is not None else preset
+    if name in ("auto", "openvino"):
+        try:
+            from fusion_core.engine_cache import EngineCache
+            from fusion_core.openvino_engine import OpenVinoEngine
+
+            return OpenVinoEngine(
+                checkpoint, label=label, threads=threads, align_every=align_every, cache=EngineCache()
+            )
+        except ImportError as error:
+            if name == "openvino":
+                raise EngineError(f"OpenVINO is not usable here ({error}); `pip install openvino`") from error
+            structlog.get_logger("engine").warning("falling back to PyTorch", reason=f"OpenVINO: {error}")
+    import torch
+
+    from fusion_core.torch_engine import TorchEngine
+
+    if threads:
+        torch.set_num_threads(threads)
+    return TorchEngine(checkpoint, label=label)

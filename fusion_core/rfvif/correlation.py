@@ -19,6 +19,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fusion_core.rfvif.padding import pad_to_multiple
+
 __all__ = ["Alignment", "CorrelationAlignment", "gradient_features", "warp"]
 
 CELL_PX = 8  # the displacement grid: one vector per 8x8 pixels
@@ -74,9 +76,10 @@ def gradient_features(image: Tensor, cell: int) -> Tensor:
     gy = (columns[:, :, 2:] - columns[:, :, :-2]) * 0.125
     gxx, gyy = gx * gx, gy * gy
     energy = gxx + gyy
-    local = F.avg_pool2d(energy, cell, ceil_mode=True, count_include_pad=False)
+    local = F.avg_pool2d(pad_to_multiple(energy, cell, mirror=False), cell)
     local = F.avg_pool2d(local, 3, stride=1, padding=1, count_include_pad=False)
-    local = F.interpolate(local, size=image.shape[-2:], mode="bilinear", align_corners=False)
+    height, width = image.shape[-2:]
+    local = F.interpolate(local, scale_factor=float(cell), mode="bilinear", align_corners=False)[:, :, :height, :width]
     picture = energy.mean(dim=(-2, -1), keepdim=True)
     norm = torch.rsqrt(local + 0.05 * picture + _VISIBLE_FLOOR * 0.25)
     magnitude = torch.sqrt(energy + 1e-10)
@@ -86,16 +89,16 @@ def gradient_features(image: Tensor, cell: int) -> Tensor:
 
 def _smooth_pyramid(values: Tensor, levels: int) -> list[Tensor]:
     """The map averaged over windows of 3, 6, 12 ... cells, each brought back to the size of the first."""
-    size = values.shape[-2:]
+    height, width = values.shape[-2:]
+    current = pad_to_multiple(values, 2 ** (levels - 1), mirror=False)
     out = []
-    current = values
     for level in range(levels):
         if level:
-            current = F.avg_pool2d(current, 2, ceil_mode=True, count_include_pad=False)
+            current = F.avg_pool2d(current, 2)
         window = F.avg_pool2d(current, 3, stride=1, padding=1, count_include_pad=False)
         if level:
-            window = F.interpolate(window, size=size, mode="bilinear", align_corners=False)
-        out.append(window)
+            window = F.interpolate(window, scale_factor=float(2**level), mode="bilinear", align_corners=False)
+        out.append(window[:, :, :height, :width])
     return out
 
 

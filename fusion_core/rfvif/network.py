@@ -18,6 +18,7 @@ from fusion_core.rfvif.config import RfvifConfig
 from fusion_core.rfvif.correlation import Alignment, CorrelationAlignment, gradient_features, warp
 from fusion_core.rfvif.fdam import ComplementaryMaskFusion, FeatureDynamicAlignment
 from fusion_core.rfvif.mgfrm import LevelMixing, LocalFeatureRefinement
+from fusion_core.rfvif.padding import pad_to_multiple
 from fusion_core.rfvif.pffm import PyramidFeatureFusion, Reconstruction
 
 __all__ = ["Rfvif", "RfvifOutput"]
@@ -112,26 +113,32 @@ class Rfvif(nn.Module):
     def forward_training(self, visible_y: Tensor, infrared: Tensor) -> RfvifOutput:
         """As `forward`, not clamped, with the intermediate pictures that the losses see."""
         height, width = visible_y.shape[-2:]
-        visible, moved = self._pad(visible_y), self._pad(infrared)
+        visible, moved = self.pad(visible_y), self.pad(infrared)
         alignment = self.estimate(visible, moved) if self.alignment is not None else None
         out = self.fuse_aligned(visible, moved, alignment)
         return RfvifOutput(out.fused[:, :, :height, :width], *out[1:])
 
     def fuse_aligned(self, visible: Tensor, moved: Tensor, alignment: Alignment | None) -> RfvifOutput:
-        """The network after the displacement estimate; sizes are multiples of `config.multiple`.
+        """The network after the displacement estimate; sizes are multiples of `config.multiple`."""
+        evidence = self._evidence(visible, moved) if self.config.alignment == "observed" else None
+        if alignment is None:
+            return self.fuse_warped(visible, moved, None, evidence)
+        infrared = warp(moved, alignment.displacements[-1])
+        out = self.fuse_warped(visible, infrared, alignment.log_confidence, evidence)
+        return RfvifOutput(out.fused, out.aligned_infrared, alignment.displacements, alignment.log_confidence)
 
-        Apart from `forward`, so that video can carry or smooth the estimate from frame to frame.
+    def fuse_warped(
+        self, visible: Tensor, infrared: Tensor, log_confidence: Tensor | None, evidence: Tensor | None = None
+    ) -> RfvifOutput:
+        """The network after the warp. Apart from `forward`, so that video can carry the estimate between frames.
+
+        Args:
+            visible, infrared: (B, 1, H, W), multiples of `config.multiple`; infrared already warped.
+            log_confidence: (B, 1, H/8, W/8) of the estimate, None for networks without one.
+            evidence: of alignment "observed".
         """
         config = self.config
-        confidence: Tensor | None = None
-        infrared = moved
-        displacements: tuple[Tensor, ...] = ()
-        if alignment is not None:
-            displacements = alignment.displacements
-            infrared = warp(moved, displacements[-1])
-            confidence = torch.sigmoid(alignment.log_confidence).to(visible.dtype)
-        evidence = self._evidence(visible, moved) if config.alignment == "observed" else None
-
+        confidence = torch.sigmoid(log_confidence).to(visible.dtype) if log_confidence is not None else None
         f_visible, f_infrared = visible, infrared
         image_visible, image_infrared = visible, infrared
         if config.space_to_depth > 1:
@@ -168,14 +175,11 @@ class Rfvif(nn.Module):
         fused = self.reconstruction(self.pyramid(*refined), detail)
         if config.detail_path:
             fused = fused + visible
-        log_confidence = alignment.log_confidence if alignment is not None else None
-        return RfvifOutput(fused, tuple(aligned_pictures), displacements, log_confidence)
+        return RfvifOutput(fused, tuple(aligned_pictures), (), log_confidence)
 
-    def _pad(self, image: Tensor) -> Tensor:
+    def pad(self, image: Tensor) -> Tensor:
         """Reflect to the right and below up to a multiple of `config.multiple`."""
-        multiple = self.config.multiple
-        height, width = image.shape[-2:]
-        return F.pad(image, (0, -width % multiple, 0, -height % multiple), mode="reflect")
+        return pad_to_multiple(image, self.config.multiple, mirror=True)
 
     def _evidence(self, visible: Tensor, moved: Tensor) -> Tensor:
         """Cross-correlation of the fixed gradient features over the frame: (B, 2 * shifts)."""
