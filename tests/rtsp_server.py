@@ -5,8 +5,8 @@ Run as a script by the system's Python (GStreamer's bindings are not in the virt
 prints `ready PORT` when it serves rtsp://127.0.0.1:PORT/visible and /thermal. A line `size W H` on its standard input
 changes the pictures' size in mid-stream.
 
-Debian: apt-get install gir1.2-gst-rtsp-server-1.0 gir1.2-gstreamer-1.0 gstreamer1.0-plugins-base gstreamer1.0-plugins-good
-gstreamer1.0-plugins-ugly python3-gi
+Debian: apt-get install gir1.2-gst-rtsp-server-1.0 gir1.2-gstreamer-1.0 gstreamer1.0-plugins-base
+gstreamer1.0-plugins-good gstreamer1.0-plugins-ugly python3-gi
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def missing_reason() -> str | None:
 class RtspServer:
     """The server process as a test sees it."""
 
-    def __init__(self, *, port: int = 0, fps: int = 30, width: int = 320, height: int = 240, loss: float = 0.0) -> None:
+    def __init__(self, *, port: int = 0, fps: int = 20, width: int = 192, height: int = 144, loss: float = 0.0) -> None:
         command = [SYSTEM_PYTHON, __file__, "--port", str(port), "--fps", str(fps)]
         command += ["--width", str(width), "--height", str(height), "--loss", str(loss)]
         self._process = subprocess.Popen(
@@ -98,9 +98,9 @@ def _serve() -> None:
 
     parser = argparse.ArgumentParser()
     parser.add_argument("--port", type=int, default=0)
-    parser.add_argument("--fps", type=int, default=30)
-    parser.add_argument("--width", type=int, default=320)
-    parser.add_argument("--height", type=int, default=240)
+    parser.add_argument("--fps", type=int, default=20)
+    parser.add_argument("--width", type=int, default=192)
+    parser.add_argument("--height", type=int, default=144)
     parser.add_argument("--loss", type=float, default=0.0)
     wanted = parser.parse_args()
 
@@ -110,8 +110,15 @@ def _serve() -> None:
     server.set_service(str(wanted.port))
     filters = []
 
-    def configured(_factory: object, media: object) -> None:
+    size = [wanted.width, wanted.height]
+
+    def apply_size() -> None:
+        for element in filters:
+            element.set_property("caps", Gst.Caps.from_string(f"video/x-raw,width={size[0]},height={size[1]}"))
+
+    def configured(_factory: object, media: object) -> None:  # a new pipeline: the first client has come
         filters.append(media.get_element().get_by_name("size"))  # type: ignore[attr-defined]
+        apply_size()
 
     for name, source, grey in (("visible", "smpte", ""), ("thermal", "ball", "videobalance saturation=0 ! ")):
         factory = GstRtspServer.RTSPMediaFactory()
@@ -119,10 +126,11 @@ def _serve() -> None:
         if wanted.loss > 0:
             pay = f"rtph264pay config-interval=1 pt=96 mtu=300 ! identity name=pay0 drop-probability={wanted.loss}"
         factory.set_launch(
-            f"( videotestsrc is-live=true pattern={source} ! video/x-raw,framerate={wanted.fps}/1,width=640,height=480 ! "
-            f"{grey}videoscale ! capsfilter name=size caps=video/x-raw,width={wanted.width},height={wanted.height} ! "
-            "videoconvert ! video/x-raw,format=I420 ! x264enc tune=zerolatency speed-preset=ultrafast key-int-max=15 "
-            f"bitrate=800 ! {pay} )"
+            f"( videotestsrc is-live=true pattern={source} ! "
+            f"video/x-raw,framerate={wanted.fps}/1,width=320,height=240 ! "
+            f"{grey}videoscale ! capsfilter name=size ! "
+            "videoconvert ! video/x-raw,format=I420 ! x264enc tune=zerolatency "
+            f"speed-preset=ultrafast key-int-max=15 bitrate=800 ! {pay} )"
         )
         factory.set_shared(True)
         factory.connect("media-configure", configured)
@@ -133,8 +141,8 @@ def _serve() -> None:
         for line in sys.stdin:
             word, width, height = line.split()
             if word == "size":
-                for element in filters:
-                    element.set_property("caps", Gst.Caps.from_string(f"video/x-raw,width={width},height={height}"))
+                size[:] = [int(width), int(height)]
+                apply_size()
 
     threading.Thread(target=obey, daemon=True).start()
     parent = os.getppid()

@@ -43,7 +43,8 @@ class CaptureStats:
     """Counters since the start.
 
     reason: of the last trouble, or empty. dropped: frames the source lost, by its index. stalls: times silent too long.
-    reconnects: successful opens after the first. bad_stamps: replaced by the arrival time.
+    open_failures: attempts that gave no frame. reconnects: successful opens after the first. bad_stamps: replaced by the
+    arrival time.
     """
 
     state: CaptureState
@@ -182,11 +183,11 @@ class CaptureThread:
         opened_before = False
         while not self._stopping.is_set():
             self._set_state(CaptureState.OPENING, self._reason)
+            frames_before = self._counts["frames"]
             try:
                 self._camera.open()
                 self._count("reconnects", 1 if opened_before else 0)
                 opened_before = True
-                frames_before = self._counts["frames"]
                 self._stream_until_lost()
                 return
             except EndOfStream:
@@ -194,7 +195,7 @@ class CaptureThread:
             except CaptureError as error:
                 self._camera.close()
                 self._set_state(CaptureState.LOST, str(error))
-                if not opened_before or self._counts["frames"] == frames_before:
+                if self._counts["frames"] == frames_before:
                     self._count("open_failures", 1)
                 else:
                     backoff_s = self._config.reopen.first_backoff_s  # it worked: start over with the shortest wait

@@ -10,16 +10,16 @@ import pydantic
 from app.capture.av_camera import AvFileCamera, AvLiveCamera
 from app.capture.camera import Camera, Clock, MonotonicClock, TimeBase
 from app.capture.image_sequence_camera import ImageSequenceCamera
-from app.capture.simulated_camera import Rig, SimulatedCamera
+from app.capture.simulated_camera import SimulatedCamera
 from app.capture.split_camera import SplitCamera, SplitSource
 from app.capture.uri import CameraUri, parse_camera_uri
 from app.capture.v4l2_camera import V4l2Camera
 from fusion_core.errors import ConfigError
 from fusion_core.frames import Stream
-from fusion_core.simulation import SimulatedRig, SimulatedRigConfig
 
 if TYPE_CHECKING:
     from app.capture.config import CameraConfig
+    from fusion_core.simulation import SimulatedRig, SimulatedRigConfig
 
 __all__ = ["CameraPair", "create_cameras"]
 
@@ -37,7 +37,7 @@ class CameraPair:
     visible: Camera
     thermal: Camera
     lossless: bool
-    rig: Rig | None
+    rig: SimulatedRig | None
 
 
 def create_cameras(
@@ -82,7 +82,7 @@ def _is_paced(uri: CameraUri) -> bool:
     return uri.flag("realtime", default=uri.kind == "sim")
 
 
-def _create(stream: Stream, uri: CameraUri, config: CameraConfig, base: TimeBase, rig: Rig | None) -> Camera:
+def _create(stream: Stream, uri: CameraUri, config: CameraConfig, base: TimeBase, rig: SimulatedRig | None) -> Camera:
     if uri.kind == "file":
         return AvFileCamera(stream, uri, config, base)
     if uri.kind == "images":
@@ -90,7 +90,7 @@ def _create(stream: Stream, uri: CameraUri, config: CameraConfig, base: TimeBase
     if uri.kind == "v4l2":
         return V4l2Camera(stream, uri, config, base.clock, packed=uri.half is not None)
     if uri.kind == "sim":
-        if not isinstance(rig, SimulatedRig):  # _make_rig made it; for the type checker
+        if rig is None:  # _make_rig made it; for the type checker
             raise ConfigError(f"{config.shown_uri} needs a simulated rig")
         fps = rig.config.visible_fps if uri.target == "visible" else rig.config.thermal_fps
         return SimulatedCamera(Stream(uri.target), rig, fps, base, realtime=_is_paced(uri))
@@ -102,6 +102,8 @@ def _make_rig(
 ) -> SimulatedRig | None:
     if all(uri.kind != "sim" for uri in uris.values()):
         return None
+    from fusion_core.simulation import SimulatedRig, SimulatedRigConfig  # only where it is needed: it paints a world
+
     values: dict[str, Any] = simulation.model_dump() if simulation is not None else {}
     for stream, uri in uris.items():
         if uri.kind != "sim":
