@@ -19,7 +19,7 @@ from app.recording.track_thread import TrackThread
 from fusion_core.errors import RecordingError
 from fusion_core.frames import Frame, FusedFrame
 
-__all__ = ["EncoderBank", "FrameContext"]
+__all__ = ["BACKWARDS_NS", "EncoderBank", "FrameContext"]
 
 _IN_FLIGHT = 6  # pairs between the first encoder's start and the last one's end; their raw pictures are held
 _STALL_SLICES = 5  # a stall is counted in slices, so that a process that was itself stopped blames no encoder
@@ -27,6 +27,7 @@ _PATIENCE_S = 30.0  # for the last resort: a software encoder on a loaded machin
 _OPEN_TIMEOUT_S = 10.0
 _FAILURES_IN_A_ROW = 3
 _OUTAGE_NS = 500_000_000
+BACKWARDS_NS = 1_000_000_000  # stamps that fall by more than this begin a new file (a source that was started anew)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +84,7 @@ class EncoderBank:
         self._period_ns: dict[TrackName, float] = {}
         self._key_due: set[TrackName] = set()
         self._last_key_ns: int | None = None
+        self._last_pair_ns: int | None = None
         self._want_start = True
 
     # ---- what the recorder's thread calls
@@ -144,7 +146,9 @@ class EncoderBank:
         if not pictures:
             return
         t_ns = job.frame.pair.timestamp_ns
-        force = self._match_encoders(pictures) or self._want_start
+        backwards = self._last_pair_ns is not None and t_ns < self._last_pair_ns - BACKWARDS_NS
+        self._last_pair_ns = t_ns
+        force = self._match_encoders(pictures) or self._want_start or backwards
         pictures = {name: picture for name, picture in pictures.items() if name in self._encoders}
         if not pictures:
             return

@@ -104,7 +104,8 @@ class Recorder:
         settings: dict[str, object] | None = None,
     ) -> None:
         """Facts that go with the frames from now on: calibration id, applied camera offsets, the pipeline's drop
-        counters (each line of the sidecar) and the whole configuration (each file's header). None = as before."""
+        counters (each line of the sidecar) and the whole configuration (each file's header; leave passwords out).
+        None = as before."""
         with self._condition:
             for name, value in (
                 ("calibration", calibration),

@@ -16,7 +16,7 @@ import av
 
 from app.recording.config import DiskPolicy, RecordingConfig, TrackName
 from app.recording.disk import DiskGuard, DiskLevel
-from app.recording.encoder_bank import EncoderBank, FrameContext
+from app.recording.encoder_bank import BACKWARDS_NS, EncoderBank, FrameContext
 from app.recording.matroska_writer import DiskWriteError
 from app.recording.pre_event import PacketRing
 from app.recording.segments import (
@@ -208,6 +208,8 @@ class RecorderLoop:
         segment = self._segment
         if segment is not None and pair.layout != segment.layout:
             self._close_segment(self._next_reason if self._next_reason != "start" else "layout")
+        elif segment is not None and pair.starts and pair.t_ns < segment.end_ns - BACKWARDS_NS:
+            self._close_segment("clock")
         elif segment is not None and self._is_over_limit(segment):
             if pair.starts:
                 self._close_segment("split")

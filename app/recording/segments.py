@@ -126,6 +126,11 @@ class Segment:
         return self._video.size
 
     @property
+    def end_ns(self) -> int:
+        """Stamp of the newest picture."""
+        return self._end_ns
+
+    @property
     def age_s(self) -> float:
         """Seconds from the first picture to the last, by their stamps."""
         return (self._end_ns - self.start_ns) / 1e9

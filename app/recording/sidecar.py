@@ -65,7 +65,7 @@ class HeaderLine(msgspec.Struct, frozen=True, tag_field="type", tag="header"):
     wall_start_ns: int
     tracks: list[TrackInfo]
     label: str | None = None
-    reason: str = "start"  # why this file begins: start, split, event, layout, encoder, disk
+    reason: str = "start"  # why this file begins: start, split, event, layout, encoder, disk, clock
     config: dict[str, Any] = {}
     versions: dict[str, str] = {}
 

@@ -151,6 +151,16 @@ def test_finishing_a_torn_video_gives_it_duration_and_index(video: Path) -> None
     assert not recover(video).rewritten
 
 
+def test_a_torn_video_can_be_entered_anywhere(video: Path) -> None:
+    data = video.read_bytes()
+    video.write_bytes(data[: int(len(data) * 0.7)])
+    with RecordingReader(video) as reader:
+        for index in (20, 3, 15, 0, 19, 18):
+            pair = reader.pair(index)
+            assert np.array_equal(pair.thermal.pixels, support.thermal_pixels(index))
+            assert np.abs(pair.visible.pixels.astype(int) - support.visible_pixels(index)).mean() < 6
+
+
 def test_a_torn_sidecar_is_completed_from_the_video(video: Path) -> None:
     sidecar = sidecar_path(video)
     sidecar.write_bytes(sidecar.read_bytes()[:5000] + b'{"type":"fra')

@@ -239,6 +239,36 @@ def test_a_new_size_and_a_new_track_begin_a_new_file(tmp_path: Path) -> None:
     assert recorded_indices([info.path for info in summary.segments]) == list(range(10, 30))
 
 
+def test_stamps_that_fall_back_begin_a_new_file(tmp_path: Path) -> None:
+    recorder = Recorder(settings(tmp_path))
+    recorder.start()
+    record(recorder, (support.frame_at(i, 100 * SECOND) for i in range(10)))
+    record(recorder, (support.frame_at(i, 50 * SECOND) for i in range(10)))
+    summary = recorder.stop(20)
+    recorder.close()
+    assert [info.pairs for info in summary.segments] == [10, 10] and summary.problems == ()
+    for info in summary.segments:
+        with RecordingReader(info.path) as reader:
+            assert abs(reader.info.duration_s - 0.303) < 0.002
+
+
+def test_one_recorder_makes_several_recordings_and_can_start_by_itself(tmp_path: Path) -> None:
+    recorder = Recorder(settings(tmp_path, autostart=True))
+    record(recorder, (support.frame_at(i) for i in range(5)))
+    assert recorder.stop(20).frames["fused"] == 5
+    assert not recorder.offer(support.frame_at(5))
+    recorder.start("again")
+    recorder.start("no effect")
+    record(recorder, (support.frame_at(i) for i in range(6, 9)))
+    recorder.event("bell")
+    assert recorder.stop(20).frames["fused"] == 3
+    assert recorder.stop(20).segments == ()
+    recorder.close()
+    recorder.close()
+    videos = list_recordings(tmp_path)
+    assert recorded_indices(videos) == [0, 1, 2, 3, 4, 6, 7, 8] and videos[1].stem.endswith("-again")
+
+
 def test_the_pre_event_buffer_reaches_back_and_keeps_to_its_memory(tmp_path: Path) -> None:
     recorder = Recorder(settings(tmp_path, pre_event_s=3))
     assert recorder.status().state is RecorderState.ARMED
