@@ -58,13 +58,13 @@ class Batch(NamedTuple):
     alignment_weight: Tensor  # (B,) 1 where the pair's registration is reliable, else 0
 
 
-def to_8bit(thermal: npt.NDArray[np.generic]) -> UInt8Array:
+def to_8bit(thermal: UInt8Array | npt.NDArray[np.uint16]) -> UInt8Array:
     """8-bit pictures as they are; 16-bit counts stretched linearly, 0.1st to 99.9th percentile to 0..255, clipped."""
     if thermal.dtype == np.uint8:
         return thermal.astype(np.uint8, copy=False)
     low, high = np.percentile(thermal, (0.1, 99.9))
     scaled = (thermal.astype(np.float32) - np.float32(low)) * np.float32(255.0 / max(float(high - low), 1.0))
-    return np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(np.rint(scaled), 0, 255), np.uint8)
 
 
 def load_pair(files: PairFiles) -> TrainingPair:
@@ -256,7 +256,7 @@ def _tone(rng: np.random.Generator, augment: AugmentationConfig, modality: str, 
     values = values ** ((1.0 + gamma) ** draws[0]) * (1.0 + gain) ** draws[1] + offset * draws[2]
     if modality == "infrared" and invert < augment.infrared_invert_probability:
         values = 1.0 - values
-    return np.clip(values, 0.0, 1.0).astype(np.float32)
+    return np.asarray(np.clip(values, 0.0, 1.0), np.float32)
 
 
 def _blur(rng: np.random.Generator, max_sigma_px: float, *pictures: FloatArray) -> tuple[FloatArray, ...]:
@@ -273,7 +273,7 @@ def _noisy(rng: np.random.Generator, max_sigma: float, picture: FloatArray) -> F
         return picture
     sigma = np.float32(rng.uniform(0.0, max_sigma))
     noisy = picture + sigma * rng.standard_normal(picture.shape, dtype=np.float32)
-    return np.clip(noisy, 0.0, 1.0, out=noisy)
+    return np.asarray(np.clip(noisy, 0.0, 1.0), np.float32)
 
 
 def crop_stream(

@@ -16,6 +16,7 @@ from fusion_core.training.config import DisplacementConfig
 __all__ = ["backward_field", "displace", "draw_displacement", "smooth_field"]
 
 FloatArray = npt.NDArray[np.float32]
+UInt8Array = npt.NDArray[np.uint8]
 
 
 def smooth_field(rng: np.random.Generator, height: int, width: int, *, peak_px: float, spacing_px: float) -> FloatArray:
@@ -65,16 +66,19 @@ def backward_field(displacement: FloatArray, iterations: int = 6) -> FloatArray:
     y = np.arange(height, dtype=np.float32)[:, None]
     field = displacement
     for _ in range(iterations):
-        field = cv2.remap(
-            displacement, x - field[..., 0], y - field[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+        field = np.asarray(
+            cv2.remap(
+                displacement, x - field[..., 0], y - field[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+            ),
+            np.float32,
         )
-    return np.asarray(field, np.float32)
+    return field
 
 
-def displace(picture: npt.NDArray[np.generic], displacement: FloatArray) -> npt.NDArray[np.generic]:
+def displace(picture: UInt8Array, displacement: FloatArray) -> UInt8Array:
     """The picture moved so that content of pixel p is found at p + d(p). Same shape and dtype; borders replicate."""
     height, width = picture.shape[:2]
     field = backward_field(displacement)
     x = np.arange(width, dtype=np.float32)[None, :] - field[..., 0]
     y = np.arange(height, dtype=np.float32)[:, None] - field[..., 1]
-    return np.asarray(cv2.remap(picture, x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE))
+    return np.asarray(cv2.remap(picture, x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE), np.uint8)

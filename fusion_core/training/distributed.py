@@ -31,6 +31,15 @@ class Processes:
         dist.all_reduce(tensor, op=dist.ReduceOp.MAX)
         return bool(tensor.item())
 
+    @contextmanager
+    def first_alone(self) -> Iterator[None]:
+        """The block runs on rank 0 first, on the others after it (they find its files then)."""
+        if self.world_size > 1 and self.rank != 0:
+            dist.barrier()
+        yield
+        if self.world_size > 1 and self.rank == 0:
+            dist.barrier()
+
 
 @contextmanager
 def processes(device: str) -> Iterator[Processes]:

@@ -64,6 +64,11 @@ def _mean(value: Tensor, weight: Tensor | None) -> Tensor:
     return (value * weight).sum() / weight.sum().clamp_min(1.0)
 
 
+def _reduce(picture: Tensor, like: Tensor) -> Tensor:
+    """Area mean at the height and width of `like`."""
+    return F.adaptive_avg_pool2d(picture, (like.shape[-2], like.shape[-1]))
+
+
 def pixel_loss(fused: Tensor, visible: Tensor, infrared: Tensor, alpha: float, seen: Tensor | None = None) -> Tensor:
     """Eq. (16). `infrared` is the registered picture; all (B, 1, H, W)."""
     return (1 - alpha) * _mean((fused - visible).abs(), None) + alpha * _mean((fused - infrared).abs(), seen)
@@ -104,7 +109,7 @@ def alignment_loss(aligned: Sequence[Tensor], infrared: Tensor, weight: Tensor |
     per_pair = None if weight is None else weight.view(-1, 1, 1, 1)
     total = infrared.new_zeros(())
     for level in aligned:
-        target = F.adaptive_avg_pool2d(infrared, level.shape[-2:])  # (B, 1, H / 2^l, W / 2^l)
+        target = _reduce(infrared, level)  # (B, 1, H / 2^l, W / 2^l)
         total = total + _mean((level.float() - target).abs(), per_pair)
     return total
 
@@ -132,7 +137,7 @@ def displacement_loss(
     per_pair = None if weight is None else weight.view(-1, 1, 1, 1)
     total = truth.new_zeros(())
     for steps_to_finest, found in enumerate(reversed(fields)):
-        target = F.adaptive_avg_pool2d(truth, found.shape[-2:])
+        target = _reduce(truth, found)
         error = ((found.float() - target).square().sum(1, keepdim=True) + _CHARBONNIER_PX**2).sqrt() - _CHARBONNIER_PX
         term = _mean(error, per_pair)
         if steps_to_finest == 0 and log_confidence is not None:
@@ -272,12 +277,10 @@ class FusionLoss(nn.Module):
             terms["pixel"] = (config.pixel, pixel_loss(fused, visible, infrared, config.alpha, seen))  # Eq. (16)
         perception = config.perception
         if perception.weight > 0 and self.vgg is not None and step % perception.every == 0:
-            pictures = [fused, visible, infrared]
-            if perception.scale > 1:
-                pictures = [F.avg_pool2d(picture, perception.scale) for picture in pictures]
+            f, v, r = (F.avg_pool2d(picture, perception.scale) for picture in (fused, visible, infrared))
             low_precision = perception.dtype == "bfloat16"
             with torch.autocast(fused.device.type, dtype=torch.bfloat16, enabled=low_precision):
-                value = perception_loss(self.vgg, perception.taps, *pictures, config.beta)  # Eq. (17)
+                value = perception_loss(self.vgg, perception.taps, f, v, r, config.beta)  # Eq. (17)
             terms["perception"] = (perception.weight * perception.every, value)
         if config.gradient > 0:
             value = gradient_loss(fused, visible, infrared, config.gradient_infrared_gain, seen)

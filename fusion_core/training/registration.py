@@ -33,6 +33,9 @@ FloatArray = npt.NDArray[np.float32]
 UInt8Array = npt.NDArray[np.uint8]
 _CELL_PX = 32  # grid of the registration field
 _FORMAT = 1
+_STAY = 3e-3  # weight of staying at the pair's shift, against a cell's (correlation - floor) ** 2
+_PRIOR = 0.01  # correlation that a departure of the whole search range must gain
+_HALVES_AGREE_PX = 2.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,7 +94,7 @@ def gradient_plane(picture: npt.NDArray[np.generic], sigma_px: float = 1.0) -> F
     """
     smooth = cv2.GaussianBlur(picture.astype(np.float32), (0, 0), sigma_px)
     magnitude = cv2.magnitude(cv2.Scharr(smooth, cv2.CV_32F, 1, 0), cv2.Scharr(smooth, cv2.CV_32F, 0, 1)) / 32.0
-    magnitude = cv2.sqrt(magnitude)  # a few strong edges must not decide alone
+    magnitude = np.sqrt(magnitude)  # a few strong edges must not decide alone
     mean = cv2.GaussianBlur(magnitude, (0, 0), 12.0)
     variance = cv2.GaussianBlur(cv2.multiply(magnitude, magnitude), (0, 0), 12.0) - mean * mean
     return np.asarray((magnitude - mean) / np.sqrt(np.maximum(variance, 0) + 0.05), np.float32)
@@ -112,7 +115,9 @@ def estimate_shift(visible: FloatArray, infrared: FloatArray, search_px: int) ->
     if min(height, width) <= 2 * s + 16:
         raise BadInputError(f"a {width}x{height} picture is too small for a search of +-{s} px")
     template = visible[s : height - s, s : width - s]
-    surface = np.nan_to_num(cv2.matchTemplate(infrared, template, cv2.TM_CCOEFF_NORMED))  # (2s+1, 2s+1)
+    surface = np.nan_to_num(
+        np.asarray(cv2.matchTemplate(infrared, template, cv2.TM_CCOEFF_NORMED), np.float32)
+    )  # (2s+1, 2s+1)
     row, column = np.unravel_index(int(surface.argmax()), surface.shape)
     peak = float(surface[row, column])
     others = surface.copy()
@@ -154,6 +159,8 @@ def register_pair(visible: UInt8Array, infrared: UInt8Array, config: Registratio
     at_border = max(abs(found.dx_px), abs(found.dy_px)) > search - 1
     if found.peak < config.min_peak or lead < config.min_lead or at_border:
         return PairRegistration(reliable=False, peak=found.peak, lead=lead)
+    if _agreeing_halves(plane_visible, plane_infrared, found, search) < 2:
+        return PairRegistration(reliable=False, peak=found.peak, lead=lead)
     shift = (found.dx_px, found.dy_px)
     registration = PairRegistration(shift, None, True, found.peak, lead)
     if config.field and config.field_max_px > 0:
@@ -167,6 +174,24 @@ def register_pair(visible: UInt8Array, infrared: UInt8Array, config: Registratio
     return PairRegistration(shift, registration.field_px, True, found.peak, lead, residual)
 
 
+def _agreeing_halves(visible: FloatArray, infrared: FloatArray, found: ShiftEstimate, search_px: int) -> int:
+    """How many of the left, right, upper and lower half find the same shift alone: chance peaks do not repeat."""
+    height, width = visible.shape
+    halves = (
+        (slice(None), slice(0, width // 2)),
+        (slice(None), slice(width // 2, None)),
+        (slice(0, height // 2), slice(None)),
+        (slice(height // 2, None), slice(None)),
+    )
+    count = 0
+    for half in halves:
+        if min(visible[half].shape) <= 2 * search_px + 16:
+            continue
+        alone = estimate_shift(visible[half], infrared[half], search_px)
+        count += np.hypot(alone.dx_px - found.dx_px, alone.dy_px - found.dy_px) <= _HALVES_AGREE_PX
+    return count
+
+
 def _local_field(
     visible: FloatArray, infrared: FloatArray, start: PairRegistration, config: RegistrationConfig
 ) -> FloatArray | None:
@@ -176,27 +201,26 @@ def _local_field(
     rows, columns = -(-height // _CELL_PX), -(-width // _CELL_PX)
     limit = config.field_max_px
     bottom, right = rows * _CELL_PX - height, columns * _CELL_PX - width
-    visible = cv2.copyMakeBorder(visible, 0, bottom, 0, right, cv2.BORDER_CONSTANT)
-    infrared = cv2.copyMakeBorder(infrared, 0, bottom, 0, right, cv2.BORDER_CONSTANT)
+    visible, infrared = (np.pad(plane, ((0, bottom), (0, right))) for plane in (visible, infrared))
     height, width = visible.shape
     field_px = np.zeros((rows, columns, 2), np.float32)
-    for sigma_px, reach_px in ((64.0, limit), (32.0, min(limit, 2.0))):
+    for sigma_px, reach_px, floor in ((64.0, limit, 0.06), (32.0, min(limit, 2.0), 0.1)):
         current = PairRegistration(start.shift_px, field_px)
         x, y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
         source_x, source_y = current.source_of(x, y)
         steps = np.arange(-np.ceil(reach_px), np.ceil(reach_px) + 1, dtype=np.float32)
         warped = cv2.remap(infrared, source_x, source_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
         cost = np.empty((len(steps), len(steps), rows, columns), np.float32)
-        power_visible = _window(visible * visible, sigma_px, rows, columns)
+        power = _window(visible * visible, sigma_px, rows, columns) * _window(warped * warped, sigma_px, rows, columns)
+        norm = np.sqrt(np.maximum(power, 0)) + 1e-3  # moving the window by the candidate changes next to nothing
         for j, dy in enumerate(steps):
             for i, dx in enumerate(steps):
                 shifted = cv2.warpAffine(
                     warped, np.array([[1, 0, dx], [0, 1, dy]], np.float32), (width, height),
                     flags=cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REFLECT_101,
                 )  # fmt: skip
-                power = np.sqrt(power_visible * _window(shifted * shifted, sigma_px, rows, columns)) + 1e-3
-                prior = 0.004 * float(dx * dx + dy * dy) / max(reach_px, 1.0)
-                cost[j, i] = _window(visible * shifted, sigma_px, rows, columns) / power - prior
+                prior = _PRIOR * float(dx * dx + dy * dy) / max(reach_px, 1.0)
+                cost[j, i] = _window(visible * shifted, sigma_px, rows, columns) / norm - prior
         update = np.zeros_like(field_px)
         weight = np.zeros((rows, columns), np.float32)
         for r in range(rows):
@@ -205,11 +229,11 @@ def _local_field(
                 row, column = np.unravel_index(int(surface.argmax()), surface.shape)
                 dx, dy = _refine(surface, int(row), int(column))
                 update[r, c] = dx + steps[0], dy + steps[0]
-                weight[r, c] = max(float(surface[row, column]) - 0.08, 0.0) ** 2
+                weight[r, c] = max(float(surface[row, column]) - floor, 0.0) ** 2
         if weight.max() <= 0:
             return None
         spread = sigma_px / _CELL_PX
-        total = cv2.GaussianBlur(weight, (0, 0), spread) + 1e-5  # unsure cells follow their neighbours, then stay at 0
+        total = cv2.GaussianBlur(weight, (0, 0), spread) + _STAY  # unsure cells follow their neighbours, or stay
         update = cv2.GaussianBlur(update * weight[..., None], (0, 0), spread) / total[..., None]
         field_px = np.clip(field_px + update, -limit, limit).astype(np.float32)
     return field_px

@@ -28,6 +28,7 @@ from fusion_core.training.dataset import Batch
 __all__ = ["Reporter"]
 
 _PICTURES = 4
+_COLLAPSE = 0.1  # share of a source's edges in the fused picture under which a warning is due
 
 
 class Reporter:
@@ -55,7 +56,7 @@ class Reporter:
             except ImportError:
                 self.say("TensorBoard is not installed (pip install lumitherm[train]); metrics.jsonl has the figures")
             else:
-                self._writer = SummaryWriter(str(folder / "tensorboard"))  # type: ignore[no-untyped-call]
+                self._writer = SummaryWriter(str(folder / "tensorboard"))
 
     def say(self, text: str) -> None:
         """One line for the user."""
@@ -100,13 +101,19 @@ class Reporter:
         self._sums, self._counts, self._steps, self._since = {}, {}, 0, now
         if not self._active:
             return
-        line = {"step": step, "epoch": round(epoch, 4), **means, "learning_rate": rate, "pairs_per_s": pairs_per_s}
+        line: dict[str, float] = {
+            "step": step,
+            "epoch": round(epoch, 4),
+            **means,
+            "learning_rate": rate,
+            "pairs_per_s": pairs_per_s,
+        }
         self._write(line)
         if self._writer is not None:
-            for name, value in line.items():
+            for name, number in line.items():
                 if name != "step":
-                    self._writer.add_scalar(f"train/{name}", value, step)
-        details = "  ".join(f"{name} {value:.4f}" for name, value in means.items() if name != "gradient_norm")
+                    self._writer.add_scalar(f"train/{name}", number, step)
+        details = "  ".join(f"{name} {mean:.4f}" for name, mean in means.items() if name != "gradient_norm")
         if self._progress is not None and self._task is not None:
             self._progress.update(self._task, figures=f"{details}  {pairs_per_s:.1f} pairs/s")
         else:
@@ -126,6 +133,12 @@ class Reporter:
             f"step {step}  held out: loss {results['loss']:.4f}{'  ' + edges if edges else ''}"
             f"{'  error px: ' + epe if epe else ''}{'  (best so far)' if best else ''}"
         )
+        for source in ("visible", "infrared"):
+            share = results.get(f"edges_{source}")
+            if share is not None and share < _COLLAPSE:
+                self.say(
+                    f"warning: the fused picture keeps only {share:.2f} of the {source} edges (modality collapse?)"
+                )
         self._since = time.monotonic()
 
     def pictures(self, step: int, batch: Batch, fused: Tensor) -> None:

@@ -20,7 +20,7 @@ from rich.console import Console
 from torch import nn
 
 from fusion_core.checkpoint import load_checkpoint, save_checkpoint
-from fusion_core.errors import BadInputError
+from fusion_core.errors import BadInputError, ConfigError
 from fusion_core.rfvif import Rfvif, RfvifConfig, preset_config
 from fusion_core.training.config import TrainingConfig, load_training_config
 from fusion_core.training.dataset import TrainingPair, load_pairs, split_pairs
@@ -36,7 +36,7 @@ from fusion_core.training.run_state import atomic_write
 from fusion_core.training.train import Trainer, new_run_folder
 from fusion_core.training.vgg import load_vgg16
 
-__all__ = ["build_network", "prepare_pairs", "register_pairs", "train"]
+__all__ = ["build_network", "load_run_config", "prepare_pairs", "register_pairs", "train"]
 
 
 def train(config: TrainingConfig, *, resume: Path | None, console: Console) -> Path:
@@ -52,7 +52,8 @@ def train(config: TrainingConfig, *, resume: Path | None, console: Console) -> P
     with processes(config.run.device) as team:
         first = team.rank == 0
         quiet = console if first else Console(quiet=True)
-        training, validation, digest = prepare_pairs(config, quiet)
+        with team.first_alone():
+            training, validation, digest = prepare_pairs(config, quiet)
         if resume is not None:
             folder = resume
         else:
@@ -93,7 +94,10 @@ def build_network(config: TrainingConfig) -> Rfvif:
         CheckpointError: the initial weights do not fit.
     """
     settings = preset_config(config.preset).to_dict() | config.network
-    network = Rfvif(RfvifConfig.from_dict(settings))
+    try:
+        network = Rfvif(RfvifConfig.from_dict(settings))
+    except TypeError as error:
+        raise ConfigError(f"network: {error}") from error
     if config.initial_weights is not None:
         loaded = load_checkpoint(config.initial_weights)
         network.load_state_dict(loaded.network.state_dict(), strict=True)

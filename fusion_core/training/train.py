@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from types import FrameType
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -46,15 +46,35 @@ class FusionNetwork(Protocol):
         """The rest."""
 
 
-class _TrainingForward(nn.Module):
-    """Gives `forward_training` the name that data-parallel training calls."""
+class _Estimate(NamedTuple):
+    """The part of `TrainingOutput` that the displacement loss needs."""
 
-    def __init__(self, network: nn.Module) -> None:
+    fused: Tensor
+    aligned_infrared: tuple[Tensor, ...]
+    displacement: tuple[Tensor, ...]
+    log_confidence: Tensor | None
+
+
+class _TrainingForward(nn.Module):
+    """Gives `forward_training` the name that data-parallel training calls.
+
+    Args:
+        alignment_only: run the displacement estimate alone where the network offers it (`estimate`): much cheaper.
+    """
+
+    def __init__(self, network: nn.Module, *, alignment_only: bool) -> None:
         super().__init__()
         self.network = network
+        self._run: Callable[[Tensor, Tensor], Any] = network.forward_training  # type: ignore[assignment]
+        if alignment_only and hasattr(network, "estimate"):
+            self._run = self._estimate
 
     def forward(self, visible: Tensor, infrared: Tensor) -> Any:
-        return self.network.forward_training(visible, infrared)
+        return self._run(visible, infrared)
+
+    def _estimate(self, visible: Tensor, infrared: Tensor) -> _Estimate:
+        found = self.network.estimate(visible, infrared)  # type: ignore[operator]
+        return _Estimate(visible, (), tuple(found.displacements), found.log_confidence)
 
 
 def learning_rate_factor(step: int, total_steps: int, schedule: ScheduleConfig) -> float:
@@ -138,6 +158,7 @@ class Trainer:
         self._step = 0
         self._skipped_in_a_row = 0
         self._best: float | None = None
+        self._validations_since_best = 0
         self._stop_reason: str | None = None
         self._resumed = False
 
@@ -145,6 +166,7 @@ class Trainer:
         config, network = self._config, self.network
         alignment: list[nn.Parameter] = list(network.alignment_parameters())  # type: ignore[operator]
         fusion: list[nn.Parameter] = list(network.fusion_parameters())  # type: ignore[operator]
+        trained: tuple[list[nn.Parameter], list[nn.Parameter]]
         if self._alignment_only:
             trained = (alignment, [])
         elif config.stage == "fuse" and config.freeze_alignment:
@@ -180,7 +202,7 @@ class Trainer:
         """
         config, schedule = self._config, self._config.schedule
         started = last_saved = time.monotonic()
-        forward: nn.Module = _TrainingForward(self.network)
+        forward: nn.Module = _TrainingForward(self.network, alignment_only=self._alignment_only)
         self._set_mode()
         if self._processes.world_size > 1:
             forward = DistributedDataParallel(forward, find_unused_parameters=True)
@@ -197,6 +219,9 @@ class Trainer:
             with self._stop_on_signals():
                 while self._step < self.total_steps and not self._should_stop(started):
                     self._train_step(forward, next(batches))
+                    every = config.validation.every_steps
+                    if every and self._step % every == 0 and self._step < self.total_steps:
+                        self._validate()
                     now = time.monotonic()
                     if (
                         self._step % config.run.checkpoint_every_steps == 0
@@ -204,17 +229,16 @@ class Trainer:
                     ):
                         self._save()
                         last_saved = now
-                    if config.validation.every_steps and self._step % config.validation.every_steps == 0:
-                        self._validate()
-                        self._set_mode()
             finished = self._step >= self.total_steps
             if self._stop_reason is not None:
                 self._reporter.say(f"stopped by {self._stop_reason} after step {self._step}")
+            elif self._out_of_patience():
+                self._reporter.say(f"no better for {self._validations_since_best} validations, ended at {self._step}")
             elif not finished:
                 self._reporter.say(f"time limit of {schedule.max_minutes:g} minutes reached at step {self._step}")
-            self._save()
-            if self._stop_reason is None:
+            if self._stop_reason is None and finished:
                 self._validate()
+            self._save()
             weights = self._folder / "weights.safetensors"
             self._export_averaged(weights)
             return weights
@@ -232,7 +256,7 @@ class Trainer:
             batch = Batch(*(t.contiguous(memory_format=torch.channels_last) if t.dim() == 4 else t for t in batch))
         buffers = [buffer.clone() for buffer in self.network.buffers()]  # a non-finite step must not leave its mark
         with self._autocast():
-            output = self._forward(forward, batch)
+            output = forward(batch.visible, batch.infrared)
         total, terms = self._loss(output, batch, self._step)
         self._optimizer.zero_grad(set_to_none=True)
         self._scaler.scale(total).backward()
@@ -266,12 +290,6 @@ class Trainer:
         if every and (self._step % every == 0 or self._step == 1) and self._config.stage != "align":
             self._reporter.pictures(self._step, batch, output.fused.detach())
 
-    def _forward(self, forward: nn.Module, batch: Batch) -> Any:
-        if not self._alignment_only or not hasattr(self.network, "estimate") or self._processes.world_size > 1:
-            return forward(batch.visible, batch.infrared)
-        found = self.network.estimate(batch.visible, batch.infrared)  # the displacement alone: much cheaper
-        return _EstimateOnly(batch.visible, found)
-
     def _autocast(self) -> torch.autocast:
         amp = self._config.run.amp
         dtype = torch.float16 if amp == "float16" else torch.bfloat16
@@ -290,7 +308,11 @@ class Trainer:
     def _should_stop(self, started: float) -> bool:
         limit = self._config.schedule.max_minutes
         timed_out = limit is not None and time.monotonic() - started > 60 * limit
-        return self._processes.any(timed_out or self._stop_reason is not None)
+        return self._processes.any(timed_out or self._out_of_patience() or self._stop_reason is not None)
+
+    def _out_of_patience(self) -> bool:
+        patience = self._config.validation.patience
+        return patience is not None and self._validations_since_best >= patience
 
     @contextmanager
     def _stop_on_signals(self) -> Iterator[None]:
@@ -320,6 +342,7 @@ class Trainer:
             "scaler": self._scaler.state_dict(),
             "ema": self._ema.values if self._ema is not None else None,
             "best": self._best,
+            "validations_since_best": self._validations_since_best,
             "rng_cpu": torch.get_rng_state(),
             "rng_cuda": torch.cuda.get_rng_state() if self._device.type == "cuda" else None,
             "skipped_in_a_row": self._skipped_in_a_row,
@@ -340,7 +363,10 @@ class Trainer:
             raise BadInputError(f"the training state has format {state.get('format')}, {_STATE_FORMAT} is wanted")
         try:
             self.network.load_state_dict(state["network"], strict=True)
+            rates = [group["initial_lr"] for group in self._optimizer.param_groups]
             self._optimizer.load_state_dict(state["optimizer"])
+            for group, rate in zip(self._optimizer.param_groups, rates, strict=True):
+                group["initial_lr"] = rate
         except (RuntimeError, ValueError, KeyError) as error:
             raise BadInputError(
                 f"the training state of {self._folder} is of another network or stage ({str(error).splitlines()[0]})"
@@ -352,6 +378,7 @@ class Trainer:
         if state["rng_cuda"] is not None and self._device.type == "cuda":
             torch.cuda.set_rng_state(state["rng_cuda"])
         self._step, self._best = int(state["step"]), state["best"]
+        self._validations_since_best = int(state.get("validations_since_best", 0))
         self._skipped_in_a_row = int(state["skipped_in_a_row"])
         if state["manifest_sha256"] != self._manifest_sha256:
             self._reporter.say("the data are not those of the saved state: this run cannot be repeated exactly")
@@ -365,7 +392,6 @@ class Trainer:
     def _averaged(self) -> Iterator[nn.Module]:
         """The network in evaluation mode with the EMA weights, for the length of the block."""
         before = {key: value.clone() for key, value in self.network.state_dict().items()}
-        mode = self.network.training
         try:
             if self._ema is not None:
                 self.network.load_state_dict(self._ema.values)
@@ -373,17 +399,26 @@ class Trainer:
             yield self.network
         finally:
             self.network.load_state_dict(before)
-            self.network.train(mode)
+            self._set_mode()
 
     def _validate(self) -> None:
         if self._processes.rank != 0 or not self._validation_pairs:
             return
         with self._averaged() as network:
-            forward = _TrainingForward(network).eval()
-            loss = self._config.loss
-            results = validate(forward, self._validation_pairs, self._config.validation, loss, self._device)
+            results = validate(
+                _TrainingForward(network, alignment_only=self._alignment_only).eval(),
+                self._validation_pairs,
+                self._config.validation,
+                self._config.loss,
+                self._device,
+                alignment_only=self._config.stage == "align",
+                stop=lambda: self._stop_reason is not None,
+            )
+            if results is None:  # stopped half-way: the state is saved, validation comes after the resume
+                return
             score = results.get("epe_px", math.inf) if self._config.stage == "align" else results["loss"]
             better = math.isfinite(score) and (self._best is None or score < self._best)
+            self._validations_since_best = 0 if better else self._validations_since_best + 1
             if better:
                 self._best = score
                 self._export(self._folder / "best.safetensors", network, self._facts() | {"validation": results})
@@ -406,13 +441,3 @@ class Trainer:
             "config_hash": config_hash(config),
             "data_manifest_sha256": self._manifest_sha256,
         }
-
-
-class _EstimateOnly:
-    """The part of `TrainingOutput` that the alignment stage needs."""
-
-    def __init__(self, visible: Tensor, found: Any) -> None:
-        self.fused = visible
-        self.aligned_infrared: tuple[Tensor, ...] = ()
-        self.displacement: tuple[Tensor, ...] = tuple(found.displacements)
-        self.log_confidence: Tensor | None = found.log_confidence

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -73,21 +73,32 @@ def _central_gradients(picture: Tensor) -> Tensor:
 
 @torch.no_grad()
 def validate(
-    network: nn.Module, pairs: Sequence[TrainingPair], config: ValidationConfig, loss: LossConfig, device: torch.device
-) -> dict[str, float]:
+    network: nn.Module,
+    pairs: Sequence[TrainingPair],
+    config: ValidationConfig,
+    loss: LossConfig,
+    device: torch.device,
+    *,
+    alignment_only: bool = False,
+    stop: Callable[[], bool] = lambda: False,
+) -> dict[str, float] | None:
     """Measure the network (in the mode and with the weights it has) on up to `config.pairs` pairs.
 
+    Args:
+        alignment_only: leave out the fused picture.
+        stop: asked before each picture; True ends the measurement.
+
     Returns:
-        For each displacement NAME ("uniform3", "varying5"): `NAME/epe_px` (mean end-point error over the part of the
-        picture whose content is in view) and `NAME/epe_median_px` (median over pairs), when the network gives a field;
-        `NAME/edges_visible`, `/edges_infrared`, `/edges_ghost`, `NAME/loss` (the configured loss without Eq. (17),
-        which whole pictures would make slow). Without field and edges for pairs whose registration is unknown.
-        Also `epe_px`, `loss` and `edges_*`: means over the displacements.
+        None when stopped. For each displacement NAME ("uniform3", "varying5"): `NAME/epe_px` (mean end-point error
+        over the part of the picture whose content is in view) and `NAME/epe_median_px` (median over pairs), when the
+        network gives a field; `NAME/edges_visible`, `/edges_infrared`, `/edges_ghost`; `NAME/loss`: the configured
+        loss without Eq. (17), which whole pictures would make slow, and without Eq. (7), whose pictures a network
+        gives in training only. No error and no edges for pairs whose registration is unknown. Also `epe_px`, `loss`
+        and `edges_*`: means over the displacements.
     """
     chosen = [pairs[i] for i in sorted({int(v) for v in np.linspace(0, len(pairs) - 1, min(config.pairs, len(pairs)))})]
-    criterion = FusionLoss(
-        loss.model_copy(update={"perception": loss.perception.model_copy(update={"weight": 0.0})}), None
-    )
+    without_vgg = loss.model_copy(update={"perception": loss.perception.model_copy(update={"weight": 0.0})})
+    criterion = FusionLoss(without_vgg, None, alignment_only=alignment_only)
     names = [(f"uniform{v:g}", v, 0.0) for v in config.uniform_px] + [
         (f"varying{v:g}", 0.0, v) for v in config.varying_px
     ]
@@ -95,11 +106,13 @@ def validate(
     for name, uniform_px, varying_px in names:
         values: dict[str, list[float]] = {}
         for number, pair in enumerate(chosen):
+            if stop():
+                return None
             batch = evaluation_batch(pair, number, config.max_side_px, uniform_px=uniform_px, varying_px=varying_px)
             batch = Batch(*(tensor.to(device) for tensor in batch))
             output = network(batch.visible, batch.infrared)
             moved = uniform_px > 0 or varying_px > 0
-            for key, value in _measure(output, batch, criterion, moved=moved).items():
+            for key, value in _measure(output, batch, criterion, moved=moved, edges=not alignment_only).items():
                 values.setdefault(key, []).append(value)
         for key, numbers in values.items():
             results[f"{name}/{key}"] = float(np.mean(numbers))
@@ -112,17 +125,19 @@ def validate(
     return results
 
 
-def _measure(output: Any, batch: Batch, criterion: FusionLoss, *, moved: bool) -> dict[str, float]:
+def _measure(output: Any, batch: Batch, criterion: FusionLoss, *, moved: bool, edges: bool) -> dict[str, float]:
     found: TrainingOutput = output
     values = {"loss": float(criterion(found, batch)[0])}
     if float(batch.alignment_weight) == 0:
         return values
     if found.displacement:
         field = found.displacement[-1].float()
-        seen = F.adaptive_avg_pool2d(batch.seen, field.shape[-2:]) > 0.99
-        truth = F.adaptive_avg_pool2d(batch.displacement, field.shape[-2:])
+        seen = F.adaptive_avg_pool2d(batch.seen, (field.shape[-2], field.shape[-1])) > 0.99
+        truth = F.adaptive_avg_pool2d(batch.displacement, (field.shape[-2], field.shape[-1]))
         error = (field - truth).square().sum(1, keepdim=True).sqrt()
         values["epe_px"] = float(error[seen].mean())
+    if not edges:
+        return values
     fused = found.fused.float().clamp(0, 1)
     shares = edge_shares(fused, batch.visible, batch.infrared_target, batch.infrared if moved else None)
     values |= dict(zip(("edges_visible", "edges_infrared", "edges_ghost"), shares, strict=True))

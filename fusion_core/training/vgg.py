@@ -106,7 +106,8 @@ def _reference_picture() -> Tensor:
     radius = torch.hypot(torch.fft.fftfreq(128)[:, None], torch.fft.fftfreq(128)[None, :]).clamp_min(1 / 128)
     picture = torch.fft.ifft2(torch.fft.fft2(noise) / radius).real
     picture = (picture - picture.mean()) / picture.std()
-    return (0.4 + 0.2 * picture).clamp(0, 1)[None, None]
+    grey: Tensor = (0.4 + 0.2 * picture).clamp(0, 1)
+    return grey[None, None]
 
 
 def load_vgg16(path: Path | None, taps: Sequence[str]) -> Vgg16Features:
