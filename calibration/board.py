@@ -373,7 +373,9 @@ def parse_board(spec: str) -> Board:
     if len(lengths) > len(names):
         raise ConfigError(f"board {spec!r} has {len(lengths)} lengths, {kind} takes {len(names)}. Boards: {BOARD_HELP}")
     data.update({name: _length_m(text, spec) for name, text in zip(names, lengths, strict=False)})
-    data.update({"dictionary": part for part in parts[1:] if part.startswith("DICT_")})
+    dictionaries = [part for part in parts[1:] if part.startswith("DICT_")]
+    if dictionaries:
+        data["dictionary"] = dictionaries[0]
     return _validate(data, spec)
 
 

@@ -87,8 +87,9 @@ def _fit(
     u, v = u.reshape(-1)[inside], v.reshape(-1)[inside]
     weight = np.sqrt(np.exp(-(u**2 + v**2) / (0.8 * radius) ** 2))
     T = _sample(drawing, drawn_at, u, v)  # (N, P)
-    Tx = (_sample(drawing, drawn_at + [0.5, 0], u, v) - _sample(drawing, drawn_at - [0.5, 0], u, v)).astype(np.float64)
-    Ty = (_sample(drawing, drawn_at + [0, 0.5], u, v) - _sample(drawing, drawn_at - [0, 0.5], u, v)).astype(np.float64)
+    half_x, half_y = np.array([0.5, 0.0]), np.array([0.0, 0.5])
+    Tx = (_sample(drawing, drawn_at + half_x, u, v) - _sample(drawing, drawn_at - half_x, u, v)).astype(np.float64)
+    Ty = (_sample(drawing, drawn_at + half_y, u, v) - _sample(drawing, drawn_at - half_y, u, v)).astype(np.float64)
     ones = np.ones_like(T)
     A = np.stack([T, Tx, Ty, ones, ones * (u / radius), ones * (v / radius)], axis=-1) * weight[:, None]  # (N, P, 6)
     normal = np.einsum("npi,npj->nij", A, A) + 1e-6 * np.eye(6)
