@@ -242,6 +242,11 @@ class RecordingReader:
             raise BadInputError(f"{self.path} has the pairs 0 to {len(self._lines) - 1}, not {index}")
         return self._lines[index]
 
+    def has_pair(self, index: int) -> bool:
+        """Whether `pair` can be had: false where only the fused picture was recorded or survived."""
+        line = self.line(index)
+        return any(source is not None and source.at is not None for source in (line.visible, line.thermal))
+
     def index_at(self, seconds: float) -> int:
         """The pair that is shown `seconds` after the first one: the last with a time not later than that."""
         if not self._lines:
@@ -277,9 +282,9 @@ class RecordingReader:
         return None if ref is None else self._picture(TrackName.FUSED, ref)
 
     def fused_frame(self, index: int) -> FusedFrame | None:
-        """The pair together with its fused picture as the pipeline once published them; None without a fused one."""
+        """Pair and fused picture as the pipeline once published them; None where either is missing."""
         pixels = self.fused(index)
-        if pixels is None:
+        if pixels is None or not self.has_pair(index):
             return None
         line = self.line(index)
         return FusedFrame(
@@ -301,8 +306,7 @@ class RecordingReader:
     def pairs(self, start: int = 0, stop: int | None = None) -> Iterator[FramePair]:
         """The pairs in order, without those that have no raw picture."""
         for index in range(start, len(self._lines) if stop is None else min(stop, len(self._lines))):
-            line = self._lines[index]
-            if any(source is not None and source.at is not None for source in (line.visible, line.thermal)):
+            if self.has_pair(index):
                 yield self.pair(index)
 
     def _frame(self, stream: Stream, track: TrackName, source: SourceRef | None) -> Frame | None:

@@ -8,6 +8,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from app.recording.config import RecordingConfig
 from app.recording.disk import DiskGuard, DiskLevel
 from app.recording.reader import RecordingReader
 from app.recording.recorder import Recorder, RecorderState, RecorderStatus
+from app.recording.recover import recover
 from app.recording.segments import list_recordings, protect
 from app.recording.self_check import check_recording
 from app.recording.sidecar import GapLine, read_sidecar, sidecar_path
@@ -64,6 +66,7 @@ def check_frames(videos: list[Path]) -> list[int]:
     return indices
 
 
+@pytest.mark.slow
 def test_a_disk_that_runs_full_leaves_a_valid_file_and_recording_resumes(
     small_disk: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -223,3 +226,42 @@ def test_a_file_that_vanishes_is_noticed_and_replaced(tmp_path: Path, disk: _Dis
     recorder.close()
     (second,) = list_recordings(tmp_path)
     assert check_recording(second).problems == ()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="finds out by /proc which file is synced")
+def test_a_power_cut_loses_at_most_three_seconds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [1000.0]
+    clock = SimpleNamespace(monotonic=lambda: now[0], time_ns=time.time_ns)
+    monkeypatch.setattr("app.recording.recorder_thread.time", clock)
+    synced: dict[str, int] = {}
+    folder = tmp_path / "before"
+    fsync = os.fsync
+
+    def spy(fd: int) -> None:
+        fsync(fd)
+        path = Path(f"/proc/self/fd/{fd}").readlink()
+        if path.parent == folder:
+            synced[str(path)] = os.fstat(fd).st_size
+
+    monkeypatch.setattr(os, "fsync", spy)
+    after = tmp_path / "after"
+    after.mkdir()
+    recorder = Recorder(settings(folder, split_s=0))
+    recorder.start()
+    lost: list[float] = []
+    for index in range(250):
+        now[0] += support.PERIOD_NS / 1e9
+        support.feed(recorder, support.frame_at(index), depth=2)
+        if index >= 100 and index % 37 == 0:  # the power fails here: only what was synced is left
+            for path, size in dict(synced).items():
+                (after / Path(path).name).write_bytes(Path(path).read_bytes()[:size])
+            (video,) = after.glob("*.mkv")
+            recover(video)
+            assert check_recording(video).problems == ()
+            with RecordingReader(video) as reader:
+                last = max(reader.line(i).thermal.i for i in range(len(reader)) if reader.has_pair(i))
+                lost.append((index - last) * support.PERIOD_NS / 1e9)
+    recorder.stop(20)
+    recorder.close()
+    assert len(lost) >= 4 and max(lost) <= 3.0

@@ -92,7 +92,7 @@ def _inspect(folder: Path, offered: int, thermal_until: int, lost: dict[str, lis
             if line.fused is not None:
                 assert reader.fused(index) is not None
                 last[TrackName.FUSED] = max(last[TrackName.FUSED], round((line.t_ns - 1_000_000_000) / 1e9 / PERIOD_S))
-            if all(source is None or source.at is None for source in (line.visible, line.thermal)):
+            if not reader.has_pair(index):
                 continue  # only the fused picture of the last pair survived
             pair = reader.pair(index)
             if pair.visible is not None:
