@@ -1,0 +1,63 @@
+"""The page of the calibration report (jinja2). A module, so that it is there wherever the package is."""
+
+from __future__ import annotations
+
+__all__ = ["TEMPLATE"]
+
+TEMPLATE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>Calibration report</title>
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<style>
+body{font:15px/1.5 system-ui,sans-serif;color:#20252c;background:#f6f7f9;margin:0}
+main{max-width:1060px;margin:0 auto;padding:24px}
+section{background:#fff;border:1px solid #dfe3e8;border-radius:8px;padding:16px 22px;margin:16px 0}
+h1{font-size:24px;margin:0 0 4px}h2{font-size:18px;margin:0 0 8px}
+table{border-collapse:collapse;width:100%}td,th{padding:5px 10px 5px 0;text-align:left;vertical-align:top;border-bottom:1px solid #edf0f3}
+.verdict{font-size:20px;font-weight:600;padding:12px 22px;border-radius:8px;color:#fff;background:{{ '#2d7d46' if good else '#b4432f' }}}
+.bad{color:#b4432f;font-weight:600}.ok{color:#2d7d46;font-weight:600}.quiet{color:#5d6672}
+.row{display:flex;gap:28px;flex-wrap:wrap}svg{max-width:100%;height:auto}img{max-width:100%;border-radius:4px}
+.big{font-size:26px;font-weight:600}.tile{min-width:150px}
+</style></head><body><main>
+<h1>Calibration report</h1>
+<p class="quiet">{{ rig.visible.identity or 'visible camera' }} {{ rig.visible.width }}x{{ rig.visible.height }}
+and {{ rig.thermal.identity or 'thermal camera' }} {{ rig.thermal.width }}x{{ rig.thermal.height }}. Board: {{ board }}. {{ rig.created }}</p>
+<div class="verdict">{{ 'Good: every check is passed' if good else 'Not good: at least one check has failed' }}</div>
+<section><div class="row">
+<div class="tile"><div class="quiet">transfer error, held out</div><div class="big">{{ '%.2f'|format(median) }} px</div>median, 95 %: {{ '%.2f'|format(p95) }} (thermal px)</div>
+<div class="tile"><div class="quiet">uncertainty, largest</div><div class="big">{{ '%.2f'|format(two_sigma) }} px</div>2 sigma, visible px at Z0</div>
+<div class="tile"><div class="quiet">distances inside {{ '%g'|format(budget) }} px</div><div class="big">{{ '%.2f'|format(range.near_m) }} m to {{ far }}</div>exact at {{ '%.2f'|format(range.exact_m) }} m</div>
+<div class="tile"><div class="quiet">views</div><div class="big">{{ accepted }} of {{ total }}</div>accepted; found:
+{% for side, n, of in found %}{{ side }} {{ n }}/{{ of }}{{ ', ' if not loop.last }}{% endfor %}</div>
+</div></section>
+<section><h2>Checks</h2><table><tr><th>check</th><th>wanted</th><th>measured</th><th></th></tr>
+{% for gate in gates %}<tr><td>{{ gate.name }}</td><td>{{ gate.wanted }}</td><td>{{ gate.got }}</td>
+<td>{% if gate.passed %}<span class="ok">passed</span>{% else %}<span class="bad">failed</span> {{ gate.advice }}{% endif %}</td></tr>{% endfor %}
+</table></section>
+<section><h2>Distance range</h2>
+<p>The two cameras are {{ '%.1f'|format(baseline_mm) }} mm apart. A picture can be exact at one distance Z0 only; anything at
+distance Z lies d(Z) = f B |1/Z - 1/Z0| pixels off. The fusion network absorbs about {{ '%g'|format(budget) }} px at its input
+resolution, and calibration error and time skew share that budget.</p>
+{{ parallax_svg }}
+<h2>Which working distance?</h2>
+<table><tr><th>needed</th><th>Z0 to set</th><th>range with the whole budget</th><th>range with half of it (4 px left for motion)</th></tr>
+{% for row in advice %}<tr><td>{{ row.need }}</td><td>{{ '%.2f'|format(row.z0) }} m</td><td>{{ row.whole }}</td><td>{{ row.half }}</td></tr>{% endfor %}
+</table></section>
+<section><h2>Uncertainty over the visible picture</h2>
+<p>2 sigma in visible pixels of where a thermal point lands at Z0, from resampled sets of views. Grey: thermal does not see it.</p>{{ uncertainty_svg }}</section>
+<section><h2>Coverage</h2><p>Board points in each part of the picture. Red: none yet. Grey: not seen by the other camera.</p><div class="row">
+{% for side, share, svg in coverage %}<div><b>{{ side }}</b>, {{ '%.0f'|format(share * 100) }} % of the common field<br>{{ svg }}</div>{% endfor %}</div></section>
+<section><h2>Residual of each view</h2><div class="row">{% for side, svg in residual_svg %}<div><b>{{ side }}</b>, rms px<br>{{ svg }}</div>{% endfor %}</div></section>
+<section><h2>Geometry</h2><table><tr><th></th><th>focal length</th><th>centre</th><th>field of view</th><th>distortion k1 k2 p1 p2 k3</th><th>rms alone</th></tr>
+{% for side, camera, result in cameras %}<tr><td>{{ side }}</td><td>{{ '%.1f'|format(camera.fx_px) }} x {{ '%.1f'|format(camera.fy_px) }} px (1 sigma {{ '%.2f'|format(result.sigma_px[0]) }})</td>
+<td>{{ '%.1f'|format(camera.cx_px) }}, {{ '%.1f'|format(camera.cy_px) }}</td><td>{{ '%.1f'|format(camera.hfov_deg) }} deg</td>
+<td>{% for k in camera.distortion %}{{ '%.4f'|format(k) }} {% endfor %}</td><td>{{ '%.3f'|format(result.rms_px) }} px</td></tr>{% endfor %}</table>
+<p>Thermal to visible: rotation {{ rotation }}; translation {{ '%.1f'|format(t_mm[0]) }}, {{ '%.1f'|format(t_mm[1]) }}, {{ '%.1f'|format(t_mm[2]) }} mm
+(X_visible = R X_thermal + t).</p></section>
+{% if blend %}<section><h2>Looked at</h2><p>Thermal edges (red), carried over at the board's distance, on the visible picture of one view.</p><img src="{{ blend }}" alt="thermal edges over visible"></section>{% endif %}
+<section><h2>Views</h2><table><tr><th>view</th><th>visible</th><th>thermal</th><th>result</th></tr>
+{% for view in views %}<tr><td>{{ view.name }}</td>{% for picture in view.pictures %}<td><img src="{{ picture }}" width="300" alt="{{ view.name }}"><br><span class="quiet">{{ view.rungs[loop.index0] }}</span></td>{% endfor %}
+<td>{% if view.rms %}<span class="ok">accepted</span><br>rms {{ '%.2f'|format(view.rms[0]) }} / {{ '%.2f'|format(view.rms[1]) }} px{% if view.held is not none %}<br>held out {{ '%.2f'|format(view.held) }} px{% endif %}
+{% else %}<span class="bad">rejected</span><br>{{ view.rejected or 'not part of a usable pair' }}{% endif %}</td></tr>{% endfor %}
+</table></section>
+</main></body></html>
+"""
