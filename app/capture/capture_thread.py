@@ -43,8 +43,8 @@ class CaptureStats:
     """Counters since the start.
 
     reason: of the last trouble, or empty. dropped: frames the source lost, by its index. stalls: times silent too long.
-    open_failures: attempts that gave no frame. reconnects: successful opens after the first. bad_stamps: replaced by the
-    arrival time.
+    open_failures: attempts that gave no frame. reconnects: successful opens after the first. bad_stamps: replaced by
+    the arrival time.
     """
 
     state: CaptureState

@@ -25,10 +25,10 @@ _SHARED: Final = 0.9  # of the pixels must have moved in the direction of the ju
 class FfcDetector:
     """Flags thermal frames during a shutter correction. Used by the thermal capture thread, in the order of the frames.
 
-    Two signs: `repeated_frames` bit-identical frames in a row (a live sensor's noise never repeats), or a jump of the whole
-    picture's level against some frame of the last 200 ms: the median change exceeds `jump_fraction` of the picture's
-    spread and `jump_counts`, and 90 % of the pixels share its sign and at least half its size. A hot object that enters
-    moves its own pixels only. Frames until `settle_ms` after the last sign are flagged too.
+    Two signs: `repeated_frames` bit-identical frames in a row (a live sensor's noise never repeats), or a jump of the
+    whole picture's level against some frame of the last 200 ms: the median change exceeds `jump_fraction` of the
+    picture's spread and `jump_counts`, and 90 % of the pixels share its sign and at least half its size. A hot object
+    that enters moves its own pixels only. Frames until `settle_ms` after the last sign are flagged too.
     """
 
     def __init__(self, config: FfcConfig) -> None:

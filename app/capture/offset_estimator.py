@@ -1,7 +1,7 @@
 """Finds the constant time offset between the two cameras from what moves: both see motion begin, grow and end.
 
-Each stream gives a curve of motion energy (how much of the picture changes from frame to frame); the offset is the shift
-at which the two curves agree best.
+Each stream gives curves of motion energy (how much each tile of the picture changes from frame to frame); the offset is
+the shift at which the curves of both agree best.
 """
 
 from __future__ import annotations
@@ -24,6 +24,9 @@ __all__ = ["MotionCurve", "OffsetEstimate", "OffsetEstimator", "estimate_offset"
 _GRID: Final = (12, 16)  # (rows, columns) of tiles whose changes are followed one by one
 _STEP_S: Final = 0.005
 _LEAST_S: Final = 5.0
+_TREND_S: Final = 0.6  # slower changes of a tile's motion tell nothing exact about time
+_TILE_CORRELATION: Final = 0.4
+_LEAST_TILES: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +54,8 @@ class OffsetEstimate:
 def frame_energy(previous: np.ndarray, current: np.ndarray) -> NDArray[np.float64]:
     """How much each tile of the picture changed between two frames of one camera: (tiles,) float64.
 
-    Pictures are (H, W) or (H, W, 3) of any depth. They are made small and grey first, so that noise averages out; a change
-    of the whole picture's level (exposure, drift) is taken off.
+    Pictures are (H, W) or (H, W, 3) of any depth. They are made small and grey first, so that noise averages out; a
+    change of the whole picture's level (exposure, drift) is taken off.
     """
     small = [_small(picture) for picture in (previous, current)]
     change = small[1] - small[0]
@@ -83,15 +86,18 @@ def estimate_offset(visible: MotionCurve, thermal: MotionCurve, max_offset_ms: f
     grid_s = np.arange(0.0, span_s, _STEP_S)
     periods_s = [float(np.median(np.diff(curve.times_ns))) / 1e9 for curve in (visible, thermal)]
     seen, warm = (_resample(curve, zero_ns, grid_s, max(periods_s)) for curve in (visible, thermal))
-    power = float(np.sqrt((seen**2).sum() * (warm**2).sum()))
-    if power <= 0:
-        return OffsetEstimate(0.0, 0.0, False, "nothing moved in at least one of the pictures")
+    power = np.sqrt((seen**2).sum(axis=0) * (warm**2).sum(axis=0))
     reach = round(reach_s / _STEP_S)
     size = 1 << (grid_s.size + reach - 1).bit_length()
     spectrum = np.fft.rfft(warm, size, axis=0) * np.conj(np.fft.rfft(seen, size, axis=0))
-    full = np.fft.irfft(spectrum.sum(axis=1), size)
     lags = np.arange(-reach, reach + 1)
-    curve = full[lags] / power  # [k]: visible moved later by lags[k] steps against thermal
+    by_tile = np.fft.irfft(spectrum, size, axis=0)[lags] / np.maximum(power, 1e-12)  # (lags, tiles), -1..1
+    # Every tile that saw the same in both pictures has one vote: weighted by motion, one large near figure, whose
+    # visible legs and warm face cross a tile at different times, would pull the result by 10 ms.
+    voting = (by_tile.max(axis=0) > _TILE_CORRELATION) & (power > 0)
+    if int(voting.sum()) < _LEAST_TILES:
+        return OffsetEstimate(0.0, 0.0, False, "too little moved in both pictures; let something warm cross them")
+    curve = by_tile[:, voting].mean(axis=1)  # [k]: visible moved later by lags[k] steps against thermal
     peak = int(np.argmax(curve))
     correlation = float(curve[peak])
     if peak in (0, lags.size - 1):
@@ -102,7 +108,7 @@ def estimate_offset(visible: MotionCurve, thermal: MotionCurve, max_offset_ms: f
     offset_ms = float(-b / (2 * a)) if a < 0 else float(lags[peak] * _STEP_S * 1e3)
     why_not = ""
     if correlation < 0.25:
-        why_not = "the motion in the two pictures hardly agrees; let something warm move through both"
+        why_not = "the places do not agree on one offset; let something warm cross both pictures several times"
     else:
         away = np.abs(lags - lags[peak]) * _STEP_S > max(0.12, 1.5 * max(periods_s))
         if away.any() and float(curve[away].max()) > 0.9 * correlation:
@@ -113,12 +119,12 @@ def estimate_offset(visible: MotionCurve, thermal: MotionCurve, max_offset_ms: f
 def _resample(curve: MotionCurve, zero_ns: int, grid_s: NDArray[np.float64], slowest_s: float) -> NDArray[np.float64]:
     """Motion on a common fine grid, (time, tiles), smoothed to the slower stream's rate, without its slow trend."""
     times_s = (curve.times_ns - zero_ns) / 1e9
-    root = np.sqrt(curve.energy)  # so that one near object does not outweigh all others
-    fine = np.stack([np.interp(grid_s, times_s, root[:, tile]) for tile in range(root.shape[1])], axis=1)
+    energy = curve.energy
+    fine = np.stack([np.interp(grid_s, times_s, energy[:, tile]) for tile in range(energy.shape[1])], axis=1)
     smooth, trend = fine, fine
     for _ in range(3):  # three running means are nearly a Gaussian, at a cost that does not grow with their length
         smooth = uniform_filter1d(smooth, max(1, round(slowest_s / _STEP_S)), axis=0, mode="nearest")
-        trend = uniform_filter1d(trend, round(2.0 / _STEP_S), axis=0, mode="nearest")
+        trend = uniform_filter1d(trend, round(_TREND_S / _STEP_S), axis=0, mode="nearest")
     return np.asarray(smooth - trend, np.float64)
 
 
