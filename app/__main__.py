@@ -8,7 +8,7 @@ from typing import Any
 
 import typer
 
-from app.commands import config, demo, evaluate, fuse, recording, train
+from app.commands import config, demo, devices, evaluate, fuse, recording, train
 from fusion_core.errors import LumithermError
 
 __all__ = ["build_cli", "main"]
@@ -30,6 +30,7 @@ def build_cli() -> typer.Typer:
     # One line a command module, kept in alphabetical order: from app.commands import x; x.register(cli)
     config.register(cli)
     demo.register(cli)
+    devices.register(cli)
     evaluate.register(cli)
     fuse.register(cli)
     recording.register(cli)

@@ -1,0 +1,135 @@
+"""`lumitherm devices` and `lumitherm doctor`: what is connected, and whether it does what it should."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from app.capture.doctor import Finding
+    from app.config import AppConfig
+
+__all__ = ["register"]
+
+
+def register(cli: typer.Typer) -> None:
+    """Add the commands."""
+    cli.command("devices")(_devices)
+    cli.command("doctor")(_doctor)
+
+
+def _devices() -> None:
+    """List the connected cameras: how to name each in a configuration and why so, its formats, sizes and rates."""
+    from app.capture.identity import identify, list_devices
+
+    records = list_devices()
+    if not records:
+        typer.echo(
+            "no USB camera is connected (or this system does not show it as a video device). Network cameras are not"
+            " listed: name them by rtsp://..., and try `lumitherm doctor --config FILE`."
+        )
+    for record in records:
+        identity = identify(record, records)
+        typer.echo(f"{record.name}  {record.usb_id}  {record.node}".rstrip())
+        typer.echo(f"  uri: {identity.uri or '-'}\n       {identity.reason}")
+        for line in _modes(record.node):
+            typer.echo(f"  {line}")
+    typer.echo("always there: sim:visible and sim:thermal, the simulated rig")
+
+
+def _modes(node: str) -> list[str]:
+    """The modes of a device, one line a format and size; or why they cannot be read."""
+    from app.capture.v4l2_camera import LinuxpyPort
+    from app.capture.v4l2_formats import explain_os_error
+
+    try:
+        port = LinuxpyPort(node)
+        try:
+            modes = port.modes()
+        finally:
+            port.close()
+    except OSError as error:
+        return [str(explain_os_error(error, node, node))]
+    rates: dict[str, list[float]] = {}
+    for mode in modes:
+        rates.setdefault(f"{mode.pixel_format} {mode.width}x{mode.height}", []).append(mode.fps)
+    return [
+        f"{size}: {', '.join(f'{fps:g}' for fps in sorted(every, reverse=True))} fps" for size, every in rates.items()
+    ]
+
+
+def _doctor(
+    config_file: Annotated[
+        Path | None, typer.Option("--config", metavar="FILE", help="Also measure the cameras of this configuration.")
+    ] = None,
+    seconds: Annotated[float, typer.Option("--seconds", min=1, max=600, help="How long to measure, s.")] = 10.0,
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override one setting. Repeatable.")
+    ] = None,
+) -> None:
+    """Check cameras, time stamps, offset, engine, disk and permissions; each fault with its remedy (exit code 1)."""
+    from app.capture.doctor import check_disk, check_video_group
+    from app.capture.identity import list_devices
+
+    config = None
+    if config_file is not None:
+        from app.config import load_config
+
+        config = load_config(config_file, overrides or [], os.environ)
+    has_usb = bool(list_devices())
+    if config is not None:
+        has_usb |= any(camera.uri.startswith("v4l2:") for camera in (config.visible, config.thermal))
+    findings = [check_video_group(has_usb)]
+    directory = Path("recordings") if config is None else config.recording.directory
+    findings.append(check_disk(directory))
+    for finding in findings:
+        _show(finding)
+    if config is None:
+        typer.echo("      cameras are not measured without --config FILE")
+    else:
+        findings += _measured(config, seconds)
+        engine = _check_engine(config)
+        _show(engine)
+        findings.append(engine)
+    bad = sum(not finding.ok for finding in findings)
+    typer.echo(f"{bad} of {len(findings)} checks failed" if bad else f"all {len(findings)} checks passed")
+    if bad:
+        raise typer.Exit(1)
+
+
+def _show(finding: Finding) -> None:
+    typer.echo(f"{'ok  ' if finding.ok else 'FAIL'}  {finding.name}: {finding.text}")
+    if finding.fix:
+        typer.echo(f"      -> {finding.fix}")
+
+
+def _measured(config: AppConfig, seconds: float) -> list[Finding]:
+    from app.capture.doctor import judge, measure
+    from app.capture.factory import create_cameras
+    from fusion_core.frames import Stream
+
+    configs = {Stream.VISIBLE: config.visible, Stream.THERMAL: config.thermal}
+    cameras = create_cameras(config.visible, config.thermal, simulation=config.simulation)
+    typer.echo(f"      measuring both cameras for {seconds:g} s; let something warm move through both pictures")
+    findings = judge(measure(cameras, configs, config.sync, seconds), configs, config.sync)
+    for finding in findings:
+        _show(finding)
+    return findings
+
+
+def _check_engine(config: AppConfig) -> Finding:
+    from app.capture.doctor import Finding
+    from fusion_core.engine import create_engine
+    from fusion_core.errors import LumithermError
+
+    wanted = config.engine
+    try:
+        engine = create_engine(wanted.name.value, wanted.preset.value, wanted.weights, wanted.threads)
+    except LumithermError as error:
+        return Finding("engine", f"{wanted.name.value} does not start", f"{error}; {wanted.fallback.value} would run")
+    name = engine.name
+    engine.close()
+    return Finding("engine", name)
