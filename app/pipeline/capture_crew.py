@@ -1,0 +1,185 @@
+"""Both capture threads and the synchronizer they feed: started, watched, restarted and stopped together."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+from app.capture.camera import Camera, Clock
+from app.capture.capture_thread import CaptureState, CaptureStats, CaptureThread
+from app.capture.factory import CameraPair
+from app.capture.ffc import FfcDetector
+from app.capture.hotplug import HotplugMonitor
+from app.capture.synchronizer import PairSynchronizer
+from app.capture.uri import parse_camera_uri
+from app.config import AppConfig
+from app.pipeline.problems import ProblemLog, Severity
+from app.pipeline.worker import Worker
+from app.stats import Stage, Stats
+from fusion_core.errors import CaptureError, UsageError
+from fusion_core.frames import Frame, Stream
+
+__all__ = ["CaptureCrew"]
+
+_RESTART_S: Final = 2.0
+_TROUBLE: Final = (CaptureState.STALLED, CaptureState.LOST, CaptureState.FAILED)
+
+
+class CaptureCrew:
+    """Two capture threads. A wrong configuration of a camera ends the pipeline; a bug in one restarts its thread.
+
+    `tick`, `start` and `stop` belong to the pipeline's thread.
+    """
+
+    def __init__(
+        self,
+        config: AppConfig,
+        cameras: CameraPair,
+        clock: Clock,
+        stats: Stats,
+        problems: ProblemLog,
+        on_failure: Callable[[str, BaseException], None],
+    ) -> None:
+        self._config, self._clock, self._stats, self._problems = config, clock, stats, problems
+        self._on_failure = on_failure
+        self._cameras: dict[Stream, Camera] = {Stream.VISIBLE: cameras.visible, Stream.THERMAL: cameras.thermal}
+        self._rig = cameras.rig
+        self.synchronizer = PairSynchronizer(config.sync, clock, lossless=cameras.lossless)
+        self._ffc = FfcDetector(config.ffc)
+        self._threads = {stream: self._make(stream) for stream in Stream}
+        self._lock = threading.Lock()
+        self._restart_at_s: dict[Stream, float] = {}
+        self._in_trouble: set[Stream] = set()
+        self._lost_before = dict.fromkeys(Stream, 0)
+        self._reconnects_before = dict.fromkeys(Stream, 0)
+        self._hotplug: HotplugMonitor | None = None
+        self._warm_up: Worker | None = None
+
+    def start(self) -> None:
+        """Start both threads, and what helps them."""
+        for thread in self._threads.values():
+            thread.start()
+        uris = (self._config.visible.uri, self._config.thermal.uri)
+        if any(parse_camera_uri(uri).kind == "v4l2" for uri in uris):
+            try:
+                self._hotplug = HotplugMonitor(self.nudge)
+            except (ImportError, OSError) as error:
+                self._problems.add(
+                    Severity.INFO, "pipeline", f"no news of plugged cameras ({error}); they are found a little later"
+                )
+        if self._rig is not None:  # slow first frames otherwise: people are drawn when they are first seen
+            rig = self._rig
+            self._warm_up = Worker("simulation warm-up", lambda _stopping: rig.warm_up(), self._on_failure)
+            self._warm_up.start()
+
+    def nudge(self) -> None:
+        """Reopen lost cameras now rather than later; from any thread."""
+        for thread in list(self._threads.values()):
+            thread.nudge()
+
+    def request_stop(self) -> None:
+        """Ask everything to end, without waiting."""
+        for thread in self._threads.values():
+            thread.request_stop()
+        self.synchronizer.close()
+
+    def stop(self, timeout_s: float) -> None:
+        """End both threads; one that hangs in a driver becomes a problem."""
+        deadline_s = time.monotonic() + timeout_s
+        if self._hotplug is not None:
+            self._hotplug.close()
+        for stream, thread in self._threads.items():
+            try:
+                thread.stop(max(0.1, deadline_s - time.monotonic()))
+            except CaptureError as error:
+                self._problems.add(Severity.ERROR, stream.value, str(error))
+
+    def tick(self) -> None:
+        """Restart a thread that ended by a bug, once its wait is over."""
+        now_s = time.monotonic()
+        with self._lock:
+            due = [stream for stream, at_s in self._restart_at_s.items() if now_s >= at_s]
+            for stream in due:
+                del self._restart_at_s[stream]
+        for stream in due:
+            before = self._threads[stream].stats()
+            self._lost_before[stream] += before.dropped
+            self._reconnects_before[stream] += before.reconnects + 1
+            self._threads[stream] = self._make(stream)
+            self._threads[stream].start()
+
+    def figures(self, stream: Stream) -> CaptureStats:
+        """State and counters of one camera."""
+        return self._threads[stream].stats()
+
+    def lost_frames(self, stream: Stream) -> int:
+        """Frames that the source produced and we never got, since the start."""
+        return self._lost_before[stream] + self._threads[stream].stats().dropped
+
+    def reconnects(self, stream: Stream) -> int:
+        """How often the camera came back, since the start."""
+        return self._reconnects_before[stream] + self._threads[stream].stats().reconnects
+
+    @property
+    def all_in_trouble(self) -> bool:
+        """Whether both cameras are silent, lost or broken."""
+        with self._lock:
+            return len(self._in_trouble) == len(Stream)
+
+    # ------------------------------------------------------------------ in the capture threads
+
+    def _make(self, stream: Stream) -> CaptureThread:
+        visible = stream is Stream.VISIBLE
+        stage = Stage.VISIBLE if visible else Stage.THERMAL
+        count, put = self._stats.frame, self.synchronizer.put
+
+        def sink(frame: Frame) -> None:
+            count(stage)
+            put(frame)
+
+        extra: dict[str, Any] = {} if visible else {"mark": self._ffc.mark}
+        return CaptureThread(
+            self._cameras[stream],
+            stream,
+            self._config.visible if visible else self._config.thermal,
+            sink,
+            clock=self._clock,
+            on_state=self._on_state,
+            on_end=self.synchronizer.end,
+            on_failure=self._on_camera_failure,
+            **extra,
+        )
+
+    def _on_state(self, stream: Stream, state: CaptureState, reason: str) -> None:
+        self._stats.camera_state(stream, state.value)
+        with self._lock:
+            before = stream in self._in_trouble
+            if state in _TROUBLE:
+                self._in_trouble.add(stream)
+            elif state is CaptureState.STREAMING:
+                self._in_trouble.discard(stream)
+        if state in _TROUBLE and not before and state is not CaptureState.FAILED:
+            self._problems.add(
+                Severity.WARNING,
+                stream.value,
+                f"the {stream.value} camera is {state.value}: {reason}",
+                "it is reopened by itself; `lumitherm devices` shows what is connected",
+            )
+        elif state is CaptureState.STREAMING and before:
+            self._problems.add(Severity.INFO, stream.value, f"the {stream.value} camera is back")
+
+    def _on_camera_failure(self, stream: Stream, error: Exception) -> None:
+        if isinstance(error, UsageError):
+            self._on_failure(stream.value, error)
+            return
+        with self._lock:
+            self._restart_at_s[stream] = time.monotonic() + _RESTART_S
+        self._problems.add(
+            Severity.ERROR,
+            stream.value,
+            f"reading the {stream.value} camera failed: {error}; it is started again in {_RESTART_S:.0f} s",
+            "this is a bug; please report it with the log",
+            error,
+        )

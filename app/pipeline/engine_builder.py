@@ -1,0 +1,239 @@
+"""Builds engines in the background: loading and compiling a network takes seconds, pictures must not wait."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from app.pipeline.worker import Worker
+from fusion_core.engine import FusionEngine
+from fusion_core.errors import UsageError
+
+__all__ = ["CLASSICAL", "BuildFailure", "BuiltEngine", "EngineBuilder", "EngineFactory", "EngineSpec"]
+
+CLASSICAL = frozenset({"average", "pyramid", "ncc-pyramid", "edges"})
+"""Engines that are ready at once and need no weights."""
+
+_FIRST_RETRY_S = 5.0
+_LONGEST_RETRY_S = 300.0
+_WAIT_S = 0.2
+
+
+class EngineFactory(Protocol):
+    """`fusion_core.engine.create_engine`, or a test's stand-in."""
+
+    def __call__(
+        self, name: str, preset: str, weights: Path | None, threads: int | None, *, align_every: int
+    ) -> FusionEngine: ...
+
+
+@dataclass(frozen=True, slots=True)
+class EngineSpec:
+    """Which engine is wanted. align_every: frames between two displacement estimates."""
+
+    name: str
+    preset: str
+    weights: Path | None
+    threads: int | None
+    align_every: int
+
+    @property
+    def shown(self) -> str:
+        """For messages: engine with preset or weights."""
+        if self.name in CLASSICAL:
+            return self.name
+        return f"{self.name}:{self.weights.name if self.weights is not None else self.preset}"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BuiltEngine:
+    """A warm engine, now owned by whoever takes it. weights_sha256, agc: of its checkpoint, None without one."""
+
+    spec: EngineSpec
+    engine: FusionEngine
+    size: tuple[int, int]
+    weights_sha256: str | None = None
+    agc: dict[str, Any] | None = None
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BuildFailure:
+    """Why there is no engine. retry_s: when it is tried again, None = not until somebody asks."""
+
+    spec: EngineSpec
+    error: BaseException
+    retry_s: float | None
+
+
+@dataclass(slots=True)
+class _Request:
+    spec: EngineSpec
+    due_s: float
+    attempt: int = 0
+    cancelled: threading.Event = field(default_factory=threading.Event)
+
+
+class EngineBuilder:
+    """Owner thread of engines while they are being made; `take` hands them over. The newest request wins.
+
+    What fails at run time (EngineError, memory) is tried again after 5 s, 15 s, ... up to 5 minutes, for ever; a wrong
+    request (UsageError: no such weights) is not.
+    """
+
+    def __init__(self, factory: EngineFactory, on_failure: Callable[[str, BaseException], None]) -> None:
+        self._factory = factory
+        self._changed = threading.Condition()
+        self._request: _Request | None = None
+        self._building: _Request | None = None
+        self._result: BuiltEngine | BuildFailure | None = None
+        self._size: tuple[int, int] | None = None
+        self._worker = Worker("engine builder", self._run, on_failure)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._worker.start()
+
+    def request_stop(self) -> None:
+        """Ask the thread to end; a compilation that is under way cannot be broken off and ends later."""
+        self._worker.request_stop()
+        with self._changed:
+            self._cancel()
+            self._changed.notify_all()
+
+    def join(self, timeout_s: float) -> bool:
+        """Wait for the end, then free an engine that nobody took."""
+        ended = self._worker.join(timeout_s)
+        if ended:
+            left = self.take()
+            if isinstance(left, BuiltEngine):
+                left.engine.close()
+        return ended
+
+    def request(self, spec: EngineSpec, after_s: float = 0.0) -> None:
+        """Build this one, not before `after_s` from now; whatever else was being built is given up."""
+        with self._changed:
+            self._cancel()
+            self._request = _Request(spec, time.monotonic() + after_s)
+            self._changed.notify_all()
+
+    def cancel(self) -> None:
+        """Build nothing any more."""
+        with self._changed:
+            self._cancel()
+
+    def set_size(self, height: int, width: int) -> None:
+        """The size to warm up for; building waits for it after loading."""
+        with self._changed:
+            self._size = (height, width)
+            self._changed.notify_all()
+
+    def take(self) -> BuiltEngine | BuildFailure | None:
+        """What has been finished since the last call; cheap enough for every frame."""
+        if self._result is None:
+            return None
+        with self._changed:
+            result, self._result = self._result, None
+            return result
+
+    @property
+    def busy(self) -> bool:
+        """Whether something is asked for and not yet finished."""
+        with self._changed:
+            return self._request is not None or self._building is not None
+
+    # ------------------------------------------------------------------ the thread
+
+    def _cancel(self) -> None:
+        self._request = None
+        if self._building is not None:
+            self._building.cancelled.set()
+        if isinstance(self._result, BuildFailure):
+            self._result = None
+
+    def _run(self, stopping: threading.Event) -> None:
+        while not stopping.is_set():
+            request = self._next()
+            if request is not None:
+                self._build(request, stopping)
+
+    def _next(self) -> _Request | None:
+        with self._changed:
+            request = self._request
+            wait_s = _WAIT_S if request is None else min(_WAIT_S, request.due_s - time.monotonic())
+            if request is None or wait_s > 0:
+                self._changed.wait(wait_s)
+                return None
+            self._request, self._building = None, request
+            return request
+
+    def _build(self, request: _Request, stopping: threading.Event) -> None:
+        spec = request.spec
+        engine: FusionEngine | None = None
+        began_s = time.monotonic()
+        try:
+            engine = self._factory(spec.name, spec.preset, spec.weights, spec.threads, align_every=spec.align_every)
+            sha256, agc = _checkpoint_facts(spec)
+            size = self._wait_for_size(request, stopping)
+            if size is not None:
+                engine.warm_up(*size)
+        except Exception as error:  # told by the failure; the fallback goes on
+            if engine is not None:
+                engine.close()
+            self._fail(request, error)
+            return
+        if size is None:
+            engine.close()
+            with self._changed:
+                self._building = None
+            return
+        self._publish(request, BuiltEngine(spec, engine, size, sha256, agc, time.monotonic() - began_s))
+
+    def _wait_for_size(self, request: _Request, stopping: threading.Event) -> tuple[int, int] | None:
+        with self._changed:
+            while self._size is None and not stopping.is_set() and not request.cancelled.is_set():
+                self._changed.wait(_WAIT_S)
+            return None if stopping.is_set() or request.cancelled.is_set() else self._size
+
+    def _fail(self, request: _Request, error: Exception) -> None:
+        retry_s: float | None = None
+        if not isinstance(error, UsageError):
+            retry_s = min(_FIRST_RETRY_S * 3.0**request.attempt, _LONGEST_RETRY_S)
+        with self._changed:
+            self._building = None
+            if request.cancelled.is_set():
+                return
+            self._result = BuildFailure(request.spec, error, retry_s)
+            if retry_s is not None and self._request is None:
+                self._request = _Request(request.spec, time.monotonic() + retry_s, request.attempt + 1)
+
+    def _publish(self, request: _Request, built: BuiltEngine) -> None:
+        with self._changed:
+            self._building = None
+            before = self._result
+            if not request.cancelled.is_set():
+                self._result = built
+                surplus = before.engine if isinstance(before, BuiltEngine) else None
+            else:
+                surplus = built.engine
+        if surplus is not None:
+            surplus.close()
+
+
+def _checkpoint_facts(spec: EngineSpec) -> tuple[str | None, dict[str, Any] | None]:
+    """SHA-256 of the weights, and the AGC they were trained with; (None, None) for engines without weights."""
+    if spec.name in CLASSICAL:
+        return None, None
+    from fusion_core.checkpoint import load_checkpoint, resolve_weights  # imports torch: the engine has done so already
+    from fusion_core.errors import CheckpointError
+
+    try:
+        checkpoint = load_checkpoint(resolve_weights(spec.weights if spec.weights is not None else spec.preset))
+    except CheckpointError:  # an engine that brings its own network (a test's)
+        return None, None
+    agc = checkpoint.facts.get("agc")
+    return checkpoint.sha256, agc if isinstance(agc, dict) else None

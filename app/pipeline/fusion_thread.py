@@ -1,0 +1,356 @@
+"""Pairs in, fused frames out: AGC, alignment and engine, in the one thread that owns all three."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import cv2
+import numpy as np
+
+from app.capture.camera import Clock
+from app.capture.synchronizer import output_time_ns
+from app.pipeline.engine_builder import BuildFailure, BuiltEngine, EngineBuilder, EngineSpec
+from app.pipeline.problems import ProblemLog, Severity
+from app.pipeline.thermal_grid import ThermalGrid
+from app.pipeline.worker import Worker
+from app.stats import Latency, Stage, Stats
+from fusion_core.agc import Agc, AgcConfig, contract_differences, contract_of
+from fusion_core.engine import FusionEngine
+from fusion_core.errors import BadInputError, CameraTimeout, EndOfStream
+from fusion_core.frames import Frame, FrameFlag, FramePair, FusedFrame
+
+__all__ = ["FusionThread", "LastOutput", "PairSource"]
+
+_WAIT_S = 0.1
+_FIRST_RETRY_S = 5.0
+_LONGEST_RETRY_S = 300.0
+_SOUND_S = 60.0  # an engine that ran so long before it failed starts over with the shortest wait
+
+
+class PairSource(Protocol):
+    """`app.capture.synchronizer.PairSynchronizer`, or a test's stand-in."""
+
+    def get(self, timeout_s: float) -> FramePair: ...
+
+
+@dataclass(frozen=True, slots=True)
+class LastOutput:
+    """When the last picture was ready (monotonic), and the flags of its pair."""
+
+    fused_ns: int
+    flags: FrameFlag
+
+
+class FusionThread:
+    """Owner of AGC, alignment and engine. Other threads ask for changes, which take effect between two pairs.
+
+    Args:
+        pairs: gives pairs; EndOfStream ends the thread.
+        publish: takes each fused frame in this thread and never waits (except to keep a lossless replay complete).
+        first: the engine to begin with; `instead_of` says why it is not the wanted one, None if it is.
+        fallback: always works, stands in for an engine that is being built or has failed; may be `first`.
+        spec: the wanted engine.
+        timed: False for replays as fast as possible, whose latency means nothing.
+    """
+
+    def __init__(
+        self,
+        pairs: PairSource,
+        publish: Callable[[FusedFrame], None],
+        builder: EngineBuilder,
+        first: FusionEngine,
+        fallback: FusionEngine,
+        spec: EngineSpec,
+        agc: AgcConfig,
+        grid: ThermalGrid,
+        stats: Stats,
+        problems: ProblemLog,
+        clock: Clock,
+        on_failure: Callable[[str, BaseException], None],
+        on_end: Callable[[], None],
+        *,
+        instead_of: str | None = None,
+        timed: bool = True,
+    ) -> None:
+        self._pairs, self._publish, self._builder = pairs, publish, builder
+        self._engine, self._fallback, self._spec = first, fallback, spec
+        self._agc, self._grid = Agc(agc), grid
+        self._stats, self._problems, self._clock, self._timed = stats, problems, clock, timed
+        self._lock = threading.Lock()  # over the requested changes
+        self._next_agc: Agc | None = None
+        self._next_grid: ThermalGrid | None = None
+        self._built: BuiltEngine | None = None  # of the engine in use
+        self._engine_since_s = 0.0
+        self._retry_s = _FIRST_RETRY_S
+        self._size: tuple[int, int] | None = None  # of the visible pictures
+        self._levels: tuple[np.ndarray, np.ndarray] | None = None  # thermal counts and their levels on the visible grid
+        self._last_thermal_ns: int | None = None
+        self._in_ffc = False
+        self._was_pair = False
+        self._grid_fits = True
+        self._worker = Worker("fusion", self._run, on_failure, on_end)
+        # Read by others:
+        self.last_output: LastOutput | None = None
+        self.last_thermal: Frame | None = None
+        self.busy_since_ns: int | None = None
+        """Since when the pair under way is being worked on; None between two pairs."""
+        stats.engine(first.name, instead_of)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._worker.start()
+
+    def request_stop(self) -> None:
+        """Ask the thread to end after the pair under way."""
+        self._worker.request_stop()
+
+    def join(self, timeout_s: float) -> bool:
+        """Wait for the end; whether it came in time."""
+        return self._worker.join(timeout_s)
+
+    @property
+    def ident(self) -> int | None:
+        """Native thread id, for measurements; None before the start."""
+        return self._worker.native_id
+
+    @property
+    def grid(self) -> ThermalGrid:
+        """How thermal comes onto the visible grid, as asked for last."""
+        with self._lock:
+            return self._next_grid if self._next_grid is not None else self._grid
+
+    @property
+    def agc_config(self) -> AgcConfig:
+        """The AGC settings asked for last."""
+        with self._lock:
+            return self._next_agc.config if self._next_agc is not None else self._agc.config
+
+    @property
+    def weights_sha256(self) -> str | None:
+        """Of the engine in use; None for one without weights."""
+        built = self._built
+        return built.weights_sha256 if built is not None else None
+
+    def set_agc(self, config: AgcConfig) -> None:
+        """Use this AGC from the next pair on. Raises ConfigError when its mask cannot be read."""
+        agc = Agc(config)
+        with self._lock:
+            self._next_agc = agc
+
+    def set_grid(self, grid: ThermalGrid) -> None:
+        """Use this alignment from the next pair on. Its maps are made here, so that no picture waits for them.
+
+        Raises:
+            BadInputError: it does not fit the visible pictures.
+        """
+        if self._size is not None:
+            grid.prepare(*self._size)
+        with self._lock:
+            self._next_grid = grid
+
+    # ------------------------------------------------------------------ the thread
+
+    def _run(self, stopping: threading.Event) -> None:
+        try:
+            while not stopping.is_set():
+                self._take_engine()
+                try:
+                    pair = self._pairs.get(_WAIT_S)
+                except CameraTimeout:
+                    continue
+                except EndOfStream:
+                    return
+                self.busy_since_ns = self._clock.now_ns()
+                self._process(pair)
+                self.busy_since_ns = None
+        finally:
+            self._engine.close()
+            self._fallback.close()
+
+    def _process(self, pair: FramePair) -> None:
+        stats = self._stats
+        stats.frame(Stage.PAIRED)
+        if pair.skew_ns is not None and not pair.flags & FrameFlag.HELD:
+            stats.skew(pair.skew_ns)
+        self._apply_changes()
+        self._watch_flags(pair)
+        visible, thermal = pair.visible, pair.thermal
+        if visible is not None:
+            self._note_size(visible)
+        levels = self._to_levels(thermal) if thermal is not None else None
+        fuse_ms, name = 0.0, self._engine.name
+        if visible is None:
+            assert levels is not None  # a pair has at least one frame; for the type checker
+            pixels = np.asarray(cv2.cvtColor(levels, cv2.COLOR_GRAY2RGB))
+        elif levels is None:
+            pixels = visible.pixels  # shared, not copied: it is read-only
+        else:
+            began_ns = time.perf_counter_ns()
+            pixels, name = self._fuse(visible.pixels, levels)
+            fuse_ms = (time.perf_counter_ns() - began_ns) / 1e6
+            stats.fuse_time(fuse_ms)
+        fused_ns = self._clock.now_ns()
+        frame = FusedFrame(
+            pixels=pixels,
+            pair=pair,
+            fuse_ms=fuse_ms,
+            engine=name,
+            fused_ns=fused_ns,
+            thermal_8bit=levels,
+            agc_limits=self._agc.limits if levels is not None else None,
+        )
+        self.last_output = LastOutput(fused_ns, pair.flags)
+        stats.frame(Stage.FUSED)
+        if self._timed:
+            stats.latency(Latency.FUSED, (fused_ns - output_time_ns(pair)) / 1e6)
+        self._publish(frame)
+
+    # ------------------------------------------------------------------ thermal
+
+    def _to_levels(self, thermal: Frame) -> np.ndarray:
+        """(H, W) uint8 on the visible grid. A held frame is not mapped again."""
+        if self._levels is not None and self._levels[0] is thermal.pixels:
+            return self._levels[1]
+        self.last_thermal = thermal
+        since_ns = None if self._last_thermal_ns is None else thermal.timestamp_ns - self._last_thermal_ns
+        self._last_thermal_ns = thermal.timestamp_ns
+        levels = self._agc.apply(thermal.pixels, None if since_ns is None else since_ns / 1e9)
+        aligned = self._align(levels)
+        aligned.flags.writeable = False
+        self._levels = (thermal.pixels, aligned)
+        return aligned
+
+    def _align(self, levels: np.ndarray) -> np.ndarray:
+        if self._size is None:
+            return levels  # no visible picture yet: thermal keeps its own grid
+        try:
+            aligned = self._grid.to_visible(levels, *self._size)
+        except BadInputError as error:
+            if self._grid_fits:
+                self._problems.add(
+                    Severity.ERROR,
+                    "calibration",
+                    f"{error} The thermal picture is only scaled meanwhile.",
+                    "choose a calibration of these two cameras at these sizes, or none",
+                )
+                self._stats.warn("calibration", "the calibration does not fit the pictures; thermal is only scaled")
+            self._grid_fits = False
+            return ThermalGrid(None).to_visible(levels, *self._size)
+        if not self._grid_fits:
+            self._grid_fits = True
+            self._stats.warn("calibration", None)
+        return aligned
+
+    def _apply_changes(self) -> None:
+        if self._next_agc is None and self._next_grid is None:
+            return
+        with self._lock:
+            agc, self._next_agc = self._next_agc, None
+            grid, self._next_grid = self._next_grid, None
+        self._levels = None
+        if agc is not None:
+            self._agc = agc
+            self._compare_agc()
+        if grid is not None:
+            self._grid = grid
+            self._grid_fits = True
+            self._stats.warn("calibration", None)
+            self._engine.reset()
+
+    def _watch_flags(self, pair: FramePair) -> None:
+        """Shutter and missing streams: what was learnt before does not hold after."""
+        in_ffc = bool(pair.flags & FrameFlag.FFC)
+        is_pair = pair.visible is not None and pair.thermal is not None
+        if in_ffc != self._in_ffc:
+            self._stats.ffc(in_ffc)
+            if not in_ffc:
+                self._agc.reset()  # the correction has moved the counts
+        if is_pair and not self._was_pair:
+            self._engine.reset()
+            if not self._in_ffc:
+                self._agc.reset()
+        self._in_ffc, self._was_pair = in_ffc, is_pair
+
+    # ------------------------------------------------------------------ engine
+
+    def _note_size(self, visible: Frame) -> None:
+        size = (visible.pixels.shape[0], visible.pixels.shape[1])
+        if size == self._size:
+            return
+        changed = self._size is not None
+        self._size = size
+        self._levels = None
+        self._builder.set_size(*size)
+        built = self._built
+        if changed and built is not None and built.size != size:
+            reason = f"the visible picture is now {size[1]}x{size[0]}; the engine is built anew"
+            self._problems.add(Severity.INFO, "engine", reason)
+            self._drop_engine(reason)
+            self._builder.request(built.spec)
+
+    def _take_engine(self) -> None:
+        result = self._builder.take()
+        if isinstance(result, BuiltEngine):
+            if self._size is not None and result.size != self._size:
+                result.engine.close()
+                self._builder.request(result.spec)
+                return
+            if self._engine is not self._fallback:
+                self._engine.close()
+            self._engine, self._built = result.engine, result
+            self._engine_since_s = time.monotonic()
+            self._stats.engine(result.engine.name)
+            self._problems.add(
+                Severity.INFO, "engine", f"{result.engine.name} fuses from now on, built in {result.seconds:.1f} s"
+            )
+            self._compare_agc()
+        elif isinstance(result, BuildFailure):
+            again = f"; next attempt in {result.retry_s:.0f} s" if result.retry_s is not None else ""
+            reason = f"{result.spec.shown} cannot be used: {result.error}"
+            self._stats.engine(self._engine.name, reason)
+            self._problems.add(
+                Severity.ERROR,
+                "engine",
+                f"{reason}; {self._engine.name} fuses instead{again}",
+                "choose another engine, or mend what the message says",
+            )
+
+    def _fuse(self, visible: np.ndarray, levels: np.ndarray) -> tuple[np.ndarray, str]:
+        try:
+            return self._engine.fuse(visible, levels), self._engine.name
+        except Exception as error:  # a broken engine costs the engine, not the picture
+            if self._engine is self._fallback:
+                raise
+            spec = self._built.spec if self._built is not None else self._spec
+            if time.monotonic() - self._engine_since_s > _SOUND_S:
+                self._retry_s = _FIRST_RETRY_S
+            reason = f"{self._engine.name} failed: {error}"
+            self._problems.add(
+                Severity.ERROR,
+                "engine",
+                f"{reason}; {self._fallback.name} fuses instead, next attempt in {self._retry_s:.0f} s",
+                "if it fails again, choose another engine",
+                error,
+            )
+            self._drop_engine(reason)
+            self._builder.request(spec, after_s=self._retry_s)
+            self._retry_s = min(3.0 * self._retry_s, _LONGEST_RETRY_S)
+        return self._fallback.fuse(visible, levels), self._fallback.name
+
+    def _drop_engine(self, reason: str) -> None:
+        if self._engine is not self._fallback:
+            self._engine.close()
+        self._engine, self._built = self._fallback, None
+        self._fallback.reset()
+        self._stats.engine(self._fallback.name, reason)
+        self._stats.warn("agc", None)
+
+    def _compare_agc(self) -> None:
+        trained = self._built.agc if self._built is not None else None
+        differences = contract_differences(contract_of(self._agc.config), trained) if trained is not None else []
+        text = f"the AGC differs from the one the network was trained with: {'; '.join(differences)}"
+        self._stats.warn("agc", text if differences else None)

@@ -1,0 +1,129 @@
+"""What is looked at a few times a second, off the fusion thread: counters, queues, and the alignment budget."""
+
+from __future__ import annotations
+
+from app.alignment_budget import AlignmentBudget
+from app.capture.camera import Clock
+from app.capture.capture_thread import CaptureState
+from app.capture.synchronizer import output_time_ns
+from app.pipeline.capture_crew import CaptureCrew
+from app.pipeline.fusion_thread import FusionThread
+from app.pipeline.latest_slot import LatestSlot
+from app.pipeline.problems import ProblemLog, Severity
+from app.pipeline.recording_control import RecordingControl
+from app.stats import Stats
+from fusion_core.frames import FrameFlag, FusedFrame, Stream
+
+__all__ = ["BudgetFeeder", "Monitor"]
+
+_STUCK_NS = 5_000_000_000
+_TICK_NS = 500_000_000
+
+
+class BudgetFeeder:
+    """Keeps the alignment budget up to date from the newest fused frames. One thread.
+
+    It need not see every frame: motion is measured between two frames 50 to 200 ms apart.
+    """
+
+    def __init__(self, budget: AlignmentBudget, latest: LatestSlot[FusedFrame], stats: Stats) -> None:
+        self._budget, self._latest, self._stats = budget, latest, stats
+        self._last: FusedFrame | None = None
+        self._next_reading_ns = 0
+
+    def feed(self, now_ns: int) -> None:
+        """Look at the newest frame; once a second measure the shift and publish a reading."""
+        frame = self._latest.peek()
+        if frame is not None and frame is not self._last:
+            self._last = frame
+            self._observe(frame)
+        if now_ns >= self._next_reading_ns:
+            self._next_reading_ns = now_ns + 1_000_000_000
+            if frame is not None:
+                self._stats.budget(self._budget.reading())
+
+    def _observe(self, frame: FusedFrame) -> None:
+        pair = frame.pair
+        visible = pair.visible
+        time_ns = output_time_ns(pair)
+        self._budget.observe(visible.pixels if visible is not None else None, pair.skew_ns, time_ns)
+        fresh = not pair.flags & (FrameFlag.HELD | FrameFlag.FFC | FrameFlag.SKEW_EXCEEDED)
+        levels = frame.thermal_8bit
+        if visible is not None and levels is not None and fresh and self._budget.shift_due(time_ns):
+            self._budget.measure_shift(visible.pixels, levels, time_ns)
+
+
+class Monitor:
+    """Brings the counters of all stages into `Stats`, twice a second. Called by the pipeline's thread."""
+
+    def __init__(
+        self,
+        crew: CaptureCrew,
+        fusion: FusionThread,
+        recording: RecordingControl,
+        stats: Stats,
+        problems: ProblemLog,
+        clock: Clock,
+        buffer_frames: int,
+    ) -> None:
+        self._crew, self._fusion = crew, fusion
+        self._recording, self._stats, self._problems, self._clock = recording, stats, problems, clock
+        self._buffer_frames = buffer_frames
+        self._reconnects = dict.fromkeys(Stream, 0)
+        self._drops: dict[str, int] = {}
+        self._next_ns = 0
+        self._stuck_told = False
+
+    def tick(self, now: bool = False) -> None:
+        """Do what is due; `now` does it whether or not it is."""
+        now_ns = self._clock.now_ns()
+        if now_ns < self._next_ns and not now:
+            return
+        self._next_ns = now_ns + _TICK_NS
+        self._cameras()
+        self._synchronization()
+        self._recording.describe(drops=dict(self._drops))
+        self._recording.tick()
+        self._watch_fusion(now_ns)
+
+    def _cameras(self) -> None:
+        for stream in Stream:
+            figures = self._crew.figures(stream)
+            self._stats.camera_state(stream, figures.state.value)
+            reconnects = self._crew.reconnects(stream)
+            for _ in range(reconnects - self._reconnects[stream]):
+                self._stats.reconnect(stream)
+            self._reconnects[stream] = reconnects
+            lost = self._crew.lost_frames(stream)
+            if lost:
+                self._count(f"{stream.value}_camera", lost)
+            text = None
+            if figures.state is CaptureState.STREAMING and figures.bad_stamps > figures.frames / 2:
+                text = f"the {stream.value} camera's time stamps are useless; frames are stamped on arrival"
+            self._stats.warn(f"{stream.value}_stamps", text)
+
+    def _synchronization(self) -> None:
+        """Publish the synchronizer's drops and queues. What different frame rates leave over is no loss."""
+        figures = self._crew.synchronizer.stats()
+        for cause, number in figures.dropped.items():
+            if number and not cause.value.endswith("_unused"):
+                self._count(cause.value, number)
+        for stream, depth in figures.depth.items():
+            self._stats.queue(stream.value, depth, self._buffer_frames)
+
+    def _count(self, cause: str, total: int) -> None:
+        self._drops[cause] = total
+        self._stats.set_drops(cause, total)
+
+    def _watch_fusion(self, now_ns: int) -> None:
+        since_ns = self._fusion.busy_since_ns
+        stuck = since_ns is not None and now_ns - since_ns > _STUCK_NS
+        if stuck and not self._stuck_told and since_ns is not None:
+            seconds = (now_ns - since_ns) / 1e9
+            self._problems.add(
+                Severity.ERROR,
+                "engine",
+                f"the engine has been busy with one picture for {seconds:.0f} s",
+                "if this goes on, restart with another engine",
+            )
+        self._stuck_told = stuck
