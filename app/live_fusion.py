@@ -205,7 +205,7 @@ class LiveFusion:
 
     # ------------------------------------------------------------------ changes while it runs
 
-    def set_engine(self, name: str, preset: str, weights: Path | None) -> None:
+    def set_engine(self, name: str, preset: str = "tiny", weights: Path | None = None) -> None:
         """Build another engine in the background and swap it in between two pictures.
 
         If it cannot be built the present one goes on, and `errors` and `stats` say why.

@@ -1,0 +1,124 @@
+"""`lumitherm run --config FILE`: the live pipeline, with a window or without."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    import threading
+
+    from app.config import AppConfig
+    from app.live_fusion import LiveFusion
+    from app.recording.recorder import RecordingSummary
+
+__all__ = ["register"]
+
+_UPDATE_S = 1.0
+
+
+def register(cli: typer.Typer) -> None:
+    """Add the command."""
+    cli.command("run")(_run)
+
+
+def _run(
+    config: Annotated[Path, typer.Option("--config", "-c", help="Configuration, e.g. configs/simulated.yaml.")],
+    headless: Annotated[bool, typer.Option("--headless", help="No window: statistics on the terminal.")] = False,
+    duration: Annotated[
+        float | None,
+        typer.Option(min=0.1, metavar="SECONDS", help="Stop after so long; counts from the first picture."),
+    ] = None,
+    record: Annotated[
+        bool | None, typer.Option("--record/--no-record", help="Record from the start; default: as the file says.")
+    ] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override one setting. Repeatable.")
+    ] = None,
+) -> None:
+    """Run the live pipeline until Ctrl-C, SIGTERM, the end of the sources, or --duration.
+
+    Cameras that are missing or fail are reopened for ever; what is wrong is shown and logged. Every way of ending
+    closes the recording in order.
+    """
+    from app.config import load_config
+    from app.logging_setup import configure_logging
+
+    changes = list(overrides or ())
+    if record is not None:
+        changes.append(f"recording.autostart={'true' if record else 'false'}")
+    settings = load_config(config, changes, os.environ)
+    if not headless:
+        from app.gui.application import run_window  # Qt loads only for a window
+
+        configure_logging(settings.logging)
+        raise typer.Exit(run_window(settings, duration_s=duration))
+    configure_logging(settings.logging)
+    _run_headless(settings, duration)
+
+
+def _run_headless(settings: AppConfig, duration_s: float | None) -> None:
+    import cv2
+
+    from app.commands.fuse import stop_on_signals
+    from app.live_fusion import LiveFusion
+
+    cv2.setNumThreads(1)  # the stages run side by side already; OpenCV's own threads would only get in their way
+    with stop_on_signals() as (stop, received):
+        live = LiveFusion(settings)
+        live.start()
+        try:
+            _watch(live, settings, stop, duration_s)
+        finally:
+            live.stop()
+        _tell_end(live)
+    if live.failure is not None:
+        raise live.failure
+    if received:
+        raise typer.Exit(128 + received[0])
+
+
+def _watch(live: LiveFusion, settings: AppConfig, stop: threading.Event, duration_s: float | None) -> None:
+    """Show statistics until there is a reason to stop."""
+    from app.stats_view import StatsView
+
+    end_s: float | None = None
+    with StatsView(log_interval_s=settings.logging.stats_interval_s) as view:
+        next_s = 0.0
+        while not stop.is_set() and not live.wait(0.1):
+            now_s = time.monotonic()
+            if duration_s is not None and end_s is None and live.latest.sequence:
+                end_s = now_s + duration_s
+            if end_s is not None and now_s >= end_s:
+                break
+            if now_s >= next_s:
+                next_s = now_s + _UPDATE_S
+                view.update(live.stats.snapshot())
+        view.update(live.stats.snapshot(), final=True)
+
+
+def _tell_end(live: LiveFusion) -> None:
+    snapshot = live.stats.snapshot()
+    total = snapshot.latency_total_ms["grab_to_fused"]
+    latency = "" if total.p50 is None else f", latency p50 {total.p50:.1f} ms, p95 {total.p95:.1f} ms"
+    typer.echo(f"{snapshot.frames['fused']} pictures fused by {snapshot.engine}{latency}, {snapshot.total_drops} lost")
+    for cause, count in snapshot.drops.items():
+        typer.echo(f"lost: {cause} {count}")
+    if live.last_recording is not None:
+        for line in _describe_recording(live.last_recording):
+            typer.echo(line)
+
+
+def _describe_recording(summary: RecordingSummary) -> list[str]:
+    frames = ", ".join(f"{track} {count}" for track, count in summary.frames.items())
+    lines = [
+        f"recorded {summary.seconds:.1f} s, {summary.bytes / 1e6:.1f} MB, pictures: {frames or 'none'}"
+        + (f", refused {summary.refused}" if summary.refused else "")
+    ]
+    lines += [f"problem: {problem}" for problem in summary.problems]
+    lines += [str(segment.path) for segment in summary.segments]
+    return lines
