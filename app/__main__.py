@@ -8,7 +8,7 @@ from typing import Any
 
 import typer
 
-from app.commands import config, demo, devices, evaluate, fuse, recording, train
+from app.commands import calibrate, config, demo, devices, evaluate, fuse, recording, run, train
 from fusion_core.errors import LumithermError
 
 __all__ = ["build_cli", "main"]
@@ -28,12 +28,14 @@ def build_cli() -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     # One line a command module, kept in alphabetical order: from app.commands import x; x.register(cli)
+    calibrate.register(cli)
     config.register(cli)
     demo.register(cli)
     devices.register(cli)
     evaluate.register(cli)
     fuse.register(cli)
     recording.register(cli)
+    run.register(cli)
     train.register(cli)
     return cli
 

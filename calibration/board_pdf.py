@@ -73,8 +73,8 @@ def notes_for(board: Board) -> tuple[str, ...]:
     return own + COMMON_NOTES
 
 
-def draw_board(board: Board, page: str = "a3", *, cut_lines: bool = False) -> Drawing:
-    """Lay the board out on a page ("a4" .. "a0", turned if that fits better, or "exact" for a page of the board's size).
+def draw_board(board: Board, page: str = "auto", *, cut_lines: bool = False) -> Drawing:
+    """Lay the board out on a page ("a4" .. "a0", turned if needed; "auto": the smallest that fits; "exact": made to fit).
 
     Args:
         cut_lines: outlines only for circles, for a cutter.
@@ -84,6 +84,8 @@ def draw_board(board: Board, page: str = "a3", *, cut_lines: bool = False) -> Dr
     """
     height_mm, width_mm = (value * 1e3 for value in board.extent_m)
     needed = (width_mm + 2 * MARGIN_MM, height_mm + 2 * MARGIN_MM + FOOT_MM)
+    if page == "auto":
+        page = next((name for name, size in PAGES_MM.items() if _fits(needed, size)), "exact")
     if page == "exact":
         sheet = (max(needed[0], 190.0), needed[1])
     elif page in PAGES_MM:
@@ -97,7 +99,7 @@ def draw_board(board: Board, page: str = "a3", *, cut_lines: bool = False) -> Dr
             )
         sheet = fitting[0]
     else:
-        raise BadInputError(f"page is {page!r}, must be one of {', '.join(PAGES_MM)}, exact")
+        raise BadInputError(f"page is {page!r}, must be one of auto, {', '.join(PAGES_MM)}, exact")
     x0, y0 = (sheet[0] - width_mm) / 2, MARGIN_MM
     rectangles, circles = _shapes(board)
     foot = y0 + height_mm + 8
@@ -176,7 +178,7 @@ def to_pdf(drawing: Drawing) -> bytes:
     return bytes(out)
 
 
-def write_board(board: Board, path: Path, page: str = "a3", *, cut_lines: bool = False) -> Drawing:
+def write_board(board: Board, path: Path, page: str = "auto", *, cut_lines: bool = False) -> Drawing:
     """Write `path` as .svg or .pdf. Raises BadInputError for another ending or a page that is too small."""
     drawing = draw_board(board, page, cut_lines=cut_lines)
     path.parent.mkdir(parents=True, exist_ok=True)

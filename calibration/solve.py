@@ -143,8 +143,8 @@ def detect_views(
         seen_visible, seen_thermal = found["visible"], found["thermal"]
         if seen_visible is not None and seen_thermal is not None:
             seen_visible, seen_thermal = match_orders(seen_visible, seen_thermal, roll_deg)
-        first_visible = _rung_of(seen_visible) or first_visible
-        first_thermal = _rung_of(seen_thermal) or first_thermal
+        first_visible = rung_of(seen_visible) or first_visible
+        first_thermal = rung_of(seen_thermal) or first_thermal
         views.append(BoardView(name, visible, thermal, seen_visible, seen_thermal, why["visible"], why["thermal"]))
         if progress is not None:
             marks = ["found" if detection is not None else "not found" for detection in (seen_visible, seen_thermal)]
@@ -236,10 +236,12 @@ def distance_range(rig: RigCalibration, limit_px: float = BUDGET_PX) -> Distance
 
 
 def propose_working_distance_m(rig: RigCalibration, limit_px: float = BUDGET_PX, near_m: float = 0.0) -> float:
-    """The Z0 to set: f B / L serves from half of it to the horizon; with `near_m`, the Z0 that just reaches that near."""
+    """The Z0 to set: f B / L serves from half of it to the horizon; with `near_m`, the Z0 for that near limit."""
     fb = rig.visible.fx_px * rig.baseline_m
     if near_m > 0 and fb > 0:
-        return 1.0 / max(1.0 / near_m - limit_px / fb, 1e-3)
+        if 2 * limit_px * near_m >= fb:
+            return 2 * near_m  # more than enough: the same parallax at the near limit and at the horizon
+        return 1.0 / (1.0 / near_m - limit_px / fb)
     return max(fb / limit_px, 0.3)
 
 
@@ -358,7 +360,7 @@ def _gates(solution: Solution) -> list[Gate]:
     return gates
 
 
-def _rung_of(detection: Detection | None) -> Rung | None:
+def rung_of(detection: Detection | None) -> Rung | None:
     """The rung that a detection came from, to be tried first on the next picture."""
     if detection is None:
         return None
