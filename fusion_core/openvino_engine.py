@@ -183,7 +183,7 @@ class OpenVinoEngine:
             self._maps = _remap_maps(displacement, *visible.shape)
         self._age += 1
         assert self._maps is not None and self._confidence is not None
-        warped = cv2.remap(thermal, *self._maps, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        warped = cv2.remap(thermal, *self._maps, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
         return np.asarray(warped), self._confidence
 
 

@@ -85,7 +85,7 @@ class RfvifConfig:
 
 PRESETS: dict[str, RfvifConfig] = {
     "base": RfvifConfig(channels=32, light=False, alignment="field"),
-    "small": RfvifConfig(channels=24, light=True, alignment="field", detail_path=True, space_to_depth=2),
+    "small": RfvifConfig(channels=16, light=True, alignment="field", detail_path=True, space_to_depth=2),
     "tiny": RfvifConfig(
         channels=8, light=True, alignment="field", detail_path=True, space_to_depth=2, residual_blocks=3
     ),

@@ -34,8 +34,8 @@ class Alignment(NamedTuple):
     log_confidence: Tensor  # (B, 1, H/8, W/8): minus the log of the expected error in pixels
 
 
-def warp(image: Tensor, displacement: Tensor) -> Tensor:
-    """Sample `image` at p + d(p), bilinear, border repeated.
+def warp(image: Tensor, displacement: Tensor, *, cubic: bool = False) -> Tensor:
+    """Sample `image` at p + d(p), bilinear (cubic keeps more of fine edges), border repeated.
 
     Args:
         image: (B, C, H, W), any float dtype.
@@ -52,7 +52,8 @@ def warp(image: Tensor, displacement: Tensor) -> Tensor:
     x = (xs.view(1, 1, width) + displacement[:, 0].float()) * (2.0 / width) + (1.0 / width - 1.0)
     y = (ys.view(1, height, 1) + displacement[:, 1].float()) * (2.0 / height) + (1.0 / height - 1.0)
     grid = torch.stack((x, y), dim=-1)  # (B, H, W, 2) in [-1, 1]
-    out = F.grid_sample(image.float(), grid, mode="bilinear", padding_mode="border", align_corners=False)
+    mode = "bicubic" if cubic else "bilinear"
+    out = F.grid_sample(image.float(), grid, mode=mode, padding_mode="border", align_corners=False)
     return out.to(image.dtype)
 
 

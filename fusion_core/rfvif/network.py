@@ -123,7 +123,7 @@ class Rfvif(nn.Module):
         evidence = self._evidence(visible, moved) if self.config.alignment == "observed" else None
         if alignment is None:
             return self.fuse_warped(visible, moved, None, evidence)
-        infrared = warp(moved, alignment.displacements[-1])
+        infrared = warp(moved, alignment.displacements[-1], cubic=True).clamp(0.0, 1.0)
         out = self.fuse_warped(visible, infrared, alignment.log_confidence, evidence)
         return RfvifOutput(out.fused, out.aligned_infrared, alignment.displacements, alignment.log_confidence)
 
