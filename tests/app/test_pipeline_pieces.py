@@ -1,0 +1,299 @@
+"""The parts of the live pipeline one by one: slot, worker, engine builder, problems, snapshot, thermal grid, faults."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import threading
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import tifffile
+
+from app.faults import FaultyCamera, FaultyCameras, full_disk
+from app.pipeline.engine_builder import BuildFailure, BuiltEngine, EngineBuilder, EngineSpec
+from app.pipeline.latest_slot import LatestSlot
+from app.pipeline.problems import ProblemLog, Severity
+from app.pipeline.snapshot import save_snapshot
+from app.pipeline.thermal_grid import ThermalGrid
+from app.pipeline.worker import Worker
+from fusion_core.errors import CameraLost, CameraTimeout, CheckpointError, EngineError, RunError, UsageError
+from fusion_core.frames import Frame, FrameFlag, FramePair, FusedFrame, Stream, TimestampSource
+from fusion_core.pyramid_engine import AverageEngine
+
+_spec = importlib.util.spec_from_file_location("live_support", Path(__file__).with_name("live_support.py"))
+assert _spec is not None and _spec.loader is not None
+support = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(support)
+
+
+# ---------------------------------------------------------------------------------------------- slot
+
+
+def test_slot_keeps_the_newest_and_counts_what_nobody_saw() -> None:
+    slot: LatestSlot[str] = LatestSlot()
+    assert slot.get_newer(0) is None
+    assert slot.put("a") == 1
+    slot.put("b")
+    assert slot.get_newer(0) == (2, "b")
+    assert slot.get_newer(2) is None
+    slot.put("c")
+    assert slot.get_newer(2) == (3, "c")
+    assert slot.overwritten == 1
+    assert slot.sequence == 3
+    slot.clear()
+    assert slot.get_newer(0) is None and slot.peek() is None
+    assert slot.put("d") == 4
+
+
+def test_slot_wakes_who_waits() -> None:
+    slot: LatestSlot[int] = LatestSlot()
+    got: list[object] = []
+    reader = threading.Thread(target=lambda: got.append(slot.wait_newer(0, 20.0)))
+    reader.start()
+    slot.put(5)
+    reader.join(20.0)
+    assert got == [(1, 5)]
+    assert slot.wait_newer(1, 0.001) is None
+
+
+# ---------------------------------------------------------------------------------------------- worker
+
+
+def test_worker_reports_failure_and_end() -> None:
+    failures: list[tuple[str, BaseException]] = []
+    ends: list[str] = []
+
+    def fail(_stopping: threading.Event) -> None:
+        raise SystemExit("even this")
+
+    broken = Worker("broken", fail, lambda name, error: failures.append((name, error)), lambda: ends.append("broken"))
+    sound = Worker("sound", lambda stopping: None, lambda *_: None, lambda: ends.append("sound"))
+    waiting = Worker("waiting", lambda stopping: stopping.wait(60) and None, lambda *_: None)
+    for worker in (broken, sound, waiting):
+        assert worker.native_id is None
+        worker.start()
+    assert broken.join(20.0) and sound.join(20.0)
+    assert not waiting.join(0.01) and waiting.alive
+    assert waiting.stop(20.0) and not waiting.alive
+    assert [(name, str(error)) for name, error in failures] == [("broken", "even this")]
+    assert ends == ["sound"]
+
+
+def test_worker_that_never_started_is_stopped() -> None:
+    assert Worker("idle", lambda stopping: None, lambda *_: None).stop(0.0)
+
+
+# ---------------------------------------------------------------------------------------------- engine builder
+
+
+class Factory:
+    """Makes engines as told: each entry is an error to raise, or a word for the engine's name."""
+
+    def __init__(self, *script: object) -> None:
+        self.script = list(script)
+        self.made: list[NamedEngine] = []
+        self.gate = threading.Event()
+        self.gate.set()
+
+    def __call__(self, name: str, preset: str, weights: Path | None, threads: int | None, *, align_every: int) -> object:
+        self.gate.wait(30)
+        step = self.script.pop(0) if self.script else name
+        if isinstance(step, Exception):
+            raise step
+        self.made.append(NamedEngine(str(step)))
+        return self.made[-1]
+
+
+class NamedEngine(AverageEngine):
+    def __init__(self, name: str) -> None:
+        self.label, self.closed, self.warm = name, 0, []
+
+    @property
+    def name(self) -> str:
+        return self.label
+
+    def warm_up(self, height: int, width: int) -> None:
+        self.warm.append((height, width))
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+def spec(name: str = "average") -> EngineSpec:
+    return EngineSpec(name, "tiny", None, None, 5)
+
+
+@pytest.fixture
+def failures() -> list[object]:
+    return []
+
+
+def make_builder(factory: Factory, failures: list[object]) -> EngineBuilder:
+    builder = EngineBuilder(factory, lambda name, error: failures.append((name, error)))
+    builder.start()
+    return builder
+
+
+def result_of(builder: EngineBuilder) -> object:
+    found: list[object] = []
+    support.wait_until(lambda: found.append(builder.take()) or found[-1] is not None)
+    return found[-1]
+
+
+def test_builder_waits_for_the_size_and_warms_up(failures: list[object]) -> None:
+    factory = Factory("one")
+    builder = make_builder(factory, failures)
+    builder.request(spec())
+    support.wait_until(lambda: factory.made)
+    assert builder.take() is None and builder.busy
+    builder.set_size(10, 20)
+    built = result_of(builder)
+    assert isinstance(built, BuiltEngine) and built.engine.name == "one"
+    assert factory.made[0].warm == [(10, 20)] and built.size == (10, 20)
+    assert not builder.busy
+    builder.request_stop()
+    assert builder.join(20.0) and not failures
+    assert factory.made[0].closed == 0  # it belongs to who took it
+
+
+def test_builder_closes_what_nobody_wants_any_more(failures: list[object]) -> None:
+    factory = Factory("old", "new")
+    factory.gate.clear()
+    builder = make_builder(factory, failures)
+    builder.set_size(4, 4)
+    builder.request(spec())
+    support.wait_until(lambda: builder.busy)
+    builder.request(spec("edges"))
+    factory.gate.set()
+    built = result_of(builder)
+    assert isinstance(built, BuiltEngine) and built.engine.name == factory.made[-1].name
+    assert all(engine.closed for engine in factory.made[:-1])
+    builder.request(spec())
+    support.wait_until(lambda: not builder.busy)
+    builder.request_stop()
+    assert builder.join(20.0)
+    assert factory.made[-1].closed == 1  # never taken
+
+
+def test_builder_tells_failures_and_retries_only_what_may_mend(failures: list[object]) -> None:
+    builder = make_builder(Factory(CheckpointError("no weights"), EngineError("no driver")), failures)
+    builder.set_size(4, 4)
+    builder.request(spec())
+    wrong = result_of(builder)
+    assert isinstance(wrong, BuildFailure) and wrong.retry_s is None
+    assert not builder.busy
+    builder.request(spec())
+    passing = result_of(builder)
+    assert isinstance(passing, BuildFailure) and passing.retry_s == 5.0
+    assert builder.busy  # the next attempt is due in five seconds
+    builder.cancel()
+    assert not builder.busy
+    builder.request_stop()
+    assert builder.join(20.0) and not failures
+
+
+def test_spec_is_shown_with_what_it_runs() -> None:
+    assert spec().shown == "average"
+    assert spec("auto").shown == "auto:tiny"
+    assert EngineSpec("torch", "tiny", Path("a/mine.safetensors"), 1, 5).shown == "torch:mine.safetensors"
+
+
+# ---------------------------------------------------------------------------------------------- problems
+
+
+def test_problem_log_is_bounded() -> None:
+    log = ProblemLog()
+    for number in range(150):
+        log.add(Severity.WARNING, "visible", f"number {number}", "do this")
+    recent = log.recent()
+    assert len(recent) == 100
+    assert recent[-1].text == "number 149" and recent[-1].advice == "do this"
+    assert recent[0].when <= recent[-1].when
+
+
+# ---------------------------------------------------------------------------------------------- snapshot
+
+
+def fused(flags: FrameFlag = FrameFlag.NONE) -> FusedFrame:
+    visible = Frame(Stream.VISIBLE, support.picture(Stream.VISIBLE, 1), 1, 2_000_000, TimestampSource.ARRIVAL)
+    thermal = Frame(Stream.THERMAL, support.picture(Stream.THERMAL, 1), 1, 1_000_000, TimestampSource.KERNEL, flags)
+    return FusedFrame(
+        support.picture(Stream.VISIBLE, 9), FramePair(visible, thermal, flags), 1.5, "average", agc_limits=(1.0, 2.0)
+    )
+
+
+def test_snapshot_holds_the_moment_exactly(tmp_path: Path) -> None:
+    frame = fused(FrameFlag.HELD | FrameFlag.FFC)
+    bundle = save_snapshot(frame, tmp_path / "shots", {"calibration": "abc", "weights_sha256": None})
+    again = save_snapshot(frame, tmp_path / "shots", {})
+    assert bundle != again
+    assert sorted(path.name for path in bundle.iterdir()) == ["fused.png", "snapshot.json", "thermal.tiff", "visible.png"]
+    assert [path.name for path in (tmp_path / "shots").iterdir() if path.name.startswith(".")] == []
+    assert np.array_equal(cv2.imread(str(bundle / "fused.png"))[:, :, ::-1], frame.pixels)
+    assert frame.pair.visible is not None and frame.pair.thermal is not None
+    assert np.array_equal(cv2.imread(str(bundle / "visible.png"))[:, :, ::-1], frame.pair.visible.pixels)
+    counts = tifffile.imread(bundle / "thermal.tiff")
+    assert counts.dtype == np.uint16 and np.array_equal(counts, frame.pair.thermal.pixels)
+    facts = json.loads((bundle / "snapshot.json").read_text())
+    assert facts["skew_ms"] == 1.0 and facts["calibration"] == "abc" and facts["agc_limits_counts"] == [1.0, 2.0]
+    assert facts["flags"] == ["ffc", "held"] and facts["thermal"]["ts_source"] == "kernel"
+
+
+def test_snapshot_says_why_it_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(RunError, match="could not be written"):
+        save_snapshot(fused(), tmp_path / "file", {})
+
+
+# ---------------------------------------------------------------------------------------------- thermal grid
+
+
+def test_plain_grid_copies_nothing_that_fits() -> None:
+    grid = ThermalGrid(None)
+    levels = np.zeros((4, 6), np.uint8)
+    assert grid.to_visible(levels, 4, 6) is levels
+    assert grid.to_visible(levels, 8, 12).shape == (8, 12)
+    assert grid.identity is None and grid.baseline_m is None and grid.focal_px is None
+
+
+# ---------------------------------------------------------------------------------------------- faults
+
+
+def test_faulty_camera_obeys() -> None:
+    camera = FaultyCamera(support.PatternCamera(Stream.THERMAL, fps=500), Stream.THERMAL)
+    camera.open()
+    first = camera.read(5.0)
+    camera.freeze()
+    held = camera.read(5.0)
+    assert held.pixels is first.pixels and held.index == first.index + 1
+    camera.mend()
+    assert not np.array_equal(camera.read(5.0).pixels, first.pixels)
+    camera.stall()
+    with pytest.raises(CameraTimeout):
+        camera.read(0.02)
+    camera.unplug()
+    with pytest.raises(CameraLost):
+        camera.read(0.02)
+    with pytest.raises(CameraLost):
+        camera.open()
+    camera.mend()
+    camera.open()
+    assert camera.info.model == "pattern"
+    camera.close()
+
+
+def test_faulty_cameras_need_a_pipeline_first() -> None:
+    cameras = FaultyCameras(support.camera_factory())
+    with pytest.raises(UsageError, match="no cameras yet"):
+        cameras.camera(Stream.VISIBLE)
+    pair = cameras(None, None)
+    assert pair.visible is cameras.camera(Stream.VISIBLE)
+
+
+def test_a_large_disk_is_not_filled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.faults._LARGEST_BALLAST", -1)
+    with pytest.raises(UsageError, match="mount a small tmpfs"), full_disk(tmp_path):
+        pass
