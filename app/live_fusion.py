@@ -31,10 +31,10 @@ from app.pipeline.thermal_grid import ThermalGrid
 from app.pipeline.worker import Worker
 from app.recording.recorder import RecorderStatus, RecordingSummary
 from app.stats import Latency, Stage, Stats
-from fusion_core.agc import AgcConfig, contract_of
+from fusion_core.agc import Agc, AgcConfig, contract_of
 from fusion_core.engine import VIDEO_ALIGN_EVERY, FusionEngine, create_engine
 from fusion_core.errors import LumithermError, RunError
-from fusion_core.frames import FrameFlag, FusedFrame
+from fusion_core.frames import FrameFlag, FusedFrame, Stream
 
 __all__ = ["AgcHistogram", "LiveFusion", "PipelineProblem", "PipelineState", "Severity"]
 
@@ -108,6 +108,7 @@ class LiveFusion:
         self._crew: CaptureCrew | None = None
         self._feeder: BudgetFeeder | None = None
         self._lossless = False
+        self._loops = 0  # of the pipeline's thread
 
     # ------------------------------------------------------------------ life
 
@@ -179,6 +180,23 @@ class LiveFusion:
             return PipelineState.DEGRADED_THERMAL_ONLY
         return PipelineState.RUNNING
 
+    def worker_progress(self) -> dict[str, int]:
+        """For each worker a number that rises for as long as it is not stuck: pipeline, visible and thermal capture.
+
+        A capture that waits out a back-off stands still for as long; that of fusion is the number of fused pictures.
+        Empty before the workers are there.
+        """
+        crew = self._crew
+        if crew is None:
+            return {}
+        progress = {"pipeline": self._loops, "fusion": self.stats.frames_so_far(Stage.FUSED)}
+        for stream in Stream:
+            figures = crew.figures(stream)
+            progress[f"{stream.value} capture"] = (
+                figures.frames + figures.timeouts + figures.open_failures + crew.reconnects(stream)
+            )
+        return progress
+
     # ------------------------------------------------------------------ recording
 
     def start_recording(self, label: str | None = None) -> None:
@@ -215,10 +233,12 @@ class LiveFusion:
 
     def set_agc(self, config: AgcConfig) -> None:
         """Use this AGC from the next picture on. Raises ConfigError when its mask cannot be read."""
+        agc = Agc(config)
         with self._lock:
             self._agc = config
-        if self._fusion is not None:
-            self._fusion.set_agc(config)
+            fusion = self._fusion
+        if fusion is not None:
+            fusion.set_agc(agc)
 
     @property
     def agc(self) -> AgcConfig:
@@ -302,6 +322,7 @@ class LiveFusion:
             fusion.start()
             crew.start()
             while not (stopping.is_set() or self._ended or self._failure is not None):
+                self._loops += 1
                 crew.tick()
                 monitor.tick()
                 if self._feeder is not None:
@@ -365,8 +386,10 @@ class LiveFusion:
     def _publish(self, frame: FusedFrame) -> None:
         """In the fusion thread: to the screen, then to the recorder."""
         self.latest.put(frame)
-        while self._lossless and not self._stopping and not self._recording.has_room():
+        while self._lossless and not self._recording.has_room():
             time.sleep(0.002)  # a replay as fast as possible waits for its recording, which is to be complete
+            if self._stopping:
+                return  # the user has had enough: the recording ends here
         self._recording.offer(frame)
 
     def _on_end(self) -> None:

@@ -45,7 +45,7 @@ class CaptureCrew:
         self._config, self._clock, self._stats, self._problems = config, clock, stats, problems
         self._on_failure = on_failure
         self._cameras: dict[Stream, Camera] = {Stream.VISIBLE: cameras.visible, Stream.THERMAL: cameras.thermal}
-        self._rig = cameras.rig
+        self._rig, self._lossless = cameras.rig, cameras.lossless
         self.synchronizer = PairSynchronizer(config.sync, clock, lossless=cameras.lossless)
         self._ffc = FfcDetector(config.ffc)
         self._threads = {stream: self._make(stream) for stream in Stream}
@@ -69,7 +69,9 @@ class CaptureCrew:
                 self._problems.add(
                     Severity.INFO, "pipeline", f"no news of plugged cameras ({error}); they are found a little later"
                 )
-        if self._rig is not None:  # slow first frames otherwise: people are drawn when they are first seen
+        if (
+            self._rig is not None and not self._lossless
+        ):  # slow first frames otherwise: people are drawn when they are first seen
             rig = self._rig
             self._warm_up = Worker("simulation warm-up", lambda _stopping: rig.warm_up(), self._on_failure)
             self._warm_up.start()

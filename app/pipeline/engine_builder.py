@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -226,9 +227,9 @@ class EngineBuilder:
 
 def _checkpoint_facts(spec: EngineSpec) -> tuple[str | None, dict[str, Any] | None]:
     """SHA-256 of the weights, and the AGC they were trained with; (None, None) for engines without weights."""
-    if spec.name in CLASSICAL:
-        return None, None
-    from fusion_core.checkpoint import load_checkpoint, resolve_weights  # imports torch: the engine has done so already
+    if spec.name in CLASSICAL or "fusion_core.checkpoint" not in sys.modules:
+        return None, None  # nobody has read weights
+    from fusion_core.checkpoint import load_checkpoint, resolve_weights
     from fusion_core.errors import CheckpointError
 
     try:

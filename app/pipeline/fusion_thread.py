@@ -135,9 +135,8 @@ class FusionThread:
         built = self._built
         return built.weights_sha256 if built is not None else None
 
-    def set_agc(self, config: AgcConfig) -> None:
-        """Use this AGC from the next pair on. Raises ConfigError when its mask cannot be read."""
-        agc = Agc(config)
+    def set_agc(self, agc: Agc) -> None:
+        """Use this AGC from the next pair on; it is this thread's from now on."""
         with self._lock:
             self._next_agc = agc
 

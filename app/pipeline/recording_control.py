@@ -42,6 +42,7 @@ class RecordingControl:
         self._lock = threading.RLock()  # over the recorder and what is wanted of it
         self._recorder: Recorder | None = None
         self._wanted = config.autostart
+        self._started = False  # whether the recorder knows that
         self._label: str | None = None
         self._retry_at_s = 0.0
         self._told: tuple[RecorderState, str] = (RecorderState.IDLE, "")
@@ -83,19 +84,19 @@ class RecordingControl:
             if not self._wanted:
                 self._refused_before += self._refused
                 self._refused = 0
-            self._wanted, self._label = True, label
+            self._wanted, self._started, self._label = True, True, label
 
     def mark(self, label: str) -> None:
         """Mark this moment; begins a recording (with the seconds before) if there is none. Raises RecordingError."""
         with self._lock:
             self._make().event(label)
-            self._wanted = True
+            self._wanted = self._started = True
 
     def stop(self, timeout_s: float) -> RecordingSummary | None:
         """End the recording; None if there was none. Raises RecordingError when it could not be finished."""
         with self._lock:
             recorder, wanted = self._recorder, self._wanted
-            self._wanted, self._label = False, None
+            self._wanted, self._started, self._label = False, False, None
         if recorder is None or not (wanted or recorder.status().recording):
             return None
         try:
@@ -131,18 +132,18 @@ class RecordingControl:
             if self._closed:
                 return
             recorder = self._recorder
-            needed = self._wanted or self._config.pre_event_s > 0
+            lacking = (self._wanted and not self._started) or (recorder is None and self._config.pre_event_s > 0)
+            if lacking and time.monotonic() >= self._retry_at_s:
+                self._try_again()
             if recorder is None:
-                if needed and time.monotonic() >= self._retry_at_s:
-                    self._try_again()
                 return
             status = recorder.status()
             self._show(status)
             if status.state is RecorderState.FAILED:
-                self._recorder = None
+                self._recorder, self._started = None, False
                 self._retry_at_s = time.monotonic() + _RETRY_S
-            elif self._wanted and not status.recording:
-                self._wanted = False  # ended by itself: the event was over
+            elif self._started and not status.recording:
+                self._wanted = self._started = False  # ended by itself: the event was over
         if status.state is RecorderState.FAILED:
             try:
                 recorder.close(1.0)
@@ -172,8 +173,8 @@ class RecordingControl:
             recorder = self._make()
             if self._wanted:
                 recorder.start(self._label)
+                self._started = True
         except LumithermError as error:
-            self._recorder = None
             self._stats.recording(RecordingState.FAILED)
             self._problems.add(
                 Severity.ERROR,

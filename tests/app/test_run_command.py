@@ -1,0 +1,94 @@
+"""`lumitherm run`: options, exit codes, signals, and that every way of ending closes the recording."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from app.recording.reader import RecordingReader
+from app.recording.segments import list_recordings
+
+ROOT = Path(__file__).resolve().parents[2]
+
+_spec = importlib.util.spec_from_file_location("live_support", Path(__file__).with_name("live_support.py"))
+assert _spec is not None and _spec.loader is not None
+support = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(support)
+
+# Runs the command line with test cameras in place of the simulated rig, which takes seconds to paint its scene.
+_PROGRAM = """
+import importlib.util, sys
+spec = importlib.util.spec_from_file_location("live_support", {support!r})
+support = importlib.util.module_from_spec(spec); spec.loader.exec_module(support)
+import app.live_fusion
+app.live_fusion.LiveFusion.__init__.__kwdefaults__["camera_factory"] = support.camera_factory()
+from app.__main__ import main
+sys.argv = ["lumitherm", *sys.argv[1:]]
+main()
+"""
+
+
+def command(folder: Path, *options: str) -> list[str]:
+    config = folder / "rig.yaml"
+    config.write_text(
+        "rig: test\nvisible: {uri: sim:visible}\nthermal: {uri: sim:thermal}\nengine: {name: average}\n"
+        f"recording: {{directory: {folder / 'recordings'}, reserve_mb: 1, reserve_s: 0}}\n"
+        "logging: {stats_interval_s: 0.5}\n"
+    )
+    program = _PROGRAM.format(support=str(Path(__file__).with_name("live_support.py")))
+    return [sys.executable, "-c", program, "run", "--config", str(config), "--headless", *options]
+
+
+def run(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command(folder, *options), cwd=ROOT, capture_output=True, text=True, timeout=180, check=False, env=os.environ
+    )
+
+
+def test_runs_for_a_while_records_and_tells_what_it_did(tmp_path: Path) -> None:
+    done = run(tmp_path, "--duration", "2", "--record", "--set", "recording.tracks=[fused, thermal]")
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"\d+ pictures fused by average, latency p50 [\d.]+ ms", done.stdout)
+    (path,) = list_recordings(tmp_path / "recordings")
+    assert str(path) in done.stdout
+    with RecordingReader(path) as reader:
+        assert [track.value for track in reader.tracks] == ["fused", "thermal"] and reader.info.closed_in_order
+    lines = [line for line in done.stderr.splitlines() if '"event": "stats"' in line]
+    assert lines and '"fps_fused"' in lines[-1]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_closes_the_recording(tmp_path: Path, number: signal.Signals) -> None:
+    with subprocess.Popen(
+        command(tmp_path, "--record"), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        end = time.monotonic() + 120
+        while not list((tmp_path / "recordings").glob("*.jsonl")):
+            assert time.monotonic() < end and process.poll() is None, process.communicate()
+            time.sleep(0.02)
+        time.sleep(0.3)
+        process.send_signal(number)
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 128 + number, err
+    assert "recorded" in out
+    (path,) = list_recordings(tmp_path / "recordings")
+    with RecordingReader(path) as reader:
+        assert reader.info.closed_in_order and len(reader) > 0
+
+
+def test_a_wrong_setting_is_refused(tmp_path: Path) -> None:
+    done = run(tmp_path, "--set", "engine.nmae=average")
+    assert done.returncode == 2 and "engine.nmae" in done.stderr and "name" in done.stderr
+
+
+def test_a_wrong_calibration_is_refused(tmp_path: Path) -> None:
+    done = run(tmp_path, "--set", f"calibration.file={tmp_path / 'none.yaml'}")
+    assert done.returncode == 2 and "none.yaml" in done.stderr
