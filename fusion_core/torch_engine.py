@@ -121,7 +121,7 @@ def load_fuser(
     def fuse(visible: npt.NDArray[np.uint8], thermal: npt.NDArray[np.integer]) -> npt.NDArray[np.uint8]:
         if thermal.ndim != 2 or thermal.dtype not in (np.uint8, np.uint16) or not thermal.size:
             raise BadInputError(f"thermal is {thermal.dtype} {thermal.shape}, must be (h, w) uint8 or uint16")
-        eight_bit = thermal if thermal.dtype == np.uint8 else Agc(agc).apply(thermal)
+        eight_bit: np.ndarray = thermal if thermal.dtype == np.uint8 else Agc(agc).apply(thermal)
         if visible.ndim == 3 and eight_bit.shape != visible.shape[:2]:
             height, width = visible.shape[:2]
             interpolation = cv2.INTER_LINEAR if height >= thermal.shape[0] else cv2.INTER_AREA

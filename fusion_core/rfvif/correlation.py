@@ -106,6 +106,8 @@ def _smooth_pyramid(values: Tensor, levels: int) -> list[Tensor]:
 class CorrelationStage(nn.Module):
     """Correlate at one resolution over a square of shifts, score, and give the expected shift with its spread."""
 
+    shifts: Tensor  # (1, 2, S, 1, 1): the candidates, in picture pixels
+
     def __init__(self, factor: int, radius: int, hidden: int, windows: int, whole_frame: bool) -> None:
         """Set up one stage.
 

@@ -23,9 +23,7 @@ class DynamicKernelGenerator(nn.Module):
         self.channels = channels
         self.joint = conv3x3(2 * channels, channels)
         self.branches = nn.ModuleList(conv3x3(channels, channels) for _ in range(3))
-        self.kernels = nn.ModuleList(
-            nn.Linear(channels + evidence, channels * (2 * k + 1) ** 2) for k in (1, 2, 3)
-        )
+        self.kernels = nn.ModuleList(nn.Linear(channels + evidence, channels * (2 * k + 1) ** 2) for k in (1, 2, 3))
         for k, layer in zip((1, 2, 3), self.kernels, strict=True):
             # Start from "leave it where it is": the kernel's centre is 1.
             assert isinstance(layer, nn.Linear)
@@ -80,7 +78,7 @@ class FeatureAlignmentBlock(nn.Module):
             paths = [conv(infrared) for conv in self.fixed]
         x = F.relu(self.norm(self.fuse(torch.cat(paths, dim=1))))
         weights = self.attention(x.float().mean(dim=(-2, -1)).to(x.dtype))
-        return x * weights.view(batch, channels, 1, 1)
+        return x * weights.view(batch, channels, 1, 1)  # type: ignore[no-any-return]
 
 
 class FeatureDynamicAlignment(nn.Module):

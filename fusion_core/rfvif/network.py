@@ -43,9 +43,7 @@ class Rfvif(nn.Module):
         self.config = config
         c, light = config.channels, config.light
         inputs = config.space_to_depth**2
-        self.alignment = (
-            CorrelationAlignment(config.stages) if config.alignment in ("uniform", "field") else None
-        )
+        self.alignment = CorrelationAlignment(config.stages) if config.alignment in ("uniform", "field") else None
         evidence = 2 * (2 * _EVIDENCE_RADIUS + 1) ** 2 if config.alignment == "observed" else 0
 
         def branch(level: int) -> nn.Sequential:
@@ -159,6 +157,7 @@ class Rfvif(nn.Module):
             aligned = f_infrared
             if self.fdams is not None:
                 fdam = self.fdams[level]
+                assert isinstance(fdam, FeatureDynamicAlignment)
                 aligned, joined = fdam(f_visible, f_infrared, evidence)
                 if self.training:
                     aligned_pictures.append(fdam.picture(joined))  # for Eq. (7)
@@ -169,9 +168,7 @@ class Rfvif(nn.Module):
 
         detail = torch.cat(full_size, dim=1) if config.detail_path else None
         mixed = self.mixing(fused_levels)
-        refined = [
-            refinement(x, *image) for refinement, x, image in zip(self.refinements, mixed, images, strict=True)
-        ]
+        refined = [refinement(x, *image) for refinement, x, image in zip(self.refinements, mixed, images, strict=True)]
         fused = self.reconstruction(self.pyramid(*refined), detail)
         if config.detail_path:
             fused = fused + visible
