@@ -20,7 +20,7 @@ from app.pipeline.worker import Worker
 from app.stats import Latency, Stage, Stats
 from fusion_core.agc import Agc, AgcConfig, contract_differences, contract_of
 from fusion_core.engine import FusionEngine
-from fusion_core.errors import BadInputError, CameraTimeout, EndOfStream
+from fusion_core.errors import BadInputError, CameraTimeout, EndOfStream, LumithermError
 from fusion_core.frames import Frame, FrameFlag, FramePair, FusedFrame
 
 __all__ = ["FusionThread", "LastOutput", "PairSource"]
@@ -333,7 +333,7 @@ class FusionThread:
                 "engine",
                 f"{reason}; {self._fallback.name} fuses instead, next attempt in {self._retry_s:.0f} s",
                 "if it fails again, choose another engine",
-                error,
+                None if isinstance(error, LumithermError) else error,
             )
             self._drop_engine(reason)
             self._builder.request(spec, after_s=self._retry_s)

@@ -1,0 +1,42 @@
+"""A short soak with every kind of fault: it mends itself, leaks nothing, and leaves sound recordings."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import pytest
+
+
+def _load(name: str, path: Path) -> object:
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+HERE = Path(__file__).parent
+support = _load("live_support", HERE / "live_support.py")
+soak = _load("soak", HERE.parent / "soak.py")
+
+
+@pytest.mark.slow
+def test_faults_one_after_the_other(tmp_path: Path) -> None:
+    with soak.small_disk(tmp_path / "recordings") as mounted:
+        config = support.settings(tmp_path / "recordings", recording={"reserve_mb": 4, "split_s": 20})
+        run = soak.Soak(config, tmp_path, 2.0, 0.2, support.camera_factory())
+        expected = 8 if mounted else 7
+        report = run.run(2.0 + expected * 3.0)
+    assert report.failure is None
+    assert len({fault.name for fault in report.faults}) >= expected - 1
+    for fault in report.faults:
+        assert fault.recovery_s is not None, f"{fault.name}: no sound picture after it"
+        assert fault.frames_to_normal is not None, f"{fault.name}: latency did not come back"
+    assert report.file_problems == [] and report.files >= 1
+    assert report.growth_mb < 60.0  # a leak of frames would be hundreds
+    threads = [sample["threads"] for sample in run.samples]
+    assert max(threads[len(threads) // 2 :]) <= max(threads[: len(threads) // 2]) + 4
+    assert (tmp_path / "report.md").exists() and (tmp_path / "soak.png").stat().st_size > 1000
