@@ -8,7 +8,7 @@ from typing import Any
 
 import typer
 
-from app.commands import calibrate, config, demo, devices, evaluate, fuse, recording, run, train
+from app.commands import calibrate, config, demo, devices, evaluate, fuse, models, recording, run, train
 from fusion_core.errors import LumithermError
 
 __all__ = ["build_cli", "main"]
@@ -34,6 +34,7 @@ def build_cli() -> typer.Typer:
     devices.register(cli)
     evaluate.register(cli)
     fuse.register(cli)
+    models.register(cli)
     recording.register(cli)
     run.register(cli)
     train.register(cli)

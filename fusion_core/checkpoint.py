@@ -37,9 +37,7 @@ class LoadedCheckpoint:
     path: Path
 
 
-def save_checkpoint(
-    path: Path, network: Rfvif, facts: dict[str, Any], dtype: torch.dtype = torch.float16
-) -> None:
+def save_checkpoint(path: Path, network: Rfvif, facts: dict[str, Any], dtype: torch.dtype = torch.float16) -> None:
     """Write the network's weights with its configuration and `facts`. Not atomic by itself.
 
     Args:
@@ -107,10 +105,12 @@ def load_checkpoint(path: Path) -> LoadedCheckpoint:
 
 
 def resolve_weights(name_or_path: str | Path) -> Path:
-    """A preset's shipped weights, or the path as given.
+    """A preset's shipped weights, the path as given, or a model of the user's store (`fusion_core.model_store`).
+
+    A preset comes first, then a file that exists, then the store: "active" is the model in use there.
 
     Raises:
-        CheckpointError: the preset ships without weights, or there is no such file.
+        CheckpointError: the preset ships without weights, or there is no such file or model.
     """
     if isinstance(name_or_path, str) and name_or_path in PRESETS:
         path = Path(__file__).parent / "weights" / f"{name_or_path}.safetensors"
@@ -121,11 +121,16 @@ def resolve_weights(name_or_path: str | Path) -> Path:
             )
         return path
     path = Path(name_or_path)
-    if not path.is_file():
-        raise CheckpointError(
-            f"{name_or_path} is neither a preset ({', '.join(PRESETS)}) nor a weights file that exists"
-        )
-    return path
+    if path.is_file():
+        return path
+    if len(path.parts) == 1 and path.suffix != ".safetensors":
+        from fusion_core.model_store import ModelStore
+
+        return ModelStore().check(str(path)).path
+    raise CheckpointError(
+        f"{name_or_path} is neither a preset ({', '.join(PRESETS)}), a model of the store "
+        "(lumitherm models list), nor a weights file that exists"
+    )
 
 
 def _shipped() -> str:
@@ -146,7 +151,9 @@ def _header(path: Path, metadata: dict[str, str]) -> dict[str, Any]:
     try:
         header = json.loads(metadata[_KEY])
     except (KeyError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} holds no Lumitherm weights: its header has no readable {_KEY!r} entry") from error
+        raise CheckpointError(
+            f"{path} holds no Lumitherm weights: its header has no readable {_KEY!r} entry"
+        ) from error
     if not isinstance(header, dict) or not isinstance(header.get("config"), dict):
         raise CheckpointError(f"{path} holds no Lumitherm weights: its {_KEY!r} entry has no configuration")
     for key, ours in (("format_version", FORMAT_VERSION), ("network_version", NETWORK_VERSION)):
