@@ -56,7 +56,7 @@ class TorchEngine:
             network = checkpoint.network.to(self._device, dtype)
         except (RuntimeError, AssertionError) as error:
             raise EngineError(f"the torch engine cannot use device {device!r}: {error}") from error
-        self._network: Rfvif | None = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._network: Rfvif | None = network
         kind = str(dtype).removeprefix("torch.")
         self._name = f"torch-{self._device.type}-{kind}:{label or checkpoint.path.stem}"
 
