@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Annotated
 
@@ -11,9 +12,11 @@ __all__ = ["register"]
 
 
 def register(cli: typer.Typer) -> None:
-    """Add `train` and `train doctor`."""
+    """Add `train`, `train doctor` and `train registration`."""
     group = typer.Typer(help="Train the fusion network on your own pairs.", invoke_without_command=True)
     group.callback()(_train)
+    group.command("doctor")(_doctor)
+    group.command("registration")(_registration)
     cli.add_typer(group, name="train")
 
 
@@ -51,3 +54,61 @@ def _train(
     console = Console()
     weights = train(settings, resume=resume, console=console)
     console.print(f"weights: {weights}", highlight=False)
+
+
+def _doctor(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of pairs: vi/NAME.* and ir/NAME.*.")],
+    validation: Annotated[Path | None, typer.Option(help="Folder of the held-out pairs, if it is another.")] = None,
+    max_shift_px: Annotated[float, typer.Option(min=0.0, help="A larger residual shift is a problem.")] = 8.0,
+    limit: Annotated[int, typer.Option(min=1, help="Show at most this many findings of a kind.")] = 20,
+) -> None:
+    """Look for unreadable, unequal, constant, doubled and misaligned pairs. Exit code 1 if there are any."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from fusion_core.training.doctor import Problem, examine
+
+    console = Console()
+    with console.status("looking at every pair"):
+        found = examine(directory, validation_root=validation, max_shift_px=max_shift_px)
+    table = Table("problem", "pair", "what", title=f"{directory}: {found.pairs} pairs")
+    for problem in Problem:
+        of_kind = [finding for finding in found.findings if finding.problem is problem]
+        for finding in of_kind[:limit]:
+            table.add_row(problem.value, finding.stem, finding.detail)
+        if len(of_kind) > limit:
+            table.add_row(problem.value, f"... {len(of_kind) - limit} more", "")
+    if found.findings:
+        console.print(table)
+    bounds = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0, float("inf"))
+    counts = [sum(low <= shift < high for shift in found.shifts_px) for low, high in itertools.pairwise(bounds)]
+    histogram = Table(*(f"< {high:g}" for high in bounds[1:-1]), ">= 8", "unclear", title="residual shift, px: pairs")
+    histogram.add_row(*(str(count) for count in counts), str(found.unclear))
+    console.print(histogram)
+    shown = ", ".join(f"{count} x {kind}" for kind, count in found.sizes[:4])
+    more = f", {len(found.sizes) - 4} more sizes" if len(found.sizes) > 4 else ""
+    console.print(f"{shown}{more}; {found.repeated} near-duplicates inside the training part", highlight=False)
+    if found.findings:
+        console.print(f"{len(found.findings)} problems", highlight=False)
+        raise typer.Exit(1)
+    console.print("no problems", highlight=False)
+
+
+def _registration(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of pairs: vi/NAME.* and ir/NAME.*.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="PNG to write.")] = Path("registration.png"),
+    rows: Annotated[int, typer.Option(min=1, help="Pairs to show, those with the largest shift.")] = 6,
+) -> None:
+    """Register the pairs as training does, say how many remain, and draw them before and after."""
+    from rich.console import Console
+
+    from fusion_core.training.config import DataConfig, RunConfig, TrainingConfig
+    from fusion_core.training.dataset import load_pairs
+    from fusion_core.training.registration_figure import write_registration_figure
+    from fusion_core.training.session import register_pairs
+
+    console = Console()
+    config = TrainingConfig(data=DataConfig(root=directory))
+    pairs = register_pairs(load_pairs(directory), config, RunConfig().folder / "registration", console)
+    write_registration_figure(pairs, output, rows=rows)
+    console.print(f"figure: {output}", highlight=False)

@@ -32,6 +32,7 @@ __all__ = ["Batch", "CropSampler", "TrainingPair", "crop_stream", "load_pair", "
 
 UInt8Array = npt.NDArray[np.uint8]
 FloatArray = npt.NDArray[np.float32]
+_MIN_SIDE_PX = 32
 _MAX_ZOOM = 3.0  # how far a picture smaller than the crop is enlarged before its border is mirrored instead
 
 
@@ -71,7 +72,7 @@ def load_pair(files: PairFiles) -> TrainingPair:
     """Read one pair (not yet registered).
 
     Raises:
-        BadInputError: a file cannot be read, or the two differ in size.
+        BadInputError: a file cannot be read, the two differ in size, or are below 32x32.
     """
     digest = hashlib.sha256(files.visible.read_bytes())
     digest.update(files.thermal.read_bytes())
@@ -82,6 +83,11 @@ def load_pair(files: PairFiles) -> TrainingPair:
             f"pair {files.stem}: visible is {visible.shape[1]}x{visible.shape[0]}, thermal "
             f"{infrared.shape[1]}x{infrared.shape[0]}; training pairs must be aligned and of one size "
             "(lumitherm train doctor DIR lists all such pairs)"
+        )
+    if min(visible.shape) < _MIN_SIDE_PX:
+        raise BadInputError(
+            f"pair {files.stem} is {visible.shape[1]}x{visible.shape[0]}, must be at least "
+            f"{_MIN_SIDE_PX}x{_MIN_SIDE_PX}; leave it out"
         )
     return TrainingPair(
         files.stem, np.ascontiguousarray(visible), np.ascontiguousarray(infrared), sha256=digest.hexdigest()
