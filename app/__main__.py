@@ -34,6 +34,7 @@ def build_cli() -> typer.Typer:
     devices.register(cli)
     evaluate.register(cli)
     fuse.register(cli)
+    gui.register(cli)
     models.register(cli)
     recording.register(cli)
     run.register(cli)

@@ -1,1 +1,1 @@
-"""The PyQt6 window. Imports neither torch nor cv2 nor app.capture."""
+"""The window: widgets that show and ask, controllers that decide. Pulls from the live pipeline by timer."""

@@ -1,0 +1,54 @@
+"""`lumitherm gui`: the window."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fusion_core.errors import RunError
+
+__all__ = ["register"]
+
+
+def register(cli: typer.Typer) -> None:
+    """Add the command."""
+    cli.command("gui")(_gui)
+
+
+def _gui(
+    files: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            exists=True, dir_okay=False, help="A configuration, a recording, or a visible and a thermal video."
+        ),
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option("--config", "-c", exists=True, dir_okay=False, help="Configuration to start at once.")
+    ] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="Change a setting of --config, e.g. engine.name=pyramid.")
+    ] = None,
+    simulated: Annotated[bool, typer.Option("--simulated", help="Start the simulated rig at once.")] = False,
+) -> None:
+    """Open the window: live picture, recording, playback, set-up. Without arguments it begins with a start page."""
+    if sys.platform == "linux" and not any(
+        os.environ.get(n) for n in ("DISPLAY", "WAYLAND_DISPLAY", "QT_QPA_PLATFORM")
+    ):
+        raise RunError("there is no display (DISPLAY and WAYLAND_DISPLAY are not set); `lumitherm run` needs none")
+    from app.config import LoggingConfig, load_config
+    from app.logging_setup import configure_logging
+    from app.setup_assistant import simulated_config
+
+    chosen = load_config(config, set_ or [], os.environ) if config is not None else None
+    if chosen is None and simulated:
+        chosen = simulated_config()
+    configure_logging(chosen.logging if chosen is not None else LoggingConfig())
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    from app.gui.application import run
+
+    raise typer.Exit(run(list(files or []), chosen))

@@ -1,0 +1,84 @@
+"""Starts the window: application object, theme, controllers, and the way out."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from PyQt6.QtCore import QLibraryInfo, QLocale, QTranslator
+from PyQt6.QtWidgets import QApplication
+
+from app.config import AppConfig
+from app.gui.assistant_controller import AssistantController
+from app.gui.controller import MainController, Pipeline
+from app.gui.main_window import MainWindow
+from app.gui.playback_controller import PlaybackController
+from app.gui.settings import GuiSettings, default_settings_file
+from app.gui.tasks import TaskRunner
+from app.gui.theme import apply_theme
+
+__all__ = ["Session", "make_application", "make_pipeline", "run"]
+
+
+def make_pipeline(config: AppConfig) -> Pipeline:
+    """The live pipeline; imported here, on a task's thread, because it brings cameras and codecs along."""
+    from app.live_fusion import LiveFusion
+
+    return LiveFusion(config)
+
+
+def make_application(arguments: list[str]) -> QApplication:
+    """The one application object, named, with the translations that Qt brings."""
+    application = QApplication(arguments)
+    application.setApplicationName("lumitherm")
+    application.setApplicationDisplayName("Lumitherm")
+    application.setDesktopFileName("lumitherm")
+    translator = QTranslator(application)
+    folder = QLibraryInfo.path(QLibraryInfo.LibraryPath.TranslationsPath)
+    if translator.load(QLocale(), "qtbase", "_", folder):
+        application.installTranslator(translator)
+    return application
+
+
+class Session:
+    """The window with its controllers; `close` ends its threads. Used by the command, tests and screenshots."""
+
+    def __init__(self, application: QApplication, settings_file: Path, config_folder: Path) -> None:
+        self.settings = GuiSettings(settings_file)
+        apply_theme(application, self.settings.appearance)
+        self.tasks = TaskRunner()
+        self.controller = MainController(make_pipeline, self.settings, self.tasks)
+        self.playback = PlaybackController(self.tasks)
+        self.assistant = AssistantController(self.tasks, config_folder)
+        self.window = MainWindow(self.controller, self.playback, self.assistant, self.settings, self.tasks)
+        hints = application.styleHints()
+        if hints is not None:
+            hints.colorSchemeChanged.connect(lambda _: self._scheme_changed(application))
+
+    def _scheme_changed(self, application: QApplication) -> None:
+        apply_theme(application, self.settings.appearance)
+        self.window.refresh_icons()
+
+    def close(self, timeout_s: float = 20.0) -> bool:
+        """End the threads of the tasks; False if something still runs."""
+        return self.tasks.close(timeout_s)
+
+
+def run(paths: list[Path], config: AppConfig | None = None) -> int:
+    """Show the window until it is closed; returns the exit code.
+
+    Args:
+        paths: a configuration or recording to open, or a visible and a thermal video; empty = the start page.
+        config: started at once, in place of a file.
+    """
+    application = make_application(sys.argv[:1])
+    session = Session(application, default_settings_file(), Path.cwd())
+    application.setQuitOnLastWindowClosed(False)
+    session.window.closed.connect(application.quit)
+    session.window.show()
+    if config is not None:
+        session.window.open_config(config)
+    elif paths:
+        session.window.open_path(paths[0], paths[1] if len(paths) > 1 else None)
+    code = application.exec()
+    return code if session.close() else 1

@@ -1,0 +1,490 @@
+"""Decides: turns what the user asks into calls of the pipeline, and what the pipeline says into signals. No widget.
+
+Everything that may take time runs on a `TaskRunner`; the GUI thread only pulls the newest frame and numbers by timer.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from PyQt6.QtCore import QObject, Qt, QTimer, pyqtSignal
+
+from app.config import AppConfig, EngineConfig, load_config
+from app.gui.settings import GuiSettings, RigProfile
+from app.gui.tasks import Lane, TaskRunner
+from app.gui.view_controller import ViewController
+from app.pipeline.problems import PipelineProblem, Severity
+from app.radiometry import SCALES, Radiometry, default_scale
+from app.stats import RecordingState, Stats, StatsSnapshot
+from app.view_composer import counts_statistics
+from fusion_core.errors import LumithermError
+from fusion_core.frames import FusedFrame
+
+if TYPE_CHECKING:
+    from app.pipeline.latest_slot import LatestSlot
+    from fusion_core.agc import AgcConfig
+
+__all__ = ["ControllerState", "MainController", "Pipeline", "Readout"]
+
+_PULL_MS = 8
+_NUMBERS_MS = 250
+_STOP_S = 15.0
+
+
+class ControllerState(StrEnum):
+    """What the live page does."""
+
+    IDLE = "idle"
+    STARTING = "starting"
+    RUNNING = "running"
+    STOPPING = "stopping"
+
+
+class Pipeline(Protocol):
+    """What the window needs of `app.live_fusion.LiveFusion`."""
+
+    @property
+    def latest(self) -> LatestSlot[FusedFrame]: ...
+    @property
+    def stats(self) -> Stats: ...
+    @property
+    def errors(self) -> tuple[PipelineProblem, ...]: ...
+    def start(self) -> None: ...
+    def stop(self, timeout_s: float = 5.0) -> None: ...
+    def note_shown(self, frame: FusedFrame) -> None: ...
+    @property
+    def last_recording(self) -> Any: ...
+    def start_recording(self, label: str | None = None) -> None: ...
+    def stop_recording(self) -> Any: ...
+    def mark_event(self, label: str) -> None: ...
+    def set_engine(self, name: str, preset: str, weights: Path | None) -> None: ...
+    def set_agc(self, config: AgcConfig) -> None: ...
+    def agc_histogram(self) -> Any: ...
+    def snapshot(self, folder: Path) -> Path: ...
+    def set_calibration(self, path: Path | None) -> None: ...
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Readout:
+    """A measured region: (top, left, height, width) as fractions of the picture, and its value in words."""
+
+    region: tuple[float, float, float, float]
+    text: str
+
+
+class MainController(ViewController):
+    """Owns the pipeline on behalf of the window. GUI thread.
+
+    Args:
+        make_pipeline: makes a pipeline that is not started; called on a task's thread.
+        settings: remembered choices.
+        tasks: runs what takes time.
+    """
+
+    state_changed = pyqtSignal(object)
+    config_changed = pyqtSignal(object)
+    frame_ready = pyqtSignal(object)
+    stats_ready = pyqtSignal(object)
+    frozen_changed = pyqtSignal(bool)
+    hud_changed = pyqtSignal(bool)
+    readout_changed = pyqtSignal(object)
+    histogram_ready = pyqtSignal(object)
+    problems_changed = pyqtSignal(object)
+    problem_log_changed = pyqtSignal(object)
+    notice = pyqtSignal(str)
+    stopped = pyqtSignal()
+
+    def __init__(
+        self,
+        make_pipeline: Callable[[AppConfig], Pipeline],
+        settings: GuiSettings,
+        tasks: TaskRunner,
+        parent: QObject | None = None,
+    ) -> None:
+        super().__init__(parent)
+        self._make_pipeline = make_pipeline
+        self._settings = settings
+        self._tasks = tasks
+        self._pipeline: Pipeline | None = None
+        self._generation = 0  # of the pipeline: what an older one still reports is not ours any more
+        self.state = ControllerState.IDLE
+        self.config: AppConfig | None = None
+        self.frozen = False
+        self.hud = True
+        self.panel = True
+        self.scale = "relative"
+        self.frame: FusedFrame | None = None
+        self.snapshot_of_stats: StatsSnapshot | None = None
+        self._sequence = 0
+        self._unpresented: FusedFrame | None = None
+        self._region: tuple[float, float, float, float] | None = None
+        self._histogram_wanted = False
+        self._histogram_busy = False
+        self._own_problems: list[PipelineProblem] = []
+        self._dismissed: set[PipelineProblem] = set()
+        self._shown: tuple[PipelineProblem, ...] = ()
+        self._log: tuple[PipelineProblem, ...] = ()
+        self._pull = QTimer(self)
+        self._pull.setTimerType(Qt.TimerType.PreciseTimer)
+        self._pull.setInterval(_PULL_MS)
+        self._pull.timeout.connect(self.pull_frame)
+        self._numbers = QTimer(self)
+        self._numbers.setInterval(_NUMBERS_MS)
+        self._numbers.timeout.connect(self.pull_numbers)
+
+    # ------------------------------------------------------------------ start and stop
+
+    def open_file(self, path: Path) -> None:
+        """Read a configuration and start it."""
+        self._tasks.run(
+            lambda: load_config(path),
+            lambda config: self._opened(path, config),
+            lambda error: self.report("config", error),
+        )
+
+    def _opened(self, path: Path, config: AppConfig) -> None:
+        self._settings.add_recent("configs", path)
+        self.open_config(config)
+
+    def open_config(self, config: AppConfig) -> None:
+        """Start this configuration in place of the one that runs."""
+        self._remember()
+        self.config = config
+        profile = self._settings.profile(config.rig)
+        self.view, self.hud, self.panel = profile.view, profile.hud, profile.panel
+        self.scale = profile.scale if profile.scale in SCALES else default_scale(config)
+        self.view_changed.emit(self.view)
+        self.hud_changed.emit(self.hud)
+        self.config_changed.emit(config)
+        self._own_problems.clear()
+        self._dismissed.clear()
+        self.start()
+
+    def start(self) -> None:
+        """Start the chosen configuration; does nothing while one runs or none is chosen."""
+        config = self.config
+        if config is None:
+            return
+        old = self._let_go()
+        generation = self._generation
+        self._set_state(ControllerState.STARTING)
+
+        def work() -> Pipeline:
+            if old is not None:
+                old.stop(timeout_s=_STOP_S)
+            pipeline = self._make_pipeline(config)
+            pipeline.start()
+            return pipeline
+
+        self._tasks.run(
+            work,
+            lambda started: self._started(generation, started),
+            lambda error: self._not_started(generation, error),
+        )
+
+    def _started(self, generation: int, pipeline: Pipeline) -> None:
+        if generation != self._generation:  # stopped meanwhile
+            self._tasks.run(lambda: pipeline.stop(timeout_s=_STOP_S), lambda _: self.stopped.emit())
+            return
+        self._pipeline = pipeline
+        self._sequence = 0
+        self._pull.start()
+        self._numbers.start()
+        self._set_state(ControllerState.RUNNING)
+
+    def _not_started(self, generation: int, error: Exception) -> None:
+        self.report("pipeline", error)
+        if generation == self._generation:
+            self._set_state(ControllerState.IDLE)
+            self.stopped.emit()
+
+    def stop(self) -> None:
+        """Stop cameras, fusion and recording; a recording is ended properly. `stopped` follows."""
+        self._remember()
+        waiting = self.state is ControllerState.STARTING
+        pipeline = self._let_go()
+        if pipeline is None:
+            self._set_state(ControllerState.IDLE)
+            if not waiting:
+                self.stopped.emit()
+            return
+        self._set_state(ControllerState.STOPPING)
+        generation = self._generation
+        self._tasks.run(
+            lambda: pipeline.stop(timeout_s=_STOP_S),
+            lambda _: self._is_stopped(generation),
+            lambda error: (self.report("pipeline", error), self._is_stopped(generation)),
+        )
+
+    def _is_stopped(self, generation: int) -> None:
+        if generation == self._generation:
+            self._set_state(ControllerState.IDLE)
+        self.stopped.emit()
+
+    def _let_go(self) -> Pipeline | None:
+        self._generation += 1
+        self._pull.stop()
+        self._numbers.stop()
+        pipeline, self._pipeline = self._pipeline, None
+        self.frame = self._unpresented = None
+        self.set_frozen(False)
+        return pipeline
+
+    def _set_state(self, state: ControllerState) -> None:
+        self.state = state
+        self.state_changed.emit(state)
+
+    # ------------------------------------------------------------------ pulling
+
+    def pull_frame(self) -> None:
+        """Take the newest frame, if there is one that was not shown."""
+        if self._pipeline is None or self.frozen:
+            return
+        newer = self._pipeline.latest.get_newer(self._sequence)
+        if newer is None:
+            return
+        self._sequence, self.frame = newer
+        self._unpresented = self.frame
+        self.frame_ready.emit(self.frame)
+
+    def frame_presented(self) -> None:
+        """The view has painted; counts each frame once."""
+        frame, self._unpresented = self._unpresented, None
+        if frame is None or self._pipeline is None:
+            return
+        self._pipeline.note_shown(frame)
+
+    def pull_numbers(self) -> None:
+        """Take the numbers, the problems and, if wanted, the histogram."""
+        pipeline = self._pipeline
+        if pipeline is None:
+            return
+        self.snapshot_of_stats = pipeline.stats.snapshot()
+        self.stats_ready.emit(self.snapshot_of_stats)
+        self._look_at_problems()
+        self._measure()
+        if self._histogram_wanted and not self._histogram_busy:
+            self._histogram_busy = True
+            self._tasks.run(
+                pipeline.agc_histogram, self._got_histogram, lambda _: self._got_histogram(None), Lane.FILES
+            )
+
+    def _got_histogram(self, histogram: object) -> None:
+        self._histogram_busy = False
+        if histogram is not None:
+            self.histogram_ready.emit(histogram)
+
+    def want_histogram(self, wanted: bool) -> None:
+        """Whether the histogram of raw counts is being looked at."""
+        self._histogram_wanted = wanted
+
+    # ------------------------------------------------------------------ problems
+
+    def report(self, source: str, error: Exception) -> None:
+        """Show an error of ours like one of the pipeline's."""
+        text = str(error)
+        if not isinstance(error, LumithermError):
+            text = self.tr("Unexpected: {0}: {1}").format(type(error).__name__, text)
+        self._own_problems.append(PipelineProblem(datetime.now(UTC), Severity.ERROR, source, text))
+        del self._own_problems[:-50]
+        self._look_at_problems()
+
+    def dismiss(self, problem: PipelineProblem) -> None:
+        """The user has read it."""
+        self._dismissed.add(problem)
+        self._look_at_problems()
+
+    def _look_at_problems(self) -> None:
+        theirs = tuple(self._pipeline.errors) if self._pipeline is not None else ()
+        log = tuple(sorted((*theirs, *self._own_problems), key=lambda problem: problem.when))
+        if log != self._log:
+            self._log = log
+            self.problem_log_changed.emit(log)
+        newest: dict[str, PipelineProblem] = {}
+        for problem in log:
+            newest[problem.source] = problem  # INFO: it is over, and takes the place of what was wrong
+        self._dismissed &= set(log)
+        shown = tuple(
+            problem
+            for problem in sorted(newest.values(), key=lambda p: (p.severity is not Severity.ERROR, p.source))
+            if problem.severity is not Severity.INFO and problem not in self._dismissed
+        )
+        if shown != self._shown:
+            self._shown = shown
+            self.problems_changed.emit(shown)
+
+    def set_frozen(self, frozen: bool) -> None:
+        """Hold the picture; capture, fusion and recording go on."""
+        if frozen != self.frozen and not (frozen and self.frame is None):
+            self.frozen = frozen
+            self.frozen_changed.emit(frozen)
+
+    def set_hud(self, shown: bool) -> None:
+        """Show or hide the figures over the picture."""
+        if shown != self.hud:
+            self.hud = shown
+            self.hud_changed.emit(shown)
+
+    # ------------------------------------------------------------------ measuring
+
+    @property
+    def radiometry(self) -> Radiometry | None:
+        """The scale in use; None = relative."""
+        return SCALES.get(self.scale)
+
+    def set_scale(self, scale: str) -> None:
+        """Choose how counts are read."""
+        self.scale = scale if scale in SCALES else "relative"
+        self._measure()
+
+    def set_region(self, region: tuple[float, float, float, float] | None) -> None:
+        """Measure here: (top, left, height, width) as fractions of the picture; None ends it."""
+        self._region = region
+        if region is None:
+            self.readout_changed.emit(None)
+        self._measure()
+
+    def _measure(self) -> None:
+        if self._region is None or self.frame is None:
+            return
+        found = counts_statistics(self.frame, *self._region)
+        if found is None:
+            self.readout_changed.emit(Readout(self._region, self.tr("no thermal picture")))
+            return
+        values = [float(found.minimum), found.mean, float(found.maximum)]
+        scale = self.radiometry
+        unit = self.tr("counts, relative")
+        shown = [f"{value:.0f}" for value in values]
+        if scale is not None:
+            unit, shown = "°C", [f"{scale.celsius(value):.1f}" for value in values]
+        text = f"{shown[1]} {unit}"
+        if self._region[2] or self._region[3]:
+            text = f"{shown[0]} … {shown[1]} … {shown[2]} {unit}"
+        self.readout_changed.emit(Readout(self._region, text))
+
+    # ------------------------------------------------------------------ pipeline settings
+
+    def set_agc(self, config: AgcConfig) -> None:
+        """Use these AGC settings from the next frame on."""
+        self._call("AGC", lambda pipeline: pipeline.set_agc(config))
+        if self.config is not None:
+            self.config = self.config.model_copy(update={"agc": config})
+
+    def set_engine(self, engine: EngineConfig) -> None:
+        """Build this engine and change to it when it is ready; until then the one that runs goes on."""
+        self._call("engine", lambda pipeline: pipeline.set_engine(engine.name, engine.preset, engine.weights))
+        if self.config is not None:
+            self.config = self.config.model_copy(update={"engine": engine})
+
+    def set_calibration(self, path: Path | None) -> None:
+        """Use another calibration."""
+        self._call("calibration", lambda pipeline: pipeline.set_calibration(path))
+
+    def change_config(self, **sections: Any) -> None:
+        """Change sections that need the pipeline to start again (sources, recording), and start it again."""
+        if self.config is None:
+            return
+        try:
+            values = self.config.model_dump() | {k: v.model_dump() for k, v in sections.items()}
+            config = AppConfig.model_validate(values)
+        except ValueError as error:
+            self.report("config", _config_error(error))
+            return
+        if config == self.config:
+            return
+        self.config = config
+        self.config_changed.emit(config)
+        if self.state is not ControllerState.IDLE:
+            self.start()
+
+    # ------------------------------------------------------------------ recording and snapshots
+
+    @property
+    def recording(self) -> bool:
+        """Whether a recording runs or waits for disk space."""
+        snapshot = self.snapshot_of_stats
+        return snapshot is not None and snapshot.recording in (RecordingState.RECORDING, RecordingState.PAUSED)
+
+    def set_recording(self, on: bool) -> None:
+        """Begin or end a recording."""
+        if on:
+            self._call("recording", lambda pipeline: pipeline.start_recording())
+        else:
+            self._call("recording", lambda pipeline: pipeline.stop_recording(), self._recorded, Lane.CONTROL)
+
+    def _recorded(self, summary: Any) -> None:
+        if summary is None:
+            return
+        for segment in summary.segments:
+            self._settings.add_recent("recordings", Path(segment.path))
+        text = self.tr("Recorded {0:.1f} s, {1:.1f} MB: {2}")
+        if summary.segments:
+            self.notice.emit(text.format(summary.seconds, summary.bytes / 1e6, Path(summary.segments[0].path).name))
+
+    def mark_event(self) -> None:
+        """Mark this moment; with pre-event recording it also starts the clip."""
+        stamp = datetime.now().astimezone().strftime("%H:%M:%S")
+        self._call("recording", lambda pipeline: pipeline.mark_event(f"operator {stamp}"))
+        self.notice.emit(self.tr("Event marked at {0}").format(stamp))
+
+    def take_snapshot(self) -> None:
+        """Save fused PNG, visible PNG, thermal TIFF and JSON beside the recordings."""
+        if self.config is None:
+            return
+        folder = self.config.recording.directory / "snapshots"
+        self._call(
+            "snapshot",
+            lambda pipeline: pipeline.snapshot(folder),
+            lambda path: self.notice.emit(self.tr("Snapshot saved: {0}").format(path)),
+            Lane.FILES,
+        )
+
+    # ------------------------------------------------------------------ helpers
+
+    def _call(
+        self,
+        source: str,
+        work: Callable[[Pipeline], Any],
+        done: Callable[[Any], None] | None = None,
+        lane: Lane = Lane.CONTROL,
+    ) -> None:
+        pipeline = self._pipeline
+        if pipeline is None:
+            self.notice.emit(self.tr("Nothing is running: start a rig first"))
+            return
+        self._tasks.run(lambda: work(pipeline), done, lambda error: self.report(source, error), lane)
+
+    def _remember(self) -> None:
+        if self.config is not None:
+            view = dataclasses.replace(self.view, thermal_share=False)
+            self._settings.set_profile(self.config.rig, RigProfile(view, self.hud, self.panel, self.scale))
+
+    def remember_now(self) -> None:
+        """Write the remembered choices to disk."""
+        self._remember()
+        self._settings.save()
+
+
+def _config_error(error: ValueError) -> LumithermError:
+    from fusion_core.errors import ConfigError
+
+    problems = getattr(error, "errors", None)
+    if problems is None:
+        return ConfigError(str(error))
+    return ConfigError("; ".join(str(item["msg"]).removeprefix("Value error, ") for item in problems()))
+
+
+def histogram_span(counts: np.ndarray, edges: np.ndarray) -> tuple[float, float]:
+    """The span of counts worth showing: all bins that hold anything, and a tenth more on each side."""
+    filled = np.flatnonzero(counts)
+    if filled.size == 0:
+        return float(edges[0]), float(edges[-1])
+    low, high = float(edges[filled[0]]), float(edges[filled[-1] + 1])
+    margin = max(1.0, 0.1 * (high - low))
+    return low - margin, high + margin

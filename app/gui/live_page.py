@@ -1,0 +1,123 @@
+"""The live picture with its tool bar, banners, control panel and status bar. Shows and asks; decides nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from PyQt6.QtCore import QSize, Qt
+from PyQt6.QtGui import QAction, QResizeEvent
+from PyQt6.QtWidgets import QFrame, QHBoxLayout, QLabel, QSizePolicy, QToolButton, QVBoxLayout, QWidget
+
+from app.gui.banner import BannerStack
+from app.gui.control_panel import ControlPanel
+from app.gui.status_bar import StatusBar
+from app.gui.theme import restyle
+from app.gui.video_view import VideoView
+from app.view_settings import ViewMode
+
+__all__ = ["LivePage", "VideoStage", "tool_button", "view_buttons"]
+
+
+class VideoStage(QWidget):
+    """The video with banners floating above it."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.video = VideoView(self)
+        self.banners = BannerStack(self)
+        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
+        self.setMinimumSize(self.video.minimumSize())
+
+    def resizeEvent(self, event: QResizeEvent | None) -> None:
+        self.video.setGeometry(self.rect())
+        self.place_overlays()
+
+    def place_overlays(self) -> None:
+        """Banners at the bottom, in the middle: the figures are at the top."""
+        width = max(200, min(760, self.width() - 48))
+        self.banners.setFixedWidth(width)
+        layout = self.banners.layout()
+        height = layout.heightForWidth(width) if layout is not None and layout.hasHeightForWidth() else 0
+        height = max(height, self.banners.sizeHint().height())
+        self.banners.setGeometry((self.width() - width) // 2, self.height() - height - 24, width, height)
+        self.banners.raise_()
+
+
+def tool_button(action: QAction, text: bool = False) -> QToolButton:
+    """A button for an action, with or without its text."""
+    button = QToolButton()
+    button.setDefaultAction(action)
+    button.setIconSize(QSize(20, 20))
+    style = Qt.ToolButtonStyle.ToolButtonTextBesideIcon if text else Qt.ToolButtonStyle.ToolButtonIconOnly
+    button.setToolButtonStyle(style)
+    button.setFocusPolicy(Qt.FocusPolicy.TabFocus)
+    button.setAccessibleName(action.text())
+    if not text:
+        button.setProperty("flat", True)
+    return button
+
+
+def view_buttons(actions: Mapping[str, QAction]) -> QWidget:
+    """The nine views side by side."""
+    widget = QWidget()
+    row = QHBoxLayout(widget)
+    row.setContentsMargins(0, 0, 0, 0)
+    row.setSpacing(2)
+    for mode in ViewMode:
+        row.addWidget(tool_button(actions[f"view_{mode}"]))
+    return widget
+
+
+class LivePage(QWidget):
+    """Put together from parts that the window connects."""
+
+    def __init__(self, actions: Mapping[str, QAction], parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.stage = VideoStage()
+        self.panel = ControlPanel()
+        self.status = StatusBar()
+        self.rig = QLabel("")
+        self.rig.setProperty("role", "brand")
+        self.record = tool_button(actions["record"], text=True)
+        self.run = tool_button(actions["run"], text=True)
+        self.bar = QFrame()
+        self.bar.setObjectName("bar")
+        row = QHBoxLayout(self.bar)
+        row.setContentsMargins(10, 6, 10, 6)
+        row.setSpacing(4)
+        row.addWidget(tool_button(actions["home"]))
+        row.addWidget(self.rig)
+        row.addSpacing(12)
+        row.addWidget(view_buttons(actions))
+        row.addStretch(1)
+        for name in ("freeze", "snapshot", "event"):
+            row.addWidget(tool_button(actions[name]))
+        row.addSpacing(8)
+        row.addWidget(self.record)
+        row.addWidget(self.run)
+        row.addSpacing(8)
+        for name in ("hud", "full_screen", "log", "settings", "help", "panel"):
+            row.addWidget(tool_button(actions[name]))
+        middle = QHBoxLayout()
+        middle.setContentsMargins(0, 0, 0, 0)
+        middle.setSpacing(0)
+        middle.addWidget(self.stage, 1)
+        middle.addWidget(self.panel)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.setSpacing(0)
+        column.addWidget(self.bar)
+        column.addLayout(middle, 1)
+        column.addWidget(self.status)
+
+    def show_recording(self, on: bool) -> None:
+        """Mark the record button."""
+        if bool(self.record.property("recording")) != on:
+            self.record.setProperty("recording", on)
+            restyle(self.record)
+
+    def set_full_screen(self, on: bool, panel: bool) -> None:
+        """Only the picture, or everything."""
+        self.bar.setVisible(not on)
+        self.status.setVisible(not on)
+        self.panel.setVisible(panel and not on)

@@ -1,0 +1,222 @@
+"""Sections of the control panel about the rig: engine, recording, sources."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from PyQt6.QtCore import QCoreApplication, pyqtSignal
+from PyQt6.QtWidgets import QCheckBox, QFileDialog, QHBoxLayout, QLabel, QLineEdit, QPushButton, QWidget
+
+from app.config import NEURAL_ENGINES, AppConfig, EngineConfig, EngineName, Preset
+from app.gui.sections import Section, combo, form, spin
+from app.gui.theme import icon
+from app.recording.config import RecordingConfig, TrackName
+from app.setup_assistant import SourceChoice
+from app.stats import StatsSnapshot
+from fusion_core.frames import Stream
+
+__all__ = ["EnginePanel", "RecordPanel", "SourcePanel"]
+
+
+class EnginePanel(Section):
+    """engine_chosen: an EngineConfig."""
+
+    engine_chosen = pyqtSignal(object)
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(QCoreApplication.translate("EnginePanel", "Engine and weights"), "layers", False, parent)
+        self._config = EngineConfig()
+        self._name = combo(self.tr("Engine"), [(name.value, name) for name in EngineName], lambda _: self._update())
+        self._preset = combo(self.tr("Network"), [(name.value, name) for name in Preset], lambda _: self._update())
+        self._weights = QLineEdit()
+        self._weights.setReadOnly(True)
+        self._weights.setPlaceholderText(self.tr("shipped with the network"))
+        self._weights.setAccessibleName(self.tr("Weights file"))
+        choose = QPushButton(icon("folder-open"), "")
+        choose.setAccessibleName(self.tr("Choose a weights file"))
+        choose.setToolTip(self.tr("Choose a weights file"))
+        choose.clicked.connect(self._choose_weights)
+        shipped = QPushButton(icon("close"), "")
+        shipped.setAccessibleName(self.tr("Use the shipped weights"))
+        shipped.setToolTip(self.tr("Use the shipped weights"))
+        shipped.clicked.connect(lambda: self._weights.clear())
+        files = QHBoxLayout()
+        files.setSpacing(4)
+        files.addWidget(self._weights, 1)
+        files.addWidget(choose)
+        files.addWidget(shipped)
+        self._apply = QPushButton(self.tr("Build and use"))
+        self._apply.setToolTip(self.tr("The present engine goes on until the new one is ready"))
+        self._apply.clicked.connect(self._emit)
+        self._running = QLabel()
+        self._running.setWordWrap(True)
+        self._running.setProperty("role", "dim")
+        rows = form()
+        rows.addRow(self.tr("Engine"), self._name)
+        rows.addRow(self.tr("Network"), self._preset)
+        rows.addRow(self.tr("Weights"), files)
+        self.body.addLayout(rows)
+        self.body.addWidget(self._apply)
+        self.body.addWidget(self._running)
+
+    def show_engine(self, config: EngineConfig) -> None:
+        """Show this choice."""
+        self._config = config
+        self._name.setCurrentIndex(self._name.findData(config.name))
+        self._preset.setCurrentIndex(self._preset.findData(config.preset))
+        self._weights.setText(str(config.weights or ""))
+        self._update()
+
+    def show_running(self, snapshot: StatsSnapshot) -> None:
+        """Show what runs now and, if it is a fallback, why."""
+        text = self.tr("Running: {0}").format(snapshot.engine)
+        if snapshot.fallback_reason:
+            text += "\n" + self.tr("Fallback: {0}").format(snapshot.fallback_reason)
+        if text != self._running.text():
+            self._running.setText(text)
+
+    def choose(self, name: EngineName, weights: Path | None = None) -> None:
+        """Choose as the user would, and use it."""
+        self._name.setCurrentIndex(self._name.findData(name))
+        self._weights.setText(str(weights or ""))
+        self._update()
+        self._emit()
+
+    def _update(self) -> None:
+        neural = self._name.currentData() in NEURAL_ENGINES
+        self._preset.setEnabled(neural)
+        self._weights.setEnabled(neural)
+
+    def _choose_weights(self) -> None:
+        dialog = QFileDialog(self, self.tr("Weights"), "", self.tr("Weights (*.safetensors)"))
+        dialog.fileSelected.connect(self._weights.setText)
+        dialog.open()
+
+    def _emit(self) -> None:
+        name = EngineName(self._name.currentData())
+        weights = Path(self._weights.text()) if self._weights.text() and name in NEURAL_ENGINES else None
+        changes = {"name": name, "preset": Preset(self._preset.currentData()), "weights": weights}
+        self._config = self._config.model_copy(update=changes)
+        self.engine_chosen.emit(self._config)
+
+
+class RecordPanel(Section):
+    """recording_chosen: a RecordingConfig. Tracks and the pre-event time are taken when the rig starts again."""
+
+    recording_chosen = pyqtSignal(object)
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(QCoreApplication.translate("RecordPanel", "Recording"), "record-circle", False, parent)
+        self._config = RecordingConfig.model_validate({})
+        names = {
+            TrackName.FUSED: self.tr("fused"),
+            TrackName.VISIBLE: self.tr("visible"),
+            TrackName.THERMAL: self.tr("thermal"),
+        }
+        self._tracks: dict[TrackName, QCheckBox] = {}
+        tracks = QHBoxLayout()
+        for track, text in names.items():
+            box = self._tracks[track] = QCheckBox(text)
+            box.setAccessibleName(self.tr("Record the {0} track").format(text))
+            tracks.addWidget(box)
+        self._before = spin(self.tr("Seconds kept before an event"), 0, 120, 5, 0, " s", lambda _: None)
+        self._after = spin(self.tr("Seconds recorded after an event"), 0, 3600, 5, 0, " s", lambda _: None)
+        self._screen = QCheckBox(self.tr("Also record the view, figures included"))
+        self._folder = QLabel()
+        self._folder.setWordWrap(True)
+        self._folder.setProperty("role", "dim")
+        self._apply = QPushButton(self.tr("Apply (restarts the rig)"))
+        self._apply.clicked.connect(self._emit)
+        rows = form()
+        rows.addRow(self.tr("Tracks"), tracks)
+        rows.addRow(self.tr("Pre-event"), self._before)
+        rows.addRow(self.tr("Post-event"), self._after)
+        self.body.addLayout(rows)
+        self.body.addWidget(self._screen)
+        self.body.addWidget(self._apply)
+        self.body.addWidget(self._folder)
+
+    @property
+    def record_view(self) -> bool:
+        """Whether what is seen is recorded too, with its figures."""
+        return self._screen.isChecked()
+
+    def set_record_view(self, on: bool) -> None:
+        """Choose whether what is seen is recorded too."""
+        self._screen.setChecked(on)
+
+    def show_recording(self, config: RecordingConfig) -> None:
+        """Show these settings."""
+        self._config = config
+        for track, box in self._tracks.items():
+            box.setChecked(track in config.tracks)
+        self._before.setValue(config.pre_event_s)
+        self._after.setValue(config.post_event_s)
+        self._folder.setText(self.tr("Folder: {0}").format(config.directory))
+
+    def _emit(self) -> None:
+        tracks = tuple(track for track, box in self._tracks.items() if box.isChecked())
+        if not tracks:
+            self._tracks[TrackName.FUSED].setChecked(True)
+            tracks = (TrackName.FUSED,)
+        changes = {"tracks": tracks, "pre_event_s": self._before.value(), "post_event_s": self._after.value()}
+        self.recording_chosen.emit(self._config.model_copy(update=changes))
+
+
+class SourcePanel(Section):
+    """sources_chosen: (visible uri, thermal uri). refresh_asked: list the devices again."""
+
+    sources_chosen = pyqtSignal(str, str)
+    refresh_asked = pyqtSignal()
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(QCoreApplication.translate("SourcePanel", "Sources"), "video", False, parent)
+        self._choices: dict[str, SourceChoice] = {}
+        self._boxes = {
+            Stream.VISIBLE: combo(self.tr("Visible camera"), [], lambda _: self._explain()),
+            Stream.THERMAL: combo(self.tr("Thermal camera"), [], lambda _: self._explain()),
+        }
+        self._why = QLabel()
+        self._why.setWordWrap(True)
+        self._why.setProperty("role", "dim")
+        apply = QPushButton(self.tr("Use these"))
+        apply.clicked.connect(
+            lambda: self.sources_chosen.emit(*(str(box.currentData()) for box in self._boxes.values()))
+        )
+        refresh = QPushButton(icon("refresh"), self.tr("Look again"))
+        refresh.clicked.connect(self.refresh_asked)
+        rows = form()
+        rows.addRow(self.tr("Visible"), self._boxes[Stream.VISIBLE])
+        rows.addRow(self.tr("Thermal"), self._boxes[Stream.THERMAL])
+        buttons = QHBoxLayout()
+        buttons.addWidget(apply, 1)
+        buttons.addWidget(refresh)
+        self.body.addLayout(rows)
+        self.body.addWidget(self._why)
+        self.body.addLayout(buttons)
+        self.folded.connect(lambda folded: None if folded else self.refresh_asked.emit())
+
+    def show_sources(self, choices: Sequence[SourceChoice], config: AppConfig | None) -> None:
+        """Show what is connected; the sources in use are among them even if they are not."""
+        used = {Stream.VISIBLE: config.visible, Stream.THERMAL: config.thermal} if config is not None else {}
+        self._choices = {choice.uri: choice for choice in choices}
+        for stream, box in self._boxes.items():
+            box.clear()
+            for choice in choices:
+                if choice.stream in (None, stream):
+                    box.addItem(choice.name, choice.uri)
+            camera = used.get(stream)
+            if camera is not None:
+                if box.findData(camera.uri) < 0:
+                    box.insertItem(0, camera.shown_uri, camera.uri)
+                box.setCurrentIndex(box.findData(camera.uri))
+        self._explain()
+
+    def _explain(self) -> None:
+        lines = []
+        for stream, box in self._boxes.items():
+            choice = self._choices.get(str(box.currentData()))
+            if choice is not None:
+                lines.append(f"{stream}: {choice.uri}\n{choice.reason}")
+        self._why.setText("\n".join(lines) or self.tr("as the configuration names them"))

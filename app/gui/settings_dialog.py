@@ -1,0 +1,145 @@
+"""Settings of the window: appearance, shortcuts. Never modal: the video goes on."""
+
+from __future__ import annotations
+
+from PyQt6.QtCore import Qt, pyqtSignal
+from PyQt6.QtGui import QKeySequence
+from PyQt6.QtWidgets import (
+    QDialog,
+    QHBoxLayout,
+    QHeaderView,
+    QKeySequenceEdit,
+    QLabel,
+    QPushButton,
+    QTableWidget,
+    QTableWidgetItem,
+    QTabWidget,
+    QVBoxLayout,
+    QWidget,
+)
+
+from app.gui.actions import ACTIONS, action_text, group_text, shortcut_conflicts
+from app.gui.sections import combo, form
+from app.gui.theme import Appearance
+
+__all__ = ["SettingsDialog"]
+
+
+class SettingsDialog(QDialog):
+    """shortcuts_chosen: dict of changed shortcuts. appearance_chosen: Appearance."""
+
+    shortcuts_chosen = pyqtSignal(dict)
+    appearance_chosen = pyqtSignal(object)
+
+    def __init__(self, shortcuts: dict[str, str], appearance: Appearance, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.setWindowTitle(self.tr("Settings"))
+        self.setModal(False)
+        self.resize(640, 620)
+        self._edits: dict[str, QKeySequenceEdit] = {}
+        tabs = QTabWidget()
+        tabs.addTab(self._appearance_tab(appearance), self.tr("Appearance"))
+        tabs.addTab(self._shortcut_tab(shortcuts), self.tr("Shortcuts"))
+        self.tabs = tabs
+        close = QPushButton(self.tr("Close"))
+        close.clicked.connect(self.close)
+        row = QHBoxLayout()
+        row.addStretch(1)
+        row.addWidget(close)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(16, 16, 16, 16)
+        layout.setSpacing(12)
+        layout.addWidget(tabs)
+        layout.addLayout(row)
+
+    def _appearance_tab(self, appearance: Appearance) -> QWidget:
+        entries: list[tuple[str, object]] = [
+            (self.tr("As the system"), Appearance.SYSTEM),
+            (self.tr("Dark"), Appearance.DARK),
+            (self.tr("Light"), Appearance.LIGHT),
+        ]
+        self.appearance = combo(
+            self.tr("Colours"), entries, lambda value: self.appearance_chosen.emit(Appearance(str(value)))
+        )
+        self.appearance.setCurrentIndex(self.appearance.findData(appearance))
+        rows = form()
+        rows.addRow(self.tr("Colours"), self.appearance)
+        note = QLabel(
+            self.tr(
+                "View, palette, figures, panel and temperature scale are remembered for each rig by its name. "
+                "Levels differ in lightness and carry a sign: ● good, ▲ caution, ■ bad."
+            )
+        )
+        note.setWordWrap(True)
+        note.setProperty("role", "dim")
+        widget = QWidget()
+        layout = QVBoxLayout(widget)
+        layout.setContentsMargins(16, 16, 16, 16)
+        layout.setSpacing(16)
+        layout.addLayout(rows)
+        layout.addWidget(note)
+        layout.addStretch(1)
+        return widget
+
+    def _shortcut_tab(self, shortcuts: dict[str, str]) -> QWidget:
+        self.table = QTableWidget(len(ACTIONS), 3)
+        self.table.setHorizontalHeaderLabels([self.tr("Group"), self.tr("Action"), self.tr("Key")])
+        self.table.setEditTriggers(QTableWidget.EditTrigger.NoEditTriggers)
+        self.table.setSelectionBehavior(QTableWidget.SelectionBehavior.SelectRows)
+        self.table.setShowGrid(False)
+        self.table.setAccessibleName(self.tr("Shortcuts"))
+        down = self.table.verticalHeader()
+        if down is not None:
+            down.hide()
+            down.setDefaultSectionSize(40)
+        across = self.table.horizontalHeader()
+        if across is not None:
+            across.setSectionResizeMode(1, QHeaderView.ResizeMode.Stretch)
+            across.setDefaultSectionSize(150)
+        for row, spec in enumerate(ACTIONS):
+            for column, text in enumerate((group_text(spec.group), action_text(spec))):
+                item = QTableWidgetItem(text)
+                item.setFlags(Qt.ItemFlag.ItemIsEnabled | Qt.ItemFlag.ItemIsSelectable)
+                self.table.setItem(row, column, item)
+            edit = QKeySequenceEdit(QKeySequence(shortcuts.get(spec.name, spec.key)))
+            edit.setMaximumSequenceLength(1)
+            edit.setClearButtonEnabled(True)
+            edit.setAccessibleName(self.tr("Key for {0}").format(action_text(spec)))
+            edit.keySequenceChanged.connect(self._changed)
+            self._edits[spec.name] = edit
+            self.table.setCellWidget(row, 2, edit)
+        self.conflict = QLabel("")
+        self.conflict.setWordWrap(True)
+        reset = QPushButton(self.tr("Back to the original keys"))
+        reset.clicked.connect(self._reset)
+        widget = QWidget()
+        layout = QVBoxLayout(widget)
+        layout.setContentsMargins(8, 8, 8, 8)
+        layout.addWidget(self.table)
+        layout.addWidget(self.conflict)
+        layout.addWidget(reset, 0, Qt.AlignmentFlag.AlignRight)
+        return widget
+
+    def edit_of(self, name: str) -> QKeySequenceEdit:
+        """The field of an action's key."""
+        return self._edits[name]
+
+    def _changed(self) -> None:
+        keys = {
+            spec.name: self._edits[spec.name].keySequence().toString(QKeySequence.SequenceFormat.PortableText)
+            for spec in ACTIONS
+        }
+        conflicts = shortcut_conflicts(keys)
+        texts = {spec.name: action_text(spec) for spec in ACTIONS}
+        lines = [self.tr("“{0}” and “{1}” have the same key").format(texts[a], texts[b]) for a, b in conflicts]
+        self.conflict.setText("; ".join(lines))
+        if not conflicts:
+            self.shortcuts_chosen.emit({s.name: keys[s.name] for s in ACTIONS if keys[s.name] != s.key})
+
+    def _reset(self) -> None:
+        for spec in ACTIONS:
+            edit = self._edits[spec.name]
+            edit.blockSignals(True)
+            edit.setKeySequence(QKeySequence(spec.key))
+            edit.blockSignals(False)
+        self._changed()

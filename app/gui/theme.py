@@ -1,0 +1,242 @@
+"""Colours, sizes and icons of the window. Light and dark follow the system; one accent colour serves both.
+
+Levels (good, caution, bad) differ in lightness and come with a sign, so that no meaning rests on hue alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from PyQt6.QtCore import QSize, Qt
+from PyQt6.QtGui import QColor, QFont, QGuiApplication, QIcon, QPalette
+from PyQt6.QtWidgets import QApplication, QWidget
+
+__all__ = ["GAP", "Appearance", "Colours", "Level", "apply_theme", "colours", "icon", "level_colour", "level_sign"]
+
+GAP = 8  # px; every distance is a multiple of half of it
+ICON = QSize(18, 18)
+
+
+class Appearance(StrEnum):
+    """What the user chose."""
+
+    SYSTEM = "system"
+    DARK = "dark"
+    LIGHT = "light"
+
+
+class Level(StrEnum):
+    """How well something is."""
+
+    GOOD = "good"
+    CAUTION = "caution"
+    BAD = "bad"
+    NEUTRAL = "neutral"
+
+
+@dataclass(frozen=True, slots=True)
+class Colours:
+    """One scheme, as #rrggbb."""
+
+    dark: bool
+    window: str
+    surface: str
+    raised: str
+    border: str
+    text: str
+    dim: str
+    accent: str
+    on_accent: str
+    good: str
+    caution: str
+    bad: str
+
+
+_DARK = Colours(
+    True, "#0f1115", "#171a20", "#222730", "#323947", "#edf0f4", "#9ea8b7", "#45a4ff", "#06121f",
+    "#3fc8a5", "#ffc24d", "#ff6f52",
+)  # fmt: skip
+_LIGHT = Colours(
+    False, "#eceef2", "#ffffff", "#f1f3f7", "#cbd1db", "#171b22", "#566070", "#0b6bcb", "#ffffff",
+    "#0c8368", "#a86200", "#c8371a",
+)  # fmt: skip
+
+
+def colours() -> Colours:
+    """The scheme that is in use now."""
+    return _DARK if _is_dark() else _LIGHT
+
+
+def level_colour(level: Level) -> QColor:
+    """The colour of a level in the scheme in use."""
+    scheme = colours()
+    return QColor(
+        {Level.GOOD: scheme.good, Level.CAUTION: scheme.caution, Level.BAD: scheme.bad}.get(level, scheme.dim)
+    )
+
+
+def level_sign(level: Level) -> str:
+    """A sign that says the same as the colour."""
+    return {Level.GOOD: "●", Level.CAUTION: "▲", Level.BAD: "■"}.get(level, "○")
+
+
+def _is_dark() -> bool:
+    chosen = QGuiApplication.instance().property("lumitherm_scheme") if QGuiApplication.instance() else None
+    if chosen in ("dark", "light"):
+        return bool(chosen == "dark")
+    hints = QGuiApplication.styleHints()
+    # A system that does not say: dark, because video is looked at in the dark more often than not.
+    return hints is None or hints.colorScheme() is not Qt.ColorScheme.Light
+
+
+def apply_theme(application: QApplication, appearance: Appearance) -> None:
+    """Dress the application. Call again when the choice or the system's scheme changes."""
+    application.setProperty("lumitherm_scheme", None if appearance is Appearance.SYSTEM else appearance.value)
+    application.setStyle("Fusion")
+    scheme = colours()
+    palette = QPalette()
+    for role, colour in (
+        (QPalette.ColorRole.Window, scheme.window),
+        (QPalette.ColorRole.WindowText, scheme.text),
+        (QPalette.ColorRole.Base, scheme.surface),
+        (QPalette.ColorRole.AlternateBase, scheme.raised),
+        (QPalette.ColorRole.Text, scheme.text),
+        (QPalette.ColorRole.Button, scheme.raised),
+        (QPalette.ColorRole.ButtonText, scheme.text),
+        (QPalette.ColorRole.BrightText, scheme.bad),
+        (QPalette.ColorRole.ToolTipBase, scheme.raised),
+        (QPalette.ColorRole.ToolTipText, scheme.text),
+        (QPalette.ColorRole.PlaceholderText, scheme.dim),
+        (QPalette.ColorRole.Highlight, scheme.accent),
+        (QPalette.ColorRole.HighlightedText, scheme.on_accent),
+        (QPalette.ColorRole.Link, scheme.accent),
+        (QPalette.ColorRole.Accent, scheme.accent),
+        (QPalette.ColorRole.Mid, scheme.border),
+        (QPalette.ColorRole.Light, scheme.border),
+        (QPalette.ColorRole.Dark, scheme.border),
+    ):
+        palette.setColor(role, QColor(colour))
+    for role in (QPalette.ColorRole.WindowText, QPalette.ColorRole.Text, QPalette.ColorRole.ButtonText):
+        faint = QColor(scheme.dim)
+        faint.setAlpha(120)
+        palette.setColor(QPalette.ColorGroup.Disabled, role, faint)
+    application.setPalette(palette)
+    font = QFont()
+    font.setFamilies(["Inter", "Segoe UI", "Noto Sans", "Cantarell", "Helvetica Neue", "DejaVu Sans"])
+    font.setPixelSize(14)
+    application.setFont(font)
+    application.setStyleSheet(_style(scheme))
+
+
+def icon(name: str, colour: str | None = None) -> QIcon:
+    """An icon of the Material Design set, e.g. "eye", in the text's colour unless told otherwise."""
+    import qtawesome
+
+    scheme = colours()
+    return qtawesome.icon(
+        f"mdi6.{name}", color=colour or scheme.text, color_disabled=scheme.border, color_on=colour or scheme.text
+    )
+
+
+def restyle(widget: QWidget) -> None:
+    """Look up the style sheet again after a property that it uses has changed."""
+    style = widget.style()
+    if style is not None:
+        style.unpolish(widget)
+        style.polish(widget)
+
+
+def _style(c: Colours) -> str:
+    hover = "#2c333f" if c.dark else "#e3e8f0"
+    press = "#384152" if c.dark else "#d3dae6"
+    return f"""
+    QWidget {{ color: {c.text}; }}
+    QToolTip {{ background: {c.raised}; color: {c.text}; border: 1px solid {c.border}; padding: 4px 6px; }}
+    #bar, #side {{ background: {c.surface}; }}
+    #bar {{ border-bottom: 1px solid {c.border}; }}
+    #statusbar {{ background: {c.surface}; border-top: 1px solid {c.border}; }}
+    #side {{ border-left: 1px solid {c.border}; }}
+    QLabel[role="title"] {{ font-size: 28px; font-weight: 600; }}
+    QLabel[role="heading"] {{ font-size: 17px; font-weight: 600; }}
+    QLabel[role="dim"] {{ color: {c.dim}; }}
+    QLabel[role="caption"] {{ color: {c.dim}; font-size: 12px; }}
+    QLabel[role="value"] {{ font-size: 15px; font-weight: 600; }}
+    QLabel[role="brand"] {{ font-size: 16px; font-weight: 700; }}
+    QPushButton, QToolButton {{
+        background: {c.raised}; border: 1px solid {c.border}; border-radius: 6px; padding: 6px 12px; min-height: 18px;
+    }}
+    QToolButton {{ padding: 6px 8px; }}
+    QPushButton:hover, QToolButton:hover {{ background: {hover}; }}
+    QPushButton:pressed, QToolButton:pressed {{ background: {press}; }}
+    QPushButton:focus, QToolButton:focus, QComboBox:focus, QLineEdit:focus, QSpinBox:focus, QDoubleSpinBox:focus,
+    QListWidget:focus, QPlainTextEdit:focus {{ border: 1px solid {c.accent}; }}
+    QPushButton:disabled, QToolButton:disabled {{ color: {c.border}; }}
+    QPushButton[primary="true"] {{ background: {c.accent}; color: {c.on_accent}; border-color: {c.accent};
+        font-weight: 600; }}
+    QPushButton[primary="true"]:hover {{ border-color: {c.text}; }}
+    QPushButton[primary="true"]:disabled {{ background: {c.raised}; color: {c.dim}; border-color: {c.border}; }}
+    QToolButton[flat="true"] {{ background: transparent; border-color: transparent; }}
+    QToolButton[flat="true"]:hover {{ background: {hover}; }}
+    QToolButton:checked, QPushButton:checked {{
+        background: {hover}; border: 1px solid {c.accent}; color: {c.text};
+    }}
+    QToolButton[recording="true"], QPushButton[recording="true"] {{
+        background: {c.bad}; border-color: {c.bad}; color: #14080a; font-weight: 700;
+    }}
+    QToolButton[section="true"] {{
+        background: transparent; border: none; font-weight: 600; padding: 8px 4px; text-align: left;
+    }}
+    QToolButton[section="true"]:hover, QToolButton[section="true"]:focus {{ color: {c.accent}; }}
+    QComboBox, QLineEdit, QSpinBox, QDoubleSpinBox {{
+        background: {c.raised}; border: 1px solid {c.border}; border-radius: 6px; padding: 5px 8px; min-height: 18px;
+        selection-background-color: {c.accent}; selection-color: {c.on_accent};
+    }}
+    QComboBox::drop-down {{ border: none; width: 22px; }}
+    QComboBox QAbstractItemView {{ background: {c.raised}; border: 1px solid {c.border}; outline: none; }}
+    QListWidget, QPlainTextEdit, QTableWidget {{
+        background: {c.surface}; border: 1px solid {c.border}; border-radius: 8px; outline: none;
+        alternate-background-color: {c.raised}; gridline-color: {c.border};
+    }}
+    QListWidget::item {{ padding: 8px 10px; border-radius: 6px; }}
+    QListWidget::item:hover {{ background: {hover}; }}
+    QListWidget::item:selected, QTableWidget::item:selected {{ background: {hover}; color: {c.text}; }}
+    QHeaderView::section {{ background: {c.raised}; border: none; padding: 6px; color: {c.dim}; }}
+    QScrollArea {{ border: none; background: transparent; }}
+    QScrollBar:vertical {{ background: transparent; width: 8px; }}
+    QScrollBar::handle:vertical {{ background: {c.border}; border-radius: 4px; min-height: 28px; }}
+    QScrollBar:horizontal {{ background: transparent; height: 8px; }}
+    QScrollBar::handle:horizontal {{ background: {c.border}; border-radius: 4px; min-width: 28px; }}
+    QCheckBox {{ spacing: 8px; padding: 3px 0; }}
+    QCheckBox::indicator {{ width: 16px; height: 16px; border: 1px solid {c.dim}; border-radius: 4px;
+        background: {c.raised}; }}
+    QCheckBox::indicator:hover, QCheckBox::indicator:focus {{ border: 1px solid {c.accent}; }}
+    QCheckBox::indicator:checked {{ background: {c.accent}; border: 1px solid {c.accent}; }}
+    QCheckBox::indicator:disabled {{ border-color: {c.border}; }}
+    QScrollBar::add-line, QScrollBar::sub-line, QScrollBar::add-page, QScrollBar::sub-page {{ background: none;
+        height: 0; width: 0; }}
+    QSlider::groove:horizontal {{ height: 4px; background: {c.border}; border-radius: 2px; }}
+    QSlider::sub-page:horizontal {{ background: {c.accent}; border-radius: 2px; }}
+    QSlider::handle:horizontal {{ background: {c.text}; width: 16px; height: 16px; margin: -6px 0;
+        border-radius: 8px; }}
+    QSlider::handle:horizontal:focus {{ background: {c.accent}; }}
+    QProgressBar {{ background: {c.raised}; border: 1px solid {c.border}; border-radius: 6px; text-align: center;
+        min-height: 18px; }}
+    QProgressBar::chunk {{ background: {c.accent}; border-radius: 5px; }}
+    QTabWidget::pane {{ border: 1px solid {c.border}; border-radius: 8px; background: {c.surface}; top: -1px; }}
+    QTabBar::tab {{ background: transparent; padding: 8px 16px; border-bottom: 2px solid transparent; color: {c.dim}; }}
+    QTabBar::tab:selected {{ color: {c.text}; border-bottom: 2px solid {c.accent}; }}
+    QFrame[card="true"] {{ background: {c.surface}; border: 1px solid {c.border}; border-radius: 10px; }}
+    QPushButton[card="true"] {{ background: {c.surface}; border-radius: 10px; text-align: left; padding: 16px;
+        min-height: 96px; }}
+    QFrame[card="true"] QListWidget {{ border: none; border-radius: 0; }}
+    QFrame[card="true"] QListWidget::item {{ padding: 8px 4px; }}
+    QPushButton[card="true"]:hover {{ border-color: {c.accent}; }}
+    #banner {{ background: {c.raised}; border: 1px solid {c.border}; border-radius: 8px; }}
+    #banner[level="bad"] {{ border: 1px solid {c.bad}; border-left: 6px solid {c.bad}; }}
+    #banner[level="caution"] {{ border: 1px solid {c.caution}; border-left: 6px solid {c.caution}; }}
+    #banner[level="neutral"] {{ border: 1px solid {c.accent}; border-left: 6px solid {c.accent}; }}
+    #help {{ background: {c.surface}; border: 1px solid {c.border}; border-radius: 12px; }}
+    QLabel[key="true"] {{ background: {c.raised}; border: 1px solid {c.border}; border-radius: 4px; padding: 1px 6px;
+        font-family: monospace; }}
+    """
