@@ -8,7 +8,7 @@ from typing import Any
 
 import typer
 
-from app.commands import calibrate, config, demo, devices, evaluate, fuse, models, recording, run, train
+from app.commands import calibrate, config, demo, devices, evaluate, fuse, gui, models, recording, run, train
 from fusion_core.errors import LumithermError
 
 __all__ = ["build_cli", "main"]
