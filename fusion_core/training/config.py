@@ -122,6 +122,8 @@ class LossConfig(_Model):
     perception: PerceptionConfig = PerceptionConfig()
     gradient: float = Field(default=0.0, ge=0.0)  # fused gradient against the stronger of both sources, per pixel
     gradient_infrared_gain: float = Field(default=1.0, ge=0.0)  # in the choice of the stronger
+    gradient_infrared_boost: float = Field(default=1.0, ge=0.0)  # infrared edges are drawn this much stronger
+    gradient_norm: Literal["l1", "l2"] = "l1"  # l2 draws edges of uncertain place faintly, l1 not at all
     intensity: float = Field(default=0.0, ge=0.0)  # L1 to a target luminance
     intensity_target: Literal["mean", "max", "pyramid"] = "pyramid"
     ssim: float = Field(default=0.0, ge=0.0)  # 1 - SSIM against both sources, shares 1 - alpha and alpha
