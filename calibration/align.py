@@ -77,7 +77,8 @@ class ThermalAligner:
         if thermal.shape != self._thermal_size or thermal.dtype not in (np.uint8, np.uint16):
             height, width = self._thermal_size
             raise BadInputError(
-                f"thermal picture is {thermal.dtype} {thermal.shape}, the calibration wants uint8 or uint16 ({height}, {width}). "
+                f"thermal picture is {thermal.dtype} {thermal.shape}, the calibration wants uint8 or "
+                f"uint16 ({height}, {width}). "
                 "Set the thermal camera to the calibrated size, or calibrate again (lumitherm calibrate capture)."
             )
         return np.asarray(
@@ -107,7 +108,10 @@ class ThermalAligner:
         self._compute()
 
     def _positions(self) -> np.ndarray:
-        """(H * W, 2) thermal pixel of each visible pixel: exact on a grid of every 8th pixel, linear in between (below 0.01 px off)."""
+        """(H * W, 2) thermal pixel of each visible pixel: exact on a grid of every 8th pixel.
+
+        Linear in between (below 0.01 px off).
+        """
         height, width = self._size
         visible = self._calibration.visible
         scale_y, scale_x = visible.height / height, visible.width / width

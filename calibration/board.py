@@ -31,7 +31,8 @@ __all__ = [
 
 BOARD_HELP = (
     "checkerboard:10x7:30mm (squares, side), circles:7x6:40mm (centre distance), acircles:4x11:30mm (half the distance "
-    "within a row), charuco:8x6:40mm:30mm:DICT_5X5_100 (squares, side, marker), aruco:4x3:60mm:15mm:DICT_ARUCO_ORIGINAL "
+    "within a row), charuco:8x6:40mm:30mm:DICT_5X5_100 (squares, side, marker), "
+    "aruco:4x3:60mm:15mm:DICT_ARUCO_ORIGINAL "
     "(markers, side, gap), or a YAML file with the same fields"
 )
 
@@ -170,7 +171,10 @@ class SymmetricCircles(Board):
 
 
 class AsymmetricCircles(Board):
-    """Rows of discs, every other row moved by half the distance. With an odd number of rows it shows which way is up."""
+    """Rows of discs, every other row moved by half the distance.
+
+    With an odd number of rows it shows which way is up.
+    """
 
     kind: Literal["acircles"] = "acircles"
     step_m: float = Field(gt=0, le=2, description="distance between rows = half the distance within a row, metres")

@@ -29,8 +29,10 @@ FOOT_MM = 46.0
 MM_TO_PT = 72.0 / 25.4
 
 COMMON_NOTES = (
-    "Print at 100 % (no 'fit to page'); the ruler must measure 100 mm. Glue it flat on a stiff board: a bent board is a wrong board.",
-    "Keep a border of at least one square around the pattern. Move the board, not the rig; hold it still for each picture.",
+    "Print at 100 % (no 'fit to page'); the ruler must measure 100 mm. Glue it flat on a stiff board: a "
+    "bent board is a wrong board.",
+    "Keep a border of at least one square around the pattern. Move the board, not the rig; hold it still "
+    "for each picture.",
 )
 
 
@@ -54,19 +56,23 @@ def notes_for(board: Board) -> tuple[str, ...]:
     """How to make this board visible to a thermal camera."""
     if isinstance(board, SymmetricCircles | AsymmetricCircles):
         own = (
-            "Best for thermal: cut the holes out of a sheet (3 mm plywood or foam board, matt black) and hold it 2 to 5 cm in front of a "
+            "Best for thermal: cut the holes out of a sheet (3 mm plywood or foam board, matt black) and "
+            "hold it 2 to 5 cm in front of a "
             "plate warmed to 40-50 C (or of a cold window): holes show the plate, the sheet stays at room temperature.",
             "Or: shiny aluminium tape discs on a matt, warmed plate: the tape mirrors the cold room and looks cold.",
         )
     elif isinstance(board, Checkerboard | Charuco):
         own = (
-            "Warm it: lamp or sun for a minute (black squares get warmer than white), or hair dryer from behind. Contrast lasts 1 to 2 minutes.",
-            "Lasts longer: black squares cut out of adhesive aluminium foil on a matt plate warmed from behind; the foil looks cold. "
+            "Warm it: lamp or sun for a minute (black squares get warmer than white), or hair dryer from "
+            "behind. Contrast lasts 1 to 2 minutes.",
+            "Lasts longer: black squares cut out of adhesive aluminium foil on a matt plate warmed from "
+            "behind; the foil looks cold. "
             "Tilt it so that the foil does not mirror you.",
         )
     else:
         own = (
-            "Markers need crisp edges in thermal: cut them out of aluminium tape on a matt black plate at 40-50 C, or print on a metal-backed "
+            "Markers need crisp edges in thermal: cut them out of aluminium tape on a matt black plate at "
+            "40-50 C, or print on a metal-backed "
             "panel and heat it with a lamp.",
             "Make each marker at least 40 thermal pixels wide at your working distance.",
         )
@@ -74,7 +80,9 @@ def notes_for(board: Board) -> tuple[str, ...]:
 
 
 def draw_board(board: Board, page: str = "auto", *, cut_lines: bool = False) -> Drawing:
-    """Lay the board out on a page ("a4" .. "a0", turned if needed; "auto": the smallest that fits; "exact": made to fit).
+    """Lay the board out on a page ("a4" .. "a0", turned if needed; "auto": the smallest that fits; "exact".
+
+    Made to fit).
 
     Args:
         cut_lines: outlines only for circles, for a cutter.
@@ -94,7 +102,8 @@ def draw_board(board: Board, page: str = "auto", *, cut_lines: bool = False) -> 
         if not fitting:
             larger = [name for name, size in PAGES_MM.items() if _fits(needed, size)]
             raise BadInputError(
-                f"the board needs {needed[0]:.0f} x {needed[1]:.0f} mm with its notes, page {page} is {portrait[0]:.0f} x {portrait[1]:.0f} mm. "
+                f"the board needs {needed[0]:.0f} x {needed[1]:.0f} mm with its notes, page {page} is "
+                f"{portrait[0]:.0f} x {portrait[1]:.0f} mm. "
                 f"Take {'page ' + larger[0] if larger else '--page exact'}, or smaller squares."
             )
         sheet = fitting[0]
@@ -162,7 +171,8 @@ def to_pdf(drawing: Drawing) -> bytes:
     objects = [
         b"<< /Type /Catalog /Pages 2 0 R >>",
         b"<< /Type /Pages /Kids [3 0 R] /Count 1 >>",
-        f"<< /Type /Page /Parent 2 0 R /MediaBox {box} /Contents 4 0 R /Resources << /Font << /F1 5 0 R >> >> >>".encode(),
+        f"<< /Type /Page /Parent 2 0 R /MediaBox {box} /Contents 4 0 R /Resources << /Font << /F1 5 0 R >> "
+        ">> >>".encode(),
         b"<< /Length " + str(len(content)).encode() + b" >>\nstream\n" + content + b"\nendstream",
         b"<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica /Encoding /WinAnsiEncoding >>",
     ]

@@ -1,4 +1,6 @@
-"""Choose calibration views from a stream of pictures: the board found in both, still, sharp, and a new pose; say what is missing.
+"""Choose calibration views from a stream of pictures: the board found in both, still, sharp, and a new pose.
+
+Say what is missing.
 
 No thread and no camera: feed it pairs, it answers. The command line and the assistant window both sit on it.
 """
@@ -108,7 +110,8 @@ class CaptureGuide:
         coarse = self._cells.reshape(3, COVERAGE_CELLS // 3, 3, COVERAGE_CELLS // 3).sum(axis=(1, 3))
         row, column = np.unravel_index(int(coarse.argmin()), coarse.shape)
         poses = np.array(self._poses).reshape(-1, 5)
-        text = f"{count} of {self._target} views. Bring the board to the {_PLACES[int(row)][int(column)]} of the thermal picture"
+        place = _PLACES[int(row)][int(column)]
+        text = f"{count} of {self._target} views. Bring the board to the {place} of the thermal picture"
         if count >= 3:
             tilts = np.abs(poses[:, 3:]).max(axis=0)
             if tilts[0] < 0.12:

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 
 from calibration.board import ArucoGrid, AsymmetricCircles, Board, Charuco, Checkerboard, SymmetricCircles
-from calibration.refine import refine_points
+from calibration.refine import board_homography, refine_points
 from fusion_core.errors import BadInputError
 
 __all__ = ["BoardNotFoundError", "Detection", "Rung", "detect_board", "match_orders", "to_grey"]
@@ -198,7 +198,9 @@ def _climb(grey: np.ndarray, board: Board, polarity: Polarity, first: Rung | Non
 
 
 def match_orders(visible: Detection, thermal: Detection, roll_deg: float = 0.0) -> tuple[Detection, Detection]:
-    """Settle the numbering of a pair: of the possible orders of the thermal points, the one turned most like the visible.
+    """Settle the numbering of a pair: of the possible orders of the thermal points.
+
+    The one turned most like the visible.
 
     Holds for cameras mounted within 45 degrees (boards with quarter-turn symmetry) or 90 degrees (all others) of
     `roll_deg`, the thermal camera's turn about its line of sight, clockwise in the picture.
@@ -232,7 +234,7 @@ def _find_checkerboard(picture: np.ndarray, board: Checkerboard, scale: float) -
 def _find_circles(picture: np.ndarray, board: Board, scale: float) -> np.ndarray | None:
     asymmetric = isinstance(board, AsymmetricCircles)
     base = cv2.CALIB_CB_ASYMMETRIC_GRID if asymmetric else cv2.CALIB_CB_SYMMETRIC_GRID
-    parameters = cv2.SimpleBlobDetector_Params()
+    parameters = cv2.SimpleBlobDetector_Params()  # type: ignore[attr-defined]
     parameters.filterByColor, parameters.blobColor = True, 0
     parameters.minThreshold, parameters.maxThreshold, parameters.thresholdStep = 20, 235, 8
     parameters.minRepeatability = 3
@@ -241,7 +243,7 @@ def _find_circles(picture: np.ndarray, board: Board, scale: float) -> np.ndarray
     parameters.filterByConvexity, parameters.minConvexity = True, 0.8
     parameters.filterByInertia, parameters.minInertiaRatio = True, 0.25
     parameters.minDistBetweenBlobs = 5
-    blobs = cv2.SimpleBlobDetector_create(parameters)
+    blobs = cv2.SimpleBlobDetector_create(parameters)  # type: ignore[attr-defined]
     size = (board.columns, board.rows)
     for flags in (base, base | cv2.CALIB_CB_CLUSTERING):
         found, points = cv2.findCirclesGrid(picture, size, flags=flags, blobDetector=blobs)
@@ -258,12 +260,12 @@ def _find_charuco(picture: np.ndarray, board: Charuco, rung: Rung, size: tuple[i
     corners, ids, _, _ = detector.detectBoard(picture)
     if ids is None or len(ids) < MIN_CHARUCO_CORNERS:
         return None
-    points = np.asarray(corners, np.float32).reshape(-1, 1, 2)
+    points: np.ndarray = np.asarray(corners, np.float32).reshape(-1, 1, 2)
     numbers = np.asarray(ids).reshape(-1)
     spacing = _smallest_step(points.reshape(-1, 2))
     window = int(np.clip(0.25 * spacing, 2, 11))
     criteria = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 40, 0.001)
-    points = cv2.cornerSubPix(picture, points, (window, window), (-1, -1), criteria)
+    points = np.asarray(cv2.cornerSubPix(picture, points, (window, window), (-1, -1), criteria), np.float32)
     order = np.argsort(numbers)
     return Detection(
         _unscale(points, rung.scale)[order],
@@ -278,7 +280,8 @@ def _collect_markers(picture: np.ndarray, board: ArucoGrid, rung: Rung, markers:
     parameters = cv2.aruco.DetectorParameters()
     parameters.cornerRefinementMethod = cv2.aruco.CORNER_REFINE_SUBPIX
     parameters.minMarkerPerimeterRate = 0.02
-    corners, ids, _ = cv2.aruco.ArucoDetector(board.cv_dictionary(), parameters).detectMarkers(picture)
+    corners, found, _ = cv2.aruco.ArucoDetector(board.cv_dictionary(), parameters).detectMarkers(picture)
+    ids: np.ndarray | None = found  # None without a marker, whatever OpenCV's type stub says
     if ids is None:
         return
     wanted = set(board.marker_ids)
@@ -342,7 +345,10 @@ def _unmirrored(points: np.ndarray, object_points: np.ndarray, board: Board) -> 
 
 
 def _square_contrast(grey: np.ndarray, points: np.ndarray, board: Checkerboard) -> float:
-    """Mean of (white squares minus black squares) between the corners, by the board's numbering; > 0: black is darker."""
+    """Mean of (white squares minus black squares) between the corners, by the board's numbering; > 0.
+
+    Black is darker.
+    """
     rows, columns = board.corner_grid
     grid = points.reshape(rows, columns, 2)
     centres = (grid[:-1, :-1] + grid[1:, :-1] + grid[:-1, 1:] + grid[1:, 1:]) / 4
@@ -368,7 +374,7 @@ def _smallest_step(points: np.ndarray) -> float:
 def _problem(detection: Detection, board: Board) -> str:
     """Why this cannot be the board; empty if it can. A lens bends the grid by far less than a wrong neighbour would."""
     object_points = board.object_points()[detection.ids, :2]
-    H, _ = cv2.findHomography(object_points, detection.points_px)
+    H = board_homography(object_points, detection.points_px)
     if H is None:
         return "the points do not span a plane"
     mapped = cv2.perspectiveTransform(object_points[:, None], H)[:, 0]

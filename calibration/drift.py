@@ -45,7 +45,9 @@ class DriftLevel(StrEnum):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DriftState:
-    """One evaluation. drift_px: length of the residual (median over parts and over the last evaluations), NaN if unknown.
+    """One evaluation. drift_px: length of the residual (median over parts and over the last evaluations).
+
+    NaN if unknown.
 
     dx_px, dy_px: thermal(x) matches visible(x + d). confidence 0..1: share of the picture that is sure.
     update: (3, 3) to multiply onto the correction in use, None while there is nothing to correct.

@@ -47,7 +47,10 @@ class StereoResult:
 def board_pose(
     camera: CameraIntrinsics, object_points_m: np.ndarray, points_px: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(R, t) of the board in front of this camera: X_camera = R @ X_board + t. Raises BadInputError without a solution."""
+    """(R, t) of the board in front of this camera: X_camera = R @ X_board + t.
+
+    Raises BadInputError without a solution.
+    """
     found, rvec, t = cv2.solvePnP(
         object_points_m, points_px, camera.matrix, np.asarray(camera.distortion), flags=cv2.SOLVEPNP_IPPE
     )
@@ -91,7 +94,8 @@ def solve_stereo(
     for _ in range(4):
         if len(kept) < MIN_PAIRS:
             raise BadInputError(
-                f"only {len(kept)} pairs in which both cameras see the board and agree, at least {MIN_PAIRS} are needed. "
+                f"only {len(kept)} pairs in which both cameras see the board and agree, at least "
+                f"{MIN_PAIRS} are needed. "
                 f"Rejected: {rejected or 'none'}."
             )
         rig = _joint_fit(kept, object_points, visible, thermal, working_distance_m, weight_thermal)
@@ -115,7 +119,9 @@ def solve_stereo(
 
 
 def transfer_errors_px(rig: RigCalibration, pair: PairView, object_points_m: np.ndarray) -> np.ndarray:
-    """(N,) visible pixels: thermal points carried over to the visible picture against where the visible camera saw them.
+    """(N,) visible pixels.
+
+    Thermal points carried over to the visible picture against where the visible camera saw them.
 
     The board's pose comes from the thermal picture alone, so this is what the calibration does to things that only
     the thermal camera has located, at the board's own distance.

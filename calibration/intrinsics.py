@@ -51,8 +51,10 @@ def solve_intrinsics(
     for done in range(max_rounds + 1):
         if len(names) < MIN_VIEWS:
             raise BadInputError(
-                f"{identity or 'the camera'}: only {len(names)} views with a usable board, at least {MIN_VIEWS} are needed "
-                f"(12 for a good calibration). Rejected: {rejected or 'none'}. Capture more, tilted in different directions."
+                f"{identity or 'the camera'}: only {len(names)} views with a usable board, at least "
+                f"{MIN_VIEWS} are needed "
+                f"(12 for a good calibration). Rejected: {rejected or 'none'}. Capture more, tilted in "
+                "different directions."
             )
         size = next(iter(sizes))
         camera, rms, per_view, sigma = _calibrate([detections[name] for name in names], board, size, identity, lens)

@@ -23,7 +23,10 @@ MIN_CORRELATION = 0.35
 def refine_points(
     grey: np.ndarray, points_px: np.ndarray, ids: np.ndarray, board: Board, rounds: int = 2
 ) -> np.ndarray:
-    """Refine (N, 2) points of a board in a (H, W) float32 picture; points that cannot be refined stay where they are."""
+    """Refine (N, 2) points of a board in a (H, W) float32 picture.
+
+    Points that cannot be refined stay where they are.
+    """
     object_xy = board.object_points()[ids, :2]
     points = np.asarray(points_px, np.float64).copy()
     step = _step_px(points, object_xy, board.spacing_m)
@@ -34,7 +37,7 @@ def refine_points(
     radius = float(np.clip(radius, 4.0, 24.0))
     blur: float | None = None
     for _ in range(rounds):
-        H, _ = cv2.findHomography(object_xy, points)
+        H = board_homography(object_xy, points)
         if H is None:
             return points
         drawing = _draw(board, H, grey.shape, step)
@@ -48,6 +51,12 @@ def refine_points(
         good = (correlation > MIN_CORRELATION) & (moved < 0.3 * step) & np.isfinite(fitted).all(axis=1)
         points[good] = fitted[good]
     return points
+
+
+def board_homography(object_xy: np.ndarray, points_px: np.ndarray) -> np.ndarray | None:
+    """(3, 3) board metres to pixels; None when the points do not determine one."""
+    found: object = cv2.findHomography(object_xy, points_px)[0]  # OpenCV's type stub leaves the None out
+    return np.asarray(found, np.float64) if found is not None else None
 
 
 def _step_px(points: np.ndarray, object_xy: np.ndarray, spacing_m: float) -> float:

@@ -36,7 +36,10 @@ class BoardPose:
 
 @dataclass(frozen=True, slots=True)
 class RenderOptions:
-    """How the pictures are spoilt. Thermal signal-to-noise = contrast of the board / standard deviation of the noise."""
+    """How the pictures are spoilt.
+
+    Thermal signal-to-noise = contrast of the board / standard deviation of the noise.
+    """
 
     thermal_snr: float = 10.0
     thermal_blur_px: float = 1.5

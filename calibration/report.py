@@ -1,4 +1,7 @@
-"""The calibration report: one HTML file, pictures inside, that says how good a rig is, where, and what to do about it."""
+"""The calibration report: one HTML file, pictures inside, that says how good a rig is, where.
+
+And what to do about it.
+"""
 
 from __future__ import annotations
 
@@ -212,9 +215,8 @@ def _parallax_svg(rig: RigCalibration) -> Markup:
     def x_of(value: float) -> float:
         return float(50 + 590 * np.log(value / low) / np.log(high / low))
 
-    parts = [
-        f'<rect x="50" y="{200 - 190 * BUDGET_PX / top:.1f}" width="590" height="{190 * BUDGET_PX / top:.1f}" fill="#e3f1e4"/>'
-    ]
+    inside, x0 = 190 * BUDGET_PX / top, x_of(rig.working_distance_m)
+    parts = [f'<rect x="50" y="{200 - inside:.1f}" width="590" height="{inside:.1f}" fill="#e3f1e4"/>']
     for step in range(6):
         y = 200 - 190 * step / 5
         parts.append(f'<line x1="50" x2="640" y1="{y}" y2="{y}" stroke="#d8dce2"/>')
@@ -228,17 +230,13 @@ def _parallax_svg(rig: RigCalibration) -> Markup:
         f"{x_of(float(a)):.1f},{200 - 190 * min(float(b), top) / top:.1f}" for a, b in zip(z, d, strict=True)
     )
     parts.append(f'<polyline points="{line}" fill="none" stroke="#b4432f" stroke-width="2"/>')
-    parts.append(
-        f'<line x1="{x_of(rig.working_distance_m):.1f}" x2="{x_of(rig.working_distance_m):.1f}" y1="10" y2="200" stroke="#333" stroke-dasharray="4 3"/>'
-    )
-    parts.append(
-        f'<text x="{x_of(rig.working_distance_m) + 5:.1f}" y="22" font-size="12">Z0 = {rig.working_distance_m:.2f} m</text>'
-    )
+    parts.append(f'<line x1="{x0:.1f}" x2="{x0:.1f}" y1="10" y2="200" stroke="#333" stroke-dasharray="4 3"/>')
+    parts.append(f'<text x="{x0 + 5:.1f}" y="22" font-size="12">Z0 = {rig.working_distance_m:.2f} m</text>')
     return _svg(660, 224, parts, "parallax against distance")
 
 
 def _svg(width: float, height: float, parts: list[str], title: str) -> Markup:
-    return Markup(  # noqa: S704 - numbers and escaped names only
+    return Markup(
         f'<svg viewBox="0 0 {width:g} {height:g}" width="{width:g}" role="img" aria-label="{html.escape(title)}" '
         f'font-family="system-ui, sans-serif" fill="#20252c">{"".join(parts)}</svg>'
     )

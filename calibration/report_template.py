@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - lines of HTML
 """The page of the calibration report (jinja2). A module, so that it is there wherever the package is."""
 
 from __future__ import annotations

@@ -250,7 +250,8 @@ def fit_update(
     needed = {"shift": 4, "affine": 12, "homography": 20}[model]
     if good.sum() < needed:
         raise BadInputError(
-            f"only {int(good.sum())} of {good.size} places in the picture tell where thermal belongs, a correction of kind {model} "
+            f"only {int(good.sum())} of {good.size} places in the picture tell where thermal belongs, a "
+            f"correction of kind {model} "
             f"needs {needed}. Use more frames, a scene with more structure in both pictures, or a simpler correction."
         )
     height, width = field.size
@@ -352,7 +353,7 @@ def _parabola(
     c = cube[inner_y + step[0], inner_x + step[1], rows, columns]
     curve = a - 2 * b + c
     offset = np.where(curve < -1e-9, 0.5 * (a - c) / np.where(curve < -1e-9, curve, -1), 0.0)
-    return np.where((inner_y == by) & (inner_x == bx), np.clip(offset, -0.5, 0.5), 0.0)
+    return np.asarray(np.where((inner_y == by) & (inner_x == bx), np.clip(offset, -0.5, 0.5), 0.0))
 
 
 def _box(stack: np.ndarray, cells: int) -> np.ndarray:

@@ -133,7 +133,10 @@ class RigCalibration:
         return apply_homography(self.correction_visible, self.visible.project(X_visible))
 
     def homography_visible_thermal(self, distance_m: float | None = None) -> np.ndarray:
-        """(3, 3) thermal to visible pixels for a plane facing the visible camera, both pictures undistorted (same K)."""
+        """(3, 3) thermal to visible pixels for a plane facing the visible camera.
+
+        Both pictures undistorted (same K).
+        """
         distance = self.working_distance_m if distance_m is None else distance_m
         normal = np.array([0.0, 0.0, 1.0])
         H_thermal_visible = (
@@ -222,7 +225,8 @@ def check_cameras(
     ):
         if tuple(size) != (side.height, side.width):
             raise BadInputError(
-                f"the {name} camera gives {size[1]}x{size[0]}, the calibration was made for {side.width}x{side.height}. "
+                f"the {name} camera gives {size[1]}x{size[0]}, the calibration was made for "
+                f"{side.width}x{side.height}. "
                 "Set the camera to that size, or calibrate again (lumitherm calibrate capture)."
             )
         if identity and side.identity and identity != side.identity:

@@ -1,4 +1,7 @@
-"""From board pictures to a rig: detect, number, solve, throw out bad views, and measure how good it is on held-out ones."""
+"""From board pictures to a rig: detect, number, solve, throw out bad views.
+
+And measure how good it is on held-out ones.
+"""
 
 from __future__ import annotations
 
@@ -341,14 +344,15 @@ def covered_share(counts: np.ndarray) -> float:
 def _gates(solution: Solution) -> list[Gate]:
     views = len(solution.view_rms_px)
     sigma, median, p95 = solution.max_two_sigma_px, solution.held_out_median_px, solution.held_out_p95_px
+    held_out = "transfer error on held-out views"
     gates = [
         Gate("accepted views", f"at least {MIN_GOOD_VIEWS}", str(views), views >= MIN_GOOD_VIEWS,
              "Capture more poses: near, far, tilted 20 to 40 degrees in each direction."),
         Gate("uncertainty over the picture (2 sigma, largest)", f"at most {MAX_TWO_SIGMA_PX} px", f"{sigma:.2f} px",
              sigma <= MAX_TWO_SIGMA_PX, "Capture poses where the uncertainty map is dark, at the borders above all."),
-        Gate("transfer error on held-out views, median", f"at most {MAX_HELD_OUT_MEDIAN_PX} thermal px", f"{median:.2f} px",
-             median <= MAX_HELD_OUT_MEDIAN_PX, "Hold the board still; heat it until its edges are sharp in the thermal picture."),
-        Gate("transfer error on held-out views, 95th percentile", f"at most {MAX_HELD_OUT_P95_PX} thermal px", f"{p95:.2f} px",
+        Gate(f"{held_out}, median", f"at most {MAX_HELD_OUT_MEDIAN_PX} thermal px", f"{median:.2f} px",
+             median <= MAX_HELD_OUT_MEDIAN_PX, "Hold the board still, and heat it until its edges are sharp."),
+        Gate(f"{held_out}, 95th percentile", f"at most {MAX_HELD_OUT_P95_PX} thermal px", f"{p95:.2f} px",
              p95 <= MAX_HELD_OUT_P95_PX, "Look at the per-view residuals and delete the blurred views."),
     ]  # fmt: skip
     for side, counts in (("visible", solution.coverage_visible), ("thermal", solution.coverage_thermal)):
@@ -371,7 +375,10 @@ def rung_of(detection: Detection | None) -> Rung | None:
 
 
 def overlay(view: BoardView, side: str, width: int = 480) -> np.ndarray:
-    """The picture with the found points drawn, (h, width, 3) uint8 RGB: first points red, last violet, joined in order."""
+    """The picture with the found points drawn, (h, width, 3) uint8 RGB: first points red, last violet.
+
+    Joined in order.
+    """
     image = view.visible if side == "visible" else view.thermal
     detection = view.found_visible if side == "visible" else view.found_thermal
     if image.ndim == 2:

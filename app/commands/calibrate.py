@@ -144,7 +144,8 @@ def _solve(
             typer.echo(f"        {gate.advice}")
     far = solution.range_8px.far_m
     typer.echo(
-        f"exact at {solution.range_8px.exact_m:.2f} m; parallax inside {BUDGET_PX:g} px from {solution.range_8px.near_m:.2f} m "
+        f"exact at {solution.range_8px.exact_m:.2f} m; parallax inside {BUDGET_PX:g} px from "
+        f"{solution.range_8px.near_m:.2f} m "
         f"to {'the horizon' if np.isinf(far) else f'{far:.1f} m'}"
     )
     typer.echo(f"{output} ({'good' if solution.good else 'NOT good'}), report {page}")
@@ -272,7 +273,8 @@ def _say_field(label: str, field: ResidualField) -> None:
     sure = float((field.confidence > 0.15).mean())
     x, y = field.median_px
     typer.echo(
-        f"{label}: {field.magnitude_px:.1f} px (x {x:+.1f}, y {y:+.1f}) over {field.frames} pictures, {sure:.0%} of the picture sure"
+        f"{label}: {field.magnitude_px:.1f} px (x {x:+.1f}, y {y:+.1f}) over {field.frames} pictures, "
+        f"{sure:.0%} of the picture sure"
     )
 
 

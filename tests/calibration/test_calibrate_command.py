@@ -1,0 +1,82 @@
+"""`lumitherm calibrate` from the printed board to the checked file, on made-up pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from app.__main__ import build_cli
+from calibration.board import parse_board
+from calibration.capture_guide import CaptureGuide
+from calibration.render import random_poses, render_pair, synthetic_rig
+from calibration.rig import load_calibration
+
+
+def run(*arguments: object) -> tuple[int, str]:
+    result = CliRunner().invoke(
+        build_cli(), ["calibrate", *(str(argument) for argument in arguments)], standalone_mode=False
+    )
+    if result.exception is not None:
+        raise result.exception
+    return int(result.return_value or 0), result.output
+
+
+def test_board_is_written(tmp_path: Path) -> None:
+    code, text = run("board", "-o", tmp_path / "board.pdf")
+    assert code == 0 and "AsymmetricCircles 4x11" in text and (tmp_path / "board.pdf").stat().st_size > 1000
+    _, text = run("board", "-o", tmp_path / "board.svg", "-b", "circles:7x5:20mm")
+    assert "looks the same when turned" in text
+
+
+@pytest.mark.slow
+def test_capture_solve_check(tmp_path: Path) -> None:
+    views, rig = tmp_path / "views", tmp_path / "rig.yaml"
+    _, text = run("capture", "--simulated", "-o", views, "--views", 12)
+    assert "12 views in" in text and "Bring the board" in text
+    code, text = run("solve", views, "-o", rig, "--distance", 3, "--visible-camera", "A")
+    assert "accepted views: 12" in text
+    assert code == (0 if "(good)" in text else 1)
+    loaded = load_calibration(rig)
+    assert loaded.visible.identity == "A" and loaded.report_sha256 and rig.with_suffix(".html").is_file()
+    code, text = run("check", rig, views, "-b", "acircles:4x11:28mm")
+    assert code == 0 and "12 of 12 views" in text
+
+
+def test_refine_without_a_board_removes_a_shift(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for kind in ("vi", "ir"):
+        (tmp_path / "pairs" / kind).mkdir(parents=True)
+    for index in range(3):
+        visible = np.full((240, 320), 110, np.uint8)
+        thermal = np.full((240, 320), 90, np.uint8)
+        for _ in range(45):
+            centre = (int(rng.integers(0, 320)), int(rng.integers(0, 240)))
+            axes = (int(rng.integers(6, 35)), int(rng.integers(6, 35)))
+            cv2.ellipse(visible, centre, axes, 0, 0, 360, int(rng.integers(20, 235)), -1)
+            cv2.ellipse(thermal, (centre[0] - 9, centre[1] + 4), axes, 0, 0, 360, int(rng.integers(20, 235)), -1)
+        cv2.imwrite(str(tmp_path / "pairs" / "vi" / f"{index}.png"), visible)
+        cv2.imwrite(str(tmp_path / "pairs" / "ir" / f"{index}.png"), thermal)
+    output = tmp_path / "refined.yaml"
+    run("refine", tmp_path / "pairs", "-o", output, "--model", "shift")
+    assert np.allclose(load_calibration(output).correction_visible[:2, 2], [9, -4], atol=0.7)
+    code, text = run("check", output, tmp_path / "pairs")
+    assert code == 0 and "inside the 8 px" in text
+
+
+def test_guide_wants_still_and_new_views() -> None:
+    rig, board = synthetic_rig((360, 480), (360, 480)), parse_board("acircles:4x9:40mm")
+    poses = random_poses(rig, board, 2, seed=3)
+    first, second = (render_pair(rig, pose, board) for pose in poses)
+    guide = CaptureGuide(board)
+    assert guide.offer("0", first.visible, first.thermal).reason == "hold still"
+    verdict = guide.offer("1", first.visible, first.thermal)
+    assert verdict.accepted and "1 of 20 views" in verdict.guidance
+    assert "much like" in guide.offer("2", first.visible, first.thermal).reason
+    assert "moving" in guide.offer("3", second.visible, second.thermal).reason
+    blank = np.zeros_like(first.visible)
+    assert "no board in the visible" in guide.offer("4", blank, first.thermal).reason
+    assert len(guide.accepted) == 1 and guide.cells.sum() == 36

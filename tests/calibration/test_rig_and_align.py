@@ -1,0 +1,138 @@
+"""The rig file, what it refuses, and the alignment maps made from it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import yaml
+
+from calibration.align import ThermalAligner
+from calibration.render import synthetic_rig
+from calibration.rig import (
+    CameraSide,
+    PlaneCalibration,
+    RigCalibration,
+    check_cameras,
+    load_calibration,
+    save_calibration,
+)
+from fusion_core.errors import BadInputError, ConfigError
+
+RIG = synthetic_rig((240, 320), (256, 320))
+
+
+def plane() -> PlaneCalibration:
+    H = np.array([[1.05, 0.01, 6.0], [-0.01, 1.05, -4.0], [0, 0, 1.0]])
+    return PlaneCalibration(CameraSide("v", 240, 320), CameraSide("t", 256, 320), H, 0.4, 3.0)
+
+
+@pytest.mark.parametrize("kind", ["stereo", "plane"])
+def test_what_is_saved_comes_back(tmp_path: Path, kind: str) -> None:
+    made: RigCalibration | PlaneCalibration = RIG if kind == "stereo" else plane()
+    made = replace(made.with_correction(np.array([[1, 0.01, 2], [0, 1, -1], [0, 0, 1.0]])), report_sha256="ab" * 32)
+    path = tmp_path / "sub" / "rig.yaml"
+    save_calibration(made, path)
+    back = load_calibration(path)
+    assert type(back) is type(made)
+    assert back.visible == made.visible and back.thermal == made.thermal
+    assert back.report_sha256 == made.report_sha256 and back.created
+    grid = np.array([[10.0, 20.0], [160, 120], [300, 230]])
+    assert np.allclose(back.thermal_from_visible(grid), made.thermal_from_visible(grid), atol=1e-9)
+    assert [p.name for p in path.parent.iterdir()] == ["rig.yaml"]
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        ({"schema_version": 2}, "schema_version"),
+        ({"kind": "mono"}, "kind"),
+        ({"working_distance_m": -1.0}, "working_distance_m"),
+        ({"working_distance_m": 0.0}, "above 0"),
+        ({"R_visible_thermal": [[1, 0, 0], [0, 1, 0], [0, 0, 2]]}, "rotation"),
+        ({"correction_visible": [[0, 0, 0], [0, 0, 0], [0, 0, 1]]}, "singular"),
+        ({"colour": "red"}, "colour"),
+        ({"rms_px": float("nan")}, "rms_px"),
+    ],
+)
+def test_an_impossible_file_is_refused_by_key(tmp_path: Path, change: dict[str, object], word: str) -> None:
+    path = tmp_path / "rig.yaml"
+    save_calibration(RIG, path)
+    data = yaml.safe_load(path.read_text())
+    data.update(change)
+    path.write_text(yaml.safe_dump(data))
+    with pytest.raises(ConfigError, match=word):
+        load_calibration(path)
+
+
+def test_a_missing_or_foreign_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load_calibration(tmp_path / "none.yaml")
+    (tmp_path / "list.yaml").write_text("- 1\n")
+    with pytest.raises(ConfigError, match="schema_version"):
+        load_calibration(tmp_path / "list.yaml")
+
+
+def test_a_wrong_camera_or_size_is_refused() -> None:
+    sizes = {"visible_size": (240, 320), "thermal_size": (256, 320)}
+    check_cameras(RIG, **sizes, visible_identity="synthetic-visible")
+    with pytest.raises(BadInputError, match="visible camera gives 640x480"):
+        check_cameras(RIG, visible_size=(480, 640), thermal_size=(256, 320))
+    with pytest.raises(BadInputError, match="thermal camera is 'another'"):
+        check_cameras(RIG, **sizes, thermal_identity="another")
+
+
+def test_there_and_back_is_the_same_pixel() -> None:
+    grid = np.array([[40.0, 30.0], [160, 120], [280, 200]])
+    for distance in (1.0, 3.0, 50.0):
+        assert np.allclose(
+            RIG.visible_from_thermal(RIG.thermal_from_visible(grid, distance), distance), grid, atol=1e-4
+        )
+    with pytest.raises(BadInputError, match="one homography"):
+        plane().thermal_from_visible(grid, 7.0)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_aligner_puts_thermal_blobs_where_the_geometry_says(dtype: type) -> None:
+    aligner = ThermalAligner(RIG)
+    for target in ([90.0, 80.0], [160.0, 120.0], [230.0, 170.0]):
+        at = RIG.thermal_from_visible(np.array([target]))[0]
+        y, x = np.mgrid[0:256, 0:320]
+        blob = np.exp(-((x - at[0]) ** 2 + (y - at[1]) ** 2) / 32) * (200 if dtype is np.uint8 else 50000)
+        out = aligner.to_visible(blob.astype(dtype))
+        assert out.shape == (240, 320) and out.dtype == dtype
+        weight = out.astype(float)
+        yy, xx = np.mgrid[0:240, 0:320]
+        centre = np.array([(weight * xx).sum(), (weight * yy).sum()]) / weight.sum()
+        assert np.abs(centre - target).max() < 0.1
+
+
+def test_interpolated_maps_equal_the_exact_ones() -> None:
+    aligner = ThermalAligner(RIG)
+    grid = aligner.sampling_grid()
+    assert grid.shape == (240, 320, 2) and grid.dtype == np.float32
+    y, x = np.mgrid[0:240:7, 0:320:9]
+    exact = RIG.thermal_from_visible(np.stack([x, y], -1).reshape(-1, 2).astype(float)).reshape(*x.shape, 2)
+    pixels = (grid[0:240:7, 0:320:9] + 1) * np.array([320, 256]) / 2 - 0.5
+    assert np.abs(pixels - exact).max() < 0.03
+
+
+def test_mask_correction_and_refusals() -> None:
+    aligner = ThermalAligner(plane())
+    before = aligner.to_visible(
+        cv2.GaussianBlur(np.random.default_rng(0).integers(0, 255, (256, 320), dtype=np.uint8), (0, 0), 3)
+    )
+    assert 0.7 < aligner.mask.mean() <= 1 and not aligner.mask.flags.writeable
+    assert np.all(before[~aligner.mask & (cv2.erode((~aligner.mask).astype(np.uint8), np.ones((5, 5))) > 0)] == 0)
+    picture = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 255, (256, 320), dtype=np.uint8), (0, 0), 3)
+    aligner.set_correction(np.array([[1, 0, 5], [0, 1, 0], [0, 0, 1.0]]))
+    after = aligner.to_visible(picture)
+    assert np.abs(after[60:180, 65:205].astype(int) - before[60:180, 60:200]).max() <= 2
+    with pytest.raises(BadInputError, match="calibration wants"):
+        aligner.to_visible(np.zeros((240, 320), np.uint8))
+    with pytest.raises(BadInputError, match="proportions"):
+        ThermalAligner(plane(), (240, 400))
+    assert ThermalAligner(plane(), (120, 160)).to_visible(picture).shape == (120, 160)

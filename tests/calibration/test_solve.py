@@ -1,0 +1,167 @@
+"""The whole chain on a rig with known truth: exact where it should be, and honest where it cannot be."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from calibration.board import parse_board
+from calibration.detect import Detection
+from calibration.extrinsics import rotation_angle_deg
+from calibration.homography import solve_points
+from calibration.render import project, random_poses, render_set, synthetic_rig, thermal_pose
+from calibration.report import write_report
+from calibration.rig import RigCalibration, apply_homography
+from calibration.solve import BoardView, Solution, detect_views, distance_range, propose_working_distance_m, solve_views
+from fusion_core.errors import BadInputError
+
+BOARD = parse_board("checkerboard:10x7:30mm")
+EMPTY = np.zeros((48, 64), np.uint8)
+
+
+def point_views(rig: RigCalibration, count: int, seed: int, noise_px: float = 0.1) -> list[BoardView]:
+    """Views without pictures: projected points with noise."""
+    rng = np.random.default_rng(seed)
+    points = BOARD.object_points()
+    views = []
+    for index, pose in enumerate(random_poses(rig, BOARD, count, seed)):
+        found = [
+            Detection(
+                project(camera, at, points) + rng.normal(0, noise_px, (len(points), 2)),
+                np.arange(len(points)), "truth", "normal", (camera.height, camera.width),
+            )
+            for camera, at in ((rig.visible, pose), (rig.thermal, thermal_pose(rig, pose)))
+        ]  # fmt: skip
+        views.append(BoardView(f"{index:02d}", EMPTY, EMPTY, found[0], found[1]))
+    return views
+
+
+def homography_error_px(found: RigCalibration, truth: RigCalibration) -> np.ndarray:
+    """Where the found rig puts thermal points at Z0, against where they belong.
+
+    Visible pixels over the common field.
+    """
+    x, y = np.meshgrid(np.linspace(0, truth.visible.width - 1, 15), np.linspace(0, truth.visible.height - 1, 11))
+    grid = np.stack([x, y], axis=-1).reshape(-1, 2)
+    thermal = truth.thermal_from_visible(grid)
+    inside = (thermal >= 0).all(1) & (thermal[:, 0] < truth.thermal.width) & (thermal[:, 1] < truth.thermal.height)
+    off = found.visible_from_thermal(thermal[inside], truth.working_distance_m) - grid[inside]
+    return np.linalg.norm(off, axis=1)
+
+
+@pytest.mark.slow
+def test_rendered_rig_is_recovered_to_a_third_of_a_pixel(tmp_path: Path) -> None:
+    rig = synthetic_rig()
+    board = parse_board("acircles:4x11:30mm")
+    pictures = ((v.name, v.visible, v.thermal) for v in render_set(rig, board, 16, seed=3))
+    solution = solve_views(detect_views(pictures, board), board, working_distance_m=3.0, bootstrap=8)
+    error = homography_error_px(solution.rig, rig)
+    assert np.median(error) <= 0.1 and np.percentile(error, 95) <= 0.3
+    assert rotation_angle_deg(solution.rig.R_visible_thermal, rig.R_visible_thermal) <= 0.05
+    assert np.abs(solution.rig.t_visible_thermal_m - rig.t_visible_thermal_m).max() < 2e-3
+    assert solution.good and solution.rig.verdict == "good"
+    digest = write_report(solution, tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text()
+    assert len(digest) == 64
+    assert "Good: every check is passed" in page and "data:image/jpeg;base64" in page and "http://" not in page
+
+
+@pytest.fixture(scope="module")
+def wide() -> tuple[RigCalibration, Solution]:
+    """Different resolutions and lenses, wide baseline."""
+    rig = synthetic_rig((720, 1280), (512, 640), visible_hfov_deg=70, thermal_hfov_deg=45, baseline_m=0.2)
+    views = point_views(rig, 22, seed=4)
+    return rig, solve_views(views, BOARD, working_distance_m=3.0, bootstrap=10)
+
+
+def test_different_resolutions_and_lenses(wide: tuple[RigCalibration, Solution]) -> None:
+    rig, solution = wide
+    assert np.percentile(homography_error_px(solution.rig, rig), 95) <= 0.3
+    assert rotation_angle_deg(solution.rig.R_visible_thermal, rig.R_visible_thermal) <= 0.05
+    assert solution.rig.baseline_m == pytest.approx(rig.baseline_m, rel=0.01)
+    H, H_true = (r.homography_visible_thermal(3.0) for r in (solution.rig, rig))
+    points = np.array([[100, 100], [320, 256], [540, 400.0]])
+    assert np.abs(apply_homography(H, points) - apply_homography(H_true, points)).max() < 1.0
+
+
+def test_a_moved_board_and_a_turned_numbering_are_rejected_and_named(wide: tuple[RigCalibration, Solution]) -> None:
+    rig, _ = wide
+    views = point_views(rig, 18, seed=4)
+    moved, turned = views[3], views[7]
+    assert moved.found_thermal is not None and turned.found_thermal is not None
+    views[3] = replace(moved, found_thermal=replace(moved.found_thermal, points_px=moved.found_thermal.points_px + 4.0))
+    views[7] = replace(
+        turned, found_thermal=replace(turned.found_thermal, points_px=turned.found_thermal.points_px[::-1].copy())
+    )
+    solution = solve_views(views, BOARD, working_distance_m=3.0, bootstrap=0)
+    assert set(solution.rejected) == {moved.name, turned.name}
+    assert "numbered the wrong way round" in solution.rejected[turned.name]
+    assert rotation_angle_deg(solution.rig.R_visible_thermal, rig.R_visible_thermal) <= 0.06
+
+
+def test_few_views_never_pass(wide: tuple[RigCalibration, Solution]) -> None:
+    rig, _ = wide
+    solution = solve_views(point_views(rig, 9, seed=4), BOARD, bootstrap=5)
+    assert not solution.good and solution.rig.verdict == "not good"
+    assert not next(gate for gate in solution.gates if gate.name == "accepted views").passed
+    with pytest.raises(BadInputError, match="at least 4"):
+        solve_views(point_views(rig, 3, seed=4), BOARD, bootstrap=0)
+
+
+def test_without_an_uncertainty_the_verdict_fails_closed(wide: tuple[RigCalibration, Solution]) -> None:
+    rig, _ = wide
+    assert not solve_views(point_views(rig, 14, seed=4), BOARD, bootstrap=0).good
+
+
+def test_distance_range_is_the_parallax_formula(wide: tuple[RigCalibration, Solution]) -> None:
+    rig, _ = wide
+    span = distance_range(rig, 8.0)
+    assert rig.parallax_px(span.near_m) == pytest.approx(8.0)
+    assert rig.parallax_px(span.far_m) == pytest.approx(8.0) if np.isfinite(span.far_m) else True
+    centre = np.array([[rig.thermal.width / 2, rig.thermal.height / 2]])
+    moved = rig.visible_from_thermal(centre, span.near_m) - rig.visible_from_thermal(centre, rig.working_distance_m)
+    assert np.linalg.norm(moved) == pytest.approx(8.0, rel=0.08)  # the formula leaves out the lens and the baseline's z
+    far = replace(rig, working_distance_m=propose_working_distance_m(rig))
+    assert distance_range(far).near_m == pytest.approx(far.working_distance_m / 2, rel=1e-6)
+    assert distance_range(far).far_m > 1e6
+    near = replace(rig, working_distance_m=propose_working_distance_m(rig, near_m=5.0))
+    assert distance_range(near).near_m == pytest.approx(5.0)
+
+
+@pytest.mark.parametrize(("model", "count"), [("similarity", 3), ("affine", 5), ("homography", 9)])
+def test_points_give_the_map_and_name_the_outlier(model: str, count: int) -> None:
+    rng = np.random.default_rng(3)
+    H = np.array([[1.1, 0.02, 12], [-0.02, 1.1, -7], [0, 0, 1.0]])
+    if model != "similarity":
+        H[0, 1] += 0.05
+    if model == "homography":
+        H[2] = [1e-4, -5e-5, 1]
+    thermal = rng.uniform(20, 460, (count, 2))
+    visible = apply_homography(H, thermal) + rng.normal(0, 0.2, (count, 2))
+    solution = solve_points(visible, thermal, model=model)  # type: ignore[arg-type]
+    assert solution.residual_px.max() < 1.0 and solution.inlier.all()
+    many = np.vstack([thermal, rng.uniform(20, 460, (6, 2))])
+    target = apply_homography(H, many)
+    target[2] += 30
+    solution = solve_points(target, many, model=model)  # type: ignore[arg-type]
+    assert list(np.flatnonzero(~solution.inlier)) == [2]
+    assert solution.residual_px[2] == pytest.approx(np.hypot(30, 30), rel=0.05)
+    assert solution.rms_px < 0.1 and np.nanmax(np.delete(solution.left_out_px, 2)) < 0.5
+
+
+def test_points_that_determine_nothing_are_refused() -> None:
+    line = np.stack([np.arange(6.0) * 20, np.arange(6.0) * 10], axis=-1)
+    with pytest.raises(BadInputError, match="line"):
+        solve_points(line, line, model="affine")
+    with pytest.raises(BadInputError, match="needs at least 4"):
+        solve_points(line[:3], line[:3], model="homography")
+    with pytest.raises(BadInputError, match="pairs"):
+        solve_points(line[:3], line[:4])
+    rng = np.random.default_rng(0)
+    with pytest.raises(BadInputError, match="agree"):
+        solve_points(rng.uniform(0, 500, (10, 2)), rng.uniform(0, 500, (10, 2)))
+    cv2.setRNGSeed(0)
