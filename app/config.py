@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from app.capture.config import CameraConfig, FfcConfig, SyncConfig
 from app.capture.uri import parse_camera_uri
 from app.recording.config import RecordingConfig
+from app.service.config import ServiceConfig
 from app.views import View
 from app.yaml_config import load_model
 from fusion_core.agc import AgcConfig, Polarity
@@ -207,6 +208,9 @@ class AppConfig(_Section):
     )
     output: OutputConfig = Field(default_factory=OutputConfig, description="what is shown")
     logging: LoggingConfig = Field(default_factory=LoggingConfig, description="messages and statistics")
+    service: ServiceConfig = Field(
+        default_factory=lambda: ServiceConfig.model_validate({}), description="the unattended rig: web, push, triggers"
+    )
 
     @model_validator(mode="after")
     def _fit_together(self) -> Self:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Sequence
 
 __all__ = ["Histogram", "WindowedHistogram"]
 
@@ -16,11 +17,12 @@ _BUCKETS = math.ceil(math.log(1e5 / _LOWEST_MS) / _LOG_RATIO) + 2  # first: belo
 class Histogram:
     """Counts in fixed buckets of geometric width. Not thread-safe."""
 
-    __slots__ = ("_counts", "count", "maximum")
+    __slots__ = ("_counts", "count", "maximum", "sum")
 
     def __init__(self) -> None:
         self._counts: list[int] = [0] * _BUCKETS
         self.count = 0
+        self.sum = 0.0
         self.maximum: float | None = None
 
     def add(self, milliseconds: float) -> None:
@@ -30,6 +32,7 @@ class Histogram:
         value = max(0.0, milliseconds)
         self._counts[_bucket(value)] += 1
         self.count += 1
+        self.sum += value
         self.maximum = value if self.maximum is None else max(self.maximum, value)
 
     def merge(self, other: Histogram) -> None:
@@ -38,7 +41,18 @@ class Histogram:
             return
         self._counts = [a + b for a, b in zip(self._counts, other._counts, strict=True)]
         self.count += other.count
+        self.sum += other.sum
         self.maximum = other.maximum if self.maximum is None else max(self.maximum, other.maximum)
+
+    def cumulative(self, edges_ms: Sequence[float]) -> tuple[int, ...]:
+        """How many values are at most each edge (rising), to 5 % of the edge; as monitoring systems count."""
+        result, seen, index = [], 0, 0
+        for edge in edges_ms:
+            end = _bucket(edge) + 1
+            seen += sum(self._counts[index:end])
+            index = max(index, end)
+            result.append(seen)
+        return tuple(result)
 
     def percentile(self, percent: float) -> float | None:
         """The value below which `percent` of the values lie, to 2.5 %; None without values."""

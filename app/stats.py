@@ -24,6 +24,7 @@ __all__ = [
     "BudgetLevel",
     "BudgetReading",
     "Distribution",
+    "HistogramReading",
     "Latency",
     "QueueDepth",
     "RecordingState",
@@ -33,6 +34,7 @@ __all__ = [
 ]
 
 _MAX_TIMES = 2048  # time stamps kept a stage: a window of 2 s up to 1000 frames/s
+_EDGES_MS = (1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 40.0, 60.0, 80.0, 100.0, 150.0, 250.0, 500.0, 1000.0, 2500.0)
 _MAX_CAUSES = 64  # different drop causes, queues or notes; more are counted together as "other"
 
 
@@ -104,6 +106,16 @@ class Distribution:
 
 
 @dataclass(frozen=True, slots=True)
+class HistogramReading:
+    """All values since the start: `at_most[i]` of them are at most `edges_ms[i]`, to 5 %."""
+
+    edges_ms: tuple[float, ...]
+    at_most: tuple[int, ...]
+    count: int
+    sum_ms: float
+
+
+@dataclass(frozen=True, slots=True)
 class QueueDepth:
     """Fill of a bounded queue, and the most since the start."""
 
@@ -138,6 +150,8 @@ class StatsSnapshot:
     disk_s_left: float | None
     budget: BudgetReading | None
     warnings: tuple[str, ...]
+    histograms: Mapping[str, HistogramReading] = field(default_factory=dict)
+    """grab_to_fused, grab_to_shown, skew (absolute) and fuse, for monitoring systems."""
 
     @property
     def total_drops(self) -> int:
@@ -176,6 +190,7 @@ class Stats:
         self._latency = {kind: _Distributions(WindowedHistogram(slices, slice_ns)) for kind in Latency}
         self._skew = WindowedHistogram(slices, slice_ns)
         self._fuse = WindowedHistogram(slices, slice_ns)
+        self._skew_total, self._fuse_total = Histogram(), Histogram()
         self._skew_mean_ms: float | None = None
         self._drops: dict[str, int] = {}
         self._reconnects = dict.fromkeys(Stream, 0)
@@ -213,6 +228,7 @@ class Stats:
         now_ns = self._clock_ns()
         with self._lock:
             self._fuse.add(milliseconds, now_ns)
+            self._fuse_total.add(milliseconds)
 
     def skew(self, skew_ns: int) -> None:
         """Visible minus thermal time of one pair."""
@@ -220,6 +236,7 @@ class Stats:
         skew_ms = skew_ns / 1e6
         with self._lock:
             self._skew.add(abs(skew_ms), now_ns)
+            self._skew_total.add(abs(skew_ms))
             mean = self._skew_mean_ms
             self._skew_mean_ms = skew_ms if mean is None else mean + 0.02 * (skew_ms - mean)
 
@@ -290,6 +307,11 @@ class Stats:
 
     # ------------------------------------------------------------------ reading
 
+    def frames_so_far(self, stage: Stage) -> int:
+        """Frames that have passed this stage since the start."""
+        with self._lock:
+            return self._frames[stage]
+
     def snapshot(self) -> StatsSnapshot:
         """All numbers at this moment."""
         now_ns = self._clock_ns()
@@ -317,6 +339,13 @@ class Stats:
                 disk_s_left=self._disk_s_left,
                 budget=self._budget,
                 warnings=tuple(self._warnings.values()),
+                histograms=_frozen(
+                    {
+                        **{kind.value: _reading(d.total) for kind, d in self._latency.items()},
+                        "skew": _reading(self._skew_total),
+                        "fuse": _reading(self._fuse_total),
+                    }
+                ),
             )
 
     def _rate(self, stage: Stage, now_ns: int) -> float:
@@ -350,6 +379,10 @@ def _figures(histogram: Histogram) -> Distribution:
         p95=histogram.percentile(95.0),
         maximum=histogram.maximum,
     )
+
+
+def _reading(histogram: Histogram) -> HistogramReading:
+    return HistogramReading(_EDGES_MS, histogram.cumulative(_EDGES_MS), histogram.count, histogram.sum)
 
 
 def _plain(value: object) -> object:

@@ -1,0 +1,1 @@
+"""Lumitherm as an unattended service: health, metrics, web page, control, pushing, triggers and retention."""
