@@ -47,16 +47,19 @@ def _run(
     """
     from app.config import load_config
     from app.logging_setup import configure_logging
+    from fusion_core.errors import UsageError
 
     changes = list(overrides or ())
     if record is not None:
         changes.append(f"recording.autostart={'true' if record else 'false'}")
     settings = load_config(config, changes, os.environ)
     if not headless:
-        from app.gui.application import run_window  # Qt loads only for a window
+        if duration is not None:
+            raise UsageError("--duration goes with --headless; close the window to stop")
+        from app.gui.application import run as run_window  # Qt loads only for a window
 
         configure_logging(settings.logging)
-        raise typer.Exit(run_window(settings, duration_s=duration))
+        raise typer.Exit(run_window([], settings))
     configure_logging(settings.logging)
     _run_headless(settings, duration)
 

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from app import soak
+
 
 def _load(name: str, path: Path) -> object:
     spec = importlib.util.spec_from_file_location(name, path)
@@ -20,7 +22,6 @@ def _load(name: str, path: Path) -> object:
 
 HERE = Path(__file__).parent
 support = _load("live_support", HERE / "live_support.py")
-soak = _load("soak", HERE.parent / "soak.py")
 
 
 @pytest.mark.slow

@@ -1,6 +1,6 @@
 """Runs the live pipeline for a long time with a fault every so often, and reports whether it mended itself.
 
-    python tests/soak.py --minutes 120 --interval 60 --out soak_out
+    python -m app.soak --minutes 120 --interval 60 --out soak_out
 
 writes OUT/soak.jsonl (one line a second), OUT/faults.csv, OUT/soak.png and OUT/report.md. The faults, in turn: visible
 unplugged, thermal stalled, a shutter correction, a long one, a full disk, an engine that fails, both cameras unplugged,
@@ -36,6 +36,8 @@ from app.recording.segments import list_recordings
 from app.recording.self_check import check_recording
 from fusion_core.engine import FusionEngine, create_engine
 from fusion_core.frames import FrameFlag, FusedFrame, Stream
+
+__all__ = ["Fault", "Report", "Soak", "small_disk"]
 
 DISK_MB = 256
 _DISTURBED = FrameFlag.HELD | FrameFlag.FFC | FrameFlag.VISIBLE_ONLY | FrameFlag.THERMAL_ONLY | FrameFlag.STALE
@@ -124,35 +126,41 @@ class Soak:
     def unplugged(self, *streams: Stream) -> Iterator[None]:
         for stream in streams:
             self.cameras.camera(stream).unplug()
-        yield self.sleep(5.0)
+        self.sleep(5.0)
+        yield
         self.mend()
 
     @contextlib.contextmanager
     def stalled(self) -> Iterator[None]:
         self.cameras.camera(Stream.THERMAL).stall()
-        yield self.sleep(5.0)
+        self.sleep(5.0)
+        yield
         self.mend()
 
     @contextlib.contextmanager
     def shutter(self, seconds: float) -> Iterator[None]:
         self.cameras.camera(Stream.THERMAL).freeze()
-        yield time.sleep(seconds)
+        time.sleep(seconds)
+        yield
         self.mend()
 
     @contextlib.contextmanager
     def disk_full(self) -> Iterator[None]:
         with full_disk(self.folder):
-            yield self.sleep(10.0)
+            self.sleep(10.0)
+        yield
 
     @contextlib.contextmanager
     def engine_failure(self) -> Iterator[None]:
         self.engine_broken.set()
-        yield self.sleep(2.0)
+        self.sleep(2.0)
+        yield
         self.engine_broken.clear()
 
     @contextlib.contextmanager
     def stopped(self) -> Iterator[None]:
-        yield pause_process(5.0 * self.hold).wait()
+        pause_process(5.0 * self.hold).wait()
+        yield
 
     def faults(self) -> list[tuple[str, Callable[[], contextlib.AbstractContextManager[None]]]]:
         both = (Stream.VISIBLE, Stream.THERMAL)
