@@ -18,7 +18,7 @@ from app.capture.camera import Clock, MonotonicClock
 from app.capture.factory import CameraPair, create_cameras
 from app.capture.synchronizer import output_time_ns
 from app.capture.uri import redact
-from app.config import NEURAL_ENGINES, AppConfig
+from app.config import NEURAL_ENGINES, AppConfig, SelfAlign
 from app.pipeline.capture_crew import CaptureCrew
 from app.pipeline.engine_builder import CLASSICAL, EngineBuilder, EngineFactory, EngineSpec
 from app.pipeline.fusion_thread import FusionThread
@@ -318,6 +318,7 @@ class LiveFusion:
             with self._lock:
                 self._crew, self._fusion = crew, fusion
             self._use_grid(grid)
+            self._say_what_is_not_done()
             self._builder.start()
             fusion.start()
             crew.start()
@@ -382,6 +383,14 @@ class LiveFusion:
         }
         settings = {"app": _without_secrets(self.config.model_dump(mode="json"))}
         self._recording.describe(calibration=grid.identity or "none", offsets_ns=offsets, settings=settings)
+
+    def _say_what_is_not_done(self) -> None:
+        if self.config.calibration.self_align is SelfAlign.APPLY:
+            text = "calibration.self_align is apply, but the live pipeline only measures and shows the shift"
+            self.stats.warn("self_align", text)
+            self._problems.add(
+                Severity.WARNING, "calibration", text, "set it to propose, and refine the calibration by what is shown"
+            )
 
     def _publish(self, frame: FusedFrame) -> None:
         """In the fusion thread: to the screen, then to the recorder."""

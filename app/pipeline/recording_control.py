@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from fusion_core.frames import FusedFrame
 __all__ = ["RecordingControl"]
 
 _RETRY_S = 5.0
+_FIGURES = re.compile(r"[\d.]+")
 _STATES = {
     RecorderState.IDLE: RecordingState.OFF,
     RecorderState.ARMED: RecordingState.BUFFERING,
@@ -185,7 +187,7 @@ class RecordingControl:
 
     def _on_state(self, status: RecorderStatus) -> None:
         """In the recorder's thread, at each change."""
-        now = (status.state, status.reason)
+        now = (status.state, _FIGURES.sub("#", status.reason))  # "full in 4 min", "full in 3 min": told once
         before, self._told = self._told, now
         if before == now:
             return
