@@ -22,7 +22,7 @@ __all__ = [
     "synthetic_rig",
 ]
 
-SUPERSAMPLING = 3
+SUPERSAMPLING = 2
 TEXELS_PER_SPACING = 48
 
 

@@ -290,7 +290,7 @@ def _weighted_fit(source: np.ndarray, target: np.ndarray, weight: np.ndarray, mo
         rows = np.vstack([np.hstack([source, ones]) * root, np.array([[0.3, 0, 0], [0, 0.3, 0]])])
         values = np.vstack([(target - source) * root, np.zeros((2, 2))])
         P = np.linalg.lstsq(rows, values, rcond=None)[0]
-        return np.eye(3) + np.vstack([P.T, [0, 0, 0]])
+        return np.asarray(np.eye(3) + np.vstack([P.T, [0, 0, 0]]))
     x, y = source.T
     X, Y = target.T
     zero = np.zeros_like(x)
