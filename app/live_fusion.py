@@ -106,6 +106,7 @@ class LiveFusion:
         self._spec = self._spec_of(config.engine.name.value, config.engine.preset.value, config.engine.weights)
         self._fusion: FusionThread | None = None
         self._crew: CaptureCrew | None = None
+        self._monitor: Monitor | None = None
         self._feeder: BudgetFeeder | None = None
         self._lossless = False
         self._loops = 0  # of the pipeline's thread
@@ -316,10 +317,14 @@ class LiveFusion:
                 crew, fusion, self._recording, self.stats, self._problems, self._clock, self.config.sync.buffer_frames
             )
             with self._lock:
-                self._crew, self._fusion = crew, fusion
+                self._crew, self._fusion, self._monitor = crew, fusion, monitor
             self._use_grid(grid)
             self._say_what_is_not_done()
             self._builder.start()
+            if cameras.rig is not None and not cameras.lossless:
+                cameras.rig.warm_up()  # paints what moves: 2 s now, or frames that come late and get lost afterwards
+            if stopping.is_set():
+                return
             fusion.start()
             crew.start()
             while not (stopping.is_set() or self._ended or self._failure is not None):
@@ -394,7 +399,8 @@ class LiveFusion:
 
     def _publish(self, frame: FusedFrame) -> None:
         """In the fusion thread: to the screen, then to the recorder."""
-        self.latest.put(frame)
+        if self.latest.put(frame) == 1 and self._monitor is not None:
+            self._monitor.first_picture()
         while self._lossless and not self._recording.has_room():
             time.sleep(0.002)  # a replay as fast as possible waits for its recording, which is to be complete
             if self._stopping:

@@ -16,7 +16,6 @@ from app.capture.synchronizer import PairSynchronizer
 from app.capture.uri import parse_camera_uri
 from app.config import AppConfig
 from app.pipeline.problems import ProblemLog, Severity
-from app.pipeline.worker import Worker
 from app.stats import Stage, Stats
 from fusion_core.errors import CaptureError, UsageError
 from fusion_core.frames import Frame, Stream
@@ -45,7 +44,6 @@ class CaptureCrew:
         self._config, self._clock, self._stats, self._problems = config, clock, stats, problems
         self._on_failure = on_failure
         self._cameras: dict[Stream, Camera] = {Stream.VISIBLE: cameras.visible, Stream.THERMAL: cameras.thermal}
-        self._rig, self._lossless = cameras.rig, cameras.lossless
         self.synchronizer = PairSynchronizer(config.sync, clock, lossless=cameras.lossless)
         self._ffc = FfcDetector(config.ffc)
         self._threads = {stream: self._make(stream) for stream in Stream}
@@ -55,10 +53,9 @@ class CaptureCrew:
         self._lost_before = dict.fromkeys(Stream, 0)
         self._reconnects_before = dict.fromkeys(Stream, 0)
         self._hotplug: HotplugMonitor | None = None
-        self._warm_up: Worker | None = None
 
     def start(self) -> None:
-        """Start both threads, and what helps them."""
+        """Start both threads."""
         for thread in self._threads.values():
             thread.start()
         uris = (self._config.visible.uri, self._config.thermal.uri)
@@ -69,12 +66,6 @@ class CaptureCrew:
                 self._problems.add(
                     Severity.INFO, "pipeline", f"no news of plugged cameras ({error}); they are found a little later"
                 )
-        if (
-            self._rig is not None and not self._lossless
-        ):  # slow first frames otherwise: people are drawn when they are first seen
-            rig = self._rig
-            self._warm_up = Worker("simulation warm-up", lambda _stopping: rig.warm_up(), self._on_failure)
-            self._warm_up.start()
 
     def nudge(self) -> None:
         """Reopen lost cameras now rather than later; from any thread."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from app.alignment_budget import AlignmentBudget
 from app.capture.camera import Clock
 from app.capture.capture_thread import CaptureState
-from app.capture.synchronizer import output_time_ns
+from app.capture.synchronizer import DropCause, output_time_ns
 from app.pipeline.capture_crew import CaptureCrew
 from app.pipeline.fusion_thread import FusionThread
 from app.pipeline.latest_slot import LatestSlot
@@ -71,6 +73,7 @@ class Monitor:
         self._buffer_frames = buffer_frames
         self._reconnects = dict.fromkeys(Stream, 0)
         self._drops: dict[str, int] = {}
+        self._before_first: Mapping[DropCause, int] | None = None
         self._next_ns = 0
         self._stuck_told = False
 
@@ -85,6 +88,11 @@ class Monitor:
         self._recording.describe(drops=dict(self._drops))
         self._recording.tick()
         self._watch_fusion(now_ns)
+
+    def first_picture(self) -> None:
+        """Count from here on: what one camera gave before the other had begun is no loss. Called by any thread."""
+        if self._before_first is None:
+            self._before_first = self._crew.synchronizer.stats().dropped
 
     def _cameras(self) -> None:
         for stream in Stream:
@@ -105,8 +113,10 @@ class Monitor:
     def _synchronization(self) -> None:
         """Publish the synchronizer's drops and queues. What different frame rates leave over is no loss."""
         figures = self._crew.synchronizer.stats()
-        for cause, number in figures.dropped.items():
-            if number and not cause.value.endswith("_unused"):
+        before = self._before_first
+        for cause, total in figures.dropped.items():
+            number = total - before.get(cause, 0) if before is not None else 0
+            if number > 0 and not cause.value.endswith("_unused"):
                 self._count(cause.value, number)
         for stream, depth in figures.depth.items():
             self._stats.queue(stream.value, depth, self._buffer_frames)
