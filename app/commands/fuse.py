@@ -99,9 +99,11 @@ def _fuse(
     )
 
     def make_engine() -> FusionEngine:
-        from fusion_core.engine import create_engine  # the network's libraries load once the inputs are known good
+        # the network's libraries load once the inputs are known good
+        from fusion_core.engine import VIDEO_ALIGN_EVERY, create_engine
 
-        return create_engine(engine if needs_fused(view) else "average", preset, weights, threads)
+        name = engine if needs_fused(view) else "average"
+        return create_engine(name, preset, weights, threads, align_every=VIDEO_ALIGN_EVERY)
 
     with stop_on_signals() as (stop, received), ProgressPrinter() as printer:
         report = fuse_files(request, make_engine, printer.update, stop)
