@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -39,6 +41,9 @@ def _run(
     overrides: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override one setting. Repeatable.")
     ] = None,
+    service: Annotated[
+        bool, typer.Option("--service", help="Unattended, with all of the section `service`; goes with --headless.")
+    ] = False,
 ) -> None:
     """Run the live pipeline until Ctrl-C, SIGTERM, the end of the sources, or --duration.
 
@@ -53,6 +58,8 @@ def _run(
     if record is not None:
         changes.append(f"recording.autostart={'true' if record else 'false'}")
     settings = load_config(config, changes, os.environ)
+    if service and not headless:
+        raise UsageError("--service goes with --headless; a window needs somebody who looks at it")
     if not headless:
         if duration is not None:
             raise UsageError("--duration goes with --headless; close the window to stop")
@@ -61,18 +68,28 @@ def _run(
         configure_logging(settings.logging)
         raise typer.Exit(run_window([], settings))
     configure_logging(settings.logging)
-    _run_headless(settings, duration)
+    read_config = (lambda: load_config(config, changes, os.environ)) if service else None
+    _run_headless(settings, duration, read_config)
 
 
-def _run_headless(settings: AppConfig, duration_s: float | None) -> None:
+def _run_headless(
+    settings: AppConfig, duration_s: float | None, read_config: Callable[[], AppConfig] | None = None
+) -> None:
+    """`read_config`: run as a service, and read the configuration again by it."""
     import cv2
 
     from app.commands.fuse import stop_on_signals
     from app.live_fusion import LiveFusion
 
     cv2.setNumThreads(1)  # the stages run side by side already; OpenCV's own threads would only get in their way
-    with stop_on_signals() as (stop, received):
+    with stop_on_signals() as (stop, received), contextlib.ExitStack() as after:
+        if read_config is not None:
+            from app.service.runner import service_run  # the web server and its friends load only for a service
+
+            settings, attach = after.enter_context(service_run(settings, read_config, stop.set))
         live = LiveFusion(settings)
+        if read_config is not None:
+            attach(live)
         live.start()
         try:
             _watch(live, settings, stop, duration_s)

@@ -18,7 +18,16 @@ from app.service.config import WebConfig
 from app.service.secrets import read_secret
 from fusion_core.errors import ConfigError
 
-__all__ = ["MIN_TOKEN_LENGTH", "Authenticator", "FailureLimit", "Identity", "Session", "Way", "hash_password", "new_token"]
+__all__ = [
+    "MIN_TOKEN_LENGTH",
+    "Authenticator",
+    "FailureLimit",
+    "Identity",
+    "Session",
+    "Way",
+    "hash_password",
+    "new_token",
+]
 
 MIN_TOKEN_LENGTH = 24
 _MIN_PASSWORD_LENGTH = 8

@@ -98,7 +98,7 @@ class WebConfig(_Section):
         if self.enabled and not is_loopback(self.address) and not self.has_credentials:
             raise ValueError(
                 f"address {self.address} can be reached from outside, but there is neither token_file nor user with"
-                " password_file; set one (`lumitherm service token`, `lumitherm service password`) or listen on 127.0.0.1"
+                " password_file; set one (`lumitherm service token` makes a token) or listen on 127.0.0.1"
             )
         return self
 
@@ -266,7 +266,9 @@ class RetentionConfig(_Section):
     enabled: bool = Field(False, description="delete recordings by the limits below")
     max_gb: float | None = Field(None, gt=0, description="10^9 bytes that all recordings may take; null = no limit")
     min_free_gb: float = Field(2, ge=0, description="10^9 bytes of the disk to keep free")
-    max_age_days: float | None = Field(None, gt=0, description="days that ordinary recordings are kept; null = no limit")
+    max_age_days: float | None = Field(
+        None, gt=0, description="days that ordinary recordings are kept; null = no limit"
+    )
     event_max_age_days: float | None = Field(
         None, gt=0, description="days that recordings with an event are kept; null = no limit"
     )
@@ -281,10 +283,13 @@ class WatchdogConfig(_Section):
     """When the service counts as stuck, and when restarting it is given up."""
 
     worker_limit_s: float = Field(
-        8, ge=0.5, le=120, description="s that a worker may stand still before the service counts as stuck"
+        4, ge=0.5, le=120, description="s that a worker may stand still before the service counts as stuck"
     )
     no_camera_s: float = Field(
         60, ge=0, description="s without any camera, while both are being reopened, before a restart is tried"
+    )
+    exit_after_s: float = Field(
+        10, ge=0, description="s of being stuck after which it ends itself where no systemd does it; 0 = never"
     )
     max_restarts: int = Field(5, ge=1, le=100, description="restarts in window_s after which safe mode begins")
     window_s: float = Field(600, ge=10, le=86400, description="s in which restarts are counted")

@@ -7,7 +7,7 @@ import threading
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["GpuReading", "GpuReader"]
+__all__ = ["GpuReader", "GpuReading"]
 
 _LIBRARY = "libnvidia-ml.so.1"
 _TEMPERATURE_GPU = 0

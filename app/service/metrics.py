@@ -206,9 +206,7 @@ class MetricsCollector(Collector):
                 family.add_metric([*self._values, *own], float(value))
         return family
 
-    def _counters(
-        self, name: str, labels: tuple[str, ...], values: Iterable[tuple[tuple[str, ...], float]]
-    ) -> Metric:
+    def _counters(self, name: str, labels: tuple[str, ...], values: Iterable[tuple[tuple[str, ...], float]]) -> Metric:
         family = CounterMetricFamily(name, METRICS[f"{name}_total"], labels=[*self._names, *labels])
         for own, value in values:
             family.add_metric([*self._values, *own], float(value))

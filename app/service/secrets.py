@@ -30,7 +30,8 @@ def read_secret(path: Path, what: str) -> str:
         name = text.removeprefix(CREDENTIAL)
         if not folder:
             raise ConfigError(
-                f"{what} is {text}, but there is no CREDENTIALS_DIRECTORY; start by systemd with LoadCredential={name}:FILE"
+                f"{what} is {text}, but there is no CREDENTIALS_DIRECTORY; start it by systemd"
+                f" with LoadCredential={name}:FILE"
             )
         if not name or "/" in name or name.startswith("."):
             raise ConfigError(f"{what} is {text}; wanted credential:NAME with the name of a credential")
@@ -41,7 +42,7 @@ def read_secret(path: Path, what: str) -> str:
             data = stream.read(_MAX_BYTES + 1)
     except OSError as error:
         raise ConfigError(
-            f"{what}: {path} cannot be read ({error.strerror or error}); wanted a file with the secret in its first line"
+            f"{what}: {path} cannot be read ({error.strerror or error}); wanted the secret in its first line"
         ) from error
     if not text.startswith(CREDENTIAL) and status.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
         raise ConfigError(f"{what}: {path} can be read by others; do `chmod 600 {path}`")

@@ -1,0 +1,148 @@
+"""`lumitherm ctl ...`: ask a running rig through its local socket."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+__all__ = ["register"]
+
+_Socket = Annotated[Path | None, typer.Option("--socket", help="Socket of the rig; default: found by --rig.")]
+_Rig = Annotated[str | None, typer.Option("--rig", help="Name of the rig; needed where several run.")]
+_Json = Annotated[bool, typer.Option("--json", help="Print the whole answer as JSON.")]
+_Label = Annotated[str, typer.Option("--label", help="Name of the recording or event.")]
+
+
+def register(cli: typer.Typer) -> None:
+    """Add the commands."""
+    ctl = typer.Typer(help="Control a rig that runs as a service on this computer.", no_args_is_help=True)
+    ctl.command("status")(_status)
+    ctl.command("start")(_start)
+    ctl.command("stop")(_stop)
+    ctl.command("event")(_event)
+    ctl.command("snapshot")(_snapshot)
+    ctl.command("engine")(_engine)
+    ctl.command("recordings")(_recordings)
+    ctl.command("protect")(_protect)
+    ctl.command("log")(_log)
+    ctl.command("reload")(_reload)
+    cli.add_typer(ctl, name="ctl")
+
+
+def _find(socket: Path | None, rig: str | None) -> Path:
+    """The socket meant: the one named, that of the rig, or the only one there is."""
+    from app.service.control import default_socket
+    from fusion_core.errors import UsageError
+
+    if socket is not None:
+        return socket
+    if rig is not None:
+        return default_socket(rig)
+    folders = [default_socket("x").parent, Path("/run/lumitherm")]
+    found = sorted({path for folder in folders if folder.is_dir() for path in folder.glob("*.sock")})
+    if len(found) > 1:
+        raise UsageError(f"several rigs run: {', '.join(path.stem for path in found)}; name one with --rig")
+    return found[0] if found else default_socket("lumitherm")
+
+
+def _ask(socket: Path | None, rig: str | None, command: str, **arguments: Any) -> dict[str, Any]:
+    from app.service.control import ask
+
+    return ask(_find(socket, rig), command, arguments)
+
+
+def _print(answer: dict[str, Any], as_json: bool, text: str) -> None:
+    typer.echo(json.dumps(answer, indent=2, ensure_ascii=False) if as_json else text)
+
+
+def _status(socket: _Socket = None, rig: _Rig = None, as_json: _Json = False) -> None:
+    """Show what the rig does. Exit code 1 when it is not ready."""
+    answer = _ask(socket, rig, "status")
+    stats = answer["stats"]
+    lines = [
+        f"{answer['rig']}: {answer['state'].replace('_', ' ')}{' (safe mode)' if answer['safe_mode'] else ''}",
+        f"engine {stats['engine']}" + (f", {stats['fallback_reason']}" if stats["fallback_reason"] else ""),
+        "frames/s " + ", ".join(f"{name} {value:.1f}" for name, value in stats["fps"].items()),
+        f"recording {stats['recording']}" + (f" {stats['recording_file']}" if stats["recording_file"] else ""),
+        f"lost {sum(stats['drops'].values())}",
+        *(f"stuck: {text}" for text in answer["stuck"]),
+        *(f"warning: {text}" for text in stats["warnings"]),
+    ]
+    _print(answer, as_json, "\n".join(lines))
+    if not answer["ready"]:
+        raise typer.Exit(1)
+
+
+def _start(label: _Label = "", socket: _Socket = None, rig: _Rig = None, as_json: _Json = False) -> None:
+    """Begin a recording."""
+    _print(_ask(socket, rig, "start", label=label), as_json, "recording")
+
+
+def _stop(socket: _Socket = None, rig: _Rig = None, as_json: _Json = False) -> None:
+    """End the recording, check it, and name its files."""
+    answer = _ask(socket, rig, "stop")
+    lines = [*answer["files"], *(f"problem: {problem}" for problem in answer["problems"])]
+    _print(answer, as_json, "\n".join(lines) or "there was no recording")
+
+
+def _event(label: _Label = "", socket: _Socket = None, rig: _Rig = None, as_json: _Json = False) -> None:
+    """Mark this moment; begins a recording with the seconds before."""
+    _print(_ask(socket, rig, "trigger", label=label), as_json, "marked")
+
+
+def _snapshot(socket: _Socket = None, rig: _Rig = None, as_json: _Json = False) -> None:
+    """Save the newest picture with both sources."""
+    answer = _ask(socket, rig, "snapshot")
+    _print(answer, as_json, answer["snapshot"])
+
+
+def _engine(
+    name: Annotated[str, typer.Argument(help="auto, openvino, torch, tensorrt, pyramid, average, edges, ...")],
+    preset: Annotated[str, typer.Option("--preset", help="tiny, small or base.")] = "tiny",
+    socket: _Socket = None,
+    rig: _Rig = None,
+    as_json: _Json = False,
+) -> None:
+    """Build another engine and swap it in between two pictures."""
+    _print(_ask(socket, rig, "engine", name=name, preset=preset), as_json, f"building {name}")
+
+
+def _recordings(socket: _Socket = None, rig: _Rig = None, as_json: _Json = False) -> None:
+    """List recordings, newest first."""
+    answer = _ask(socket, rig, "recordings")
+    lines = [
+        f"{entry['name']}  {entry['bytes'] / 1e6:.1f} MB"
+        + ("  being written" if entry["being_written"] else "")
+        + ("  kept" if entry["kept"] else "")
+        for entry in answer["recordings"]
+    ]
+    _print(answer, as_json, "\n".join(lines) or "none")
+
+
+def _protect(
+    name: Annotated[str, typer.Argument(help="File name of the recording.")],
+    socket: _Socket = None,
+    rig: _Rig = None,
+    as_json: _Json = False,
+) -> None:
+    """Keep a recording from being deleted."""
+    answer = _ask(socket, rig, "protect", name=name)
+    _print(answer, as_json, f"kept {answer['kept']}")
+
+
+def _log(socket: _Socket = None, rig: _Rig = None, as_json: _Json = False) -> None:
+    """Show the newest log lines."""
+    answer = _ask(socket, rig, "log")
+    _print(answer, as_json, "\n".join(f"{line['when']} {line['level']} {line['text']}" for line in answer["lines"]))
+
+
+def _reload(socket: _Socket = None, rig: _Rig = None, as_json: _Json = False) -> None:
+    """Read the configuration again; a bad file changes nothing."""
+    answer = _ask(socket, rig, "reload")
+    lines = [f"changed: {', '.join(answer['changed']) or 'nothing'}"]
+    if answer["needs_restart"]:
+        lines.append(f"needs a restart: {', '.join(answer['needs_restart'])}")
+    _print(answer, as_json, "\n".join(lines))

@@ -1,0 +1,48 @@
+"""Reading the configuration again: safe keys are taken over, others are named, a bad file changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from pydantic import BaseModel
+
+if TYPE_CHECKING:
+    from app.config import AppConfig
+
+__all__ = ["SAFE_KEYS", "changed_keys", "split_changes"]
+
+SAFE_KEYS: Final = (
+    "agc",
+    "calibration.file",
+    "engine.name",
+    "engine.preset",
+    "engine.weights",
+    "logging.level",
+    "service.triggers",
+    "service.hooks",
+    "service.retention",
+)
+"""Keys, or whole sections, that take effect without a restart."""
+
+ConfigReader = Callable[[], "AppConfig"]
+
+
+def changed_keys(old: BaseModel, new: BaseModel) -> list[str]:
+    """Dotted keys whose values differ, in the order of the models."""
+    return list(_differences(old.model_dump(mode="json"), new.model_dump(mode="json"), ""))
+
+
+def split_changes(keys: list[str]) -> tuple[list[str], list[str]]:
+    """(keys that take effect at once, keys that need a restart)."""
+    safe = [key for key in keys if any(key == known or key.startswith(f"{known}.") for known in SAFE_KEYS)]
+    return safe, [key for key in keys if key not in safe]
+
+
+def _differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str) -> Iterator[str]:
+    for key in old:
+        before, after = old[key], new.get(key)
+        if isinstance(before, dict) and isinstance(after, dict) and before and after:
+            yield from _differences(before, after, f"{prefix}{key}.")
+        elif before != after:
+            yield f"{prefix}{key}"

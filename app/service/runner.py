@@ -1,0 +1,497 @@
+"""Everything of the service around one pipeline: starts it, watches it, reloads it, and ends it in order."""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import platformdirs
+import structlog
+
+from app.service.auth import Authenticator
+from app.service.config import HookEvent, ServiceConfig
+from app.service.control import ControlServer, default_socket
+from app.service.gatekeeper import Gatekeeper
+from app.service.gpu import GpuReader, GpuReading
+from app.service.health import Health
+from app.service.hooks import HookRunner
+from app.service.log_ring import LogRing
+from app.service.metrics import MetricsCollector, ServiceFigures, make_registry
+from app.service.operations import Operations
+from app.service.preview import Preview
+from app.service.push import PushThread
+from app.service.reload import changed_keys, split_changes
+from app.service.retention import RetentionThread
+from app.service.systemd import Notifier, StartLedger, watchdog_period_s
+from app.service.triggers import TriggerThread, make_rules
+from app.service.watchdog import Verdict
+from app.service.web import WebApp
+from app.service.web_server import WebServer
+from app.stats import RecordingState
+from fusion_core.errors import ConfigError, LumithermError
+
+if TYPE_CHECKING:
+    from app.config import AppConfig
+    from app.live_fusion import LiveFusion
+
+__all__ = ["ServiceHandle", "attach_services", "begin_run", "safe_mode_config", "service_run", "state_directory"]
+
+_LOOK_S = 0.5
+_GPU_S = 5.0
+_STUCK_EXIT = 70
+
+
+def state_directory(config: ServiceConfig, environment: Mapping[str, str] = os.environ) -> Path:
+    """Where to keep what survives a restart."""
+    if config.state_directory is not None:
+        return config.state_directory
+    folder = environment.get("STATE_DIRECTORY", "").partition(":")[0]
+    return Path(folder) if folder else Path(platformdirs.user_state_path("lumitherm"))
+
+
+def begin_run(config: AppConfig, ledger: StartLedger | None = None) -> tuple[AppConfig, StartLedger, int]:
+    """Note this start, and decide whether it is in safe mode. Call it once, before the pipeline is made.
+
+    Returns:
+        The configuration to run (that of safe mode if it has to be), the ledger to end in order, and how many starts
+        within the window did not end in order.
+
+    Raises:
+        ConfigError: the state folder cannot be written.
+    """
+    limits = config.service.watchdog
+    if ledger is None:
+        ledger = StartLedger(state_directory(config.service) / f"starts-{_plain(config.rig)}.json", limits.window_s)
+    restarts = ledger.begin()
+    if restarts < limits.max_restarts:
+        return config, ledger, restarts
+    structlog.get_logger("service").error(
+        "safe mode: raw recording only",
+        restarts=restarts,
+        window_s=limits.window_s,
+        advice="the log before this line tells why it kept failing",
+    )
+    return safe_mode_config(config), ledger, restarts
+
+
+def safe_mode_config(config: AppConfig) -> AppConfig:
+    """The same rig with only what recording both cameras needs: no network, calibration, push or triggers."""
+    engine = config.engine.model_copy(update={"name": _average(config), "weights": None})
+    tracks = tuple(t for t in type(config.recording).model_fields["tracks"].default if t.value != "fused")
+    recording = config.recording.model_copy(
+        update={"autostart": True, "tracks": tracks, "pre_event_s": 0, "post_event_s": 0, "encoder": "software"}
+    )
+    if recording.disk_policy.value == "fused_only":
+        recording = recording.model_copy(update={"disk_policy": type(recording.disk_policy)("stop")})
+    return config.model_copy(
+        update={
+            "engine": engine.model_copy(update={"fallback": type(engine.fallback)("average")}),
+            "calibration": type(config.calibration).model_validate({"self_align": "off"}),
+            "recording": recording,
+            "service": config.service.model_copy(update={"push": (), "triggers": ()}),
+        }
+    )
+
+
+class ServiceHandle:
+    """What runs beside the pipeline. Thread `service` looks twice a second; `stop` ends everything but the pipeline.
+
+    Args:
+        read_config: reads the configuration again, for reload; None = it cannot be reloaded.
+        on_end: called when the run should end in order: safe mode is over.
+        on_stuck: called once when the service has been stuck for too long and no systemd watches; ends the process.
+
+    Raises:
+        ConfigError: a secret, a trigger or a certificate cannot be used. RunError: a port or socket is taken.
+    """
+
+    def __init__(
+        self,
+        live: LiveFusion,
+        config: AppConfig,
+        *,
+        read_config: Callable[[], AppConfig] | None = None,
+        restarts: int = 0,
+        safe_mode: bool = False,
+        ledger: StartLedger | None = None,
+        notifier: Notifier | None = None,
+        on_end: Callable[[], None] = lambda: None,
+        on_stuck: Callable[[Verdict], None] | None = None,
+    ) -> None:
+        self._live, self._config, self._read_config = live, config, read_config
+        self._restarts, self._ledger, self._on_end = restarts, ledger, on_end
+        self.safe_mode = safe_mode
+        self._notifier = notifier if notifier is not None else Notifier.from_environment()
+        self._on_stuck = on_stuck if on_stuck is not None else _exit_stuck
+        self._lock = threading.Lock()
+        self._stopping = threading.Event()
+        self._reload_wanted = threading.Event()
+        self._ready_told = False
+        self._began_s = time.monotonic()
+        self._scrape_s: float | None = None
+        self._gpu = GpuReader()
+        self._gpus: tuple[GpuReading, ...] = ()
+        service = config.service
+        self.log = LogRing()
+        self.health = Health(live, service.watchdog, patient=safe_mode)
+        self.hooks = HookRunner(service.hooks, self._failed("hooks"))
+        self.operations = Operations(live, self.log, self._facts, self.reload, self.hooks.tell)
+        self._automatic_scale = _default_scale(config)
+        self.triggers = TriggerThread(
+            live.latest,
+            make_rules(service.triggers, self._automatic_scale),
+            lambda name: self.operations.mark(name, name),
+            self._failed("triggers"),
+        )
+        recording = config.recording
+        self.retention = RetentionThread(
+            service.retention, recording.directory, recording.prefix, self._busy_files, self._failed("retention")
+        )
+        self.pushes = {
+            push.name: PushThread(push, live.latest, self._failed(f"push {push.name}")) for push in service.push
+        }
+        self.web: WebServer | None = None
+        self.gatekeeper: Gatekeeper | None = None
+        if service.web.enabled:
+            self._make_web(service)
+        self.control: ControlServer | None = None
+        if service.control.enabled:
+            path = service.control.socket if service.control.socket is not None else default_socket(config.rig)
+            try:
+                self.control = ControlServer(path, self.operations, self._failed("control"))
+            except LumithermError:
+                if self.web is not None:
+                    self.web.stop(0.1)
+                raise
+        self._thread = threading.Thread(target=self._run, name="service", daemon=True)
+
+    # ------------------------------------------------------------------ life
+
+    def start(self) -> None:
+        """Start everything; returns at once."""
+        logging.getLogger().addHandler(self.log)
+        self.hooks.start()
+        self.triggers.start()
+        self.health.watch("triggers", lambda: self.triggers.beats)
+        self.retention.start()
+        for push in self.pushes.values():
+            push.start()
+        if self.web is not None:
+            self.web.start()
+            web = self.web
+            self.health.watch("web", lambda: web.beats)
+        if self.control is not None:
+            self.control.start()
+        self._thread.start()
+
+    def stop(self, in_order: bool = True) -> None:
+        """End everything. `in_order`: this end was wanted, so it does not count as a restart."""
+        self._notifier.stopping()
+        self._stopping.set()
+        if self._thread.ident is not None and self._thread is not threading.current_thread():
+            self._thread.join(3.0)
+        for part in (self.web, self.control, self.triggers, self.retention, *self.pushes.values(), self.hooks):
+            if part is not None and not part.stop():
+                structlog.get_logger("service").warning("did not end in time", part=type(part).__name__)
+        logging.getLogger().removeHandler(self.log)
+        if in_order and self._ledger is not None:
+            self._ledger.end()
+        self._notifier.close()
+
+    def request_reload(self, *_: object) -> None:
+        """Reload soon, in the service's own thread; fit for a signal handler."""
+        self._reload_wanted.set()
+
+    def reload(self) -> dict[str, Any]:
+        """Read the configuration again; safe keys take effect, a bad file changes nothing.
+
+        Raises:
+            ConfigError: the configuration is wrong; the one before goes on.
+        """
+        if self._read_config is None:
+            raise ConfigError("this run has no configuration file to read again")
+        new = self._read_config()
+        with self._lock:
+            old = self._config
+            if self.safe_mode:
+                return {"changed": [], "needs_restart": [], "note": "in safe mode nothing is reloaded"}
+            now, later = split_changes(changed_keys(old, new))
+            rules = make_rules(new.service.triggers, self._automatic_scale)
+            if any(key.startswith("agc") for key in now):
+                self._live.set_agc(new.agc)
+            if "calibration.file" in now:
+                self._live.set_calibration(new.calibration.file)
+            if any(key.startswith("engine") for key in now):
+                self._live.set_engine(new.engine.name.value, new.engine.preset.value, new.engine.weights)
+            if "logging.level" in now:
+                logging.getLogger().setLevel(new.logging.level.value.upper())
+            if any(key.startswith("service.triggers") for key in now):
+                self.triggers.use(rules)
+            self.hooks.use(new.service.hooks)
+            self.retention.use(new.service.retention)
+            self._config = _taken_over(old, new)
+        structlog.get_logger("service").info("configuration reloaded", changed=now, needs_restart=later)
+        return {"changed": now, "needs_restart": later}
+
+    # ------------------------------------------------------------------ figures
+
+    def figures(self) -> ServiceFigures:
+        """The service's own counters."""
+        ready, state = self.health.readiness()
+        return ServiceFigures(
+            state=state,
+            ready=ready,
+            safe_mode=self.safe_mode,
+            restarts=self._restarts,
+            pushes={name: push.figures for name, push in self.pushes.items()},
+            events=self.operations.events,
+            hooks=self.hooks.outcomes,
+            deleted=self.retention.deleted,
+            deleted_bytes=self.retention.deleted_bytes,
+            refused=self.gatekeeper.refused if self.gatekeeper is not None else {},
+            gpus=self._gpus,
+            scrape_s=self._scrape_s,
+        )
+
+    def _facts(self) -> dict[str, Any]:
+        figures = self.figures()
+        return {
+            "ready": figures.ready,
+            "safe_mode": figures.safe_mode,
+            "restarts": figures.restarts,
+            "stuck": list(self.health.verdict.stuck),
+            "push": {
+                name: {"connected": push.connected, "frames": push.frames, "drops": push.drops}
+                for name, push in figures.pushes.items()
+            },
+            "events": dict(figures.events),
+        }
+
+    def _busy_files(self) -> list[Path]:
+        snapshot = self._live.stats.snapshot()
+        status = self._live.recorder_status
+        paths = [Path(snapshot.recording_file)] if snapshot.recording_file else []
+        return [*paths, *([status.path] if status is not None and status.path is not None else [])]
+
+    def _make_web(self, service: ServiceConfig) -> None:
+        authenticator = Authenticator(service.web)
+        labels = {"rig": self._config.rig, **service.labels}
+        registry = make_registry(MetricsCollector(self._live.stats.snapshot, self.figures, labels))
+        preview = Preview(self._live.latest, service.web.preview_width, service.web.preview_fps, self._live.note_shown)
+        app = WebApp(
+            service.web,
+            self.operations,
+            authenticator,
+            preview,
+            self.health,
+            registry,
+            on_scrape=self._scraped,
+            refuse=lambda reason: self.gatekeeper.count_refused(reason) if self.gatekeeper is not None else None,
+        )
+        self.gatekeeper = Gatekeeper(app.app, service.web, authenticator)
+        self.web = WebServer(service.web, self.gatekeeper, self._failed("web"))
+
+    def _scraped(self, seconds: float) -> None:
+        self._scrape_s = seconds
+
+    # ------------------------------------------------------------------ the thread
+
+    def _run(self) -> None:
+        period_s = watchdog_period_s()
+        next_ping_s = next_gpu_s = 0.0
+        stuck_since_s: float | None = None
+        state, recording = "", RecordingState.OFF
+        while not self._stopping.wait(_LOOK_S):
+            now_s = time.monotonic()
+            verdict = self.health.look()
+            state, recording = self._tell_changes(state, recording, verdict)
+            if self._ready_told and period_s is not None and now_s >= next_ping_s and self._may_ping(verdict):
+                self._notifier.alive()
+                self.health.judge.take()
+                next_ping_s = now_s + period_s / 4
+            stuck_since_s = None if verdict.alive else (stuck_since_s if stuck_since_s is not None else now_s)
+            self._watch_stuck(now_s, stuck_since_s, verdict, period_s)
+            if now_s >= next_gpu_s:
+                next_gpu_s = now_s + _GPU_S
+                self._gpus = self._gpu.read()
+            if self._reload_wanted.is_set():
+                self._reload_wanted.clear()
+                self._reload_by_signal()
+            self._leave_safe_mode(now_s)
+
+    def _may_ping(self, verdict: Verdict) -> bool:
+        """New pictures since the last ping; or no camera, which is named, waited for and not stuck."""
+        return verdict.alive and (verdict.fresh or verdict.waiting)
+
+    def _tell_changes(self, state: str, recording: RecordingState, verdict: Verdict) -> tuple[str, RecordingState]:
+        ready, now = self.health.readiness()
+        shown = f"{'safe mode, ' if self.safe_mode else ''}{now.replace('_', ' ')}"
+        waits_safely = self.safe_mode and verdict.waiting  # safe mode waits for cameras for ever
+        if (ready or waits_safely) and not self._ready_told:
+            self._ready_told = True
+            self._notifier.ready(shown)
+        elif now != state:
+            self._notifier.status(shown)
+        if now != state and state:
+            self.hooks.tell(HookEvent.STATE_CHANGED, {"state": now, "before": state})
+        snapshot = self._live.stats.snapshot()
+        if recording is RecordingState.RECORDING and snapshot.recording in (
+            RecordingState.OFF,
+            RecordingState.BUFFERING,
+        ):
+            summary = self._live.last_recording
+            files = [str(segment.path) for segment in summary.segments] if summary is not None else []
+            self.hooks.tell(HookEvent.RECORDING_FINISHED, {"files": files, "file": files[-1] if files else ""})
+        return now, snapshot.recording
+
+    def _watch_stuck(
+        self, now_s: float, since_s: float | None, verdict: Verdict, systemd_period_s: float | None
+    ) -> None:
+        if since_s is None:
+            return
+        if since_s == now_s:
+            structlog.get_logger("service").error("stuck", reason="; ".join(verdict.stuck))
+            self._notifier.status("stuck: " + "; ".join(verdict.stuck))
+        limit_s = self._config.service.watchdog.exit_after_s
+        if systemd_period_s is None and 0 < limit_s <= now_s - since_s:
+            self._stopping.set()
+            self._on_stuck(verdict)
+
+    def _reload_by_signal(self) -> None:
+        self._notifier.reloading()
+        try:
+            self.reload()
+        except LumithermError as error:
+            structlog.get_logger("service").error(
+                "configuration not reloaded, the one before goes on", reason=str(error)
+            )
+        _, state = self.health.readiness()
+        self._notifier.ready(state)
+
+    def _leave_safe_mode(self, now_s: float) -> None:
+        limit_s = self._config.service.watchdog.safe_mode_s
+        if self.safe_mode and 0 < limit_s <= now_s - self._began_s:
+            structlog.get_logger("service").info("safe mode ends, everything is tried again")
+            self._began_s = now_s
+            self._on_end()
+
+    def _failed(self, part: str) -> Callable[[BaseException], None]:
+        def note(error: BaseException) -> None:
+            """A helper's thread has ended by a bug: pictures and recordings go on."""
+            structlog.get_logger("service").error(f"{part} has failed", exc_info=error)
+            self._live.stats.warn(f"service {part}", f"{part} has failed: {error}; restart the service")
+
+        return note
+
+
+def attach_services(
+    live: LiveFusion,
+    config: AppConfig,
+    *,
+    read_config: Callable[[], AppConfig] | None = None,
+    restarts: int = 0,
+    safe_mode: bool = False,
+    ledger: StartLedger | None = None,
+    on_end: Callable[[], None] = lambda: None,
+) -> ServiceHandle:
+    """Make and start everything beside a pipeline; from the main thread SIGHUP then reloads. See ServiceHandle."""
+    handle = ServiceHandle(
+        live,
+        config,
+        read_config=read_config,
+        restarts=restarts,
+        safe_mode=safe_mode,
+        ledger=ledger,
+        on_end=on_end,
+    )
+    handle.start()
+    if hasattr(signal, "SIGHUP") and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGHUP, handle.request_reload)
+    return handle
+
+
+@contextlib.contextmanager
+def service_run(
+    config: AppConfig, read_config: Callable[[], AppConfig], on_end: Callable[[], None]
+) -> Iterator[tuple[AppConfig, Callable[[LiveFusion], ServiceHandle]]]:
+    """One run as a service: gives the configuration to run with, and what to call with the pipeline made from it.
+
+    An end by an exception or a failed pipeline counts as a restart; the rest of the ends were wanted.
+    """
+    settings, ledger, restarts = begin_run(config)
+    handles: list[tuple[ServiceHandle, LiveFusion]] = []
+
+    def attach(live: LiveFusion) -> ServiceHandle:
+        handle = attach_services(
+            live,
+            settings,
+            read_config=read_config,
+            restarts=restarts,
+            safe_mode=settings is not config,
+            ledger=ledger,
+            on_end=on_end,
+        )
+        handles.append((handle, live))
+        return handle
+
+    in_order = False
+    try:
+        yield settings, attach
+        in_order = all(live.failure is None for _, live in handles)
+    finally:
+        for handle, _ in handles:
+            handle.stop(in_order)
+
+
+def _exit_stuck(verdict: Verdict) -> None:
+    """End the process at once: something hangs, so an orderly end would hang too. Whoever started us restarts us."""
+    structlog.get_logger("service").critical("stuck for too long, ending", reason="; ".join(verdict.stuck))
+    faulthandler.dump_traceback(sys.stderr, all_threads=True)  # names of functions and lines, no values
+    logging.shutdown()
+    os._exit(_STUCK_EXIT)
+
+
+def _taken_over(old: AppConfig, new: AppConfig) -> AppConfig:
+    """The configuration in force: what was taken over from the new one, and the old one for the rest."""
+    service = old.service.model_copy(
+        update={
+            "triggers": new.service.triggers,
+            "hooks": new.service.hooks,
+            "retention": new.service.retention,
+        }
+    )
+    engine = old.engine.model_copy(
+        update={"name": new.engine.name, "preset": new.engine.preset, "weights": new.engine.weights}
+    )
+    return old.model_copy(
+        update={
+            "agc": new.agc,
+            "engine": engine,
+            "calibration": old.calibration.model_copy(update={"file": new.calibration.file}),
+            "logging": old.logging.model_copy(update={"level": new.logging.level}),
+            "service": service,
+        }
+    )
+
+
+def _average(config: AppConfig) -> Any:
+    return type(config.engine.name)("average")
+
+
+def _default_scale(config: AppConfig) -> str:
+    from app.radiometry import default_scale
+
+    return default_scale(config)
+
+
+def _plain(rig: str) -> str:
+    return "".join(c if c.isalnum() or c in "-_" else "_" for c in rig)
