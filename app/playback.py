@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
@@ -283,7 +284,7 @@ class PlaybackSession:
                 wish = self._next()
                 if wish is None:
                     return
-                found = self._attempt(lambda wish=wish, source=source: self._play(source, fusers, wish))
+                found = self._attempt(partial(self._play, source, fusers, wish))
                 if found is not None:
                     self.latest.put(found)
                 with self._condition:

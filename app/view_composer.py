@@ -210,7 +210,7 @@ class _Window:
     x0: int
     x1: int
 
-    def cut(self, picture: npt.NDArray[np.uint8]) -> U8:
+    def cut(self, picture: U8) -> U8:
         """The shown part of (H, W) or (H, W, 3) uint8, as large as it appears."""
         part = picture[self.top : self.bottom, self.left : self.right]
         rows, columns = part.shape[:2]
@@ -219,7 +219,7 @@ class _Window:
             if factor >= 2:  # a whole-numbered mean is the fast way to make small, and averages as it should
                 rows, columns = rows // factor, columns // factor
                 part = part[: rows * factor, : columns * factor]
-                part = cv2.resize(part, (columns, rows), interpolation=cv2.INTER_AREA)
+                part = np.asarray(cv2.resize(part, (columns, rows), interpolation=cv2.INTER_AREA), dtype=np.uint8)
             part = np.asarray(cv2.resize(part, (self.wide, self.tall), interpolation=cv2.INTER_LINEAR), dtype=np.uint8)
         return part[self.skip_y : self.skip_y + self.y1 - self.y0, self.skip_x : self.skip_x + self.x1 - self.x0]
 
@@ -271,7 +271,8 @@ def _paint_edges(target: U8, frame: FusedFrame, window: _Window, colour: U8) -> 
     height, width = levels.shape
     factor = max(1, round((height * width / _EDGE_PIXELS) ** 0.5))
     if factor > 1:  # thermal has no finer structure than that
-        levels = cv2.resize(levels, (width // factor, height // factor), interpolation=cv2.INTER_AREA)
+        size = (width // factor, height // factor)
+        levels = np.asarray(cv2.resize(levels, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
     smooth = cv2.blur(levels, (3, 3))
     across = cv2.absdiff(smooth[1:-1, 2:], smooth[1:-1, :-2])
     down = cv2.absdiff(smooth[2:, 1:-1], smooth[:-2, 1:-1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from PyQt6.QtCore import QT_TRANSLATE_NOOP, QCoreApplication, pyqtSignal
@@ -56,7 +57,7 @@ class AgcPanel(Section):
         self._form.addRow(self.tr("Mode"), self._mode)
         for field, text, low, high, step, decimals, unit, _ in _FIELDS:
             label = QLabel(self.tr(text))
-            box = spin(self.tr(text), low, high, step, decimals, unit, lambda value, f=field: self._set(f, value))
+            box = spin(self.tr(text), low, high, step, decimals, unit, partial(self._set, field))
             self._fields[field] = (label, box)
             self._form.addRow(label, box)
         self._auto = QPushButton(self.tr("Back to automatic"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from PyQt6.QtCore import QLibraryInfo, QLocale, QTranslator
@@ -43,11 +44,17 @@ def make_application(arguments: list[str]) -> QApplication:
 class Session:
     """The window with its controllers; `close` ends its threads. Used by the command, tests and screenshots."""
 
-    def __init__(self, application: QApplication, settings_file: Path, config_folder: Path) -> None:
+    def __init__(
+        self,
+        application: QApplication,
+        settings_file: Path,
+        config_folder: Path,
+        pipeline_factory: Callable[[AppConfig], Pipeline] = make_pipeline,
+    ) -> None:
         self.settings = GuiSettings(settings_file)
         apply_theme(application, self.settings.appearance)
         self.tasks = TaskRunner()
-        self.controller = MainController(make_pipeline, self.settings, self.tasks)
+        self.controller = MainController(pipeline_factory, self.settings, self.tasks)
         self.playback = PlaybackController(self.tasks)
         self.assistant = AssistantController(self.tasks, config_folder)
         self.window = MainWindow(self.controller, self.playback, self.assistant, self.settings, self.tasks)

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from PyQt6.QtCore import QRectF, Qt, pyqtSignal
 from PyQt6.QtGui import QColor, QImage, QPainter, QPaintEvent
-from PyQt6.QtWidgets import QComboBox, QHBoxLayout, QLabel, QLineEdit, QProgressBar, QPushButton, QVBoxLayout, QWidget
+from PyQt6.QtWidgets import QComboBox, QHBoxLayout, QLabel, QLineEdit, QProgressBar, QVBoxLayout, QWidget
 
 from app.gui.sections import combo, form
-from app.gui.theme import icon
+from app.gui.theme import icon_button
 from app.setup_assistant import SourceChoice
 from fusion_core.frames import Stream
 
@@ -62,7 +62,7 @@ class AssistantPage(QWidget):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._choices: dict[str, SourceChoice] = {}
-        back = QPushButton(icon("arrow-left"), self.tr("Back"))
+        back = icon_button("arrow-left", self.tr("Back"))
         back.clicked.connect(self.back_asked)
         title = QLabel(self.tr("Set up two cameras"))
         title.setProperty("role", "title")
@@ -71,7 +71,7 @@ class AssistantPage(QWidget):
         top.addWidget(back)
         top.addWidget(title)
         top.addStretch(1)
-        refresh = QPushButton(icon("refresh"), self.tr("Look again"))
+        refresh = icon_button("refresh", self.tr("Look again"))
         refresh.clicked.connect(self.refresh_asked)
         top.addWidget(refresh)
         self.boxes: dict[Stream, QComboBox] = {}
@@ -92,8 +92,9 @@ class AssistantPage(QWidget):
             reason.setMinimumHeight(36)
             reason.setAlignment(Qt.AlignmentFlag.AlignTop)
             preview = self.previews[stream] = _Preview(text)
-            for widget in (head, box, reason):
-                column.addWidget(widget)
+            column.addWidget(head)
+            column.addWidget(box)
+            column.addWidget(reason)
             column.addWidget(preview, 1)
             cameras.addLayout(column, 1)
         offset_head = QLabel(self.tr("3. Time offset between the two"))
@@ -110,7 +111,7 @@ class AssistantPage(QWidget):
         self.rig = QLineEdit("my-rig")
         self.rig.setMaxLength(64)
         self.rig.setAccessibleName(self.tr("Name of the rig"))
-        self.save = QPushButton(icon("check"), self.tr("Save and start"))
+        self.save = icon_button("check", self.tr("Save and start"))
         self.save.setProperty("primary", True)
         self.save.clicked.connect(lambda: self.save_asked.emit(self.rig.text()))
         self.path = QLabel()
@@ -127,8 +128,9 @@ class AssistantPage(QWidget):
         self.problem.setMargin(10)
         self.problem.hide()
         left, right = QVBoxLayout(), QVBoxLayout()
-        for widget in (offset_head, self.offset, self.progress):
-            left.addWidget(widget)
+        left.addWidget(offset_head)
+        left.addWidget(self.offset)
+        left.addWidget(self.progress)
         left.addStretch(1)
         right.addWidget(save_head)
         right.addLayout(rows)

@@ -81,8 +81,15 @@ class BannerStack(QWidget):
     def show_notice(self, text: str) -> None:
         """Show a short message for five seconds; "" takes it away."""
         self._notice = text
-        self._timer.start(_NOTICE_MS) if text else self._timer.stop()
+        if text:
+            self._timer.start(_NOTICE_MS)
+        else:
+            self._timer.stop()
         self._rebuild()
+
+    def _dismiss_rest(self) -> None:
+        for problem in self._problems[_MOST:]:
+            self.dismissed.emit(problem)
 
     def texts(self) -> list[str]:
         """What is shown now."""
@@ -103,14 +110,16 @@ class BannerStack(QWidget):
         more = len(self._problems) - _MOST
         if more > 0:
             banner = Banner(Level.CAUTION, self.tr("{0} more: see the log").format(more), parent=self)
-            banner.closed.connect(lambda: [self.dismissed.emit(p) for p in self._problems[_MOST:]])
+            banner.closed.connect(self._dismiss_rest)
             self._layout.addWidget(banner)
         if self._notice:
             banner = Banner(Level.NEUTRAL, self._notice, parent=self)
             banner.closed.connect(lambda: self.show_notice(""))
             self._layout.addWidget(banner)
+        for banner in self.findChildren(Banner, options=Qt.FindChildOption.FindDirectChildrenOnly):
+            banner.show()  # the layout leaves out what was never shown
         self.setVisible(self._layout.count() > 0)
-        self.adjustSize()
+        self._layout.activate()
         parent = self.parentWidget()
         if parent is not None and hasattr(parent, "place_overlays"):
             parent.place_overlays()

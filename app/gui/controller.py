@@ -219,8 +219,12 @@ class MainController(ViewController):
         self._tasks.run(
             lambda: pipeline.stop(timeout_s=_STOP_S),
             lambda _: self._is_stopped(generation),
-            lambda error: (self.report("pipeline", error), self._is_stopped(generation)),
+            lambda error: self._not_stopped(generation, error),
         )
+
+    def _not_stopped(self, generation: int, error: Exception) -> None:
+        self.report("pipeline", error)
+        self._is_stopped(generation)
 
     def _is_stopped(self, generation: int) -> None:
         if generation == self._generation:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from PyQt6.QtGui import QFontDatabase, QGuiApplication
 from PyQt6.QtWidgets import QDialog, QHBoxLayout, QPlainTextEdit, QPushButton, QVBoxLayout, QWidget
 
-from app.gui.theme import icon
+from app.gui.theme import icon_button
 from app.pipeline.problems import PipelineProblem
 
 __all__ = ["LogView"]
@@ -27,7 +27,7 @@ class LogView(QDialog):
         self._text.setFont(QFontDatabase.systemFont(QFontDatabase.SystemFont.FixedFont))
         self._text.setAccessibleName(self.tr("Log"))
         self._text.setPlaceholderText(self.tr("Nothing has gone wrong so far."))
-        copy = QPushButton(icon("content-copy"), self.tr("Copy all"))
+        copy = icon_button("content-copy", self.tr("Copy all"))
         copy.clicked.connect(self._copy)
         close = QPushButton(self.tr("Close"))
         close.clicked.connect(self.close)

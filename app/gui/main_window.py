@@ -524,7 +524,6 @@ class MainWindow(QMainWindow):
         page.render_asked.connect(lambda name: control.render(Path(name)))
         page.cancel_asked.connect(control.cancel_render)
         page.view.view_asked.connect(lambda changes: control.set_view(**changes))
-        page.view.measure.hide()
         video.wipe_moved.connect(lambda at: control.set_view(wipe_at=at))
         video.pip_tapped.connect(control.swap)
         video.full_screen_asked.connect(lambda: self.set_full_screen(not self.isFullScreen()))

@@ -235,6 +235,7 @@ class PlaybackController(ViewController):
         if not self._told_open:
             self._told_open = True
             self.opened.emit(self.pairs, session.seconds[-1])
+            self.position_changed.emit(self.index, session.seconds[self.index])
         newer = session.latest.get_newer(self._sequence)
         if newer is not None:
             self._sequence, played = newer

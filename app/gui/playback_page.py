@@ -27,7 +27,7 @@ from app.config import NEURAL_ENGINES, EngineName, Preset
 from app.gui.live_page import VideoStage, tool_button, view_buttons
 from app.gui.playback_controller import SPEEDS
 from app.gui.sections import Section, combo, form
-from app.gui.theme import icon
+from app.gui.theme import icon_button
 from app.gui.view_panel import ViewPanel
 from app.playback import RECORDED, FuseSettings
 from fusion_core.agc import AgcConfig, AgcMode
@@ -54,7 +54,7 @@ class _SidePanel(Section):
         self.weights.setPlaceholderText(self.tr("shipped"))
         self.weights.setAccessibleName(self.tr("{0}: weights file").format(title))
         self.weights.editingFinished.connect(self._emit)
-        choose = QPushButton(icon("folder-open"), "")
+        choose = icon_button("folder-open")
         choose.setAccessibleName(self.tr("{0}: choose a weights file").format(title))
         choose.clicked.connect(self._choose)
         files = QHBoxLayout()
@@ -83,8 +83,12 @@ class _SidePanel(Section):
 
     def _choose(self) -> None:
         dialog = QFileDialog(self, self.tr("Weights"), "", self.tr("Weights (*.safetensors)"))
-        dialog.fileSelected.connect(lambda name: (self.weights.setText(name), self._emit()))
+        dialog.fileSelected.connect(self._chosen_weights)
         dialog.open()
+
+    def _chosen_weights(self, name: str) -> None:
+        self.weights.setText(name)
+        self._emit()
 
     def _emit(self) -> None:
         changes: dict[str, Any] = {"mode": AgcMode(str(self.agc.currentData()))}
@@ -117,8 +121,8 @@ class PlaybackPage(QWidget):
         self.title = QLabel("")
         self.title.setProperty("role", "brand")
         self.bar = self._make_bar(actions)
-        self.view = ViewPanel()
-        self.first, self.second = _SidePanel(self.tr("A")), _SidePanel(self.tr("B"))
+        self.view = ViewPanel(playback=True)
+        self.first, self.second = _SidePanel(self.tr("A: fused by")), _SidePanel(self.tr("B: fused by"))
         self.second_on = QCheckBox(self.tr("Compare with B"))
         self._range: list[int] = [0, 0]
         self.panel = self._make_panel()
@@ -172,8 +176,8 @@ class PlaybackPage(QWidget):
         marks.addWidget(self._to)
         self._range_text = QLabel()
         self._range_text.setProperty("role", "dim")
-        self.render = QPushButton(icon("export"), self.tr("Render A to a file…"))
-        self.render.clicked.connect(self._choose_output)
+        self.render_button = icon_button("export", self.tr("Render A to a file…"))
+        self.render_button.clicked.connect(self._choose_output)
         self.cancel = QPushButton(self.tr("Cancel"))
         self.cancel.clicked.connect(self.cancel_asked)
         self.cancel.hide()
@@ -182,8 +186,9 @@ class PlaybackPage(QWidget):
         self.progress.hide()
         rendering.body.addLayout(marks)
         rendering.body.addWidget(self._range_text)
-        for widget in (self.render, self.progress, self.cancel):
-            rendering.body.addWidget(widget)
+        rendering.body.addWidget(self.render_button)
+        rendering.body.addWidget(self.progress)
+        rendering.body.addWidget(self.cancel)
         inner = QWidget()
         inner.setObjectName("side")
         column = QVBoxLayout(inner)
@@ -253,7 +258,7 @@ class PlaybackPage(QWidget):
         """How far rendering is."""
         self.progress.setVisible(running)
         self.cancel.setVisible(running)
-        self.render.setEnabled(not running)
+        self.render_button.setEnabled(not running)
         self.progress.setRange(0, max(1, total))
         self.progress.setValue(done)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 from PyQt6.QtGui import QImage
@@ -23,15 +25,14 @@ def rgb_image(pixels: npt.NDArray[np.uint8]) -> QImage:
 
 def image_pixels(image: QImage) -> npt.NDArray[np.uint8]:
     """The bytes of a 32-bit image as (H, W, 4) uint8 BGRA, a copy."""
-    bits = image.constBits()
-    if bits is None:
-        return np.zeros((0, 0, 4), np.uint8)
+    bits: Any = image.constBits()
     bits.setsize(image.sizeInBytes())
-    rows = np.frombuffer(bits, np.uint8).reshape(image.height(), image.bytesPerLine() // 4, 4)  # type: ignore[call-overload]
+    rows = np.frombuffer(bits, np.uint8).reshape(image.height(), image.bytesPerLine() // 4, 4)
     return np.array(rows[:, : image.width()])
 
 
 def _copied(pixels: npt.NDArray[np.uint8], image_format: QImage.Format) -> QImage:
     rows = np.ascontiguousarray(pixels)
     height, width = rows.shape[:2]
-    return QImage(rows.data, width, height, rows.strides[0], image_format).copy()
+    view = QImage(rows.data, width, height, rows.strides[0], image_format)  # type: ignore[call-overload]
+    return QImage(view.copy())

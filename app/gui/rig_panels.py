@@ -10,7 +10,7 @@ from PyQt6.QtWidgets import QCheckBox, QFileDialog, QHBoxLayout, QLabel, QLineEd
 
 from app.config import NEURAL_ENGINES, AppConfig, EngineConfig, EngineName, Preset
 from app.gui.sections import Section, combo, form, spin
-from app.gui.theme import icon
+from app.gui.theme import icon_button
 from app.recording.config import RecordingConfig, TrackName
 from app.setup_assistant import SourceChoice
 from app.stats import StatsSnapshot
@@ -31,13 +31,13 @@ class EnginePanel(Section):
         self._preset = combo(self.tr("Network"), [(name.value, name) for name in Preset], lambda _: self._update())
         self._weights = QLineEdit()
         self._weights.setReadOnly(True)
-        self._weights.setPlaceholderText(self.tr("shipped with the network"))
+        self._weights.setPlaceholderText(self.tr("shipped"))
         self._weights.setAccessibleName(self.tr("Weights file"))
-        choose = QPushButton(icon("folder-open"), "")
+        choose = icon_button("folder-open")
         choose.setAccessibleName(self.tr("Choose a weights file"))
         choose.setToolTip(self.tr("Choose a weights file"))
         choose.clicked.connect(self._choose_weights)
-        shipped = QPushButton(icon("close"), "")
+        shipped = icon_button("close")
         shipped.setAccessibleName(self.tr("Use the shipped weights"))
         shipped.setToolTip(self.tr("Use the shipped weights"))
         shipped.clicked.connect(lambda: self._weights.clear())
@@ -116,6 +116,7 @@ class RecordPanel(Section):
         }
         self._tracks: dict[TrackName, QCheckBox] = {}
         tracks = QHBoxLayout()
+        tracks.setSpacing(10)
         for track, text in names.items():
             box = self._tracks[track] = QCheckBox(text)
             box.setAccessibleName(self.tr("Record the {0} track").format(text))
@@ -184,7 +185,7 @@ class SourcePanel(Section):
         apply.clicked.connect(
             lambda: self.sources_chosen.emit(*(str(box.currentData()) for box in self._boxes.values()))
         )
-        refresh = QPushButton(icon("refresh"), self.tr("Look again"))
+        refresh = icon_button("refresh", self.tr("Look again"))
         refresh.clicked.connect(self.refresh_asked)
         rows = form()
         rows.addRow(self.tr("Visible"), self._boxes[Stream.VISIBLE])

@@ -19,7 +19,7 @@ from PyQt6.QtWidgets import (
     QWidget,
 )
 
-from app.gui.theme import GAP, icon
+from app.gui.theme import GAP, set_icon
 
 __all__ = ["Section", "ShareSlider", "Spin", "combo", "form", "spin"]
 
@@ -90,7 +90,7 @@ class Section(QWidget):
         self.folded.emit(not opened)
 
     def _show_arrow(self) -> None:
-        self._button.setIcon(icon("chevron-down" if self.opened else "chevron-right"))
+        set_icon(self._button, "chevron-down" if self.opened else "chevron-right")
         self._button.setAccessibleDescription(self.tr("open") if self.opened else self.tr("folded"))
 
 

@@ -96,6 +96,7 @@ class SettingsDialog(QDialog):
         if across is not None:
             across.setSectionResizeMode(1, QHeaderView.ResizeMode.Stretch)
             across.setDefaultSectionSize(150)
+            across.setDefaultAlignment(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter)
         for row, spec in enumerate(ACTIONS):
             for column, text in enumerate((group_text(spec.group), action_text(spec))):
                 item = QTableWidgetItem(text)

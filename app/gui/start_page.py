@@ -21,7 +21,7 @@ from PyQt6.QtWidgets import (
     QWidget,
 )
 
-from app.gui.theme import colours, icon
+from app.gui.theme import colours, icon, set_icon
 from app.setup_assistant import SourceChoice
 
 __all__ = ["StartPage"]
@@ -136,7 +136,7 @@ class StartPage(QWidget):
             ("help-circle-outline", self.tr("Help"), self.help_asked),
         ):
             button = QToolButton()
-            button.setIcon(icon(name))
+            set_icon(button, name)
             button.setToolTip(text)
             button.setAccessibleName(text)
             button.clicked.connect(signal)
@@ -169,7 +169,7 @@ class StartPage(QWidget):
         self.cameras.chosen.connect(lambda _: self.assistant_asked.emit())
         self._refresh = QToolButton()
         self.cameras.head.addWidget(self._refresh)
-        self._refresh.setIcon(icon("refresh"))
+        set_icon(self._refresh, "refresh")
         self._refresh.setProperty("flat", True)
         self._refresh.setToolTip(self.tr("Look again"))
         self._refresh.setAccessibleName(self.tr("Look for cameras again"))
@@ -181,13 +181,13 @@ class StartPage(QWidget):
             lists.setColumnStretch(column, 1)
         inner = QWidget()
         inner.setMaximumWidth(_MOST_WIDE)
-        column = QVBoxLayout(inner)
-        column.setContentsMargins(0, 0, 0, 0)
-        column.setSpacing(24)
-        column.addLayout(top)
-        column.addLayout(cards)
-        column.addLayout(lists)
-        column.addStretch(1)
+        content = QVBoxLayout(inner)
+        content.setContentsMargins(0, 0, 0, 0)
+        content.setSpacing(24)
+        content.addLayout(top)
+        content.addLayout(cards)
+        content.addLayout(lists)
+        content.addStretch(1)
         outer = QHBoxLayout(self)
         outer.setContentsMargins(40, 40, 40, 40)
         outer.addStretch(1)

@@ -7,7 +7,7 @@ from PyQt6.QtWidgets import QFrame, QHBoxLayout, QLabel, QVBoxLayout, QWidget
 
 from app.gui.budget_meter import BudgetMeter
 from app.gui.status_text import Figure, status_figures
-from app.gui.theme import Level, level_colour, level_sign
+from app.gui.theme import Level, level_sign, restyle
 from app.stats import StatsSnapshot
 
 __all__ = ["StatusBar"]
@@ -34,11 +34,13 @@ class _FigureLabel(QWidget):
         level_changed = self._figure is None or figure.level is not self._figure.level
         self._figure = figure
         sign = f"{level_sign(figure.level)} " if figure.level in (Level.CAUTION, Level.BAD) else ""
-        self._caption.setText(figure.label)
+        self._caption.setText(figure.label[:1].upper() + figure.label[1:])
         self._value.setText(sign + figure.value)
         if level_changed:
-            marked = figure.level in (Level.CAUTION, Level.BAD)
-            self._value.setStyleSheet(f"color: {level_colour(figure.level).name()}" if marked else "")
+            self._value.setProperty("level", figure.level.value)
+            restyle(self._value)
+        # Room for what it may grow to, so that the line does not dance with every digit.
+        self.setMinimumWidth(max(self.minimumWidth(), self._value.sizeHint().width(), self._caption.sizeHint().width()))
         self.setToolTip(figure.hint)
         self.setAccessibleName(f"{figure.label}: {figure.value}")
         self.setAccessibleDescription(figure.hint)

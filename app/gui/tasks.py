@@ -31,7 +31,7 @@ class TaskRunner(QObject):
         self._pools = {lane: ThreadPoolExecutor(1, thread_name_prefix=f"window-{lane}") for lane in Lane}
         self._pending: set[_Future[Any]] = set()
         self._closed = threading.Event()
-        self._finished.connect(self._deliver, Qt.ConnectionType.QueuedConnection)
+        self._finished.connect(self._deliver, type=Qt.ConnectionType.QueuedConnection)  # type: ignore[call-arg]
 
     def run(
         self,

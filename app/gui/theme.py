@@ -10,9 +10,22 @@ from enum import StrEnum
 
 from PyQt6.QtCore import QSize, Qt
 from PyQt6.QtGui import QColor, QFont, QGuiApplication, QIcon, QPalette
-from PyQt6.QtWidgets import QApplication, QWidget
+from PyQt6.QtWidgets import QAbstractButton, QApplication, QPushButton, QWidget
 
-__all__ = ["GAP", "Appearance", "Colours", "Level", "apply_theme", "colours", "icon", "level_colour", "level_sign"]
+__all__ = [
+    "GAP",
+    "Appearance",
+    "Colours",
+    "Level",
+    "apply_theme",
+    "colours",
+    "icon",
+    "icon_button",
+    "level_colour",
+    "level_sign",
+    "restyle",
+    "set_icon",
+]
 
 GAP = 8  # px; every distance is a multiple of half of it
 ICON = QSize(18, 18)
@@ -82,7 +95,8 @@ def level_sign(level: Level) -> str:
 
 
 def _is_dark() -> bool:
-    chosen = QGuiApplication.instance().property("lumitherm_scheme") if QGuiApplication.instance() else None
+    application = QGuiApplication.instance()
+    chosen = application.property("lumitherm_scheme") if application is not None else None
     if chosen in ("dark", "light"):
         return bool(chosen == "dark")
     hints = QGuiApplication.styleHints()
@@ -127,6 +141,10 @@ def apply_theme(application: QApplication, appearance: Appearance) -> None:
     font.setPixelSize(14)
     application.setFont(font)
     application.setStyleSheet(_style(scheme))
+    for widget in application.allWidgets():
+        name = widget.property("icon_name")
+        if name and isinstance(widget, QAbstractButton):
+            widget.setIcon(icon(str(name)))
 
 
 def icon(name: str, colour: str | None = None) -> QIcon:
@@ -134,9 +152,24 @@ def icon(name: str, colour: str | None = None) -> QIcon:
     import qtawesome
 
     scheme = colours()
-    return qtawesome.icon(
-        f"mdi6.{name}", color=colour or scheme.text, color_disabled=scheme.border, color_on=colour or scheme.text
+    return QIcon(
+        qtawesome.icon(
+            f"mdi6.{name}", color=colour or scheme.text, color_disabled=scheme.border, color_on=colour or scheme.text
+        )
     )
+
+
+def set_icon(button: QAbstractButton, name: str) -> None:
+    """Give a button an icon that follows the scheme when it changes."""
+    button.setProperty("icon_name", name)
+    button.setIcon(icon(name))
+
+
+def icon_button(name: str, text: str = "") -> QPushButton:
+    """A push button with an icon that follows the scheme."""
+    button = QPushButton(text)
+    set_icon(button, name)
+    return button
 
 
 def restyle(widget: QWidget) -> None:
@@ -162,6 +195,8 @@ def _style(c: Colours) -> str:
     QLabel[role="dim"] {{ color: {c.dim}; }}
     QLabel[role="caption"] {{ color: {c.dim}; font-size: 12px; }}
     QLabel[role="value"] {{ font-size: 15px; font-weight: 600; }}
+    QLabel[level="bad"] {{ color: {c.bad}; }}
+    QLabel[level="caution"] {{ color: {c.caution}; }}
     QLabel[role="brand"] {{ font-size: 16px; font-weight: 700; }}
     QPushButton, QToolButton {{
         background: {c.raised}; border: 1px solid {c.border}; border-radius: 6px; padding: 6px 12px; min-height: 18px;
@@ -192,7 +227,6 @@ def _style(c: Colours) -> str:
         background: {c.raised}; border: 1px solid {c.border}; border-radius: 6px; padding: 5px 8px; min-height: 18px;
         selection-background-color: {c.accent}; selection-color: {c.on_accent};
     }}
-    QComboBox::drop-down {{ border: none; width: 22px; }}
     QComboBox QAbstractItemView {{ background: {c.raised}; border: 1px solid {c.border}; outline: none; }}
     QListWidget, QPlainTextEdit, QTableWidget {{
         background: {c.surface}; border: 1px solid {c.border}; border-radius: 8px; outline: none;

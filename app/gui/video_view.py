@@ -211,8 +211,10 @@ class VideoView(QWidget):
 
     def _paint_title(self, painter: QPainter, panel: Panel, ratio: float) -> None:
         name = self.panel_names[panel.picture]
-        bottom = (panel.clip.top + panel.clip.height) / ratio - 32
-        left = panel.clip.left / ratio + 8
+        height, width = self._frame.pixels.shape[:2] if self._frame is not None else (1, 1)
+        top, first, scale = picture_rect(panel.area, self._viewport, height, width)
+        bottom = min(panel.clip.top + panel.clip.height, top + height * scale) / ratio - 32
+        left = max(panel.clip.left, first) / ratio + 8
         if self._settings.mode is ViewMode.WIPE and panel.clip.left > 0:
             left = (panel.clip.left + panel.clip.width) / ratio - 9.5 * len(name) - 28
         draw_pill(painter, name, left, bottom)

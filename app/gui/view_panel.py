@@ -6,11 +6,11 @@ from typing import Any
 
 from PyQt6.QtCore import QCoreApplication, QSize, pyqtSignal
 from PyQt6.QtGui import QIcon, QImage, QPixmap
-from PyQt6.QtWidgets import QCheckBox, QHBoxLayout, QPushButton, QWidget
+from PyQt6.QtWidgets import QCheckBox, QHBoxLayout, QLabel, QPushButton, QWidget
 
 from app.gui.qt_image import rgb_image
 from app.gui.sections import Section, ShareSlider, Spin, combo, form
-from app.gui.theme import icon
+from app.gui.theme import icon_button
 from app.radiometry import SCALES, Radiometry
 from app.view_settings import Isotherm, IsothermKind, Picture, ViewMode, ViewSettings
 from fusion_core.palettes import PALETTES, palette_table
@@ -28,7 +28,7 @@ class ViewPanel(Section):
     measure_toggled = pyqtSignal(bool)
     measure_cleared = pyqtSignal()
 
-    def __init__(self, parent: QWidget | None = None) -> None:
+    def __init__(self, playback: bool = False, parent: QWidget | None = None) -> None:
         super().__init__(QCoreApplication.translate("ViewPanel", "Picture"), "palette", True, parent)
         self._scale: Radiometry | None = None
         self._view = ViewSettings()
@@ -41,6 +41,8 @@ class ViewPanel(Section):
             Picture.BLEND: self.tr("Blend"),
             Picture.EDGES: self.tr("Edges"),
         }
+        if playback:
+            names |= {Picture.FUSED: self.tr("A"), Picture.SECOND: self.tr("B")}
         entries: list[tuple[str, object]] = [(text, picture) for picture, text in names.items()]
         self._left = combo(self.tr("Left of the divider"), entries, lambda p: self.view_asked.emit({"wipe_left": p}))
         self._right = combo(self.tr("Right of the divider"), entries, lambda p: self.view_asked.emit({"wipe_right": p}))
@@ -73,7 +75,7 @@ class ViewPanel(Section):
             ],
             lambda name: self.scale_chosen.emit(str(name)),
         )
-        self.measure = QPushButton(icon("crosshairs"), self.tr("Measure"))
+        self.measure = icon_button("crosshairs", self.tr("Measure"))
         self.measure.setCheckable(True)
         self.measure.toggled.connect(self.measure_toggled)
         clear = QPushButton(self.tr("Clear"))
@@ -93,6 +95,10 @@ class ViewPanel(Section):
         self._form.addRow(self.tr("Scale"), self._scale_box)
         self.body.addLayout(self._form)
         self.body.addLayout(measuring)
+        if playback:
+            self._form.setRowVisible(self._scale_box, False)
+            self.measure.hide()
+            clear.hide()
         self.show_view(self._view)
 
     def show_view(self, view: ViewSettings) -> None:
@@ -110,6 +116,13 @@ class ViewPanel(Section):
         self._form.setRowVisible(self._right, view.mode is ViewMode.WIPE)
         self._form.setRowVisible(self._low, kind in (IsothermKind.BELOW, IsothermKind.BETWEEN))
         self._form.setRowVisible(self._high, kind in (IsothermKind.ABOVE, IsothermKind.BETWEEN))
+        for box, text in (
+            (self._low, self.tr("below") if kind == IsothermKind.BELOW else self.tr("from")),
+            (self._high, self.tr("above") if kind == IsothermKind.ABOVE else self.tr("to")),
+        ):
+            label = self._form.labelForField(box)
+            if isinstance(label, QLabel):
+                label.setText(text)
         if view.isotherm is not None:
             for box, counts in ((self._low, view.isotherm.low), (self._high, view.isotherm.high)):
                 box.blockSignals(True)
