@@ -325,6 +325,7 @@ class LiveFusion:
                 cameras.rig.warm_up()  # paints what moves: 2 s now, or frames that come late and get lost afterwards
             if stopping.is_set():
                 return
+            self._recording.tick()  # a recording from the start has the very first picture
             fusion.start()
             crew.start()
             while not (stopping.is_set() or self._ended or self._failure is not None):

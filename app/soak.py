@@ -204,7 +204,7 @@ class Soak:
         finally:
             self.report.seconds = time.monotonic() - self.began_s
             self.report.fused = self.live.stats.snapshot().frames["fused"]
-            self.live.stop(10.0)
+            self.live.stop(30.0)
             watcher.stop()
         self._conclude(watcher)
         return self.report

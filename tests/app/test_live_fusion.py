@@ -297,7 +297,7 @@ def test_engines_are_swapped_while_it_runs(running: Running) -> None:
     live.set_engine("edges")
     wait_until(lambda: live.stats.snapshot().engine == "edges")
     live.set_engine("openvino", "tiny", Path("no/such/weights.safetensors"))
-    wait_until(lambda: "no/such/weights" in (live.stats.snapshot().fallback_reason or ""))
+    wait_until(lambda: "no/such/weights" in (live.stats.snapshot().fallback_reason or ""), 120.0)
     assert pictures(live).engine == "edges"
 
 

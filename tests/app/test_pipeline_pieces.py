@@ -98,7 +98,9 @@ class Factory:
         self.gate = threading.Event()
         self.gate.set()
 
-    def __call__(self, name: str, preset: str, weights: Path | None, threads: int | None, *, align_every: int) -> object:
+    def __call__(
+        self, name: str, preset: str, weights: Path | None, threads: int | None, *, align_every: int
+    ) -> object:
         self.gate.wait(30)
         step = self.script.pop(0) if self.script else name
         if isinstance(step, Exception):
@@ -230,7 +232,12 @@ def test_snapshot_holds_the_moment_exactly(tmp_path: Path) -> None:
     bundle = save_snapshot(frame, tmp_path / "shots", {"calibration": "abc", "weights_sha256": None})
     again = save_snapshot(frame, tmp_path / "shots", {})
     assert bundle != again
-    assert sorted(path.name for path in bundle.iterdir()) == ["fused.png", "snapshot.json", "thermal.tiff", "visible.png"]
+    assert sorted(path.name for path in bundle.iterdir()) == [
+        "fused.png",
+        "snapshot.json",
+        "thermal.tiff",
+        "visible.png",
+    ]
     assert [path.name for path in (tmp_path / "shots").iterdir() if path.name.startswith(".")] == []
     assert np.array_equal(cv2.imread(str(bundle / "fused.png"))[:, :, ::-1], frame.pixels)
     assert frame.pair.visible is not None and frame.pair.thermal is not None
