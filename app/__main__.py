@@ -8,7 +8,22 @@ from typing import Any
 
 import typer
 
-from app.commands import calibrate, config, demo, devices, evaluate, fuse, gui, models, recording, run, train
+from app.commands import (
+    calibrate,
+    config,
+    ctl,
+    dataset,
+    demo,
+    devices,
+    evaluate,
+    fuse,
+    gui,
+    models,
+    recording,
+    run,
+    service,
+    train,
+)
 from fusion_core.errors import LumithermError
 
 __all__ = ["build_cli", "main"]
@@ -30,6 +45,8 @@ def build_cli() -> typer.Typer:
     # One line a command module, kept in alphabetical order: from app.commands import x; x.register(cli)
     calibrate.register(cli)
     config.register(cli)
+    ctl.register(cli)
+    dataset.register(cli)
     demo.register(cli)
     devices.register(cli)
     evaluate.register(cli)
@@ -38,6 +55,7 @@ def build_cli() -> typer.Typer:
     models.register(cli)
     recording.register(cli)
     run.register(cli)
+    service.register(cli)
     train.register(cli)
     return cli
 

@@ -1,0 +1,411 @@
+"""From recordings to a training set: varied frames, without what is stale or frozen, aligned to the pixel.
+
+    DIR/vi/SESSION_000123.png   DIR/ir/SESSION_000123.png      to train on
+    DIR/validation/vi, ir                                      sessions held out whole
+    DIR/dataset.json                                           every pair kept or rejected, and why
+    DIR/report.html                                            the same to look at
+
+Thermal pictures are stored in 8 bit after the AGC that the model is trained for, on the visible grid, registered.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from app.dataset_sources import Candidate, Source
+from app.fuse_video import to_grid
+from app.media.pictures import write_picture
+from app.pixel_alignment import BaseAlignment, align_pixels, warp_by
+from calibration.align import ThermalAligner
+from calibration.rig import Calibration, RigCalibration, file_sha256, load_calibration
+from fusion_core.agc import Agc, AgcConfig, contract_of
+from fusion_core.colour import luminance
+from fusion_core.errors import BadInputError, RunError, UsageError
+
+__all__ = ["BuildSettings", "DatasetSummary", "PairRecord", "build_dataset", "distance", "signature"]
+
+_FORMAT = 1
+_BASE_FRAMES = 12
+_SIGNATURE = (24, 32)
+
+
+@dataclass(frozen=True, slots=True)
+class BuildSettings:
+    """How pairs are chosen and what they must fulfil.
+
+    interval_s: candidates are at least this far apart. min_distance: of a candidate from all that were taken, see
+    `distance`. max_pairs: of a session. The rest judges the alignment, in pixels of the visible grid.
+    """
+
+    interval_s: float = 0.2
+    min_distance: float = 0.06
+    max_pairs: int = 200
+    max_skew_ms: float = 20.0
+    search_px: float = 12.0
+    parallax_px: float = 6.0
+    max_median_px: float = 0.7
+    max_p95_px: float = 2.5
+    min_correlation: float = 0.4
+    min_judged: float = 0.3
+    max_departure_px: float = 2.0
+    max_bad: float = 0.03
+    min_side: float = 0.5
+    validation_fraction: float = 0.2
+    agc: AgcConfig = field(default_factory=AgcConfig)
+
+
+@dataclass(frozen=True, slots=True)
+class PairRecord:
+    """One candidate that got as far as alignment. part: training, validation, or "" when rejected for `reason`."""
+
+    stem: str
+    session: str
+    source: str
+    index: int
+    time_s: float
+    skew_ms: float
+    part: str = ""
+    reason: str = ""
+    correlation: float = float("nan")
+    judged: float = 0.0
+    residual_median_px: float = float("nan")
+    residual_p95_px: float = float("nan")
+    crop: tuple[int, int, int, int] = (0, 0, 0, 0)  # top, left, height, width on the visible grid
+    displacement_px: float = 0.0  # median length of what was undone, on top of the calibration
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetSummary:
+    """What a build gave. frames_left_out: by reason, of frames that were no candidates."""
+
+    output: Path
+    kept: list[PairRecord]
+    rejected: list[PairRecord]
+    frames_left_out: dict[str, int]
+    warnings: list[str]
+
+    def count(self, part: str) -> int:
+        """Pairs kept in "training" or "validation"."""
+        return sum(record.part == part for record in self.kept)
+
+
+def signature(visible_y: np.ndarray, thermal: np.ndarray) -> np.ndarray:
+    """A small description of a pair for comparing scenes, float32: both pictures at 24x32, and both histograms."""
+    import cv2
+
+    rows, columns = _SIGNATURE
+    parts = []
+    for picture in (visible_y, thermal):
+        small = cv2.resize(picture, (columns, rows), interpolation=cv2.INTER_AREA).astype(np.float32)
+        low, high = np.percentile(small, (2, 98))
+        parts.append(np.clip((small - low) / max(float(high - low), 8.0), 0, 1).ravel())
+        counts = np.histogram(picture, 16, (0, 256))[0].astype(np.float32)
+        parts.append(counts / counts.sum() * 16.0)
+    return np.concatenate(parts)
+
+
+def distance(first: np.ndarray, second: np.ndarray) -> float:
+    """0 for equal pictures, about 0.02 for neighbouring frames of a still scene, 0.3 and more for other scenes.
+
+    The larger of: mean difference of the small pictures' changed places (its upper tenth), and of the histograms.
+    """
+    n = _SIGNATURE[0] * _SIGNATURE[1]
+    difference = np.abs(first - second)
+    found = 0.0
+    for start in (0, n + 16):
+        picture, histogram = difference[start : start + n], difference[start + n : start + n + 16]
+        top = np.partition(picture, -n // 10)[-n // 10 :]
+        found = max(found, 0.5 * float(top.mean()), 0.1 * float(histogram.mean()))
+    return found
+
+
+def choose(
+    candidates: Iterator[Candidate], agc: Agc, settings: BuildSettings
+) -> Iterator[tuple[Candidate, np.ndarray]]:
+    """Candidates that differ from all taken before, with their thermal picture after AGC; at most max_pairs, those
+    that are furthest from each other."""
+    taken: list[tuple[Candidate, np.ndarray, np.ndarray]] = []
+    for candidate in candidates:
+        agc.reset()
+        levels = agc.apply(candidate.thermal)
+        found = signature(luminance(candidate.visible), levels)
+        if taken and min(distance(found, other) for _, _, other in taken) < settings.min_distance:
+            continue
+        taken.append((candidate, levels, found))
+        if len(taken) > settings.max_pairs:
+            taken.pop(_most_alike([entry[2] for entry in taken]))
+    for candidate, levels, _ in taken:
+        yield candidate, levels
+
+
+def _most_alike(signatures: Sequence[np.ndarray]) -> int:
+    """Index of the one whose nearest neighbour is nearest (the later of the two)."""
+    nearest = [
+        min(distance(a, b) for j, b in enumerate(signatures) if j != i) for i, a in enumerate(signatures)
+    ]  # fmt: skip
+    return int(len(nearest) - 1 - np.argmin(nearest[::-1]))
+
+
+class _Session:
+    """Aligns and writes the pairs of one session."""
+
+    def __init__(self, name: str, settings: BuildSettings, calibration: Calibration | None) -> None:
+        self.name = name
+        self._settings = settings
+        self._calibration = calibration
+        self._aligner: ThermalAligner | None = None
+
+    def records(
+        self, source: Source, frames_left_out: Counter[str]
+    ) -> Iterator[tuple[PairRecord, np.ndarray | None, np.ndarray | None]]:
+        """Each chosen pair: record, visible (H, W, 3) and registered thermal (H, W); None where rejected."""
+        settings = self._settings
+        agc = Agc(settings.agc)
+        looked_at: Counter[str] = Counter()
+        candidates = source.candidates(settings.interval_s, settings.max_skew_ms, looked_at)
+        chosen = list(choose(candidates, agc, settings))
+        looked_at["too much like another frame"] += source.offered - len(chosen)
+        frames_left_out.update(looked_at)
+        if not chosen:
+            return
+        size = chosen[0][0].visible.shape[:2]
+        on_grid = [self._to_grid(levels, size) for _, levels in chosen]
+        window = self._seen(size)
+        base = BaseAlignment(
+            (window[0].stop - window[0].start, window[1].stop - window[1].start), search_px=settings.search_px
+        )
+        for at in sorted({int(v) for v in np.linspace(0, len(chosen) - 1, min(_BASE_FRAMES, len(chosen)))}):
+            if chosen[at][0].visible.shape[:2] == size:
+                base.add(luminance(chosen[at][0].visible)[window], on_grid[at][window])
+        base_px, across = base.solve()
+        if isinstance(self._calibration, RigCalibration):
+            offset = np.abs(self._calibration.t_visible_thermal_m[:2])
+            if max(offset) > 3 * min(offset):
+                across = bool(offset[0] > offset[1])
+        for (candidate, _), thermal in zip(chosen, on_grid, strict=True):
+            record = PairRecord(
+                f"{self.name}_{candidate.index:06d}", self.name, str(source.path), candidate.index,
+                round(candidate.time_s, 3), round(candidate.skew_ms, 2),
+            )  # fmt: skip
+            if candidate.visible.shape[:2] != size:
+                yield replace(record, reason="another picture size than the session began with"), None, None
+                continue
+            yield self._align(record, candidate.visible[window], thermal[window], base_px, across, window)
+
+    def _align(
+        self,
+        record: PairRecord,
+        visible: np.ndarray,
+        thermal: np.ndarray,
+        base_px: np.ndarray,
+        across: bool | None,
+        window: tuple[slice, slice],
+    ) -> tuple[PairRecord, np.ndarray | None, np.ndarray | None]:
+        s = self._settings
+        found = align_pixels(luminance(visible), thermal, base_px, across=across, parallax_px=s.parallax_px)
+        record = replace(
+            record,
+            correlation=round(found.correlation, 4),
+            judged=round(found.judged, 4),
+            residual_median_px=round(found.median_px, 3),
+            residual_p95_px=round(found.p95_px, 3),
+            displacement_px=round(float(np.median(np.linalg.norm(found.field_px, axis=-1))), 2),
+        )
+        if found.judged < s.min_judged:
+            reason = "too little structure that both cameras see"
+        elif found.correlation < s.min_correlation:
+            reason = "edges of the two pictures do not agree after alignment"
+        elif not found.median_px <= s.max_median_px or not found.p95_px <= s.max_p95_px:
+            reason = "alignment leaves too large a residual"
+        else:
+            reason = ""
+        if reason:
+            return replace(record, reason=reason), None, None
+        part = found.best_part(
+            departure_px=s.max_departure_px, residual_px=s.max_p95_px, max_bad=s.max_bad, min_side=s.min_side
+        )
+        part = None if part is None else _inside(part, found.field_px)
+        if part is None:
+            return replace(record, reason="near things or wrong matches all over the picture"), None, None
+        crop = (
+            window[0].start + part[0].start, window[1].start + part[1].start,
+            part[0].stop - part[0].start, part[1].stop - part[1].start,
+        )  # fmt: skip
+        return replace(record, crop=crop), visible[part], warp_by(thermal, found.field_px)[part]
+
+    def _to_grid(self, levels: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
+        height, width = size
+        if self._calibration is None:
+            return to_grid(levels, height, width)
+        if self._aligner is None or self._aligner.size != (height, width):
+            self._aligner = ThermalAligner(self._calibration, (height, width))
+        return self._aligner.to_visible(levels)
+
+    def _seen(self, size: tuple[int, ...]) -> tuple[slice, slice]:
+        """A large rectangle that the thermal camera sees."""
+        return largest_rectangle(np.ones(size, bool) if self._aligner is None else self._aligner.mask)
+
+
+def _inside(part: tuple[slice, slice], field_px: np.ndarray) -> tuple[slice, slice] | None:
+    """The rectangle without the border where the field reaches outside the picture (mirrored content)."""
+    height, width = field_px.shape[:2]
+    low, high = np.percentile(field_px, (1, 99), axis=(0, 1))
+    rows, columns = part
+    top, left = (int(np.ceil(max(0.0, -v) / 8)) * 8 for v in (low[1], low[0]))
+    bottom, right = (size - int(np.ceil(max(0.0, v) / 8)) * 8 for size, v in ((height, high[1]), (width, high[0])))
+    rows = slice(max(rows.start, top), min(rows.stop, bottom // 8 * 8))
+    columns = slice(max(columns.start, left), min(columns.stop, right // 8 * 8))
+    if rows.stop - rows.start < 96 or columns.stop - columns.start < 96:
+        return None
+    return rows, columns
+
+
+def largest_rectangle(mask: np.ndarray) -> tuple[slice, slice]:
+    """A large rectangle of True: the whole shrunk side by side, always at the side with most False.
+
+    Raises:
+        BadInputError: hardly anything is True.
+    """
+    top, bottom, left, right = 0, mask.shape[0], 0, mask.shape[1]
+    while not mask[top:bottom, left:right].all():
+        if bottom - top < 96 or right - left < 96:
+            raise BadInputError(
+                "the two cameras of this calibration hardly see the same: no 96x96 pixels in common. Is it this rig's?"
+            )
+        part = mask[top:bottom, left:right]
+        missing = [1 - part[0].mean(), 1 - part[-1].mean(), 1 - part[:, 0].mean(), 1 - part[:, -1].mean()]
+        side = int(np.argmax(missing))
+        top, bottom, left, right = top + (side == 0), bottom - (side == 1), left + (side == 2), right - (side == 3)
+        if max(missing) == 0:  # a hole inside: give up a row
+            top += 1
+    return slice(top, bottom), slice(left, right)
+
+
+def build_dataset(
+    sources: Sequence[Source],
+    output: Path,
+    settings: BuildSettings,
+    *,
+    calibration: Path | None = None,
+    validation_sessions: Sequence[str] = (),
+    on_pair: Callable[[PairRecord], None] | None = None,
+) -> DatasetSummary:
+    """Build a training set. Sources of one session name are one session.
+
+    Args:
+        output: a new or empty folder.
+        validation_sessions: held out; none given: the last sessions by name, about validation_fraction of the pairs.
+            With a single session its end is held out.
+        on_pair: called with each decided pair.
+
+    Raises:
+        UsageError: the folder is not empty, or no such session. BadInputError: a source cannot be used, or no pair
+        was kept. ConfigError: the calibration. RunError: disk full.
+    """
+    if output.exists() and any(output.iterdir()):
+        raise UsageError(f"{output} is not empty; give a new folder, so that no old pair stays among the new ones")
+    names = sorted({source.session for source in sources})
+    unknown = sorted(set(validation_sessions) - set(names))
+    if unknown:
+        raise UsageError(f"there is no session {', '.join(unknown)}; the sessions are {', '.join(names)}")
+    rig = load_calibration(calibration) if calibration is not None else None
+    folders = [output / part / kind for part in ("", "validation") for kind in ("vi", "ir")]
+    try:
+        for folder in folders:
+            folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"{output} cannot be made: {error.strerror}") from error
+    kept: list[PairRecord] = []
+    rejected: list[PairRecord] = []
+    left_out: Counter[str] = Counter()
+    stems: set[str] = set()
+    for source in sources:
+        session = _Session(source.session, settings, rig)
+        for record, visible, thermal in session.records(source, left_out):
+            if visible is None or thermal is None:
+                rejected.append(record)
+            else:
+                while record.stem in stems:  # segments of one recording number their pairs anew
+                    record = replace(record, stem=record.stem + "b")
+                stems.add(record.stem)
+                write_picture(output / "vi" / f"{record.stem}.png", visible)
+                write_picture(output / "ir" / f"{record.stem}.png", thermal)
+                kept.append(record)
+            if on_pair is not None:
+                on_pair(record)
+    if not kept:
+        reasons = Counter(record.reason for record in rejected) + left_out
+        said = "; ".join(f"{count} x {reason}" for reason, count in reasons.most_common(4)) or "no frames"
+        raise BadInputError(f"no pair was kept: {said}. See the requirements: lumitherm dataset build --help")
+    kept, warnings = _split(kept, output, settings.validation_fraction, validation_sessions)
+    summary = DatasetSummary(output, kept, rejected, dict(left_out), warnings)
+    _write_manifest(summary, settings, calibration)
+    return summary
+
+
+def _split(
+    kept: list[PairRecord], output: Path, fraction: float, chosen: Sequence[str]
+) -> tuple[list[PairRecord], list[str]]:
+    """Say which part each pair belongs to, and move those held out."""
+    sessions = Counter(record.session for record in kept)
+    warnings = []
+    held: set[str] = set()
+    if chosen:
+        stems = {record.stem for record in kept if record.session in chosen}
+    elif len(sessions) > 1:
+        wanted = fraction * len(kept)
+        for name in sorted(sessions, reverse=True):
+            if wanted <= 0 or len(held) + 1 == len(sessions):
+                break
+            held.add(name)
+            wanted -= sessions[name]
+        stems = {record.stem for record in kept if record.session in held}
+    else:
+        count = min(round(fraction * len(kept)), len(kept) - 1)
+        ordered = sorted(kept, key=lambda record: record.time_s)
+        stems = {record.stem for record in ordered[len(ordered) - count :]}
+        warnings.append(
+            "there is one session only: its end is held out, which flatters the figures. Add a recording of another day"
+        )
+    if len(stems) == len(kept):
+        raise UsageError("every kept pair would be held out; leave a session to train on (--validate)")
+    if not stems:
+        warnings.append("nothing is held out: fine-tuning will not be able to tell whether it helped")
+    records = []
+    for record in kept:
+        part = "validation" if record.stem in stems else "training"
+        if part == "validation":
+            for kind in ("vi", "ir"):
+                (output / kind / f"{record.stem}.png").replace(output / "validation" / kind / f"{record.stem}.png")
+        records.append(replace(record, part=part))
+    return records, warnings
+
+
+def _write_manifest(summary: DatasetSummary, settings: BuildSettings, calibration: Path | None) -> None:
+    values: dict[str, Any] = asdict(replace(settings, agc=AgcConfig())) | {
+        "agc": settings.agc.model_dump(mode="json", exclude_defaults=True)
+    }
+    manifest = {
+        "format": _FORMAT,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "agc_contract": contract_of(settings.agc),
+        "calibration_sha256": file_sha256(calibration) if calibration is not None else None,
+        "settings": values,
+        "frames_left_out": summary.frames_left_out,
+        "warnings": summary.warnings,
+        "kept": [_plain(record) for record in summary.kept],
+        "rejected": [_plain(record) for record in summary.rejected],
+    }
+    (summary.output / "dataset.json").write_text(json.dumps(manifest, indent=1), encoding="utf-8")
+
+
+def _plain(record: PairRecord) -> dict[str, Any]:
+    return {key: None if value != value else value for key, value in asdict(record).items()}

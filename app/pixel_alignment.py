@@ -1,0 +1,390 @@
+"""Pixel alignment of thermal pictures that already lie within a few pixels of the visible ones.
+
+A training target must be registered to the pixel (Section 4.1 of the paper), which a calibration alone is not: it is
+off by a little everywhere, and near and far things are off by parallax. Two steps:
+
+1. `BaseAlignment`: the part that a session has in common, an affine field, from correlations summed over frames.
+2. `align_pixels`: each place of one picture gets its own displacement on top. Gradients of both spectra, normalised
+   against their surroundings and with their orientation, are correlated over all small displacements in a window
+   around each cell; neighbouring cells are then decided together (semi-global matching over eight directions), so that
+   cells without structure follow those that have some. Parallax lies along the baseline: across it, displacements cost.
+
+Sign, as in `fusion_core.training.registration`: the thermal content of visible pixel p lies at p + d(p).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from fusion_core.errors import BadInputError
+
+__all__ = ["BaseAlignment", "PixelAlignment", "align_pixels", "warp_by"]
+
+FloatArray = npt.NDArray[np.float32]
+UInt8Array = npt.NDArray[np.uint8]
+
+_WORKING_WIDTH = 640
+_MIN_SIDE_PX = 96
+_BASE_CELL_PX = 16
+_BASE_WINDOW_PX = 32.0  # sigma
+_BASE_SMOOTHNESS = (0.05, 0.2)
+_CELL_PX = 8
+_WINDOW_PX = 14.0  # sigma
+_SMOOTHNESS = (0.15, 0.5)  # cost of one pixel between neighbouring cells, and of any jump at most
+_ACROSS_BASELINE = 0.04  # cost of a pixel at right angles to the baseline
+_FROM_BASE = 0.002  # cost of a departure of 1 px from the base, growing with its square
+_CHECK_WINDOW_PX = 12.0
+_CHECK_RADIUS = 4
+_MIN_STRUCTURE = 0.5  # of the mean: cells that may judge
+_MIN_PEAK, _MIN_LEAD = 0.25, 0.01
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PixelAlignment:
+    """One pair's displacement and how well it fits.
+
+    field_px: (H, W, 2) float32 (x, y). correlation: mean of the local correlations after alignment, where there is
+    structure. residual_px: (gh, gw), length of what is left in each cell, measured again on the aligned picture; NaN
+    where there is too little structure in either spectrum to judge. departure_px: (gh, gw), how far the field is from
+    the base it started from.
+    """
+
+    field_px: FloatArray
+    correlation: float
+    residual_px: FloatArray
+    departure_px: FloatArray
+
+    @property
+    def judged(self) -> float:
+        """Share of the picture that can be judged."""
+        return float(np.isfinite(self.residual_px).mean())
+
+    @property
+    def median_px(self) -> float:
+        """Median residual; NaN where nothing could be judged."""
+        return self._percentile(50)
+
+    @property
+    def p95_px(self) -> float:
+        """95th percentile of the residual; NaN where nothing could be judged."""
+        return self._percentile(95)
+
+    def _percentile(self, percent: float) -> float:
+        known = self.residual_px[np.isfinite(self.residual_px)]
+        return float(np.percentile(known, percent)) if known.size else float("nan")
+
+    def best_part(
+        self, *, departure_px: float, residual_px: float, max_bad: float, min_side: float
+    ) -> tuple[slice, slice] | None:
+        """The largest rectangle (rows, columns in pixels, multiples of 8) that is aligned well enough.
+
+        A cell is bad where the field departs from the base by more than `departure_px` (a near thing, whose outline
+        the cells cannot follow, or a wrong match) or more than `residual_px` is left.
+
+        Args:
+            max_bad: largest share of bad cells in the rectangle.
+            min_side: smallest side, as a share of the picture's.
+
+        Returns:
+            None if there is none, or less than a third of it can be judged.
+        """
+        known = np.isfinite(self.residual_px)
+        bad = (self.departure_px > departure_px) | (known & (self.residual_px > residual_px))
+        rows, columns = known.shape
+        sums = [np.pad(m.astype(np.int64).cumsum(0).cumsum(1), ((1, 0), (1, 0))) for m in (known, bad)]
+        steps_y = np.unique(np.linspace(0, rows, 13).astype(int))
+        steps_x = np.unique(np.linspace(0, columns, 17).astype(int))
+        best: tuple[int, tuple[int, int, int, int]] | None = None
+        for top in steps_y:
+            for bottom in steps_y[steps_y >= top + min_side * rows]:
+                for left in steps_x:
+                    for right in steps_x[steps_x >= left + min_side * columns]:
+                        area = int((bottom - top) * (right - left))
+                        if best is not None and area <= best[0]:
+                            continue
+                        judged, off = (
+                            int(s[bottom, right] - s[top, right] - s[bottom, left] + s[top, left]) for s in sums
+                        )
+                        if judged >= area / 3 and off <= max_bad * area:
+                            best = (area, (int(top), int(bottom), int(left), int(right)))
+        if best is None:
+            return None
+        top, bottom, left, right = best[1]
+        height, width = self.field_px.shape[:2]
+        y = [round(edge * height / rows / 8) * 8 for edge in (top, bottom)]
+        x = [round(edge * width / columns / 8) * 8 for edge in (left, right)]
+        return slice(y[0], min(y[1], height // 8 * 8)), slice(x[0], min(x[1], width // 8 * 8))
+
+
+class BaseAlignment:
+    """The displacement that all pictures of a session have in common: an affine field. Add frames, then ask.
+
+    Args:
+        size: (height, width) of the visible grid.
+        search_px: largest displacement looked for, each axis.
+
+    Raises:
+        BadInputError: the pictures are too small.
+    """
+
+    def __init__(self, size: tuple[int, int], *, search_px: float = 12.0) -> None:
+        if min(size) < _MIN_SIDE_PX:
+            raise BadInputError(
+                f"pictures of {size[1]}x{size[0]} are too small to be aligned to the pixel, "
+                f"must be {_MIN_SIDE_PX} a side at least"
+            )
+        self._size = size
+        self._scale = max(2.0, 2.0 * size[1] / _WORKING_WIDTH)
+        self._radius = max(2, int(np.ceil(search_px / self._scale)))
+        self._sum: _Volume | None = None
+        self.frames = 0
+
+    def add(self, visible: UInt8Array, thermal: UInt8Array) -> None:
+        """Take in one pair: (H, W) luminance and thermal on the visible grid."""
+        volume = _volume(
+            _reduced(visible, self._scale), _reduced(thermal, self._scale), self._radius, self._radius,
+            _BASE_WINDOW_PX / 2, _BASE_CELL_PX // 2,
+        )  # fmt: skip
+        if self._sum is None:
+            self._sum = volume
+        else:
+            self._sum.product += volume.product
+            self._sum.visible += volume.visible
+            self._sum.thermal += volume.thermal
+        self.frames += 1
+
+    def solve(self) -> tuple[FloatArray, bool | None]:
+        """(H, W, 2) float32 field, and the direction of the parallax on top of it: True across (x), False down (y),
+        None where the frames do not tell. A field of zeros without frames."""
+        height, width = self._size
+        if self._sum is None:
+            return np.zeros((height, width, 2), np.float32), None
+        score, weight = self._sum.score(), self._sum.weight()
+        cells = _winner(_match(-score * weight, *_BASE_SMOOTHNESS)) * np.float32(self._scale)
+        coefficients, off = _affine(cells, weight)
+        x = ((np.arange(width, dtype=np.float32) + 0.5) / width - 0.5)[None, :, None]
+        y = ((np.arange(height, dtype=np.float32) + 0.5) / height - 0.5)[:, None, None]
+        field = coefficients[0] + x * coefficients[1] + y * coefficients[2]
+        total = float(weight.sum())
+        spread = np.sqrt((np.minimum(off**2, 16.0) * weight[..., None]).sum((0, 1)) / max(total, 1e-9))
+        across = None if max(spread) < 1.3 * min(spread) else bool(spread[0] > spread[1])
+        return field.astype(np.float32), across
+
+
+def align_pixels(
+    visible: UInt8Array,
+    thermal: UInt8Array,
+    base_px: FloatArray,
+    *,
+    across: bool | None = None,
+    parallax_px: float = 6.0,
+) -> PixelAlignment:
+    """Find each place's displacement around `base_px`.
+
+    Args:
+        visible, thermal: (H, W) luminance and thermal on the visible grid.
+        base_px: (H, W, 2) field to start from.
+        across: True when the baseline is horizontal, so that parallax is too; False vertical; None unknown.
+        parallax_px: largest departure from the base along the baseline.
+    """
+    height, width = visible.shape
+    scale = max(1.0, width / _WORKING_WIDTH)
+    v = _reduced(visible, scale)
+    reach = max(1, int(np.ceil(parallax_px / scale)))
+    reach_x = reach if across is not False else 1
+    reach_y = reach if across is not True else 1
+    volume = _volume(v, _reduced(warp_by(thermal, base_px), scale), reach_x, reach_y, _WINDOW_PX, _CELL_PX)
+    cost = -volume.score() * volume.weight()
+    for axis, along in ((1, across is not False), (0, across is not True)):
+        steps = np.arange(cost.shape[axis], dtype=np.float32) - cost.shape[axis] // 2
+        prior = np.float32(_FROM_BASE) * (scale * steps) ** 2 if along else np.float32(_ACROSS_BASELINE) * np.abs(steps)
+        cost += prior[None, :, None, None] if axis else prior[:, None, None, None]
+    cells = _winner(_match(cost, *_SMOOTHNESS)) * np.float32(scale)
+    smooth = cv2.GaussianBlur(cells, (0, 0), 1.0, borderType=cv2.BORDER_REPLICATE)
+    field = base_px + np.asarray(cv2.resize(smooth, (width, height), interpolation=cv2.INTER_LINEAR), np.float32)
+    check = _volume(
+        v, _reduced(warp_by(thermal, field), scale), _CHECK_RADIUS, _CHECK_RADIUS, _CHECK_WINDOW_PX, _CELL_PX
+    )
+    correlation, residual = _judge(check, scale)
+    departure = np.linalg.norm(smooth, axis=-1)
+    return PixelAlignment(field, correlation, residual, departure.astype(np.float32))
+
+
+def warp_by(picture: UInt8Array, field_px: FloatArray) -> UInt8Array:
+    """The picture sampled at p + d(p): (H, W) uint8; borders mirrored."""
+    height, width = picture.shape
+    x = np.arange(width, dtype=np.float32)[None, :] + field_px[..., 0]
+    y = np.arange(height, dtype=np.float32)[:, None] + field_px[..., 1]
+    return np.asarray(cv2.remap(picture, x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101), np.uint8)
+
+
+# ---- correlation
+
+
+@dataclass(slots=True, eq=False)
+class _Volume:
+    """Windowed sums per displacement (ny, nx) and cell (gh, gw): products, and the energies of both pictures."""
+
+    product: FloatArray  # (ny, nx, gh, gw)
+    thermal: FloatArray  # (ny, nx, gh, gw)
+    visible: FloatArray  # (gh, gw)
+
+    def score(self) -> FloatArray:
+        """Normalised correlation, (ny, nx, gh, gw)."""
+        return np.asarray(self.product / np.sqrt(self.visible * self.thermal + np.float32(1e-3)), np.float32)
+
+    def structure(self) -> FloatArray:
+        """(gh, gw) geometric mean of the energies: how much there is to go by in both spectra."""
+        ny, nx = self.thermal.shape[:2]
+        return np.asarray(np.sqrt(self.visible * self.thermal[ny // 2, nx // 2]), np.float32)
+
+    def weight(self) -> FloatArray:
+        """(gh, gw) 0..1: a cell's say against its neighbours'."""
+        structure = self.structure()
+        return np.asarray(structure / (structure + 0.25 * structure.mean() + 1e-9), np.float32)
+
+
+def _reduced(picture: UInt8Array, scale: float) -> UInt8Array:
+    if scale <= 1.0:
+        return picture
+    size = (round(picture.shape[1] / scale), round(picture.shape[0] / scale))
+    return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def _features(picture: UInt8Array) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Gradient magnitude, normalised to mean 0 and unit variance locally, and its products with the cosine and the
+    sine of twice the orientation: alike in both spectra, whatever the contrast and its sign."""
+    smooth = cv2.GaussianBlur(picture.astype(np.float32), (0, 0), 1.0)
+    gx, gy = cv2.Scharr(smooth, cv2.CV_32F, 1, 0) / 32.0, cv2.Scharr(smooth, cv2.CV_32F, 0, 1) / 32.0
+    squared = gx * gx + gy * gy
+    magnitude = np.sqrt(np.sqrt(squared))  # the root: a few strong edges must not decide alone
+    mean = cv2.GaussianBlur(magnitude, (0, 0), 12.0)
+    variance = cv2.GaussianBlur(magnitude * magnitude, (0, 0), 12.0) - mean * mean
+    normal = (magnitude - mean) / np.sqrt(np.maximum(variance, 0.0) + 0.05)
+    turned = np.maximum(normal, 0.0) / np.maximum(squared, 1e-3)
+    return normal, (gx * gx - gy * gy) * turned, 2.0 * gx * gy * turned
+
+
+def _volume(
+    visible: UInt8Array, thermal: UInt8Array, reach_x: int, reach_y: int, sigma_px: float, cell_px: int
+) -> _Volume:
+    height, width = visible.shape
+    rows, columns = max(4, height // cell_px), max(4, width // cell_px)
+
+    def local(plane: FloatArray) -> FloatArray:
+        small = cv2.resize(plane, (columns * 2, rows * 2), interpolation=cv2.INTER_AREA)
+        smooth = cv2.GaussianBlur(small, (0, 0), 2.0 * sigma_px / cell_px, borderType=cv2.BORDER_REFLECT_101)
+        return np.asarray(cv2.resize(smooth, (columns, rows), interpolation=cv2.INTER_AREA), np.float32)
+
+    v = _features(visible)
+    pad = max(reach_x, reach_y)
+    t = [cv2.copyMakeBorder(f, pad, pad, pad, pad, cv2.BORDER_REFLECT_101) for f in _features(thermal)]
+    energy = t[0] ** 2 + t[1] ** 2 + t[2] ** 2
+    product = np.empty((2 * reach_y + 1, 2 * reach_x + 1, rows, columns), np.float32)
+    energies = np.empty_like(product)
+    for j in range(-reach_y, reach_y + 1):
+        for i in range(-reach_x, reach_x + 1):
+            window = (slice(pad + j, pad + j + height), slice(pad + i, pad + i + width))
+            products = v[0] * t[0][window] + v[1] * t[1][window] + v[2] * t[2][window]
+            product[j + reach_y, i + reach_x] = local(products)
+            energies[j + reach_y, i + reach_x] = local(energy[window])
+    return _Volume(product, energies, local(v[0] ** 2 + v[1] ** 2 + v[2] ** 2))
+
+
+# ---- deciding
+
+
+def _match(cost: FloatArray, step: float, jump: float) -> FloatArray:
+    """Semi-global matching: costs (ny, nx, gh, gw), each with those of its neighbours along eight paths added."""
+    total = np.zeros_like(cost)
+    rows, columns = cost.shape[2:]
+    for dy, dx in ((0, 1), (0, -1), (1, 0), (-1, 0), (1, 1), (1, -1), (-1, 1), (-1, -1)):
+        path = cost.copy()
+        if dy == 0:
+            for x in range(1, columns) if dx > 0 else range(columns - 2, -1, -1):
+                path[..., x] += _carried(path[..., x - dx], step, jump)
+        else:
+            for y in range(1, rows) if dy > 0 else range(rows - 2, -1, -1):
+                before = path[:, :, y - dy, :]
+                if dx > 0:
+                    before = np.concatenate([before[..., :1], before[..., :-1]], axis=2)
+                elif dx < 0:
+                    before = np.concatenate([before[..., 1:], before[..., -1:]], axis=2)
+                path[:, :, y, :] += _carried(before, step, jump)
+        total += path
+    return np.asarray(total / np.float32(8), np.float32)
+
+
+def _carried(before: FloatArray, step: float, jump: float) -> FloatArray:
+    """What a path brings along: the least of staying, moving by pixels, and jumping. before: (ny, nx, cells)."""
+    least = before.min((0, 1))
+    moved = before.copy()
+    for axis in (0, 1):
+        along = np.moveaxis(moved, axis, 0)  # a view
+        for k in range(1, len(along)):
+            np.minimum(along[k], along[k - 1] + np.float32(step), out=along[k])
+        for k in range(len(along) - 2, -1, -1):
+            np.minimum(along[k], along[k + 1] + np.float32(step), out=along[k])
+    return np.asarray(np.minimum(moved, least + np.float32(jump)) - least, np.float32)
+
+
+def _winner(cost: FloatArray) -> FloatArray:
+    """(gh, gw, 2) displacement (x, y) of the least cost, with a parabola between the steps."""
+    ny, nx, rows, columns = cost.shape
+    by, bx = np.divmod(cost.reshape(ny * nx, rows, columns).argmin(0), nx)
+    r, c = np.indices((rows, columns))
+
+    def between(count: int, at: npt.NDArray[np.int64], vertical: bool) -> npt.NDArray[np.float64]:
+        inner = np.clip(at, 1, count - 2)
+        a, b, d = (
+            cost[inner + k, bx, r, c] if vertical else cost[by, inner + k, r, c] for k in (-1, 0, 1)
+        )  # fmt: skip
+        curve = a - 2 * b + d
+        offset = np.clip(0.5 * (a - d) / np.maximum(curve, 1e-9), -0.5, 0.5)
+        return np.where((inner == at) & (curve > 1e-9), offset, 0.0)
+
+    x = bx - nx // 2 + between(nx, bx, vertical=False)
+    y = by - ny // 2 + between(ny, by, vertical=True)
+    return np.stack([x, y], axis=-1).astype(np.float32)
+
+
+def _affine(cells: FloatArray, weight: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Robust fit of (3, 2): constant, per width, per height; and what is left in each cell (gh, gw, 2)."""
+    rows, columns = weight.shape
+    y, x = np.mgrid[0:rows, 0:columns]
+    terms = np.stack([np.ones(rows * columns), (x.ravel() + 0.5) / columns - 0.5, (y.ravel() + 0.5) / rows - 0.5], 1)
+    target = cells.reshape(-1, 2).astype(np.float64)
+    start = weight.ravel().astype(np.float64)
+    current = start
+    solution = np.zeros((3, 2))
+    for _ in range(15):
+        root = np.sqrt(current)[:, None]
+        solution = np.linalg.lstsq(terms * root, target * root, rcond=None)[0]
+        off = np.linalg.norm(target - terms @ solution, axis=1)
+        scale = max(1.5 * float(np.median(off)), 0.3)
+        current = start / (1.0 + (off / scale) ** 2) ** 2  # Geman-McClure
+    left = (target - terms @ solution).reshape(rows, columns, 2)
+    return solution.astype(np.float32), left.astype(np.float32)
+
+
+def _judge(check: _Volume, scale: float) -> tuple[float, FloatArray]:
+    """Mean correlation of the cells that can be judged, and the residual of each in px, NaN where it cannot, from a
+    volume made after alignment. Each cell is judged by itself, in a smaller window than it was aligned with."""
+    score = check.score()
+    ny, nx, rows, columns = score.shape
+    flat = score.reshape(ny * nx, rows, columns)
+    best = flat.argmax(0)
+    peak = flat.max(0)
+    by, bx = np.divmod(best, nx)
+    far = (np.abs(np.arange(ny)[:, None, None, None] - by) > 1) | (np.abs(np.arange(nx)[None, :, None, None] - bx) > 1)
+    lead = peak - np.where(far, score, -1.0).max((0, 1))
+    structure = check.structure()
+    clear = (structure > _MIN_STRUCTURE * structure.mean()) & (peak > _MIN_PEAK) & (lead > _MIN_LEAD)
+    if not clear.any():
+        return 0.0, np.full((rows, columns), np.nan, np.float32)
+    residual = np.linalg.norm(_winner(-score), axis=-1).astype(np.float32) * np.float32(scale)
+    return float(score[ny // 2, nx // 2][clear].mean()), np.where(clear, residual, np.float32(np.nan))
