@@ -70,7 +70,7 @@ class Gatekeeper:
             return
         if scope["type"] != "http":
             return
-        begun = gone = False
+        begun = gone = complete = False
         taken = 0
 
         async def careful_send(message: Message) -> None:
@@ -93,8 +93,8 @@ class Gatekeeper:
                 raise _Gone from None
 
         async def careful_receive() -> Message:
-            nonlocal taken
-            if begun:
+            nonlocal taken, complete
+            if begun or complete:
                 return await receive()  # waits for the client to leave
             try:
                 async with asyncio.timeout(self._config.slow_client_s):
@@ -102,6 +102,7 @@ class Gatekeeper:
             except TimeoutError:
                 self.count_refused("slow_client")
                 raise HTTPException(408, "the request came too slowly", {"Connection": "close"}) from None
+            complete = not message.get("more_body", False)
             taken += len(message.get("body", b""))
             if taken > self._config.max_body_kb * 1000:
                 self.count_refused("too_large")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import importlib
 import json
 import os
 import queue
@@ -154,7 +155,7 @@ def _post(hook: HookConfig, url: str, message: Mapping[str, Any], token: str | N
 
 def _publish(hook: HookConfig, url: str, message: Mapping[str, Any], secret: str | None) -> None:
     try:
-        from paho.mqtt import publish  # type: ignore[import-not-found, unused-ignore]
+        publish: Any = importlib.import_module("paho.mqtt.publish")
     except ImportError as error:
         raise ConfigError(
             f"hook {hook.name}: MQTT needs the package paho-mqtt; install it, or use a webhook"

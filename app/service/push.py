@@ -21,6 +21,7 @@ import av.error
 import numpy as np
 import psutil
 import structlog
+from av.video.stream import VideoStream
 
 from app.capture.synchronizer import output_time_ns
 from app.capture.uri import redact
@@ -34,7 +35,6 @@ from fusion_core.frames import FusedFrame
 
 if TYPE_CHECKING:
     from av.container import OutputContainer
-    from av.video.stream import VideoStream
 
 __all__ = ["PushThread", "resolve_url"]
 
@@ -235,6 +235,8 @@ class PushThread:
                 self._software_only = True  # asked once a run
                 continue
             stream = container.add_stream(name, rate=Fraction(round(self._config.max_fps)), options=dict(options))
+            if not isinstance(stream, VideoStream):
+                raise RunError(f"push {self._config.name}: {name} is no video encoder")
             stream.height, stream.width, stream.pix_fmt = height, width, "yuv420p"
             stream.bit_rate = self._config.bitrate_kbps * 1000
             stream.codec_context.gop_size = gop
@@ -256,9 +258,7 @@ class PushThread:
 
     def _watch(self) -> None:
         while self._thread.is_alive():
-            self._stopping.wait(0.2) or time.sleep(0)
-            if self._stopping.is_set():
-                time.sleep(0.1)
+            self._thread.join(0.2)
             since_s = self._busy_since_s
             if since_s is not None and time.monotonic() - since_s > self._config.stall_s:
                 self._cut_connection()

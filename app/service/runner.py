@@ -159,10 +159,8 @@ class ServiceHandle:
         self.pushes = {
             push.name: PushThread(push, live.latest, self._failed(f"push {push.name}")) for push in service.push
         }
-        self.web: WebServer | None = None
         self.gatekeeper: Gatekeeper | None = None
-        if service.web.enabled:
-            self._make_web(service)
+        self.web = self._make_web(service) if service.web.enabled else None
         self.control: ControlServer | None = None
         if service.control.enabled:
             path = service.control.socket if service.control.socket is not None else default_socket(config.rig)
@@ -282,7 +280,7 @@ class ServiceHandle:
         paths = [Path(snapshot.recording_file)] if snapshot.recording_file else []
         return [*paths, *([status.path] if status is not None and status.path is not None else [])]
 
-    def _make_web(self, service: ServiceConfig) -> None:
+    def _make_web(self, service: ServiceConfig) -> WebServer:
         authenticator = Authenticator(service.web)
         labels = {"rig": self._config.rig, **service.labels}
         registry = make_registry(MetricsCollector(self._live.stats.snapshot, self.figures, labels))
@@ -298,7 +296,7 @@ class ServiceHandle:
             refuse=lambda reason: self.gatekeeper.count_refused(reason) if self.gatekeeper is not None else None,
         )
         self.gatekeeper = Gatekeeper(app.app, service.web, authenticator)
-        self.web = WebServer(service.web, self.gatekeeper, self._failed("web"))
+        return WebServer(service.web, self.gatekeeper, self._failed("web"))
 
     def _scraped(self, seconds: float) -> None:
         self._scrape_s = seconds

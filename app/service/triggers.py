@@ -84,14 +84,14 @@ class Rule:
         return self._fire(now_s)
 
     def _holds(self, part: np.ndarray) -> bool:
-        threshold, kind = self._threshold, self.config.kind
+        threshold, kind = self._threshold or 0, self.config.kind
         if kind is TriggerKind.HOT:
-            share = np.count_nonzero(part >= threshold) / part.size
+            share = float(np.count_nonzero(part >= threshold) / part.size)
         elif kind is TriggerKind.COLD:
-            share = np.count_nonzero(part <= threshold) / part.size
+            share = float(np.count_nonzero(part <= threshold) / part.size)
         else:
             share = self._moved(part)
-        return share * 100.0 >= self.config.area_percent
+        return bool(share * 100.0 >= self.config.area_percent)
 
     def _moved(self, part: np.ndarray) -> float:
         """Share of the region that differs from the slow background by more than the threshold."""

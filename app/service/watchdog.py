@@ -10,6 +10,7 @@ from app.service.config import WatchdogConfig
 __all__ = ["Observation", "Verdict", "WatchdogJudge"]
 
 _BACKOFF_ALLOWANCE_S = 40.0  # a camera that is gone is asked again after up to 10 s, and opening it may take 20 s
+_LONGEST_PAUSE_S = 1.0
 _WAITING_STATES = ("lost", "opening", "closed")
 
 
@@ -58,9 +59,18 @@ class WatchdogJudge:
         self._taken = 0  # output counter at the last `take`
         self._fused = 0
         self._no_camera_since_s: float | None = None
+        self._looked_s: float | None = None
+        self._counted_s = 0.0
 
     def look(self, now_s: float, seen: Observation) -> Verdict:
-        """Judge one observation; call it about once a second."""
+        """Judge one observation; call it about once a second.
+
+        Of a longer pause only a second counts: then this whole process was held up, which is no worker's fault.
+        """
+        pause_s = now_s - self._looked_s if self._looked_s is not None else 0.0
+        self._looked_s = now_s
+        self._counted_s += min(pause_s, _LONGEST_PAUSE_S)
+        now_s = self._counted_s
         limit_s = self._config.worker_limit_s
         self._fused = seen.fused
         if seen.ended:

@@ -230,9 +230,8 @@ def _picture(request: Request) -> str:
 
 
 def _file(path: Path) -> Response:
-    return FileResponse(
-        path, media_type=_TYPES.get(path.suffix, "application/octet-stream"), filename=path.name, method=None
-    )
+    media_type = _TYPES.get(path.suffix, "application/octet-stream")
+    return FileResponse(path, media_type=media_type, filename=path.name)
 
 
 async def _json(request: Request) -> dict[str, Any]:

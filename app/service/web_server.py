@@ -32,6 +32,7 @@ class WebServer:
     def __init__(self, config: WebConfig, gatekeeper: Gatekeeper, on_failure: Callable[[BaseException], None]) -> None:
         self._config, self._on_failure = config, on_failure
         self._beats = 0
+        self.loop: asyncio.AbstractEventLoop | None = None
         if config.tls_cert is not None and config.tls_key is not None:
             try:
                 ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(config.tls_cert, config.tls_key)
@@ -112,6 +113,7 @@ class WebServer:
             self._on_failure(error)
 
     async def _serve(self) -> None:
+        self.loop = asyncio.get_running_loop()
         beating = asyncio.create_task(self._beat())
         try:
             await self._server.serve(sockets=[self._socket])

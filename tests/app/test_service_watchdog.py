@@ -1,0 +1,424 @@
+"""Hangs are noticed, restarts are counted, and safe mode records: with a notify socket as systemd has it."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.live_fusion import LiveFusion
+from app.service.config import WatchdogConfig
+from app.service.runner import begin_run, safe_mode_config
+from app.service.systemd import Notifier, StartLedger, UnitSettings, unit_text, watchdog_period_s
+from app.service.watchdog import Observation, WatchdogJudge
+from fusion_core.engine import create_engine
+from fusion_core.errors import ConfigError
+from fusion_core.frames import Frame, Stream
+
+for _name in ("live_support", "service_support"):  # test folders are no packages
+    if _name not in sys.modules:
+        _spec = importlib.util.spec_from_file_location(_name, Path(__file__).with_name(f"{_name}.py"))
+        assert _spec is not None and _spec.loader is not None
+        sys.modules[_name] = importlib.util.module_from_spec(_spec)
+        _spec.loader.exec_module(sys.modules[_name])
+from live_support import PatternCamera, camera_factory, settings, wait_until  # noqa: E402
+from service_support import client, running, service_settings  # noqa: E402
+
+
+class NotifySocket:
+    """What systemd listens on: every message with the time of its arrival."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "n"
+        self.messages: list[tuple[float, str]] = []
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.bind(str(self.path))
+        self._socket.settimeout(0.1)
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                self.messages.append((time.monotonic(), self._socket.recv(4096).decode()))
+            except TimeoutError:
+                continue
+
+    def count(self, text: str) -> int:
+        return sum(text in message for _, message in self.messages)
+
+    def close(self) -> None:
+        self._stopping.set()
+        self._thread.join()
+        self._socket.close()
+
+
+@pytest.fixture
+def notify(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[NotifySocket]:
+    listener = NotifySocket(tmp_path_factory.mktemp("n"))
+    monkeypatch.setenv("NOTIFY_SOCKET", str(listener.path))
+    monkeypatch.setenv("WATCHDOG_USEC", "2000000")  # pings twice a second
+    monkeypatch.delenv("WATCHDOG_PID", raising=False)
+    yield listener
+    listener.close()
+
+
+# ------------------------------------------------------------------ the judge, by a made-up clock
+
+LIMITS = WatchdogConfig.model_validate({"worker_limit_s": 4, "no_camera_s": 20})
+
+
+def moving(now: int, **changes: Any) -> Observation:
+    workers = {"pipeline": now, "visible capture": now, "thermal capture": now, "fusion": now}
+    return replace(Observation(now, workers, {"visible": "streaming", "thermal": "streaming"}), **changes)
+
+
+def run_judge(freeze: dict[str, Any], seconds: int = 30, patient: bool = False, **changes: Any) -> int | None:
+    """Second after the freeze at which something counts as stuck; None = never."""
+    judge = WatchdogJudge(LIMITS, patient)
+    for second in range(10):
+        assert judge.look(second, moving(second)).alive
+    for second in range(10, 10 + seconds):
+        seen = moving(second, **changes)
+        workers = {**seen.workers, **freeze.get("workers", {})}
+        beats = freeze.get("beats", {})
+        fused = freeze.get("fused", seen.fused)
+        verdict = judge.look(second, replace(seen, workers=workers, beats=beats, fused=fused))
+        if not verdict.alive:
+            return second - 10
+    return None
+
+
+def test_every_frozen_worker_is_noticed_within_five_seconds() -> None:
+    for name in ("pipeline", "visible capture", "thermal capture"):
+        assert run_judge({"workers": {name: 9}}) == 4, name
+    assert run_judge({"fused": 9}) == 4
+    assert run_judge({"beats": {"web": 1}}) == 5
+    assert run_judge({}) is None
+
+
+def test_a_camera_that_is_reopened_is_no_frozen_worker() -> None:
+    away = {"visible": "lost", "thermal": "streaming"}
+    assert run_judge({"workers": {"visible capture": 9}}, cameras=away) is None
+    assert run_judge({"workers": {"visible capture": 9}}, seconds=90, cameras=away) == 44
+
+
+def test_without_any_camera_it_waits_for_a_while_and_in_safe_mode_for_ever() -> None:
+    away = {"visible": "lost", "thermal": "lost"}
+    assert run_judge({"fused": 9}, 90, no_cameras=True, cameras=away) == 21
+    assert run_judge({"fused": 9}, 90, patient=True, no_cameras=True, cameras=away) is None
+
+
+def test_a_recorder_that_writes_nothing_is_noticed() -> None:
+    assert run_judge({}, recorded=5) == 5
+    assert run_judge({}, recorded=None) is None
+
+
+def test_a_ping_needs_a_picture_since_the_last_ping() -> None:
+    judge = WatchdogJudge(LIMITS)
+    assert judge.look(0, moving(5)).fresh
+    judge.take()
+    assert not judge.look(1, moving(5)).fresh
+    assert judge.look(2, moving(6)).fresh
+
+
+# ------------------------------------------------------------------ the protocol
+
+
+def test_pings_follow_pictures(notify: NotifySocket, tmp_path: Path) -> None:
+    with running(service_settings(tmp_path, {"enabled": False})):
+        wait_until(lambda: notify.count("READY=1") == 1)
+        wait_until(lambda: notify.count("WATCHDOG=1") >= 3)
+    texts = [text for _, text in notify.messages]
+    assert texts[-1] == "STOPPING=1"
+    assert "WATCHDOG=1" not in texts[: next(i for i, text in enumerate(texts) if "READY=1" in text)]
+
+
+def test_an_abstract_or_missing_socket(tmp_path: Path) -> None:
+    assert not Notifier(None).active
+    assert not Notifier("relative/path").active
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    listener.bind(f"\0lumitherm-test-{os.getpid()}")
+    notifier = Notifier(f"@lumitherm-test-{os.getpid()}")
+    notifier.ready("two\nlines")
+    assert listener.recv(100) == b"READY=1\nSTATUS=two lines"
+    listener.close()
+    notifier.alive()  # nobody listens: told in the log, nothing else happens
+    notifier.close()
+    assert watchdog_period_s({"WATCHDOG_USEC": "10000000"}) == 10
+    assert watchdog_period_s({"WATCHDOG_USEC": "10000000", "WATCHDOG_PID": "1"}) is None
+    assert watchdog_period_s({"WATCHDOG_USEC": "x"}) is None
+
+
+class FreezableCamera(PatternCamera):
+    """Hangs in read, as a driver does, while `frozen` is set."""
+
+    def __init__(self, stream: Stream) -> None:
+        super().__init__(stream, fps=15)
+        self.thaw = threading.Event()
+        self.thaw.set()
+
+    def read(self, timeout_s: float) -> Frame:
+        self.thaw.wait()
+        return super().read(timeout_s)
+
+
+@pytest.mark.parametrize("what", ["visible capture", "thermal capture", "engine", "pipeline", "web"])
+def test_a_frozen_worker_stops_the_pings_within_15_s(
+    what: str, notify: NotifySocket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    thaw = threading.Event()
+    thaw.set()
+    cameras = {stream: FreezableCamera(stream) for stream in Stream}
+    config = service_settings(tmp_path, service={"watchdog": {"worker_limit_s": 2}})
+    engine = create_engine("average")
+    fuse = engine.fuse
+    monkeypatch.setattr(engine, "fuse", lambda *pictures: (thaw.wait(), fuse(*pictures))[1], raising=False)
+    live = LiveFusion(
+        config,
+        camera_factory=camera_factory(cameras[Stream.VISIBLE], cameras[Stream.THERMAL]),
+        engine_factory=lambda *args, **named: engine,
+    )
+    with running(config, live=live) as (_, handle):
+        wait_until(lambda: notify.count("WATCHDOG=1") >= 2)
+        frozen_s = time.monotonic()
+        if what.endswith("capture"):
+            cameras[Stream(what.split()[0])].thaw.clear()
+        elif what == "engine":
+            thaw.clear()
+        elif what == "pipeline":
+            assert live._crew is not None
+            monkeypatch.setattr(live._crew, "tick", thaw.wait)
+            thaw.clear()
+        else:
+            assert handle.web is not None and handle.web.loop is not None
+            thaw.clear()
+            handle.web.loop.call_soon_threadsafe(thaw.wait)  # blocks the loop, as a bug would
+        try:
+            wait_until(lambda: not handle.health.verdict.alive, 60)
+            stuck_s = time.monotonic() - frozen_s
+            pings = notify.count("WATCHDOG=1")
+            time.sleep(1.2)
+            assert notify.count("WATCHDOG=1") == pings, "it still says that it is alive"
+            assert handle.health.verdict.stuck
+            if what != "web":
+                with client(handle) as http:
+                    assert http.get("/healthz").status_code == 503
+        finally:
+            thaw.set()
+            for camera in cameras.values():
+                camera.thaw.set()
+    last_ping_s = max(when for when, text in notify.messages if text == "WATCHDOG=1") - frozen_s
+    print(f"frozen {what}: noticed after {stuck_s:.1f} s, last ping {last_ping_s:.1f} s after")
+    assert last_ping_s < 15 + 10  # with WatchdogSec 10 the kill comes 10 s after; generous for a busy machine
+
+
+def test_what_is_stuck_ends_itself_without_systemd(tmp_path: Path) -> None:
+    camera = FreezableCamera(Stream.THERMAL)
+    config = service_settings(tmp_path, service={"watchdog": {"worker_limit_s": 1, "exit_after_s": 1}})
+    ended: list[Any] = []
+    cameras = camera_factory(PatternCamera(Stream.VISIBLE, fps=15), camera)
+    with running(config, cameras, on_stuck=ended.append):
+        camera.thaw.clear()
+        try:
+            wait_until(lambda: ended)
+        finally:
+            camera.thaw.set()
+    assert any("thermal capture" in reason for reason in ended[0].stuck)
+
+
+# ------------------------------------------------------------------ restarts and safe mode
+
+
+def test_restarts_are_counted_by_the_time_since_power_on(tmp_path: Path) -> None:
+    now = [100.0]
+    file = tmp_path / "starts.json"
+
+    def ledger(boot: str = "one") -> StartLedger:
+        return StartLedger(file, 600, lambda: now[0], boot)
+
+    for number in range(5):
+        assert ledger().begin() == number
+        now[0] += 10
+    assert ledger("two").begin() == 0  # the computer was switched off and on
+    now[0] += 1
+    assert ledger("two").begin() == 1
+    ledger("two").end()
+    assert ledger("two").begin() == 0
+    now[0] += 601
+    assert ledger("two").begin() == 0
+    for text in ("", "{", "[]", '{"boot": 1, "starts": "x"}', '{"boot": "two", "starts": [null]}'):
+        file.write_text(text)
+        assert ledger("two").begin() == 0
+
+
+def test_after_five_restarts_only_raw_recording_is_left(tmp_path: Path) -> None:
+    config = service_settings(
+        tmp_path,
+        {"enabled": False},
+        engine={"name": "auto"},
+        service={"triggers": [{"name": "hot", "kind": "hot", "counts": 1}]},
+    )
+    for number in range(5):
+        run, _, restarts = begin_run(config)
+        assert run is config and restarts == number
+    run, ledger, restarts = begin_run(config)
+    assert restarts == 5 and run == safe_mode_config(config)
+    assert run.engine.name == "average" and run.service.triggers == ()
+    assert [track.value for track in run.recording.tracks] == ["visible", "thermal"]
+    ends: list[bool] = []
+    with running(run, safe_mode=True, ledger=ledger, restarts=restarts, on_end=lambda: ends.append(True)) as rig:
+        live, handle = rig
+        wait_until(lambda: live.stats.snapshot().frames["recorded"] > 20)
+        assert handle.operations.call("status", {})["safe_mode"] is True
+    summary = live.last_recording
+    assert summary is not None and summary.problems == ()
+    assert summary.frames["visible"] > 15 and summary.frames["thermal"] > 15 and "fused" not in summary.frames
+    assert begin_run(config)[2] == 0  # it ended in order
+
+
+def test_safe_mode_waits_for_cameras_and_ends_by_itself(notify: NotifySocket, tmp_path: Path) -> None:
+    config = service_settings(
+        tmp_path, {"enabled": False}, service={"watchdog": {"safe_mode_s": 2, "no_camera_s": 0, "worker_limit_s": 1}}
+    )
+    cameras = [PatternCamera(stream) for stream in Stream]
+    for camera in cameras:
+        camera.absent = True
+    live = LiveFusion(config, camera_factory=camera_factory(*cameras))
+    from app.service.runner import ServiceHandle
+
+    ends: list[bool] = []
+    handle = ServiceHandle(live, config, safe_mode=True, on_end=lambda: ends.append(True))
+    live.start()
+    handle.start()
+    try:
+        wait_until(lambda: notify.count("READY=1") and notify.count("WATCHDOG=1"))
+        wait_until(lambda: ends)
+        assert handle.health.verdict.alive
+    finally:
+        handle.stop()
+        live.stop()
+
+
+# ------------------------------------------------------------------ the unit and the command
+
+
+def test_the_unit_is_hardened_and_no_word_breaks_out_of_it(tmp_path: Path) -> None:
+    unit = unit_text(UnitSettings("roof", Path("/etc/lumi therm/50%.yaml"), credentials=(("web", Path("/etc/t")),)))
+    for line in (
+        "Type=notify",
+        "WatchdogSec=10",
+        "ProtectSystem=strict",
+        "NoNewPrivileges=yes",
+        "DevicePolicy=closed",
+        "DeviceAllow=char-video4linux rw",
+        "User=lumitherm",
+        "MemoryMax=4G",
+        "RestartPreventExitStatus=2",
+        "LoadCredential=web:/etc/t",
+    ):
+        assert line in unit.splitlines()
+    assert '--config "/etc/lumi therm/50%%.yaml"' in unit
+    with pytest.raises(ConfigError):
+        unit_text(UnitSettings("a\nExecStart=/bin/sh", Path("x")))
+    with pytest.raises(ConfigError):
+        unit_text(UnitSettings("a", Path("x\nUser=root")))
+    user = unit_text(UnitSettings("roof", Path("/x"), user_unit=True))
+    assert "User=" not in user and "DeviceAllow" not in user
+
+
+def test_systemd_accepts_the_unit(tmp_path: Path) -> None:
+    unit = tmp_path / "lumitherm.service"
+    unit.write_text(unit_text(UnitSettings("roof", Path("/etc/hostname"), user="root")))
+    try:
+        done = subprocess.run(["systemd-analyze", "verify", str(unit)], capture_output=True, text=True, timeout=60)
+    except FileNotFoundError:
+        pytest.skip("systemd-analyze is not installed; it checks the unit file")
+    ours = [line for line in done.stderr.splitlines() if "lumitherm" in line and "man" not in line.lower()]
+    assert ours == []
+
+
+@pytest.mark.slow
+def test_a_killed_service_counts_as_restart_and_a_signal_reloads(tmp_path: Path) -> None:
+    """The real command as its own process: ready, reloaded by SIGHUP, wrong file refused, ended by SIGTERM."""
+    listener = NotifySocket(tmp_path)
+    file = tmp_path / "rig.yaml"
+
+    def write(cooldown: int, extra: str = "") -> None:
+        file.write_text(
+            f"""
+rig: rig
+visible: {{uri: "sim:visible"}}
+thermal: {{uri: "sim:thermal"}}
+engine: {{name: average}}
+simulation: {{height: 96, width: 128, thermal_height: 96, thermal_width: 128, visible_fps: 10, thermal_fps: 10}}
+recording: {{directory: {tmp_path}/rec}}
+service:
+  state_directory: {tmp_path}/state
+  control: {{socket: {tmp_path}/c.sock}}
+  triggers: [{{name: t, kind: hot, counts: 65535, cooldown_s: {cooldown}}}]
+{extra}
+"""
+        )
+
+    def start() -> subprocess.Popen[bytes]:
+        environment = {**os.environ, "NOTIFY_SOCKET": str(listener.path), "WATCHDOG_USEC": "4000000"}
+        command = [sys.executable, "-m", "app", "run", "--headless", "--service", "--config", str(file)]
+        return subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+
+    def ctl(*words: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "app", "ctl", *words, "--json", "--socket", f"{tmp_path}/c.sock"]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    write(10)
+    process = start()
+    try:
+        wait_until(lambda: notify_ready(listener, 1), 120)
+        process.kill()
+        process.wait()
+        process = start()
+        wait_until(lambda: notify_ready(listener, 2), 120)
+        write(20, "  bogus: 1")
+        process.send_signal(1)
+        wait_until(lambda: notify_ready(listener, 3), 60)
+        assert any("configuration not reloaded" in text for text in texts_of(ctl("log")))
+        write(20)
+        process.send_signal(1)
+        wait_until(lambda: notify_ready(listener, 4), 60)
+        assert any("service.triggers" in text for text in texts_of(ctl("log")))
+        status = json.loads(ctl("status").stdout)
+        assert status["restarts"] == 1 and status["state"] == "running"
+        process.terminate()
+        assert process.wait(30) == 143
+    finally:
+        process.kill()
+        process.wait()
+        listener.close()
+    assert json.loads((tmp_path / "state" / "starts-rig.json").read_text())["starts"] == []
+
+
+def notify_ready(listener: NotifySocket, times: int) -> bool:
+    return listener.count("READY=1") >= times
+
+
+def texts_of(done: subprocess.CompletedProcess[str]) -> list[str]:
+    assert done.returncode == 0, done.stderr
+    return [line["text"] for line in json.loads(done.stdout)["lines"]]
+
+
+def test_safe_mode_keeps_the_users_limits(tmp_path: Path) -> None:
+    config = settings(tmp_path, recording={"directory": tmp_path, "disk_policy": "fused_only", "split_s": 60})
+    safe = safe_mode_config(config)
+    assert safe.recording.disk_policy == "stop" and safe.recording.split_s == 60 and safe.recording.autostart
