@@ -107,6 +107,8 @@ class ViewComposer:
             return canvas
         picture_height, picture_width = frame.pixels.shape[:2]
         for panel in panels_of(settings, height, width, picture_height, picture_width):
+            if panel.clip.height < 1 or panel.clip.width < 1:
+                continue
             if panel.inset:
                 canvas[panel.clip.top : panel.clip.top + panel.clip.height][
                     :, panel.clip.left : panel.clip.left + panel.clip.width
@@ -269,6 +271,8 @@ def _paint_edges(target: U8, frame: FusedFrame, window: _Window, colour: U8) -> 
         return
     levels = window.cut(frame.thermal_8bit)
     height, width = levels.shape
+    if min(height, width) < 3:
+        return
     factor = max(1, round((height * width / _EDGE_PIXELS) ** 0.5))
     if factor > 1:  # thermal has no finer structure than that
         size = (width // factor, height // factor)

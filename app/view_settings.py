@@ -138,6 +138,17 @@ class Panel:
     title: bool = field(default=False)
 
 
+def _panel(picture: Picture, area: Rect, whole: Rect, inset: bool = False) -> Panel:
+    """A panel with its name, cut to the view (which may be smaller than a panel at its least)."""
+    clip = Rect(
+        area.top,
+        area.left,
+        min(area.height, whole.height - area.top),
+        min(area.width, whole.width - area.left),
+    )
+    return Panel(picture, area, clip, inset, title=True)
+
+
 def panels_of(settings: ViewSettings, height: int, width: int, picture_height: int, picture_width: int) -> list[Panel]:
     """The panels of a view of height x width pixels, in painting order."""
     whole = Rect(0, 0, height, width)
@@ -155,7 +166,7 @@ def panels_of(settings: ViewSettings, height: int, width: int, picture_height: i
         inset = _inset(height, width, picture_height, picture_width)
         return [
             Panel(settings.pip_main, whole, whole, title=True),
-            Panel(settings.pip_inset, inset, inset, inset=True, title=True),
+            _panel(settings.pip_inset, inset, whole, inset=True),
         ]
     if mode is ViewMode.WIPE:
         at = min(width, max(0, round(settings.wipe_at * width)))
@@ -170,8 +181,7 @@ def panels_of(settings: ViewSettings, height: int, width: int, picture_height: i
         order.append(Picture.BLEND)
         rows, columns = 2, 2
     return [
-        Panel(picture, area, area, title=True)
-        for picture, area in zip(order, _grid(rows, columns, height, width), strict=False)
+        _panel(picture, area, whole) for picture, area in zip(order, _grid(rows, columns, height, width), strict=False)
     ]
 
 

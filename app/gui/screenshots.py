@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from PyQt6.QtCore import QPointF, Qt
 from PyQt6.QtTest import QTest
@@ -19,6 +20,7 @@ from PyQt6.QtWidgets import QApplication, QWidget
 
 from app.gui.application import Session, make_application
 from app.gui.controller import ControllerState
+from app.gui.sections import Section
 from app.gui.theme import Appearance, apply_theme
 from app.playback import FuseSettings
 from app.rehearsal import FaultyRig
@@ -31,6 +33,7 @@ from fusion_core.frames import Stream
 __all__ = ["main", "take_all"]
 
 _PATIENCE_S = 60.0
+_TEST: Any = QTest  # its stubs take the static functions for methods
 
 
 class _Photographer:
@@ -47,12 +50,12 @@ class _Photographer:
             if time.monotonic() > end:
                 print(f"screenshots: waited {_PATIENCE_S:g} s in vain for {what}", file=sys.stderr)
                 return False
-            QTest.qWait(40)
+            _TEST.qWait(40)
         return True
 
     def take(self, name: str, widget: QWidget | None = None, settle_ms: int = 350) -> None:
         """One picture, after the window has settled."""
-        QTest.qWait(settle_ms)
+        _TEST.qWait(settle_ms)
         path = self.folder / f"{name}.png"
         (widget or self.session.window).grab().save(str(path))
         self.taken.append(path)
@@ -74,7 +77,7 @@ def take_all(session: Session, rig: FaultyRig, folder: Path, work: Path) -> list
     window.open_config(config)
     shot.wait(lambda: control.frame is not None, "the first picture")
     shot.wait(lambda: bool(window.live.status.text_of("latency")), "numbers")
-    QTest.qWait(2500)
+    _TEST.qWait(2500)
     for mode in ViewMode:
         control.set_mode(mode)
         shot.take(f"view_{mode}")
@@ -94,15 +97,16 @@ def take_all(session: Session, rig: FaultyRig, folder: Path, work: Path) -> list
     control.set_agc(AgcConfig())
     window.live.panel.agc.show_agc(AgcConfig())
     control.set_mode(ViewMode.FUSED)
-    for section in (window.live.panel.agc, window.live.panel.view):
-        section.set_open(False)
-    for section in (window.live.panel.engine, window.live.panel.record, window.live.panel.source):
-        section.set_open(True)
-    shot.take("rig_panels", settle_ms=1200)
-    for section in (window.live.panel.agc, window.live.panel.view):
-        section.set_open(True)
-    for section in (window.live.panel.engine, window.live.panel.record, window.live.panel.source):
-        section.set_open(False)
+    panel = window.live.panel
+    picture: tuple[Section, ...] = (panel.agc, panel.view)
+    rest: tuple[Section, ...] = (panel.engine, panel.record, panel.source)
+    for shown, hidden, name in ((rest, picture, "rig_panels"), (picture, rest, "")):
+        for section in hidden:
+            section.set_open(False)
+        for section in shown:
+            section.set_open(True)
+        if name:
+            shot.take(name, settle_ms=1200)
     _recording(shot, work)
     rig.faults[Stream.THERMAL].unplug()
     shot.wait(lambda: bool(window.live.stage.banners.texts()), "the banner")
@@ -135,14 +139,14 @@ def _recording(shot: _Photographer, work: Path) -> None:
 
     control.set_recording(True)
     shot.wait(lambda: state() is RecordingState.RECORDING, "the recording")
-    QTest.qWait(3000)
+    _TEST.qWait(3000)
     control.set_frozen(True)
     shot.take("recording_frozen", settle_ms=900)
     control.set_frozen(False)
     control.take_snapshot()
     shot.wait(lambda: any("Snapshot" in text for text in window.live.stage.banners.texts()), "the snapshot")
     shot.take("snapshot")
-    QTest.qWait(2000)
+    _TEST.qWait(2000)
     control.set_recording(False)
     shot.wait(lambda: bool(shot.session.settings.recent("recordings")), "the end of the recording")
     window.live.stage.banners.show_notice("")
@@ -182,12 +186,12 @@ def _playback(shot: _Photographer, work: Path) -> None:
     shot.take("playback", settle_ms=1500)
     session.playback.set_first(FuseSettings("pyramid"))
     session.playback.set_second(FuseSettings("pyramid", agc=AgcConfig(mode=AgcMode.CLAHE)))
-    QTest.qWait(1500)
+    _TEST.qWait(1500)
     video = session.window.player.stage.video
     start = QPointF(video.width() / 2, video.height() / 3).toPoint()
-    QTest.mousePress(video, Qt.MouseButton.LeftButton, pos=start)
-    QTest.mouseMove(video, QPointF(video.width() * 0.42, video.height() / 3).toPoint())
-    QTest.mouseRelease(
+    _TEST.mousePress(video, Qt.MouseButton.LeftButton, pos=start)
+    _TEST.mouseMove(video, QPointF(video.width() * 0.42, video.height() / 3).toPoint())
+    _TEST.mouseRelease(
         video, Qt.MouseButton.LeftButton, pos=QPointF(video.width() * 0.42, video.height() / 3).toPoint()
     )
     shot.take("playback_ab", settle_ms=900)
@@ -216,7 +220,7 @@ def main(arguments: list[str]) -> int:
         session.window.close()
         end = time.monotonic() + _PATIENCE_S
         while not ended and time.monotonic() < end:
-            QTest.qWait(40)
+            _TEST.qWait(40)
         done = session.close()
     print(f"{len(taken)} pictures in {folder}")
     return 0 if done and ended else 1

@@ -1,0 +1,219 @@
+"""The controllers without a single widget."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pytestqt.qtbot import QtBot
+
+from app.config import AppConfig, EngineConfig, EngineName
+from app.gui.controller import ControllerState, MainController
+from app.gui.settings import GuiSettings
+from app.gui.tasks import Lane, TaskRunner
+from app.pipeline.problems import PipelineProblem, Severity
+from app.setup_assistant import simulated_config
+from app.stats import Stage
+from app.view_settings import Isotherm, IsothermKind, Picture, ViewMode
+from fusion_core.agc import AgcConfig
+from fusion_core.errors import EngineError
+
+_spec = importlib.util.spec_from_file_location("gui_support", Path(__file__).with_name("gui_support.py"))
+assert _spec is not None and _spec.loader is not None
+_support: Any = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(_support)
+FakePipeline, a_frame = _support.FakePipeline, _support.a_frame
+
+
+class Bench:
+    def __init__(self, folder: Path) -> None:
+        self.made: list[Any] = []
+        self.fail: Exception | None = None
+        self.settings = GuiSettings(folder / "window.ini")
+        self.tasks = TaskRunner()
+        self.control = MainController(self.make, self.settings, self.tasks)
+
+    def make(self, config: AppConfig) -> Any:
+        self.made.append(FakePipeline(config, self.fail))
+        return self.made[-1]
+
+    def run(self, qtbot: QtBot, config: AppConfig | None = None) -> Any:
+        self.control.open_config(config or simulated_config())
+        qtbot.waitUntil(lambda: self.control.state is ControllerState.RUNNING)
+        return self.made[-1]
+
+
+@pytest.fixture
+def bench(qtbot: QtBot, tmp_path: Path) -> Iterator[Bench]:
+    bench = Bench(tmp_path)
+    yield bench
+    with qtbot.waitSignal(bench.control.stopped):
+        bench.control.stop()
+    assert bench.tasks.close()
+
+
+def test_frames_are_pulled_once_and_counted_when_shown(qtbot: QtBot, bench: Bench) -> None:
+    pipeline = bench.run(qtbot)
+    seen: list[Any] = []
+    bench.control.frame_ready.connect(seen.append)
+    pipeline.latest.put(a_frame(value=1))
+    pipeline.latest.put(newest := a_frame(value=2))
+    bench.control.pull_frame()
+    bench.control.pull_frame()
+    assert seen == [newest]  # the one before was overwritten, not queued
+    bench.control.frame_presented()
+    bench.control.frame_presented()
+    assert pipeline.stats.snapshot().frames[Stage.SHOWN] == 1
+
+
+def test_freeze_holds_the_picture_and_touches_nothing_else(qtbot: QtBot, bench: Bench) -> None:
+    pipeline = bench.run(qtbot)
+    bench.control.set_frozen(True)
+    assert not bench.control.frozen  # nothing to hold yet
+    pipeline.latest.put(first := a_frame())
+    bench.control.pull_frame()
+    bench.control.set_frozen(True)
+    pipeline.latest.put(a_frame())
+    bench.control.pull_frame()
+    assert bench.control.frame is first
+    bench.control.set_frozen(False)
+    bench.control.pull_frame()
+    assert bench.control.frame is not first
+    assert [call[0] for call in pipeline.calls] == ["start"]
+
+
+def test_requests_reach_the_pipeline_in_order(qtbot: QtBot, bench: Bench, tmp_path: Path) -> None:
+    pipeline = bench.run(qtbot, simulated_config(recording={"directory": str(tmp_path)}))
+    bench.control.set_recording(True)
+    bench.control.mark_event()
+    bench.control.set_agc(AgcConfig(max_gain=3.0))
+    bench.control.set_engine(EngineConfig(name=EngineName.AVERAGE))
+    with qtbot.waitSignal(bench.control.notice, check_params_cb=lambda text: "Snapshot" in text):
+        bench.control.take_snapshot()
+    qtbot.waitUntil(lambda: len(pipeline.calls) == 6)
+    assert [call[0] for call in pipeline.calls if call[0] != "snapshot"] == [
+        "start",
+        "start_recording",
+        "mark_event",
+        "set_agc",
+        "set_engine",
+    ]
+    assert ("set_engine", "average", "tiny", None) in pipeline.calls
+    assert ("snapshot", tmp_path / "snapshots") in pipeline.calls
+
+
+def test_problems_show_the_newest_of_each_source_until_it_is_over(qtbot: QtBot, bench: Bench) -> None:
+    pipeline = bench.run(qtbot)
+    shown: list[tuple[PipelineProblem, ...]] = []
+    bench.control.problems_changed.connect(shown.append)
+    lost = PipelineProblem(datetime.now(UTC), Severity.WARNING, "thermal", "lost")
+    disk = PipelineProblem(datetime.now(UTC), Severity.ERROR, "recording", "disk full")
+    pipeline.errors = (lost, disk)
+    bench.control.pull_numbers()
+    assert shown[-1] == (disk, lost)  # worst first
+    bench.control.dismiss(disk)
+    assert shown[-1] == (lost,)
+    pipeline.errors = (lost, disk, PipelineProblem(datetime.now(UTC), Severity.INFO, "thermal", "back"))
+    bench.control.pull_numbers()
+    assert shown[-1] == ()
+
+
+def test_a_pipeline_that_will_not_start_is_told(qtbot: QtBot, bench: Bench) -> None:
+    bench.fail = EngineError("no such engine here")
+    with qtbot.waitSignal(bench.control.problems_changed, check_params_cb=lambda p: p[0].text == str(bench.fail)):
+        bench.control.open_config(simulated_config())
+    assert bench.control.state is ControllerState.IDLE
+
+
+def test_a_config_file_that_is_wrong_is_told(qtbot: QtBot, bench: Bench, tmp_path: Path) -> None:
+    file = tmp_path / "bad.yaml"
+    file.write_text("rig: x\nvisble: {}\n")
+    with qtbot.waitSignal(bench.control.problems_changed, check_params_cb=lambda p: "visble" in p[0].text):
+        bench.control.open_file(file)
+
+
+def test_stopping_while_starting_leaves_nothing_behind(qtbot: QtBot, bench: Bench) -> None:
+    bench.control.open_config(simulated_config())
+    with qtbot.waitSignal(bench.control.stopped):
+        bench.control.stop()
+    assert bench.control.state is ControllerState.IDLE
+    assert bench.made[-1].calls == [("start",), ("stop",)]
+
+
+def test_sections_that_need_a_restart_restart(qtbot: QtBot, bench: Bench) -> None:
+    first = bench.run(qtbot)
+    recording = bench.control.config.recording.model_copy(update={"pre_event_s": 5.0})  # type: ignore[union-attr]
+    bench.control.change_config(recording=recording)
+    qtbot.waitUntil(lambda: len(bench.made) == 2 and bench.control.state is ControllerState.RUNNING)
+    assert first.calls[-1] == ("stop",)
+    assert bench.made[-1].config.recording.pre_event_s == 5.0
+    same = bench.control.config.visible.model_copy(update={"uri": "sim:thermal"})  # type: ignore[union-attr]
+    with qtbot.waitSignal(bench.control.problems_changed, check_params_cb=lambda p: "swapped" in p[0].text):
+        bench.control.change_config(visible=same)
+    assert len(bench.made) == 2
+
+
+def test_the_spot_reads_degrees_or_says_that_it_is_relative(qtbot: QtBot, bench: Bench) -> None:
+    pipeline = bench.run(qtbot)
+    seen: list[Any] = []
+    bench.control.readout_changed.connect(seen.append)
+    pipeline.latest.put(a_frame())
+    bench.control.pull_frame()
+    bench.control.set_region((0.5, 0.5, 0.0, 0.0))
+    assert seen[-1].text == "20.0 °C"  # the simulated rig's scale is known
+    bench.control.set_scale("relative")
+    assert seen[-1].text == "24000 counts, relative"
+    bench.control.set_region((0.1, 0.1, 0.2, 0.2))
+    assert seen[-1].text.startswith("24000 … 24000 … 24000")
+
+
+def test_views_change_by_request_and_are_remembered_for_each_rig(qtbot: QtBot, bench: Bench, tmp_path: Path) -> None:
+    bench.run(qtbot)
+    control = bench.control
+    control.set_mode(ViewMode.PIP)
+    control.swap()
+    assert (control.view.pip_main, control.view.pip_inset) == (Picture.THERMAL, Picture.FUSED)
+    control.set_mode(ViewMode.WIPE)
+    control.swap()
+    assert control.view.wipe_left is Picture.FUSED
+    control.next_palette()
+    control.toggle_polarity()
+    control.change_blend(30)
+    control.show_thermal_share(True)
+    control.set_hud(False)
+    control.set_view(isotherm=Isotherm(IsothermKind.BETWEEN, 5, 9))
+    control.remember_now()
+    profile = GuiSettings(tmp_path / "window.ini").profile("simulated")
+    assert profile.view.mode is ViewMode.WIPE and profile.view.black_hot and profile.view.blend == 1.0
+    assert profile.view.isotherm == Isotherm(IsothermKind.BETWEEN, 5, 9)
+    assert not profile.view.thermal_share and not profile.hud
+    assert GuiSettings(tmp_path / "window.ini").profile("another").view.mode is ViewMode.FUSED
+
+
+def test_damaged_settings_fall_back(tmp_path: Path) -> None:
+    file = tmp_path / "w.ini"
+    file.write_text(
+        '[General]\nappearance=purple\nrigs="{\\"a\\": {\\"view\\": {\\"mode\\": \\"nonsense\\"}}}"\nrecent=[[\n'
+    )
+    settings = GuiSettings(file)
+    assert settings.appearance.value == "system"
+    assert settings.profile("a").view.mode is ViewMode.FUSED
+    assert settings.recent("configs") == []
+
+
+def test_tasks_deliver_on_this_thread_and_keep_their_lane_in_order(qtbot: QtBot) -> None:
+    tasks = TaskRunner()
+    seen: list[Any] = []
+    for number in range(5):
+        tasks.run(lambda number=number: number, seen.append)  # type: ignore[misc]
+    tasks.run(lambda: 1 / 0, seen.append, lambda error: seen.append(type(error)), Lane.FILES)
+    qtbot.waitUntil(lambda: len(seen) == 6)
+    assert [item for item in seen if isinstance(item, int)] == [0, 1, 2, 3, 4]
+    assert ZeroDivisionError in seen
+    assert tasks.close()
+    tasks.run(lambda: seen.append("late"))
+    assert "late" not in seen

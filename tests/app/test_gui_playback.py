@@ -1,0 +1,250 @@
+"""Playback: any pair by number, A and B, the clock, rendering; and the set-up assistant without hardware."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pytestqt.qtbot import QtBot
+
+from app.gui.assistant_controller import AssistantController, preview_pixels
+from app.gui.playback_controller import PlaybackController
+from app.gui.tasks import TaskRunner
+from app.media.reader import VideoReader
+from app.playback import FuseSettings, PlaybackSession, RenderJob, open_source
+from app.setup_assistant import config_text, list_sources, simulated_config, write_config
+from app.view_recorder import ViewRecorder
+from app.view_settings import Picture, ViewMode
+from fusion_core.agc import AgcConfig, AgcMode
+from fusion_core.errors import BadInputError, ConfigError, UsageError
+from fusion_core.frames import Frame, FramePair, Stream, TimestampSource
+
+PAIRS = 12
+
+
+class Numbered:
+    """Pair n is visible grey n; 10 pairs a second."""
+
+    name = "numbered"
+
+    def __init__(self) -> None:
+        self.closed = False
+        self.broken = -1
+
+    def __len__(self) -> int:
+        return PAIRS
+
+    def seconds(self, index: int) -> float:
+        return index / 10
+
+    def pair(self, index: int) -> FramePair:
+        if index == self.broken:
+            raise BadInputError("pair is broken")
+        stamp = index * 100_000_000
+        counts = np.tile(np.linspace(1000, 2000, 40).astype(np.uint16), (32, 1))
+        return FramePair(
+            Frame(Stream.VISIBLE, np.full((64, 80, 3), 10 * index, np.uint8), index, stamp, TimestampSource.FILE),
+            Frame(Stream.THERMAL, counts, index, stamp, TimestampSource.FILE),
+        )
+
+    def fused(self, index: int) -> np.ndarray:
+        return np.full((64, 80, 3), 200 + index, np.uint8)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@pytest.fixture
+def player(qtbot: QtBot, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    now = [100.0]
+    tasks = TaskRunner()
+    control = PlaybackController(tasks, clock_s=lambda: now[0])
+    source = Numbered()
+    monkeypatch.setattr("app.gui.playback_controller.open_source", lambda path, thermal: source)
+    with qtbot.waitSignal(control.opened):
+        control.open_files(Path("x.mkv"))
+    qtbot.waitUntil(lambda: not control._session.busy)  # type: ignore[union-attr]
+    yield control, now, source
+    with qtbot.waitSignal(control.closed):
+        control.close()
+    assert source.closed
+    assert tasks.close()
+
+
+def test_scrub_step_and_the_recorded_picture(qtbot: QtBot, player: Any) -> None:
+    control, _, _ = player
+    with qtbot.waitSignal(control.frame_ready, check_params_cb=lambda p: p.index == 7) as seen:
+        control.seek(7)
+    assert seen.args[0].frame.pixels[0, 0, 0] == 207 and seen.args[0].second is None
+    with qtbot.waitSignal(control.frame_ready, check_params_cb=lambda p: p.index == 6):
+        control.step(-1)
+    control.step(99)
+    assert control.index == PAIRS - 1
+
+
+def test_speed_loop_and_end(qtbot: QtBot, player: Any) -> None:
+    control, now, _ = player
+    control.set_speed(2.0)
+    control.set_playing(True)
+    now[0] += 0.26  # 0.52 s of the recording
+    control.tick()
+    assert control.index == 5
+    qtbot.waitUntil(lambda: not control._session.busy)
+    now[0] += 10
+    control.tick()
+    assert not control.playing and control.index == PAIRS - 1
+    control.set_range(3, 6)
+    control.set_loop(True)
+    control.set_playing(True)
+    now[0] += 10
+    control.tick()
+    assert control.playing and control.index == 3
+
+
+def test_a_and_b_on_the_same_pair(qtbot: QtBot, player: Any) -> None:
+    control, _, _ = player
+    control.set_first(FuseSettings("average"))
+    with qtbot.waitSignal(control.frame_ready, check_params_cb=lambda p: p.second is not None) as seen:
+        control.set_second(FuseSettings("average", agc=AgcConfig(mode=AgcMode.LINEAR, max_gain=0.1)))
+    played = seen.args[0]
+    assert played.frame.engine == "average" and played.second.shape == played.frame.pixels.shape
+    assert (played.second != played.frame.pixels).any()
+    assert control.view.mode is ViewMode.WIPE and control.view.wipe_right is Picture.SECOND
+    control.set_second(None)
+    assert control.view.wipe_right is not Picture.SECOND
+
+
+def test_a_broken_pair_is_told_and_the_next_one_plays(qtbot: QtBot, player: Any) -> None:
+    control, _, source = player
+    source.broken = 4
+    with qtbot.waitSignal(control.failed, check_params_cb=lambda text: "broken" in text):
+        control.seek(4)
+    with qtbot.waitSignal(control.frame_ready, check_params_cb=lambda p: p.index == 5):
+        control.seek(5)
+
+
+def test_rendering_a_range_reports_and_can_be_cancelled(qtbot: QtBot, player: Any, tmp_path: Path) -> None:
+    control, _, _ = player
+    control.set_range(2, 6)
+    output = tmp_path / "out.mkv"
+    with qtbot.waitSignal(control.render_changed, check_params_cb=lambda d, t, r, x: not r, timeout=20_000) as seen:
+        control.render(output)
+    assert seen.args[:2] == [5, 5] and str(output) in seen.args[3]
+    reader = VideoReader(output, Stream.VISIBLE)
+    levels = [int(frame.frame.pixels.mean()) for frame in reader.frames()]
+    reader.close()
+    assert levels == pytest.approx([202, 203, 204, 205, 206], abs=2)
+    slow = threading.Event()
+
+    class Slow(Numbered):
+        def pair(self, index: int) -> FramePair:
+            slow.wait(10)
+            return super().pair(index)
+
+    job = RenderJob(Slow, FuseSettings("average"), 0, PAIRS, tmp_path / "cut.mkv")
+    job.cancel()
+    slow.set()
+    assert job.wait(20) and job.cancelled and job.done <= 1 and not job.error
+
+
+def test_a_file_that_is_no_recording_is_told(qtbot: QtBot, tmp_path: Path) -> None:
+    file = tmp_path / "no.mkv"
+    file.write_bytes(b"no video")
+    session = PlaybackSession(lambda: open_source(file), FuseSettings(), None)
+    try:
+        qtbot.waitUntil(lambda: bool(session.error))
+        assert not session.opened and "no.mkv" in session.error
+    finally:
+        session.close()
+
+
+def test_two_files_become_pairs_at_any_place(tmp_path: Path) -> None:
+    from fractions import Fraction
+
+    from app.media.writer import VideoFormat, VideoWriter
+
+    visible, thermal = tmp_path / "visible.mkv", tmp_path / "thermal.mkv"
+    writer = VideoWriter(visible, 64, 80, Fraction(1, 1000), Fraction(10))
+    for number in range(10):
+        writer.write(np.full((64, 80, 3), 20 * number, np.uint8), number * 100, 100)
+    writer.close()
+    writer = VideoWriter(thermal, 32, 40, Fraction(1, 1000), Fraction(10), VideoFormat("ffv1", "gray16le"))
+    for number in range(10):
+        writer.write(np.full((32, 40), 1000 * number, np.uint16), number * 100 + 7, 100)
+    writer.close()
+    source = open_source(visible, thermal)
+    assert len(source) == 10 and source.seconds(9) == pytest.approx(0.9)
+    for index in (7, 2, 3, 9, 0):
+        pair = source.pair(index)
+        assert pair.visible is not None and pair.thermal is not None
+        assert int(pair.visible.pixels.mean()) == pytest.approx(20 * index, abs=3)
+        assert int(pair.thermal.pixels[0, 0]) == 1000 * index
+        assert pair.skew_ns == -7_000_000
+    assert source.fused(0) is None
+    source.close()
+
+
+def test_the_view_recorder_keeps_one_size(tmp_path: Path) -> None:
+    recorder = ViewRecorder(tmp_path / "made" / "view.mkv")
+    for size in ((48, 64), (96, 128), (48, 64)):
+        recorder.offer(np.full((*size, 4), 120, np.uint8))
+        threading.Event().wait(0.02)  # stamps are milliseconds of real time
+    recorder.close()
+    assert recorder.error == ""
+    reader = VideoReader(recorder.path, Stream.VISIBLE)
+    assert (reader.height, reader.width) == (48, 64) and len(list(reader.frames())) == 3
+    reader.close()
+
+
+# ---------------------------------------------------------------------------------------------- set-up assistant
+
+
+def test_the_assistant_shows_both_and_writes_a_file_that_loads(qtbot: QtBot, tmp_path: Path) -> None:
+    tasks = TaskRunner()
+    small = simulated_config(simulation={"height": 96, "width": 128, "thermal_height": 48, "thermal_width": 64})
+    control = AssistantController(tasks, tmp_path, lambda v, t: _small_preview(v, t, small))
+    seen: set[Stream] = set()
+    control.frame_ready.connect(lambda stream, frame, error: seen.add(stream) if frame is not None else None)
+    with qtbot.waitSignal(control.sources_ready) as found:
+        control.look()
+    assert {"sim:visible", "sim:thermal"} <= {choice.uri for choice in found.args[0]}
+    control.preview("sim:visible", "sim:thermal")
+    qtbot.waitUntil(lambda: seen == set(Stream), timeout=60_000)
+    with qtbot.waitSignal(control.saved, timeout=20_000) as saved:
+        control.save("my rig/1")
+    assert saved.args[0].name == "my-rig-1.yaml" and 'rig: "my rig/1"' in saved.args[0].read_text()
+    with qtbot.waitSignal(control.failed, check_params_cb=lambda text: "exists" in text, timeout=60_000):
+        control.preview("sim:visible", "sim:thermal")
+        control.save("my rig/1")
+    with qtbot.waitSignal(control.stopped, timeout=60_000):
+        control.stop()
+    assert tasks.close()
+    assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("preview")]
+
+
+def _small_preview(visible: str, thermal: str, config: Any) -> Any:
+    from app.setup_assistant import PairPreview
+
+    return PairPreview(visible, thermal, config)
+
+
+def test_written_configurations_are_checked(tmp_path: Path) -> None:
+    text = config_text('a "rig"', "v4l2:serial=123", "rtsp://cam/1", 12.34)
+    config = write_config(tmp_path / "a.yaml", text)
+    assert config.rig == 'a "rig"' and config.thermal.offset_ms == -12.3
+    with pytest.raises(UsageError):
+        write_config(tmp_path / "a.yaml", text)
+    with pytest.raises(ConfigError):
+        write_config(tmp_path / "b.yaml", config_text("r", "v4l2:0", "sim:thermal", None))
+    assert not list(tmp_path.glob("*b.yaml*"))
+
+
+def test_previews_stretch_counts() -> None:
+    counts = np.tile(np.linspace(20000, 21000, 64).astype(np.uint16), (48, 1))
+    picture = preview_pixels(Frame(Stream.THERMAL, counts, 0, 0, TimestampSource.FILE))
+    assert picture.shape == (24, 32, 3) and picture[0, 0, 0] == 0 and picture[0, -1, 0] == 255
+    assert list_sources()[-1].uri == "sim:thermal"

@@ -1,0 +1,266 @@
+"""Widgets show what they are told and ask for what the user did."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PyQt6.QtCore import QPoint, Qt
+from PyQt6.QtGui import QKeySequence
+from PyQt6.QtWidgets import QApplication, QWidget
+from pytestqt.qtbot import QtBot
+
+from app.gui.actions import ACTIONS, shortcut_conflicts
+from app.gui.agc_panel import AgcPanel
+from app.gui.banner import BannerStack
+from app.gui.budget_meter import BudgetMeter
+from app.gui.histogram_view import HistogramView
+from app.gui.log_view import LogView
+from app.gui.qt_image import bgra_image, image_pixels, rgb_image
+from app.gui.settings_dialog import SettingsDialog
+from app.gui.status_bar import StatusBar
+from app.gui.status_text import budget_level, clock, hud_figures
+from app.gui.theme import Appearance, Level, apply_theme, colours
+from app.gui.video_view import VideoView
+from app.gui.view_panel import ViewPanel
+from app.pipeline.problems import PipelineProblem, Severity
+from app.stats import BudgetLevel, BudgetReading, RecordingState, Stage, Stats
+from app.view_settings import IsothermKind, ViewMode, Viewport, ViewSettings
+from fusion_core.agc import AgcConfig, AgcMode
+
+_spec = importlib.util.spec_from_file_location("gui_support", Path(__file__).with_name("gui_support.py"))
+assert _spec is not None and _spec.loader is not None
+_support: Any = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(_support)
+
+
+@pytest.fixture(autouse=True)
+def dark(qapp: QApplication) -> Iterator[None]:
+    apply_theme(qapp, Appearance.DARK)
+    yield
+    qapp.setProperty("lumitherm_scheme", None)
+
+
+def shown(qtbot: QtBot, widget: QWidget, width: int = 640, height: int = 480) -> Any:
+    qtbot.addWidget(widget)
+    widget.resize(width, height)
+    widget.show()
+    qtbot.waitExposed(widget)
+    return widget
+
+
+def view_with_frame(qtbot: QtBot, mode: ViewMode = ViewMode.FUSED) -> VideoView:
+    view: VideoView = shown(qtbot, VideoView())
+    view.set_settings(ViewSettings(mode=mode))
+    view.set_frame(_support.a_frame(480, 640))
+    return view
+
+
+def test_images_own_their_bytes() -> None:
+    pixels = np.zeros((4, 6, 4), np.uint8)
+    pixels[1, 2] = (30, 20, 10, 255)
+    image = bgra_image(pixels)
+    pixels[:] = 99
+    assert image.pixelColor(2, 1).getRgb()[:3] == (10, 20, 30)
+    assert tuple(image_pixels(image)[1, 2, :3]) == (30, 20, 10)
+    assert rgb_image(np.full((3, 5, 3), 7, np.uint8)).width() == 5
+
+
+def test_a_burst_of_frames_is_painted_once_and_only_the_last_is_kept(qtbot: QtBot) -> None:
+    view = view_with_frame(qtbot)
+    painted: list[float] = []
+    qtbot.waitUntil(lambda: not view.grab().isNull())
+    view.presented.connect(painted.append)
+    frames = [_support.a_frame(480, 640, value) for value in range(0, 250, 5)]
+    for frame in frames:
+        view.set_frame(frame)
+    qtbot.waitUntil(lambda: bool(painted))
+    QApplication.processEvents()
+    assert len(painted) <= 2
+    assert view._frame is frames[-1]
+
+
+def test_zoom_pan_and_fit(qtbot: QtBot) -> None:
+    view = view_with_frame(qtbot)
+    view.zoom_by(4)
+    assert view.viewport == Viewport(4.0)
+    qtbot.mousePress(view, Qt.MouseButton.LeftButton, pos=QPoint(300, 200))
+    qtbot.mouseMove(view, QPoint(364, 248))
+    qtbot.mouseRelease(view, Qt.MouseButton.LeftButton, pos=QPoint(364, 248))
+    assert view.viewport.center_x == pytest.approx(0.5 - 64 / (640 * 4), abs=0.002)
+    assert view.viewport.center_y == pytest.approx(0.5 - 48 / (480 * 4), abs=0.002)
+    qtbot.keyClick(view, Qt.Key.Key_Right)
+    assert view.viewport.center_x > 0.5
+    view.fit()
+    assert view.viewport == Viewport()
+
+
+def test_the_divider_is_dragged_and_the_small_picture_tapped(qtbot: QtBot) -> None:
+    view = view_with_frame(qtbot, ViewMode.WIPE)
+    with qtbot.waitSignal(view.wipe_moved) as moved:
+        qtbot.mousePress(view, Qt.MouseButton.LeftButton, pos=QPoint(321, 50))
+        qtbot.mouseMove(view, QPoint(160, 50))
+    assert moved.args == [pytest.approx(0.25, abs=0.01)]
+    qtbot.mouseRelease(view, Qt.MouseButton.LeftButton, pos=QPoint(160, 50))
+    view.set_settings(ViewSettings(mode=ViewMode.PIP))
+    with qtbot.waitSignal(view.pip_tapped):
+        qtbot.mouseClick(view, Qt.MouseButton.LeftButton, pos=QPoint(560, 420))
+    with qtbot.assertNotEmitted(view.pip_tapped, wait=50):
+        qtbot.mouseClick(view, Qt.MouseButton.LeftButton, pos=QPoint(60, 60))
+
+
+def test_a_tap_measures_a_spot_and_a_drag_a_box(qtbot: QtBot) -> None:
+    view = view_with_frame(qtbot)
+    view.set_measuring(True)
+    with qtbot.waitSignal(view.region_chosen) as spot:
+        qtbot.mouseClick(view, Qt.MouseButton.LeftButton, pos=QPoint(320, 120))
+    assert spot.args[0] == pytest.approx((0.25, 0.5, 0, 0), abs=0.01)
+    with qtbot.waitSignal(view.region_chosen) as box:
+        qtbot.mousePress(view, Qt.MouseButton.LeftButton, pos=QPoint(64, 48))
+        qtbot.mouseMove(view, QPoint(192, 144))
+    assert box.args[0] == pytest.approx((0.1, 0.1, 0.2, 0.2), abs=0.01)
+    qtbot.mouseRelease(view, Qt.MouseButton.LeftButton, pos=QPoint(192, 144))
+    view.set_readout((0.1, 0.1, 0.2, 0.2), "20.0 °C")
+    assert not view.grab().isNull()
+
+
+def test_the_view_can_be_recorded_with_its_figures(qtbot: QtBot) -> None:
+    view = view_with_frame(qtbot)
+    taken: list[Any] = []
+    view.set_figures(hud_figures(Stats().snapshot()))
+    view.set_capture(taken.append)
+    view.grab()
+    assert taken and taken[-1].shape == (480, 640, 4)
+    assert taken[-1][30, 30, :3].max() < 128  # the shade of the figures over a grey picture
+
+
+def test_the_histogram_span_is_dragged(qtbot: QtBot) -> None:
+    histogram: HistogramView = shown(qtbot, HistogramView(), 300, 132)
+    counts = np.zeros(256, np.int64)
+    counts[100:200] = 5
+    histogram.set_histogram(counts, np.linspace(20000, 30000, 257), (24000.0, 27000.0))
+    x = round(histogram._x(24000.0))
+    with qtbot.waitSignal(histogram.span_chosen) as chosen:
+        qtbot.mousePress(histogram, Qt.MouseButton.LeftButton, pos=QPoint(x, 50))
+        qtbot.mouseMove(histogram, QPoint(x + 30, 50))
+        qtbot.mouseRelease(histogram, Qt.MouseButton.LeftButton, pos=QPoint(x + 30, 50))
+    assert chosen.args[0] > 24200 and chosen.args[1] == 27000
+    before = histogram.span
+    qtbot.keyClick(histogram, Qt.Key.Key_Left)
+    assert histogram.span[0] < before[0]
+
+
+def test_dragging_the_span_asks_for_a_manual_agc_and_back(qtbot: QtBot) -> None:
+    panel: AgcPanel = shown(qtbot, AgcPanel())
+    panel.show_agc(AgcConfig(mode=AgcMode.CLAHE, clahe_clip=3.0))
+    with qtbot.waitSignal(panel.agc_chosen) as chosen:
+        panel.histogram.span_chosen.emit(1000, 2000)
+    assert (chosen.args[0].mode, chosen.args[0].manual_low, chosen.args[0].manual_high) == (AgcMode.MANUAL, 1000, 2000)
+    with qtbot.waitSignal(panel.agc_chosen) as back:
+        panel._auto.click()
+    assert back.args[0].mode is AgcMode.CLAHE and back.args[0].clahe_clip == 3.0
+
+
+def test_isotherm_limits_are_given_in_the_scale_in_use(qtbot: QtBot) -> None:
+    panel: ViewPanel = shown(qtbot, ViewPanel())
+    panel.show_scale("simulated")
+    asked: list[dict[str, Any]] = []
+    panel.view_asked.connect(asked.append)
+    panel._isotherm.setCurrentIndex(panel._isotherm.findData(IsothermKind.ABOVE))
+    panel._high.setValue(30)
+    assert asked[-1]["isotherm"].high == 24400
+    panel.show_scale("relative")
+    panel._high.setValue(25000)
+    assert asked[-1]["isotherm"].high == 25000
+
+
+def test_banners_come_go_and_are_never_more_than_four(qtbot: QtBot) -> None:
+    stack: BannerStack = shown(qtbot, BannerStack(), 500, 300)
+    problems = [PipelineProblem(datetime.now(UTC), Severity.ERROR, f"s{n}", f"text {n}", "do this") for n in range(5)]
+    stack.show_problems(problems)
+    assert stack.texts() == ["text 0", "text 1", "text 2", "2 more: see the log"]
+    stack.show_notice("saved")
+    assert stack.texts()[-1] == "saved"
+    stack.show_problems([])
+    stack.show_notice("")
+    assert stack.isHidden()
+
+
+def test_the_log_can_be_copied(qtbot: QtBot) -> None:
+    log: LogView = shown(qtbot, LogView())
+    log.show_problems([PipelineProblem(datetime.now(UTC), Severity.WARNING, "thermal", "lost", "plug it in")])
+    log._copy()
+    clipboard = QApplication.clipboard()
+    assert clipboard is not None and "lost  → plug it in" in clipboard.text()
+
+
+def test_status_bar_and_hud_say_what_the_statistics_say(qtbot: QtBot) -> None:
+    now = [0]
+    stats = Stats(lambda: now[0])
+    for _ in range(20):
+        now[0] += 50_000_000
+        stats.frame(Stage.FUSED)
+    stats.drop("no partner", 3)
+    stats.engine("pyramid", "the network would not start")
+    stats.recording(RecordingState.RECORDING, "x.mkv", 65.0, 300.0)
+    stats.budget(BudgetReading(BudgetLevel.AMBER, 8.0, 7.0, 5.0, 2.0, None, notes=("shift: too few outlines",)))
+    bar: StatusBar = shown(qtbot, StatusBar(), 1000, 60)
+    bar.show_snapshot(stats.snapshot())
+    assert bar.text_of("fps").startswith("Rate: 20.0")
+    assert bar.text_of("drops") == "Drops: 3"
+    assert bar.text_of("recording") == "rec: 0:01:05"
+    assert "7.0 of 8 px" in bar.meter.accessibleDescription() and "too few" in bar.meter.accessibleDescription()
+    figures = {figure.key: figure for figure in hud_figures(stats.snapshot(), frozen=True)}
+    assert figures["budget"].level is Level.CAUTION and figures["engine"].level is Level.CAUTION
+    assert figures["disk"].level is Level.BAD and "frozen" in figures
+    stats.recording(RecordingState.OFF)
+    bar.show_snapshot(stats.snapshot())
+    assert bar.text_of("recording") == ""
+    meter: BudgetMeter = shown(qtbot, BudgetMeter(), 240, 34)
+    meter.set_reading(BudgetReading(BudgetLevel.RED, 8.0, 12.0, 5.0, 2.0, 5.0))
+    assert not meter.grab().isNull() and budget_level(None) is Level.NEUTRAL
+    assert clock(3723) == "1:02:03" and clock(400_000) == "4 d 15 h"
+
+
+def test_shortcuts_are_edited_and_conflicts_refused(qtbot: QtBot) -> None:
+    assert shortcut_conflicts({}) == []
+    dialog: SettingsDialog = shown(qtbot, SettingsDialog({}, Appearance.DARK))
+    with qtbot.waitSignal(dialog.shortcuts_chosen) as chosen:
+        dialog.edit_of("snapshot").setKeySequence(QKeySequence("Ctrl+P"))
+    assert chosen.args == [{"snapshot": "Ctrl+P"}]
+    with qtbot.assertNotEmitted(dialog.shortcuts_chosen, wait=50):
+        dialog.edit_of("freeze").setKeySequence(QKeySequence("R"))
+    assert "Record" in dialog.conflict.text()
+    with qtbot.waitSignal(dialog.shortcuts_chosen) as reset:
+        dialog._reset()
+    assert reset.args == [{}]
+
+
+def test_every_action_has_a_key_and_a_text() -> None:
+    assert all(spec.key and spec.text and spec.icon for spec in ACTIONS)
+    assert len({spec.name for spec in ACTIONS}) == len(ACTIONS)
+
+
+def test_light_and_dark_differ_and_keep_the_contrast(qapp: QApplication) -> None:
+    def luminance(colour: str) -> float:
+        parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+        linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    def contrast(a: str, b: str) -> float:
+        high, low = sorted((luminance(a), luminance(b)), reverse=True)
+        return (high + 0.05) / (low + 0.05)
+
+    for appearance in (Appearance.LIGHT, Appearance.DARK):
+        apply_theme(qapp, appearance)
+        scheme = colours()
+        assert scheme.dark == (appearance is Appearance.DARK)
+        assert contrast(scheme.text, scheme.surface) >= 7
+        for name in ("dim", "accent", "good", "caution", "bad"):
+            assert contrast(getattr(scheme, name), scheme.surface) >= 4.5, (appearance, name)
+        assert contrast(scheme.on_accent, scheme.accent) >= 4.5
