@@ -26,7 +26,9 @@ from fusion_core.training.train import learning_rate_factor
 ROOT = Path(__file__).resolve().parents[2]
 WORKER = Path(__file__).with_name("training_worker.py")
 ALONE = Processes(0, 1, torch.device("cpu"))
-HANG_S = 240
+HANG_S = 600  # generous: a busy machine needs minutes to start a process
+
+pytestmark = pytest.mark.timeout(3 * HANG_S)
 
 
 def _load_worker() -> ModuleType:
@@ -108,7 +110,7 @@ def test_sigterm_saves_and_ends_in_order(tmp_path: Path) -> None:
     process = _start(str(tmp_path), "100000", "--slow-ms", "20")
     _wait_for_step(tmp_path, 3, process)
     process.terminate()
-    out, _ = process.communicate(timeout=30)
+    out, _ = process.communicate(timeout=HANG_S)
     assert process.returncode == 0, out
     assert "stopped by SIGTERM" in out
     step = latest_state(tmp_path / "checkpoints", print)["step"]
