@@ -25,6 +25,7 @@ __all__ = [
     "ScheduleConfig",
     "TrainingConfig",
     "ValidationConfig",
+    "apply_override",
     "config_hash",
     "load_training_config",
 ]
@@ -129,6 +130,9 @@ class LossConfig(_Model):
     ssim: float = Field(default=0.0, ge=0.0)  # 1 - SSIM against both sources, shares 1 - alpha and alpha
     displacement: float = Field(default=0.0, ge=0.0)  # robust end-point error of the displacement fields, px
     displacement_scale_decay: float = Field(default=0.7, gt=0.0, le=1.0)  # of each coarser field
+    fusion_target: Literal["registered", "own"] = "registered"
+    # own: the fused picture is held against the infrared one as the network itself aligned it. Against the registered one,
+    # an estimate that is a pixel off teaches the fusion to blur the heat; its own alignment teaches it to draw it crisply.
     confidence: bool = True  # weigh the finest field by its own log-precision (Laplace likelihood) where it has one
     mask_unseen: bool = False  # leave out pixels whose infrared content lies outside the displaced crop
 
@@ -233,14 +237,15 @@ def load_training_config(path: Path, overrides: Sequence[str] = ()) -> TrainingC
         raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(values, dict):
         raise ConfigError(f"{path} holds {type(values).__name__}, a mapping of settings is wanted")
-    overridden = {_apply_override(values, item) for item in overrides}
+    overridden = {apply_override(values, item) for item in overrides}
     try:
         return TrainingConfig.model_validate(values)
     except ValidationError as error:
         raise ConfigError("; ".join(_describe(issue, path, node, overridden) for issue in error.errors())) from error
 
 
-def _apply_override(values: dict[str, Any], item: str) -> str:
+def apply_override(values: dict[str, Any], item: str) -> str:
+    """Set `key.path=value` in nested settings; the value is YAML. Returns the key. Raises ConfigError."""
     key, equals, text = item.partition("=")
     if not equals or not key:
         raise ConfigError(f"--set {item!r} is not KEY=VALUE, e.g. --set schedule.max_steps=1000")

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fusion_core.rfvif import warp
 from fusion_core.training.config import LossConfig
 from fusion_core.training.dataset import Batch
 from fusion_core.training.vgg import Vgg16Features
@@ -277,11 +278,19 @@ class FusionLoss(nn.Module):
             )
             terms["displacement"] = (config.displacement, value)
         if not self._alignment_only:
-            terms |= self._fusion_terms(output.fused.float(), batch, step)
+            terms |= self._fusion_terms(output.fused.float(), self._fusion_target(output, batch), step)
         total = infrared.new_zeros(())  # Eq. (18)
         for weight, value in terms.values():
             total = total + weight * value
         return total, {name: value.detach() for name, (_, value) in terms.items()}
+
+    def _fusion_target(self, output: TrainingOutput, batch: Batch) -> Batch:
+        """The batch whose infrared target the fused picture is held against, see `LossConfig.fusion_target`."""
+        if self._config.fusion_target == "registered" or not output.displacement:
+            return batch
+        with torch.no_grad():
+            own = warp(batch.infrared, output.displacement[-1].detach(), cubic=True).clamp(0.0, 1.0)
+        return batch._replace(infrared_target=own)
 
     def _fusion_terms(self, fused: Tensor, batch: Batch, step: int) -> dict[str, tuple[float, Tensor]]:
         config = self._config
