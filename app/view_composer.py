@@ -34,6 +34,7 @@ _SHARE_BGR = (20, 140, 255)
 _ISOTHERM_BGR = (255, 190, 60)  # light blue: in none of the warm palettes
 _EDGE_LEVELS = 14  # across two pixels; weaker steps are noise
 _EDGE_PIXELS = 400_000  # outlines are looked for on a picture of at most about this size
+_SPARE_PX = 2  # a picture so little too large is cut rather than resized: three times as fast, 1 px off at the edge
 _SHARE_GAIN = 3.0
 _SHARE_FLOOR = 6
 
@@ -217,11 +218,14 @@ class _Window:
         part = picture[self.top : self.bottom, self.left : self.right]
         rows, columns = part.shape[:2]
         if (rows, columns) != (self.tall, self.wide):
-            factor = round(min(rows / self.tall, columns / self.wide) + 0.05)
-            if factor >= 2:  # a whole-numbered mean is the fast way to make small, and averages as it should
-                rows, columns = rows // factor, columns // factor
-                part = part[: rows * factor, : columns * factor]
+            while rows >= 1.9 * self.tall and columns >= 1.9 * self.wide and min(rows, columns) >= 4:
+                rows, columns = rows // 2, columns // 2  # halving is much the fastest way to average
+                part = part[: 2 * rows, : 2 * columns]
                 part = np.asarray(cv2.resize(part, (columns, rows), interpolation=cv2.INTER_AREA), dtype=np.uint8)
+            spare_y, spare_x = rows - self.tall, columns - self.wide
+            if 0 <= spare_y <= _SPARE_PX and 0 <= spare_x <= _SPARE_PX:
+                part = part[spare_y // 2 : spare_y // 2 + self.tall, spare_x // 2 : spare_x // 2 + self.wide]
+        if part.shape[:2] != (self.tall, self.wide):
             part = np.asarray(cv2.resize(part, (self.wide, self.tall), interpolation=cv2.INTER_LINEAR), dtype=np.uint8)
         return part[self.skip_y : self.skip_y + self.y1 - self.y0, self.skip_x : self.skip_x + self.x1 - self.x0]
 

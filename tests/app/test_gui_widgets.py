@@ -136,7 +136,7 @@ def test_the_view_can_be_recorded_with_its_figures(qtbot: QtBot) -> None:
     view.set_capture(taken.append)
     view.grab()
     assert taken and taken[-1].shape == (480, 640, 4)
-    assert taken[-1][30, 30, :3].max() < 128  # the shade of the figures over a grey picture
+    assert (taken[-1][12:180, 12:100, :3].max(axis=2) < 60).any()  # the shade of the figures over a grey picture
 
 
 def test_the_histogram_span_is_dragged(qtbot: QtBot) -> None:

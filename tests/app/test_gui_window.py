@@ -36,10 +36,12 @@ SMALL = {
 
 
 class Heartbeat:
-    """How long the GUI thread was away at most, between beats of 5 ms."""
+    """How long the GUI thread was away between beats of 5 ms, and how much of it was its own work (processor time)."""
 
     def __init__(self) -> None:
         self.gaps_ms: list[float] = []
+        self.work_ms: list[float] = []
+        self._worked = time.thread_time()
         self._last = time.perf_counter()
         self.timer = QTimer()
         self.timer.setTimerType(Qt.TimerType.PreciseTimer)
@@ -48,11 +50,13 @@ class Heartbeat:
 
     def _beat(self) -> None:
         now = time.perf_counter()
+        worked = time.thread_time()
         self.gaps_ms.append((now - self._last) * 1e3)
-        self._last = now
+        self.work_ms.append((worked - self._worked) * 1e3)
+        self._last, self._worked = now, worked
 
     def start(self) -> None:
-        self._last = time.perf_counter()
+        self._last, self._worked = time.perf_counter(), time.thread_time()
         self.timer.start()
 
 
@@ -159,8 +163,13 @@ def test_a_shift_at_the_window(rig: Rig, qtbot: QtBot, record_property: Callable
     heart.timer.stop()
     gaps = sorted(heart.gaps_ms)
     worst, p99 = gaps[-1], gaps[int(0.99 * len(gaps))]
+    work = sorted(heart.work_ms)
     record_property("heartbeat_worst_ms", round(worst, 1))
-    print(f"heartbeat of the GUI thread: worst {worst:.1f} ms, 99 % {p99:.1f} ms, {len(gaps)} beats")
+    record_property("heartbeat_worst_work_ms", round(work[-1], 1))
+    print(
+        f"heartbeat of the GUI thread: worst {worst:.1f} ms, 99 % {p99:.1f} ms, {len(gaps)} beats; its own work: "
+        f"worst {work[-1]:.1f} ms, 99 % {work[int(0.99 * len(work))]:.1f} ms"
+    )
     assert worst < 5000  # a machine that does other work: the figure is reported, this is for hangs
 
 
@@ -187,5 +196,5 @@ def test_the_window_opens_and_closes_without_a_rig(rig: Rig, qtbot: QtBot) -> No
     assert window.log.isVisible()
     window.set_full_screen(True)
     window.set_full_screen(False)
-    names = [b.accessibleName() or b.text() for b in window.findChildren(type(window.live.record))]
+    names = [b.accessibleName() or b.text() for b in window.pages.findChildren(type(window.live.record))]
     assert all(names), "every button has a name"
