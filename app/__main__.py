@@ -9,6 +9,7 @@ from typing import Any
 import typer
 
 from app.commands import (
+    archive,
     calibrate,
     config,
     ctl,
@@ -43,6 +44,7 @@ def build_cli() -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     # One line a command module, kept in alphabetical order: from app.commands import x; x.register(cli)
+    archive.register(cli)
     calibrate.register(cli)
     config.register(cli)
     ctl.register(cli)
