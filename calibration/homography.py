@@ -66,6 +66,9 @@ def solve_points(
     needed = _NEEDED[chosen]
     if len(target) < needed:
         raise BadInputError(f"{len(target)} point pairs, a {chosen} map needs at least {needed}")
+    spread = np.linalg.svd(source - source.mean(axis=0), compute_uv=False)
+    if chosen != "similarity" and spread[-1] < 1e-3 * max(float(spread[0]), 1e-9):
+        raise BadInputError(f"the points do not determine a {chosen} map: they lie on one line or on top of each other")
     inlier = np.ones(len(target), bool)
     if len(target) >= needed + 2:
         inlier = _ransac(source, target, chosen, threshold_px)

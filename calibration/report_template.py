@@ -45,7 +45,7 @@ resolution, and calibration error and time skew share that budget.</p>
 </table></section>
 <section><h2>Uncertainty over the visible picture</h2>
 <p>2 sigma in visible pixels of where a thermal point lands at Z0, from resampled sets of views. Grey: thermal does not see it.</p>{{ uncertainty_svg }}</section>
-<section><h2>Coverage</h2><p>Board points in each part of the picture. Red: none yet. Grey: not seen by the other camera.</p><div class="row">
+<section><h2>Coverage</h2><p>Board points in each part of the field of view that both cameras share. Red: none yet. Grey: not shared.</p><div class="row">
 {% for side, share, svg in coverage %}<div><b>{{ side }}</b>, {{ '%.0f'|format(share * 100) }} % of the common field<br>{{ svg }}</div>{% endfor %}</div></section>
 <section><h2>Residual of each view</h2><div class="row">{% for side, svg in residual_svg %}<div><b>{{ side }}</b>, rms px<br>{{ svg }}</div>{% endfor %}</div></section>
 <section><h2>Geometry</h2><table><tr><th></th><th>focal length</th><th>centre</th><th>field of view</th><th>distortion k1 k2 p1 p2 k3</th><th>rms alone</th></tr>

@@ -14,7 +14,7 @@ import numpy as np
 
 from calibration.board import Board
 from calibration.detect import BoardNotFoundError, Detection, Rung, detect_board, match_orders
-from calibration.extrinsics import PairView, select, solve_stereo, transfer_errors_px
+from calibration.extrinsics import PairView, board_pose, select, solve_stereo, transfer_errors_px
 from calibration.intrinsics import IntrinsicsResult, solve_intrinsics
 from calibration.rig import RigCalibration
 from fusion_core.errors import BadInputError
@@ -207,6 +207,14 @@ def solve_views(
     distance_m = working_distance_m or propose_working_distance_m(stereo.rig, budget_px)
     rig = replace(stereo.rig, working_distance_m=distance_m, created=datetime.now(UTC).isoformat(timespec="seconds"))
     solve = _Resolver(kept, board, visible, thermal, distance_m, weight)
+    seen_m = [
+        float((points @ R.T + t)[:, 2].mean())
+        for points, (R, t) in (
+            (board.object_points()[pair.ids], board_pose(rig.visible, board.object_points()[pair.ids], pair.visible_px))
+            for pair in kept.values()
+        )
+    ]
+    board_m = float(np.median(seen_m))
     solution = Solution(
         rig=rig,
         board=board,
@@ -217,8 +225,8 @@ def solve_views(
         rejected=rejected,
         held_out_px=_held_out(solve, kept, board, seed),
         two_sigma_px=_bootstrap(solve, rig, list(kept), bootstrap, seed),
-        coverage_visible=coverage([pair.visible_px for pair in kept.values()], rig, "visible"),
-        coverage_thermal=coverage([pair.thermal_px for pair in kept.values()], rig, "thermal"),
+        coverage_visible=coverage([pair.visible_px for pair in kept.values()], rig, "visible", board_m),
+        coverage_thermal=coverage([pair.thermal_px for pair in kept.values()], rig, "thermal", board_m),
         range_8px=distance_range(rig, budget_px),
     )
     gates = _gates(solution)
@@ -319,20 +327,33 @@ def _bootstrap(solve: _Resolver, rig: RigCalibration, names: list[str], count: i
     return np.asarray(np.where(inside, 2 * sigma, np.nan).reshape(9, 12))
 
 
-def coverage(points_px: list[np.ndarray], rig: RigCalibration, side: str) -> np.ndarray:
-    """(6, 6) number of board points in each cell of that camera's picture; -1 for cells that the other does not see."""
+def coverage(points_px: list[np.ndarray], rig: RigCalibration, side: str, board_distance_m: float) -> np.ndarray:
+    """(6, 6) board points in each cell of the field of view that both cameras share, in that camera's picture.
+
+    The cells divide the part of the picture that the other camera sees as well, at the boards' distance and at the
+    working distance; -1 for cells that the other camera does not see all the same (tilted or round fields).
+    """
     camera, other = (rig.visible, rig.thermal) if side == "visible" else (rig.thermal, rig.visible)
-    n = COVERAGE_CELLS
-    y, x = np.mgrid[0:n, 0:n].astype(np.float64)
-    centres = np.stack([(x + 0.5) * camera.width / n, (y + 0.5) * camera.height / n], axis=-1).reshape(-1, 2)
-    seen = rig.thermal_from_visible(centres) if side == "visible" else rig.visible_from_thermal(centres)
-    common = ((seen >= 0).all(axis=1) & (seen[:, 0] < other.width) & (seen[:, 1] < other.height)).reshape(n, n)
+    n, fine = COVERAGE_CELLS, 48
+    y, x = np.mgrid[0:fine, 0:fine].astype(np.float64)
+    pixels = np.stack([(x + 0.5) * camera.width / fine, (y + 0.5) * camera.height / fine], axis=-1).reshape(-1, 2)
+    common = np.ones(len(pixels), bool)
+    for distance in (rig.working_distance_m, board_distance_m):
+        mapped = rig.thermal_from_visible if side == "visible" else rig.visible_from_thermal
+        seen = mapped(pixels, distance)
+        common &= (seen >= 0).all(axis=1) & (seen[:, 0] < other.width) & (seen[:, 1] < other.height)
+    if not common.any():
+        return np.zeros((n, n), int)
+    low, high = pixels[common].min(axis=0), pixels[common].max(axis=0) + 1e-6
+    cells = np.clip(((pixels[common] - low) / (high - low) * n).astype(int), 0, n - 1)
+    shared = np.zeros((n, n), int)
+    np.add.at(shared, (cells[:, 1], cells[:, 0]), 1)
     counts = np.zeros((n, n), int)
     for points in points_px:
-        column = np.clip((points[:, 0] * n / camera.width).astype(int), 0, n - 1)
-        row = np.clip((points[:, 1] * n / camera.height).astype(int), 0, n - 1)
-        np.add.at(counts, (row, column), 1)
-    return np.where(common | (counts > 0), counts, -1)
+        at = np.floor((points - low) / (high - low) * n).astype(int)
+        at = at[((at >= 0) & (at < n)).all(axis=1)]
+        np.add.at(counts, (at[:, 1], at[:, 0]), 1)
+    return np.where((shared > 0.5 * shared.max()) | (counts > 0), counts, -1)
 
 
 def covered_share(counts: np.ndarray) -> float:

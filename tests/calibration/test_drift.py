@@ -66,21 +66,19 @@ def test_a_uniform_shift_is_measured_below_half_a_pixel(d: tuple[float, float]) 
     assert np.abs(fit_update(field, "shift")[:2, 2] - d).max() < 0.5
 
 
-def test_a_field_that_varies_is_fitted_by_an_affine_map() -> None:
+def test_a_field_that_varies_is_mended_by_repeated_affine_corrections() -> None:
+    """One correction mends about two thirds of what varies (wide windows flatten it); the next mends the rest."""
     H = np.array([[1.02, 0.015, -3.0], [-0.015, 1.02, 1.0], [0, 0, 1.0]])
     estimator = ResidualFieldEstimator(SIZE, radius_px=12)
-    field = estimator.estimate(summed(estimator, H, frames=4))
     corners = np.array([[40, 40], [280, 40], [280, 200], [40, 200.0]])
-    update = fit_update(field, "affine")
-    before = np.linalg.norm(apply_homography(H, corners) - corners, axis=1).max()
-    after = np.linalg.norm(apply_homography(update, corners) - apply_homography(H, corners), axis=1).max()
-    assert before > 4 and after < 1.3
-    assert (
-        np.linalg.norm(
-            apply_homography(fit_update(field, "homography"), corners) - apply_homography(H, corners), axis=1
-        ).max()
-        < 2
-    )
+    correction = np.eye(3)
+    left = []
+    for _ in range(4):
+        gap = apply_homography(correction, corners) - apply_homography(H, corners)
+        left.append(float(np.linalg.norm(gap, axis=1).max()))
+        field = estimator.estimate(summed(estimator, np.linalg.inv(correction) @ H, frames=2))
+        correction = fit_update(field, "affine") @ correction
+    assert left[0] > 4 and left[1] < 0.5 * left[0] and left[3] < 1.0
 
 
 def test_pictures_that_share_nothing_are_not_believed() -> None:
@@ -127,22 +125,32 @@ def test_an_injected_shift_is_found_within_a_minute(px: float, level: DriftLevel
 
 
 @pytest.mark.slow
-def test_a_static_scene_gives_no_false_alarm_in_eight_hours() -> None:
-    """480 evaluations, each on a window of its own: as independent as the evaluations of 8 h, 30 s windows.
+def test_static_scenes_give_no_false_alarm_in_eight_hours_of_windows() -> None:
+    """8 h hold 960 separate half-minute windows: 120 on each of 8 scenes, from rich to poor in common outlines.
 
-    Are at most.
-
-    Short windows are noisier, and the evaluations in between share most of their window with these.
+    Each window's estimate stands for all the votes at once, so the median over evaluations, which helps, is not used.
+    What this leaves out: light and heat that change, and things that move.
     """
-    for seed, common in ((0, 45), (3, 6)):
-        monitor = DriftMonitor(SIZE, window_s=4, period_s=1)
+    monitor = DriftMonitor(SIZE)
+    levels: dict[DriftLevel, int] = {}
+    for seed, common in enumerate((45, 45, 25, 25, 12, 12, 5, 5)):
         rng = np.random.default_rng(seed)
-        visible, thermal = scene(seed, common)
-        pool = [monitor._estimator.volume(noisy(visible, rng, 6), noisy(thermal, rng, 6)) for _ in range(24)]
-        levels = set()
-        for second in range(240):
-            levels.add(monitor.push(pool[int(rng.integers(24))], second * SECOND_NS).level)
-        assert levels <= {DriftLevel.OK, DriftLevel.UNKNOWN}
+        visible, thermal = scene(20 + seed, common)
+        pool = [monitor._estimator.volume(noisy(visible, rng, 6), noisy(thermal, rng, 6)) for _ in range(12)]
+        for _ in range(120):
+            total = pool[0].copy()
+            share = rng.multinomial(30, np.full(12, 1 / 12)).astype(np.float32)
+            total.product = np.tensordot(share, np.stack([v.product for v in pool]), 1)
+            total.energy_visible = np.tensordot(share, np.stack([v.energy_visible for v in pool]), 1)
+            total.energy_thermal = np.tensordot(share, np.stack([v.energy_thermal for v in pool]), 1)
+            estimated = monitor._estimator.estimate(total)
+            monitor.reset()
+            for _ in range(9):
+                level = monitor._judge(estimated, 0).level
+            levels[level] = levels.get(level, 0) + 1
+    print(levels)
+    assert levels.get(DriftLevel.WARN, 0) + levels.get(DriftLevel.ALARM, 0) == 0
+    assert levels[DriftLevel.OK] > 240, "a monitor that never knows anything would pass too"
 
 
 def test_monitor_looks_once_a_period_and_forgets_on_reset() -> None:

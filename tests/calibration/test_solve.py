@@ -19,7 +19,7 @@ from calibration.rig import RigCalibration, apply_homography
 from calibration.solve import BoardView, Solution, detect_views, distance_range, propose_working_distance_m, solve_views
 from fusion_core.errors import BadInputError
 
-BOARD = parse_board("checkerboard:10x7:30mm")
+BOARD = parse_board("checkerboard:10x7:80mm")  # large, as a wide baseline needs it
 EMPTY = np.zeros((48, 64), np.uint8)
 
 
@@ -74,7 +74,7 @@ def test_rendered_rig_is_recovered_to_a_third_of_a_pixel(tmp_path: Path) -> None
 def wide() -> tuple[RigCalibration, Solution]:
     """Different resolutions and lenses, wide baseline."""
     rig = synthetic_rig((720, 1280), (512, 640), visible_hfov_deg=70, thermal_hfov_deg=45, baseline_m=0.2)
-    views = point_views(rig, 22, seed=4)
+    views = point_views(rig, 30, seed=4)
     return rig, solve_views(views, BOARD, working_distance_m=3.0, bootstrap=10)
 
 
