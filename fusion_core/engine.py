@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 import structlog
 
 from fusion_core.errors import EngineError, UsageError
+
+if TYPE_CHECKING:
+    from fusion_core.checkpoint import LoadedCheckpoint
 
 __all__ = ["ENGINE_NAMES", "VIDEO_ALIGN_EVERY", "FusionEngine", "create_engine"]
 
@@ -53,7 +56,7 @@ class FusionEngine(Protocol):
         """Free what the engine holds. Safe to call twice."""
 
 
-ENGINE_NAMES = ("auto", "openvino", "torch", "average", "pyramid", "ncc-pyramid", "edges")
+ENGINE_NAMES = ("auto", "tensorrt", "torch-cuda", "openvino", "torch", "average", "pyramid", "ncc-pyramid", "edges")
 """What `create_engine` takes."""
 
 VIDEO_ALIGN_EVERY = 5
@@ -71,10 +74,11 @@ def create_engine(
     """Make an engine; libraries that it needs are imported here and not before.
 
     Args:
-        name: one of ENGINE_NAMES. auto: the fastest that runs the network on this machine (docs/engines.md).
+        name: one of ENGINE_NAMES. auto: the first of tensorrt, torch-cuda, openvino and torch that starts on this
+            machine (docs/engines.md); why the others do not is logged.
         preset: which shipped network, for the engines that run one.
         weights: a weights file instead of the shipped one; its network is the one in its header.
-        threads: of the engine; None leaves it to the library.
+        threads: of the engine on the CPU; None: see `fusion_core.openvino_engine.default_threads`.
         align_every: on video, frames between two displacement estimates (engines that split the network).
 
     Raises:
@@ -101,18 +105,60 @@ def create_engine(
         preset_config(preset)
     checkpoint = load_checkpoint(resolve_weights(weights if weights is not None else preset))
     label = weights.stem if weights is not None else preset
-    if name in ("auto", "openvino"):
+    makers: dict[str, Callable[[], FusionEngine]] = {
+        "tensorrt": lambda: _tensorrt(checkpoint, label),
+        "torch-cuda": lambda: _torch_cuda(checkpoint, label),
+        "openvino": lambda: _openvino(checkpoint, label, threads, align_every),
+        "torch": lambda: _torch(checkpoint, label, threads),
+    }
+    if name != "auto":
+        return makers[name]()
+    reasons: dict[str, str] = {}
+    for candidate, make in makers.items():
         try:
-            from fusion_core.engine_cache import EngineCache
-            from fusion_core.openvino_engine import OpenVinoEngine
+            engine = make()
+        except EngineError as error:
+            reasons[candidate] = str(error)
+            continue
+        # Without any CUDA device the two GPU engines are no loss, and not worth a warning at every start.
+        lost = {key: why for key, why in reasons.items() if candidate == "torch" or not why.startswith(_NO_CUDA)}
+        log = structlog.get_logger("engine")
+        (log.warning if lost else log.info)("engine chosen", engine=engine.name, **_as_fields(reasons))
+        return engine
+    raise EngineError(f"no engine runs the network here: {'; '.join(f'{k}: {v}' for k, v in reasons.items())}")
 
-            return OpenVinoEngine(
-                checkpoint, label=label, threads=threads, align_every=align_every, cache=EngineCache()
-            )
-        except ImportError as error:
-            if name == "openvino":
-                raise EngineError(f"OpenVINO is not usable here ({error}); `pip install openvino`") from error
-            structlog.get_logger("engine").warning("falling back to PyTorch", reason=f"OpenVINO: {error}")
+
+_NO_CUDA = "PyTorch sees no CUDA device"
+
+
+def _as_fields(reasons: dict[str, str]) -> dict[str, str]:
+    return {f"not_{name.replace('-', '_')}": reason for name, reason in reasons.items()}
+
+
+def _tensorrt(checkpoint: LoadedCheckpoint, label: str) -> FusionEngine:
+    from fusion_core.engine_cache import EngineCache
+    from fusion_core.tensorrt_engine import TensorRtEngine
+
+    return TensorRtEngine(checkpoint, label=label, cache=EngineCache())
+
+
+def _torch_cuda(checkpoint: LoadedCheckpoint, label: str) -> FusionEngine:
+    from fusion_core.torch_cuda_engine import TorchCudaEngine
+
+    return TorchCudaEngine(checkpoint, label=label)
+
+
+def _openvino(checkpoint: LoadedCheckpoint, label: str, threads: int | None, align_every: int) -> FusionEngine:
+    from fusion_core.engine_cache import EngineCache
+    from fusion_core.openvino_engine import OpenVinoEngine
+
+    try:
+        return OpenVinoEngine(checkpoint, label=label, threads=threads, align_every=align_every, cache=EngineCache())
+    except ImportError as error:
+        raise EngineError(f"OpenVINO is not usable here ({error}); `pip install openvino`") from error
+
+
+def _torch(checkpoint: LoadedCheckpoint, label: str, threads: int | None) -> FusionEngine:
     import torch
 
     from fusion_core.torch_engine import TorchEngine

@@ -1,4 +1,4 @@
-"""Converted and compiled engines on disk: keyed by all that they depend on, written atomically, never trusted blindly."""
+"""Converted and compiled engines on disk: keyed by all that they depend on, written atomically, checked on reading."""
 
 from __future__ import annotations
 
@@ -62,9 +62,7 @@ class EngineCache:
         text = json.dumps(key, sort_keys=True)
         return self.folder / f"{key.get('kind', 'engine')}-{hashlib.sha256(text.encode()).hexdigest()[:24]}"
 
-    def get_or_make(
-        self, key: Mapping[str, Any], load: Callable[[Path], Any], make: Callable[[Path], None]
-    ) -> Any:
+    def get_or_make(self, key: Mapping[str, Any], load: Callable[[Path], Any], make: Callable[[Path], None]) -> Any:
         """Load the entry, or make it and load it.
 
         Args:

@@ -1,7 +1,7 @@
 """The network on a CPU through OpenVINO, in two compiled parts with the warp between them.
 
-The displacement estimate runs in float32 (bfloat16 resolves only 4 px at x = 640) and, on video, every few frames with
-smoothing: a rig's displacement field changes slowly. The fusion runs on every frame, in bfloat16 where the CPU has it.
+The displacement estimate runs in float32 (bfloat16 resolves only 4 px at x = 640) and, on video, every few frames in a
+thread of its own (`fusion_core.running_displacement`). The fusion runs each frame, in bfloat16 where the CPU has it.
 One compiled pair per picture size; the converted models are kept on disk, so that only the first start converts.
 """
 
@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import os
 import threading
-from pathlib import Path
+import warnings
+from typing import Any
 
 import cv2
 import numpy as np
@@ -22,15 +23,23 @@ from fusion_core.colour import luminance, replace_luminance
 from fusion_core.engine_cache import EngineCache
 from fusion_core.errors import EngineError
 from fusion_core.rfvif import NETWORK_VERSION, Rfvif
-from fusion_core.torch_engine import check_network_pair
+from fusion_core.rfvif.inference import for_inference
+from fusion_core.running_displacement import RunningDisplacement
+from fusion_core.torch_engine import MIN_SIDE_PX, check_network_pair
 
-__all__ = ["OpenVinoEngine", "cpu_has_bfloat16"]
+__all__ = ["OpenVinoEngine", "cpu_has_bfloat16", "default_threads"]
 
-SMOOTHING = 0.5
-"""Weight of a new displacement estimate against the running one, on video."""
+_CONVERSION_VERSION = 2
+"""Raised whenever the same network converts to another model; part of the cache key."""
 
-_JUMP_PX = 3.0
-"""A new estimate further off than this (median over the grid) replaces the running one: the rig was hit, or a cut."""
+
+def default_threads() -> int:
+    """Threads for the network: every core this process may use, less one for capture and encoding from three on.
+
+    On two cores both are taken: the scheduler shares them out better than a thread that never runs.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+    return cores - 1 if cores > 2 else cores
 
 
 def cpu_has_bfloat16() -> bool:
@@ -86,7 +95,7 @@ def _to_uint8(fused: Tensor) -> Tensor:
 
 
 class OpenVinoEngine:
-    """One network on the CPU. Owner: the one thread that calls it; `warm_up` may run in another before the first frame."""
+    """One network on the CPU. Owner: the one thread that calls it; `warm_up` may run in another before that."""
 
     def __init__(
         self,
@@ -102,15 +111,21 @@ class OpenVinoEngine:
 
         Args:
             precision: auto, f32 or bf16, of the fusion part.
-            threads: of the inference; None leaves it to OpenVINO.
+            threads: of the inference; None takes `default_threads`.
             align_every: frames between displacement estimates; 1 estimates anew on every frame, without smoothing.
             cache: where converted models are kept; None converts at every start.
+
+        Raises:
+            EngineError: align_every or precision is none of these. ImportError: OpenVINO is not installed.
         """
         if align_every < 1:
             raise EngineError(f"align_every is {align_every}, must be at least 1")
+        if precision not in ("auto", "f32", "bf16"):
+            raise EngineError(f"precision is {precision!r}, must be auto, f32 or bf16")
+        bfloat16 = cpu_has_bfloat16()
         self._checkpoint = checkpoint
-        self._precision = precision if precision != "auto" else ("bf16" if cpu_has_bfloat16() else "f32")
-        self._threads = threads
+        self._precision = precision if precision != "auto" else ("bf16" if bfloat16 else "f32")
+        self._threads = threads if threads is not None else default_threads()
         self._align_every = align_every
         self._cache = cache
         self._name = f"openvino-{self._precision}:{label or checkpoint.path.stem}"
@@ -118,7 +133,6 @@ class OpenVinoEngine:
         self._compiled: _Compiled | None = None
         self._lock = threading.Lock()
         self._closed = False
-        self.reset()
 
     @property
     def name(self) -> str:
@@ -127,81 +141,53 @@ class OpenVinoEngine:
     @property
     def displacement_px(self) -> npt.NDArray[np.float32] | None:
         """The running displacement estimate, (2, H/8, W/8): (dx, dy) in pixels, None before the first frame."""
-        return self._displacement
+        running = self._compiled.running if self._compiled is not None else None
+        return running.displacement_px if running is not None else None
 
     def warm_up(self, height: int, width: int) -> None:
         """Convert (or take from the cache), compile and run once at this size. Raises EngineError."""
+        if min(height, width) < MIN_SIDE_PX:
+            raise EngineError(f"{self._name} needs at least {MIN_SIDE_PX}x{MIN_SIDE_PX} px, got {height}x{width}")
         compiled = self._compile(height, width)
-        visible = np.zeros((height, width), np.uint8)
-        compiled.run(visible, visible, self)
-        self.reset()
+        picture = np.zeros((height, width), np.uint8)
+        compiled.run(picture, picture, self._name)
+        compiled.reset()
 
     def fuse(self, visible: np.ndarray, thermal: np.ndarray) -> np.ndarray:
         """See `fusion_core.engine.FusionEngine.fuse`."""
         check_network_pair(visible, thermal)
         y = luminance(visible)
-        fused = self._compile(*y.shape).run(y, np.ascontiguousarray(thermal), self)
+        fused = self._compile(*y.shape).run(y, np.ascontiguousarray(thermal), self._name)
         return replace_luminance(visible, fused, old_y=y)
 
     def reset(self) -> None:
         """Forget the running displacement: the next frame is estimated anew."""
-        self._displacement: npt.NDArray[np.float32] | None = None
-        self._confidence: npt.NDArray[np.float32] | None = None
-        self._age = 0
-        self._maps: tuple[np.ndarray, np.ndarray] | None = None
+        if self._compiled is not None:
+            self._compiled.reset()
 
     def close(self) -> None:
         self._closed = True
+        if self._compiled is not None:
+            self._compiled.close()
         self._compiled = None
-        self.reset()
-
-    # ---- inside
 
     def _compile(self, height: int, width: int) -> _Compiled:
         with self._lock:
             if self._closed:
                 raise EngineError(f"{self._name} is closed; create a new engine")
             if self._compiled is None or self._size != (height, width):
-                self.reset()
+                if self._compiled is not None:
+                    self._compiled.close()
+                    self._compiled = None
                 self._compiled = _Compiled(
-                    self._checkpoint, height, width, self._precision, self._threads, self._cache
+                    self._checkpoint, height, width, self._precision, self._threads, self._align_every, self._cache
                 )
                 self._size = (height, width)
             return self._compiled
 
-    def _warped(self, visible: np.ndarray, thermal: np.ndarray, compiled: _Compiled) -> tuple[np.ndarray, np.ndarray]:
-        if self._displacement is None or self._age >= self._align_every:
-            displacement, confidence = compiled.estimate(visible, thermal)
-            previous, before = self._displacement, self._confidence
-            if previous is not None and before is not None and self._align_every > 1:
-                step = float(np.median(np.abs(displacement - previous)))
-                if step < _JUMP_PX:
-                    displacement = previous + SMOOTHING * (displacement - previous)
-                    confidence = before + SMOOTHING * (confidence - before)
-            self._displacement, self._confidence = displacement, confidence
-            self._age = 0
-            self._maps = _remap_maps(displacement, *visible.shape)
-        self._age += 1
-        assert self._maps is not None and self._confidence is not None
-        warped = cv2.remap(thermal, *self._maps, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
-        return np.asarray(warped), self._confidence
-
-
-def _remap_maps(displacement: npt.NDArray[np.float32], height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
-    """Fixed-point maps for cv2.remap from a field on the 8-pixel grid (which covers the padded picture)."""
-    rows, columns = displacement.shape[1:]
-    full = [
-        cv2.resize(plane, (columns * 8, rows * 8), interpolation=cv2.INTER_LINEAR)[:height, :width]
-        for plane in displacement
-    ]
-    xs = full[0] + np.arange(width, dtype=np.float32)
-    ys = full[1] + np.arange(height, dtype=np.float32)[:, None]
-    first, second = cv2.convertMaps(xs, ys, cv2.CV_16SC2)
-    return np.asarray(first), np.asarray(second)
-
 
 class _Compiled:
-    """The compiled models of one size."""
+    """The compiled models of one size, and the displacement on it."""
 
     def __init__(
         self,
@@ -209,66 +195,87 @@ class _Compiled:
         height: int,
         width: int,
         precision: str,
-        threads: int | None,
+        threads: int,
+        align_every: int,
         cache: EngineCache | None,
     ) -> None:
-        os.environ.setdefault("OPENVINO_TELEMETRY_OPTOUT", "1")
-        import openvino as ov
-
-        network = checkpoint.network.float().cpu().eval()
-        self._estimates = network.alignment is not None
-        core = ov.Core()
-
-        def compile_part(name: str, module: nn.Module, examples: tuple[Tensor, ...], part_precision: str) -> object:
-            def convert() -> object:
-                with torch.no_grad():
-                    return ov.convert_model(torch.export.export(module.eval(), examples))
-
-            options: dict[str, object] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": part_precision}
-            if threads:
-                options["INFERENCE_NUM_THREADS"] = threads
-            try:
-                if cache is None:
-                    model = convert()
-                else:
-                    key = {
-                        "kind": f"openvino-{name}",
-                        "weights": checkpoint.sha256,
-                        "network": NETWORK_VERSION,
-                        "height": height,
-                        "width": width,
-                        "torch": torch.__version__,
-                        "openvino": ov.__version__,
-                    }
-                    model = cache.openvino_model(key, convert)
-                return core.compile_model(model, "CPU", options).create_infer_request()
-            except (RuntimeError, ValueError, TypeError) as error:
-                raise EngineError(f"OpenVINO cannot compile the {name} part at {height}x{width}: {error}") from error
-
-        picture = torch.zeros(1, 1, height, width, dtype=torch.uint8)
-        if not self._estimates:
-            self._whole = compile_part("whole", _Whole(network), (picture, picture), precision)
+        self._checkpoint, self._cache, self._height, self._width = checkpoint, cache, height, width
+        network = for_inference(checkpoint.network.float().cpu())
+        self.running: RunningDisplacement | None = None
+        if network.alignment is None:
+            self._whole = self._request("whole", _Whole(network), 2, (), precision, threads)
             return
         multiple = network.config.multiple
-        grid = [-(-side // multiple) * multiple // 8 for side in (height, width)]
-        confidence = torch.zeros(1, 1, *grid)
-        self._estimate = compile_part("estimate", _Estimate(network), (picture, picture), "f32")
-        self._fuse = compile_part("fuse", _Fuse(network), (picture, picture, confidence), precision)
+        grid = tuple(-(-side // multiple) * multiple // 8 for side in (height, width))
+        # The estimate of a video runs beside the fusion: one thread is enough for it, and leaves the others alone.
+        estimate_threads = threads if align_every == 1 else 1
+        self._estimate = self._request("estimate", _Estimate(network), 2, (), "f32", estimate_threads)
+        self._fuse = self._request("fuse", _Fuse(network), 2, (torch.zeros(1, 1, *grid),), precision, threads)
+        self.running = RunningDisplacement(self.estimate, align_every)
 
-    def run(self, visible: np.ndarray, thermal: np.ndarray, engine: OpenVinoEngine) -> npt.NDArray[np.uint8]:
+    def run(self, visible: np.ndarray, thermal: np.ndarray, name: str) -> npt.NDArray[np.uint8]:
+        """(H, W) uint8 twice -> (H, W) uint8. Raises EngineError."""
         try:
-            if not self._estimates:
-                out = self._whole.infer([visible[None, None], thermal[None, None]])  # type: ignore[attr-defined]
+            if self.running is None:
+                out = self._whole.infer([visible[None, None], thermal[None, None]])
             else:
-                warped, confidence = engine._warped(visible, thermal, self)
-                inputs = [visible[None, None], warped[None, None], confidence[None]]
-                out = self._fuse.infer(inputs)  # type: ignore[attr-defined]
+                found = self.running.at(visible, thermal)
+                warped = cv2.remap(thermal, *found.maps, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+                inputs = [visible[None, None], np.asarray(warped)[None, None], found.log_confidence[None]]
+                out = self._fuse.infer(inputs)
             return np.asarray(out[0][0, 0])
         except RuntimeError as error:
-            raise EngineError(f"{engine.name} failed on a frame: {error}") from error
+            raise EngineError(f"{name} failed on a frame: {error}") from error
 
     def estimate(
         self, visible: np.ndarray, thermal: np.ndarray
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-        out = self._estimate.infer([visible[None, None], thermal[None, None]])  # type: ignore[attr-defined]
+        out = self._estimate.infer([visible[None, None], thermal[None, None]])
         return np.array(out[0][0]), np.array(out[1][0])
+
+    def reset(self) -> None:
+        if self.running is not None:
+            self.running.reset()
+
+    def close(self) -> None:
+        if self.running is not None:
+            self.running.close()
+
+    def _request(
+        self, name: str, module: nn.Module, pictures: int, more: tuple[Tensor, ...], precision: str, threads: int
+    ) -> Any:
+        os.environ.setdefault("OPENVINO_TELEMETRY_OPTOUT", "1")
+        import openvino as ov
+
+        height, width = self._height, self._width
+
+        def convert() -> object:
+            # Each example its own tensor: inputs that are the same object become one input of the model.
+            examples = [torch.zeros(1, 1, height, width, dtype=torch.uint8) for _ in range(pictures)]
+            with torch.no_grad(), warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # deprecations inside torch.export, which the user cannot act on
+                return ov.convert_model(torch.export.export(module.eval(), (*examples, *more)))
+
+        options: dict[str, object] = {
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_PRECISION_HINT": precision,
+            "INFERENCE_NUM_THREADS": threads,
+        }
+        try:
+            if self._cache is None:
+                model = convert()
+            else:
+                key = {
+                    "kind": f"openvino-{name}",
+                    "weights": self._checkpoint.sha256,
+                    "network": NETWORK_VERSION,
+                    "conversion": _CONVERSION_VERSION,
+                    "height": height,
+                    "width": width,
+                    "torch": torch.__version__,
+                    "openvino": ov.__version__,
+                }
+                model = self._cache.openvino_model(key, convert)
+            return ov.Core().compile_model(model, "CPU", options).create_infer_request()
+        except (RuntimeError, ValueError, TypeError) as error:
+            raise EngineError(f"OpenVINO cannot compile the {name} part at {height}x{width}: {error}") from error

@@ -45,9 +45,10 @@ class Msrb(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.lift(x)
-        y = F.relu(torch.cat((self.conv3(x), self.conv5(x)), dim=1))
+        # ReLU before the concatenation, not after: the same values, and compilers join it to the convolution.
+        y = torch.cat((F.relu(self.conv3(x)), F.relu(self.conv5(x))), dim=1)
         if self.cross:
-            y = F.relu(torch.cat((self.cross3(y), self.cross5(y)), dim=1))
+            y = torch.cat((F.relu(self.cross3(y)), F.relu(self.cross5(y))), dim=1)
         return x + self.fuse(y)  # type: ignore[no-any-return]
 
 

@@ -156,13 +156,27 @@ class CorrelationStage(nn.Module):
         r = self.radius
         height, width = visible.shape[-2:]
         padded = F.pad(infrared, (r, r, r, r), mode="replicate")
-        planes = []
-        for dy in range(2 * r + 1):
-            for dx in range(2 * r + 1):
-                product = visible * padded[:, :, dy : dy + height, dx : dx + width]
-                planes.append(F.avg_pool2d(product, pool))
-        products = torch.stack(planes, dim=1)  # (B, S, 3, h, w)
-        return torch.cat((products[:, :, :1], products[:, :, 1:2] + products[:, :, 2:]), dim=2)
+        # One product and one average over all shifts: dozens of small operators cost more than their arithmetic.
+        windows = [
+            padded[:, :, dy : dy + height, dx : dx + width] for dy in range(2 * r + 1) for dx in range(2 * r + 1)
+        ]
+        products = visible.unsqueeze(1) * torch.stack(windows, dim=1)  # (B, S, 3, h, w)
+        # Shifts side by side as channels: vectors are wider than two planes.
+        both = torch.cat((products[:, :, :1], products[:, :, 1:2] + products[:, :, 2:]), dim=2).flatten(1, 2)
+        if pool > 1:
+            both = F.avg_pool2d(both, pool)
+        return both.view(visible.shape[0], len(windows), 2, *both.shape[-2:])
+
+    def score(self, evidence: Tensor) -> Tensor:
+        """The perceptron over the channels, applied at every shift and position: (N, 2 * voters, h, w) -> (N, h, w)."""
+        if self.training:  # matrix products have the faster backward pass
+            x = F.relu(torch.matmul(self.score_in, evidence.flatten(2)) + self.score_in_bias)
+            x = F.relu(torch.matmul(self.score_mid, x) + self.score_mid_bias)
+            return torch.matmul(self.score_out, x).view(evidence.shape[0], *evidence.shape[2:])
+        # As 1x1 convolutions, which compilers run without turning the layout around.
+        x = F.relu(F.conv2d(evidence, self.score_in[:, :, None, None], self.score_in_bias.flatten()))
+        x = F.relu(F.conv2d(x, self.score_mid[:, :, None, None], self.score_mid_bias.flatten()))
+        return F.conv2d(x, self.score_out[:, :, None, None]).squeeze(1)
 
     def forward(self, visible: Tensor, infrared: Tensor) -> tuple[Tensor, Tensor]:
         """Features in (B, 3, h, w); displacement (B, 2, H/8, W/8) and log-confidence (B, 1, H/8, W/8) out."""
@@ -170,15 +184,14 @@ class CorrelationStage(nn.Module):
         batch, count, _, height, width = volume.shape
         # The evidence at a shift only means something against the other shifts: remove each position's mean.
         volume = volume - volume.mean(dim=1, keepdim=True)
-        flat = volume.reshape(batch * count, 2, height, width)
-        evidence = [flat, *_smooth_pyramid(flat, self.windows)]
+        flat = volume.flatten(1, 2)  # (B, S*2, h, w)
+        voters = [flat, *_smooth_pyramid(flat, self.windows)]
         if self.whole_frame:
-            evidence.append(flat.mean(dim=(-2, -1), keepdim=True).expand_as(flat))
+            voters.append(flat.mean(dim=(-2, -1), keepdim=True).expand_as(flat))
+        evidence = [voter.reshape(batch * count, 2, height, width) for voter in voters]
         dtype = self.prior.dtype
-        scores = (torch.cat(evidence, dim=1).flatten(2) * 4.0).to(dtype)  # (B*S, 2*voters, h*w)
-        scores = F.relu(torch.matmul(self.score_in, scores) + self.score_in_bias)
-        scores = F.relu(torch.matmul(self.score_mid, scores) + self.score_mid_bias)
-        logits = torch.matmul(self.score_out, scores).float().view(batch, count, height, width) + self.prior.float()
+        scores = self.score((torch.cat(evidence, dim=1) * 4.0).to(dtype))  # (B*S, h, w)
+        logits = scores.float().view(batch, count, height, width) + self.prior.float()
         weights = torch.softmax(logits, dim=1).unsqueeze(1)  # (B, 1, S, h, w)
         mean = (weights * self.shifts).sum(dim=2)
         variance = (weights * (self.shifts - mean.unsqueeze(2)) ** 2).sum(dim=2).sum(dim=1, keepdim=True)

@@ -1,0 +1,107 @@
+"""OpenVINO against the float32 reference; its cache; and the displacement that video carries from frame to frame."""
+
+from __future__ import annotations
+
+import importlib.util
+import threading
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from fusion_core.engine_cache import EngineCache
+from fusion_core.errors import EngineError
+from fusion_core.openvino_engine import OpenVinoEngine, cpu_has_bfloat16, default_threads
+from fusion_core.torch_engine import TorchEngine
+
+
+def _module(name: str) -> Any:
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+weights = _module("network_weights")
+SIZE = (61, 83)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("openvino")
+
+
+@pytest.fixture(scope="module")
+def checkpoint(folder: Path) -> Any:
+    return weights.checkpoint(folder, "tiny")
+
+
+@pytest.fixture(scope="module")
+def cache(folder: Path) -> EngineCache:
+    return EngineCache(folder / "engines")
+
+
+def smooth_pair(seed: int) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    size = (SIZE[1], SIZE[0])
+    visible = cv2.resize(rng.integers(40, 220, (8, 10, 3), dtype=np.uint8), size, interpolation=cv2.INTER_CUBIC)
+    thermal = cv2.resize(rng.integers(40, 220, (8, 10), dtype=np.uint8), size, interpolation=cv2.INTER_CUBIC)
+    return np.asarray(visible), np.asarray(thermal)
+
+
+def psnr_db(a: np.ndarray, b: np.ndarray) -> float:
+    return float(10 * np.log10(255.0**2 / max(np.mean((a.astype(float) - b) ** 2), 1e-9)))
+
+
+@pytest.mark.slow
+def test_agrees_with_the_reference_and_keeps_its_models(checkpoint: Any, cache: EngineCache) -> None:
+    reference = TorchEngine(checkpoint)
+    exact = OpenVinoEngine(checkpoint, precision="f32", threads=1, cache=cache)
+    for seed in range(3):
+        pair = smooth_pair(seed)
+        assert psnr_db(exact.fuse(*pair), reference.fuse(*pair)) > 45  # the two warps interpolate differently
+    assert exact.name == f"openvino-f32:{checkpoint.path.stem}"
+    exact.close()
+    kept = {entry.name for entry in cache.entries()}
+    assert {entry.key["kind"] for entry in cache.entries()} == {"openvino-estimate", "openvino-fuse"}
+
+    again = OpenVinoEngine(checkpoint, threads=1, align_every=3, cache=cache)
+    again.warm_up(*SIZE)
+    assert {entry.name for entry in cache.entries()} == kept  # converted once, for every precision
+    pair = smooth_pair(0)
+    floor = 45 if not cpu_has_bfloat16() else 30
+    assert psnr_db(again.fuse(*pair), reference.fuse(*pair)) > floor
+    field = again.displacement_px
+    assert field is not None
+    for _ in range(2):
+        again.fuse(*smooth_pair(1))
+        assert again.displacement_px is field  # carried, not estimated
+    first = again.fuse(*pair)
+    again.reset()
+    assert again.displacement_px is None
+    assert first.shape == (*SIZE, 3)
+    sequence = [smooth_pair(seed) for seed in range(8)]
+    outputs = []
+    for _ in range(2):
+        again.reset()
+        outputs.append([again.fuse(*pair) for pair in sequence])
+    assert all(np.array_equal(a, b) for a, b in zip(*outputs, strict=True))  # whatever the threads' timing
+    again.close()
+    again.close()
+    assert not any(thread.name.startswith("displacement") for thread in threading.enumerate())
+    with pytest.raises(EngineError, match="is closed"):
+        again.fuse(*pair)
+
+
+def test_wrong_settings_and_sizes_are_refused(checkpoint: Any) -> None:
+    with pytest.raises(EngineError, match="align_every is 0"):
+        OpenVinoEngine(checkpoint, align_every=0)
+    with pytest.raises(EngineError, match="precision is 'f8'"):
+        OpenVinoEngine(checkpoint, precision="f8")
+    with pytest.raises(EngineError, match="at least 32x32"):
+        OpenVinoEngine(checkpoint).warm_up(16, 64)
+    assert default_threads() >= 1
