@@ -52,8 +52,9 @@ class HistogramView(QWidget):
             self._span = span
         filled = np.flatnonzero(counts)
         if filled.size and not self._drag:
-            low = min(float(edges[filled[0]]), self._span[0])
-            high = max(float(edges[filled[-1] + 1]), self._span[1])
+            low, high = float(edges[filled[0]]), float(edges[filled[-1] + 1])
+            if self._span[1] > low and self._span[0] < high:  # a span elsewhere is that of no thermal picture
+                low, high = min(low, self._span[0]), max(high, self._span[1])
             margin = max(4.0, 0.06 * (high - low))
             low, high = low - margin, high + margin
             old_low, old_high = self._shown
