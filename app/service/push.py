@@ -1,27 +1,31 @@
 """Publishes pictures to a media server that exists already: RTSP, RTSPS, or WHIP. Never waits for anybody but itself.
 
 The thread takes the newest picture whenever it is done with the one before: a slow or dead server costs pictures on
-this stream (counted), and nothing else. A guard cuts a connection whose write hangs, because FFmpeg would wait on.
+this stream (counted), and nothing else. FFmpeg speaks to the server in a process of its own (push_child), because it
+holds the interpreter's lock while it connects, and cannot be interrupted; a process that hangs is ended.
 """
 
 from __future__ import annotations
 
+import json
 import os
+import select
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 import av
 import av.error
 import numpy as np
-import psutil
 import structlog
-from av.video.stream import VideoStream
+from av.video.codeccontext import VideoCodecContext
 
 from app.capture.synchronizer import output_time_ns
 from app.capture.uri import redact
@@ -29,17 +33,16 @@ from app.pipeline.latest_slot import LatestSlot
 from app.service.config import PushConfig, check_push_url
 from app.service.metrics import PushFigures
 from app.service.preview import picture_of
+from app.service.push_child import HEADER
 from app.service.secrets import read_secret
 from fusion_core.errors import ConfigError, RunError
 from fusion_core.frames import FusedFrame
-
-if TYPE_CHECKING:
-    from av.container import OutputContainer
 
 __all__ = ["PushThread", "resolve_url"]
 
 _CLOCK: Final = 90_000
 _PROBE_S: Final = 2.0
+_START_S: Final = 10.0  # for the child to load, on a busy machine
 _PORTS: Final = {"rtsp": 554, "rtsps": 322, "http": 80, "https": 443}
 _SOFTWARE: Final = {"preset": "ultrafast", "tune": "zerolatency", "bf": "0", "x264-params": "scenecut=0:open-gop=0"}
 _NVENC: Final = {"preset": "p3", "tune": "ull", "rc": "cbr", "zerolatency": "1", "delay": "0", "bf": "0"}
@@ -61,7 +64,7 @@ def resolve_url(config: PushConfig) -> str:
 
 
 class PushThread:
-    """One stream. Threads: `push NAME`, which owns encoder and connection, and `push NAME guard`.
+    """One stream. Thread: `push NAME`, which owns encoder and child process.
 
     Raises:
         ConfigError: see resolve_url.
@@ -79,8 +82,6 @@ class PushThread:
             else None
         )
         self._stopping = threading.Event()
-        self._busy_since_s: float | None = None
-        self._cut = False
         self._connected = False
         self._frames = self._drops = self._reconnects = 0
         self._latency_ms: float | None = None
@@ -90,7 +91,6 @@ class PushThread:
         self._log: Any = structlog.get_logger("push")
         self._told = ""
         self._thread = threading.Thread(target=self._run, name=f"push {config.name}", daemon=True)
-        self._guard = threading.Thread(target=self._watch, name=f"push {config.name} guard", daemon=True)
 
     @property
     def figures(self) -> PushFigures:
@@ -98,19 +98,15 @@ class PushThread:
         return PushFigures(self._connected, self._frames, self._drops, self._reconnects, self._latency_ms)
 
     def start(self) -> None:
-        """Start both threads; returns at once."""
+        """Start the thread; returns at once."""
         self._thread.start()
-        self._guard.start()
 
     def stop(self, timeout_s: float = 3.0) -> bool:
-        """End it, cutting the connection if it hangs; whether it ended in time."""
+        """End it with its connection; whether it ended in time."""
         self._stopping.set()
         if self._thread.ident is None:
             return True
-        self._thread.join(timeout_s / 2)
-        if self._thread.is_alive():
-            self._cut_connection()
-            self._thread.join(timeout_s / 2)
+        self._thread.join(timeout_s)
         return not self._thread.is_alive()
 
     # ------------------------------------------------------------------ the thread
@@ -145,14 +141,15 @@ class PushThread:
         assert pixels is not None  # by _next_frame
         self._probe()
         height, width = pixels.shape[0] & ~1, pixels.shape[1] & ~1
-        with self._open(height, width) as (container, stream):
-            self._connected = True
+        encoder = self._make_encoder(height, width)
+        with self._open(height, width) as child:
+            self._connected = not self._stopping.is_set()
             self._reconnects += 1 if self._ever else 0
             self._ever, self._told = True, ""
-            self._log.info("pushing", push=self._config.name, server=redact(self._url), encoder=stream.name)
-            self._stream(container, stream, height, width)
+            self._log.info("pushing", push=self._config.name, server=redact(self._url), encoder=encoder.name)
+            self._stream(child, encoder, height, width)
 
-    def _stream(self, container: OutputContainer, stream: VideoStream, height: int, width: int) -> None:
+    def _stream(self, child: subprocess.Popen[bytes], encoder: VideoCodecContext, height: int, width: int) -> None:
         began_ns, last_pts, next_s = 0, -1, 0.0
         period_s = 1.0 / self._config.max_fps
         while not self._stopping.is_set():
@@ -173,11 +170,10 @@ class PushThread:
             last_pts = max(last_pts + 1, (time_ns - began_ns) * _CLOCK // 1_000_000_000)
             picture = _video_frame(pixels[:height, :width], last_pts)
             before = self._latest.sequence
-            with self._guarded():
-                for packet in stream.encode(picture):
-                    container.mux(packet)
-            if self._cut:
-                raise RunError(f"the server took nothing for {self._config.stall_s:g} s")
+            for packet in encoder.encode(picture):
+                data = bytes(packet)
+                head = HEADER.pack(len(data), packet.pts or 0, packet.is_keyframe)
+                self._send(child, head + data, b"A", self._config.stall_s)
             self._frames += 1
             self._latency_ms = max(0.0, (time.monotonic_ns() - time_ns) / 1e6)
             self._drops += max(0, self._latest.sequence - before - 1)
@@ -201,32 +197,55 @@ class PushThread:
         socket.create_connection((self._parts.hostname, port), _PROBE_S).close()
 
     @contextmanager
-    def _open(self, height: int, width: int) -> Iterator[tuple[OutputContainer, VideoStream]]:
-        container = self._make_container()
-        try:
-            with self._guarded():
-                stream = self._make_stream(container, height, width)
-                container.start_encoding()
-            if self._cut:
-                raise RunError(f"the server did not answer for {self._config.stall_s:g} s")
-            yield container, stream
-        finally:
-            try:
-                with self._guarded():
-                    container.close()
-            except (av.error.FFmpegError, OSError) as error:
-                self._log.debug("closing a push failed", push=self._config.name, reason=redact(str(error)))
-
-    def _make_container(self) -> OutputContainer:
+    def _open(self, height: int, width: int) -> Iterator[subprocess.Popen[bytes]]:
+        """The child process, once the server has accepted the stream."""
+        options = {"rtsp_transport": "tcp"}
         if self._parts.scheme in ("http", "https"):
-            options = {"handshake_timeout": "5000"}
-            if self._token is not None:
-                options["authorization"] = self._token
-            return av.open(self._url, "w", format="whip", options=options)
-        return av.open(self._url, "w", format="rtsp", options={"rtsp_transport": "tcp", "muxdelay": "0"})
+            options = {"handshake_timeout": "5000", **({"authorization": self._token} if self._token else {})}
+        setup = {
+            "url": self._url,
+            "format": "whip" if self._parts.scheme in ("http", "https") else "rtsp",
+            "options": options,
+            "fps": max(1, round(self._config.max_fps)),
+            "height": height,
+            "width": width,
+        }
+        child = subprocess.Popen(
+            [sys.executable, "-m", "app.service.push_child"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            bufsize=0,
+        )
+        try:
+            assert child.stdin is not None
+            os.set_blocking(child.stdin.fileno(), False)
+            self._send(child, json.dumps(setup).encode() + b"\n", b"R", _START_S + self._config.stall_s)
+            yield child
+        finally:
+            child.kill()  # the server sees the connection close; a farewell might hang
+            child.wait()
+            for pipe in (child.stdin, child.stdout, child.stderr):
+                if pipe is not None:
+                    pipe.close()
 
-    def _make_stream(self, container: OutputContainer, height: int, width: int) -> VideoStream:
-        gop = max(1, round(self._config.key_interval_s * self._config.max_fps))
+    def _send(self, child: subprocess.Popen[bytes], data: bytes, answer: bytes, limit_s: float) -> None:
+        """Hand data to the child and wait for its answer. Raises RunError when it ends, or takes longer than that."""
+        assert child.stdin is not None and child.stdout is not None and child.stderr is not None
+        rest, deadline_s = memoryview(data), time.monotonic() + limit_s
+        while not self._stopping.is_set():
+            readable, writable, _ = select.select([child.stdout], [child.stdin] if rest else [], [], 0.1)
+            if readable:
+                if os.read(child.stdout.fileno(), 1) == answer:
+                    return
+                reason = child.stderr.read(500).decode("utf-8", "replace").strip()
+                raise RunError(reason or "the connection has ended")
+            if writable:
+                rest = rest[os.write(child.stdin.fileno(), rest) :]
+            if time.monotonic() > deadline_s:
+                raise RunError(f"the server took nothing for {limit_s:g} s")
+
+    def _make_encoder(self, height: int, width: int) -> VideoCodecContext:
         choices = [] if self._software_only else [("h264_nvenc", _NVENC)]
         if self._config.encoder != "nvenc":
             choices.append(("libx264", _SOFTWARE))
@@ -234,46 +253,18 @@ class PushThread:
             if self._config.encoder == "auto" and name == "h264_nvenc" and not _works(name, options):
                 self._software_only = True  # asked once a run
                 continue
-            stream = container.add_stream(name, rate=Fraction(round(self._config.max_fps)), options=dict(options))
-            if not isinstance(stream, VideoStream):
-                raise RunError(f"push {self._config.name}: {name} is no video encoder")
-            stream.height, stream.width, stream.pix_fmt = height, width, "yuv420p"
-            stream.bit_rate = self._config.bitrate_kbps * 1000
-            stream.codec_context.gop_size = gop
-            stream.codec_context.time_base = Fraction(1, _CLOCK)
-            stream.codec_context.thread_count = 1
-            return stream
+            encoder = VideoCodecContext.create(name, "w")
+            if not isinstance(encoder, VideoCodecContext):
+                break
+            encoder.height, encoder.width, encoder.pix_fmt = height, width, "yuv420p"
+            encoder.bit_rate = self._config.bitrate_kbps * 1000
+            encoder.gop_size = max(1, round(self._config.key_interval_s * self._config.max_fps))
+            encoder.time_base = Fraction(1, _CLOCK)
+            encoder.framerate = Fraction(round(self._config.max_fps))
+            encoder.thread_count = 1
+            encoder.options = dict(options)
+            return encoder
         raise RunError(f"push {self._config.name}: no encoder works; wanted service.push.encoder: auto or software")
-
-    # ------------------------------------------------------------------ the guard
-
-    @contextmanager
-    def _guarded(self) -> Iterator[None]:
-        self._cut = False
-        self._busy_since_s = time.monotonic()
-        try:
-            yield
-        finally:
-            self._busy_since_s = None
-
-    def _watch(self) -> None:
-        while self._thread.is_alive():
-            self._thread.join(0.2)
-            since_s = self._busy_since_s
-            if since_s is not None and time.monotonic() - since_s > self._config.stall_s:
-                self._cut_connection()
-
-    def _cut_connection(self) -> None:
-        """Shut the TCP connections of this process to the server; PyAV offers no way to interrupt a write."""
-        self._cut = True
-        port = self._parts.port or _PORTS[self._parts.scheme]
-        for connection in psutil.Process().net_connections(kind="tcp"):
-            if connection.raddr and connection.raddr.port == port and connection.fd >= 0:
-                try:
-                    with socket.socket(fileno=os.dup(connection.fd)) as ours:
-                        ours.shutdown(socket.SHUT_RDWR)
-                except OSError as error:  # it has closed meanwhile
-                    self._log.debug("nothing to cut", push=self._config.name, reason=str(error))
 
 
 def _video_frame(pixels: np.ndarray, pts: int) -> av.VideoFrame:

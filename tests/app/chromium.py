@@ -101,7 +101,7 @@ class Page:
         end = time.monotonic() + limit_s
         while True:
             try:
-                value = self.run(script)
+                value = self.run(f"!!({script})")
             except RuntimeError:
                 value = None  # a page that is just being replaced
             if value:

@@ -1,0 +1,62 @@
+"""The process that holds a connection to a media server. FFmpeg waits in it, with the interpreter's lock held; only it.
+
+Standard input: one JSON line {url, format, options, height, width, fps}, then packets: length u32, pts i64 at 90 kHz,
+key u8, H.264 bytes. Standard output: `R` when the server has accepted the stream, `A` for each packet that was sent.
+Ends with its input. The address comes by standard input, so that no list of processes shows it.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+import sys
+from fractions import Fraction
+from typing import BinaryIO
+
+import av
+import av.error
+from av.video.stream import VideoStream
+
+__all__ = ["HEADER", "main"]
+
+HEADER = struct.Struct("<IqB")
+_MAX_PACKET = 32_000_000
+_CLOCK = 90_000
+
+
+def main(source: BinaryIO, answers: BinaryIO) -> int:
+    """Send what comes from `source`; the exit code."""
+    setup = json.loads(source.readline())
+    try:
+        with av.open(setup["url"], "w", format=setup["format"], options=setup["options"]) as container:
+            stream = container.add_stream("libx264", rate=setup["fps"], options={"tune": "zerolatency", "bf": "0"})
+            if not isinstance(stream, VideoStream):
+                raise TypeError("libx264 is no video encoder")
+            stream.height, stream.width, stream.pix_fmt = setup["height"], setup["width"], "yuv420p"
+            stream.codec_context.time_base = Fraction(1, _CLOCK)
+            container.start_encoding()
+            _tell(answers, b"R")
+            while len(head := source.read(HEADER.size)) == HEADER.size:
+                length, pts, key = HEADER.unpack(head)
+                data = source.read(min(length, _MAX_PACKET))
+                if len(data) != length:
+                    break
+                packet = av.Packet(data)
+                packet.stream, packet.time_base = stream, Fraction(1, _CLOCK)
+                packet.pts = packet.dts = pts
+                packet.is_keyframe = bool(key)
+                container.mux(packet)
+                _tell(answers, b"A")
+    except (av.error.FFmpegError, OSError) as error:
+        sys.stderr.write(f"{type(error).__name__}: {error}"[:500])
+        return 1
+    return 0
+
+
+def _tell(answers: BinaryIO, word: bytes) -> None:
+    answers.write(word)
+    answers.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.stdin.buffer, sys.stdout.buffer))
