@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from fusion_core.errors import UsageError
+
+if TYPE_CHECKING:
+    from fusion_core.training.finetune import FinetuneRequest
 
 __all__ = ["register"]
 
@@ -30,13 +36,40 @@ def _train(
     vgg16: Annotated[
         Path | None, typer.Option(metavar="FILE", help="VGG16 features (.safetensors) for the perception loss.")
     ] = None,
+    from_: Annotated[
+        str | None, typer.Option("--from", metavar="MODEL", help="Fine-tune: preset, model or weights to start from.")
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Fine-tune on this folder (lumitherm dataset build).")
+    ] = None,
+    validation: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Held-out pairs. [default: DIR/validation]")
+    ] = None,
+    generic: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Other pairs to mix in, so that nothing is forgotten.")
+    ] = None,
+    generic_share: Annotated[
+        float, typer.Option(min=0.0, max=0.95, help="Share of all crops that come from --generic.")
+    ] = 0.3,
+    name: Annotated[str | None, typer.Option(help="Add the fine-tuned weights to the models by this name.")] = None,
 ) -> None:
-    """Train the fusion network. Ctrl-C or SIGTERM saves and ends; --resume RUN goes on where it was."""
+    """Train the fusion network. Ctrl-C or SIGTERM saves and ends; --resume RUN goes on where it was.
+
+    With --from MODEL --data DIR: a short training from existing weights, measured before and after on held-out
+    sessions, checked for collapse and for the engine's parity, and exported with a model card.
+    """
     if context.invoked_subcommand is not None:
         return
+    if from_ is not None or data is not None or (resume is not None and (resume / "finetune_request.yaml").is_file()):
+        if config is not None:
+            raise UsageError("--from takes its settings from the weights; give --config or --from, not both")
+        request = _finetune_request(from_, data, validation, generic, generic_share, vgg16, set_ or [], resume)
+        _finetune(request, resume, name)
+        return
+    if name is not None or validation is not None or generic is not None:
+        raise UsageError("--name, --validation and --generic belong to --from MODEL --data DIR")
     from rich.console import Console
 
-    from fusion_core.errors import UsageError
     from fusion_core.training.config import load_training_config
     from fusion_core.training.session import load_run_config, train
 
@@ -54,6 +87,52 @@ def _train(
     console = Console()
     weights = train(settings, resume=resume, console=console)
     console.print(f"weights: {weights}", highlight=False)
+
+
+def _finetune_request(
+    model: str | None,
+    data: Path | None,
+    validation: Path | None,
+    generic: Path | None,
+    generic_share: float,
+    vgg16: Path | None,
+    overrides: list[str],
+    resume: Path | None,
+) -> FinetuneRequest:
+    from fusion_core.checkpoint import resolve_weights
+    from fusion_core.training.finetune import FinetuneRequest, load_request
+
+    if resume is not None:
+        if model is not None or data is not None:
+            raise UsageError("--resume RUN takes model and data from the run; leave --from and --data away")
+        request = load_request(resume)
+        return dataclasses.replace(request, overrides=(*request.overrides, *overrides))
+    if model is None or data is None:
+        raise UsageError("fine-tuning needs both --from MODEL and --data DIR")
+    return FinetuneRequest(resolve_weights(model), data, validation, generic, generic_share, vgg16, tuple(overrides))
+
+
+def _finetune(request: FinetuneRequest, resume: Path | None, name: str | None) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from fusion_core.model_store import ModelStore
+    from fusion_core.training.finetune import finetune
+
+    console = Console()
+    result = finetune(request, resume=resume, console=console)
+    if result is None:  # not the first process of torchrun
+        return
+    table = Table("displacement", "", "Qabf", "SSIM", "edges visible", "edges thermal", "ghost", title="held out")
+    for before, after in zip(result.before, result.after, strict=True):
+        for label, summary in (("before", before), ("after", after)):
+            keys = ("qabf", "ssim", "g_visible", "g_thermal", "g_ghost")
+            table.add_row(summary.displacement.label, label, *(f"{summary.values[key]:.3f}" for key in keys))
+    console.print(table)
+    console.print(f"weights: {result.weights}\ncard: {result.card}", highlight=False, soft_wrap=True)
+    if name is not None:
+        added = ModelStore().add(result.weights, name, replace=True)
+        console.print(f"added as {added.name}; put it to use: lumitherm models use {added.name}", highlight=False)
 
 
 def _doctor(

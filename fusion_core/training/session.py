@@ -36,7 +36,15 @@ from fusion_core.training.run_state import atomic_write
 from fusion_core.training.train import Trainer, new_run_folder
 from fusion_core.training.vgg import load_vgg16
 
-__all__ = ["build_network", "load_run_config", "prepare_pairs", "register_pairs", "train"]
+__all__ = [
+    "build_network",
+    "describe_run",
+    "export_weights",
+    "load_run_config",
+    "prepare_pairs",
+    "register_pairs",
+    "train",
+]
 
 
 def train(config: TrainingConfig, *, resume: Path | None, console: Console) -> Path:
@@ -59,7 +67,7 @@ def train(config: TrainingConfig, *, resume: Path | None, console: Console) -> P
         else:
             folder = new_run_folder(config) if first else Path()
         if first:
-            _describe_run(folder, config, training, validation, digest)
+            describe_run(folder, config, training, validation, digest)
         run = config.run
         reporter = Reporter(
             folder, quiet, log_every_steps=run.log_every_steps, tensorboard=run.tensorboard, active=first
@@ -74,7 +82,7 @@ def train(config: TrainingConfig, *, resume: Path | None, console: Console) -> P
             folder,
             processes=team,
             vgg=load_vgg16(config.vgg16, list(config.loss.perception.taps)) if needs_vgg else None,
-            export=_export,
+            export=export_weights,
             reporter=reporter,
             manifest_sha256=digest,
         )
@@ -104,7 +112,8 @@ def build_network(config: TrainingConfig) -> Rfvif:
     return network
 
 
-def _export(path: Path, network: nn.Module, facts: dict[str, Any]) -> None:
+def export_weights(path: Path, network: nn.Module, facts: dict[str, Any]) -> None:
+    """Write the network's weights atomically; what `Trainer` takes as `export`."""
     if not isinstance(network, Rfvif):
         raise TypeError(f"only Rfvif is exported, got {type(network).__name__}")
     atomic_write(path, lambda temporary: save_checkpoint(temporary, network, facts))
@@ -180,9 +189,10 @@ def _say_registration(registrations: Sequence[PairRegistration], console: Consol
 # ---- the run's folder
 
 
-def _describe_run(
+def describe_run(
     folder: Path, config: TrainingConfig, training: list[TrainingPair], validation: list[TrainingPair], digest: str
 ) -> None:
+    """Write config.yaml, versions.json and data.json into the run's folder."""
     (folder / "config.yaml").write_text(yaml.safe_dump(json.loads(config.model_dump_json()), sort_keys=False))
     (folder / "versions.json").write_text(json.dumps(_versions(), indent=1))
     manifest = {

@@ -1,0 +1,193 @@
+"""Fine-tuning from a weights file: settings, the mix, the run from end to end, two processes, the collapse alarm."""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+
+from fusion_core.checkpoint import load_checkpoint
+from fusion_core.errors import BadInputError, ConfigError, EngineError
+from fusion_core.evaluation import EvaluationPair
+from fusion_core.torch_engine import TorchEngine
+from fusion_core.training.collapse import ModalityShares, collapse_warnings, measure_shares
+from fusion_core.training.dataset import TrainingPair
+from fusion_core.training.finetune import FinetuneRequest, finetune, finetune_config, load_request, mix_pairs
+
+ROOT = Path(__file__).resolve().parents[2]
+HANG_S = 280
+
+
+def _load_support() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("finetune_support", Path(__file__).with_name("finetune_support.py"))
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+support = _load_support()
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def bfloat16_engine(weights: Path) -> TorchEngine:
+    return TorchEngine(load_checkpoint(weights), dtype=torch.bfloat16)
+
+
+def request_in(folder: Path, *overrides: str) -> FinetuneRequest:
+    return FinetuneRequest(
+        support.make_weights(folder / "start.safetensors"),
+        support.make_set(folder / "set"),
+        overrides=(*support.SMALL, f"run.folder={folder / 'runs'}", "run.name=mine", *overrides),
+    )
+
+
+def test_settings_come_from_the_weights_and_the_set(tmp_path: Path) -> None:
+    request = request_in(tmp_path, "optimizer.learning_rate=0.001")
+    config = finetune_config(request, load_checkpoint(request.initial))
+    assert config.preset == "tiny" and config.loss.gradient == 2.0 and config.loss.perception.weight == 0
+    assert config.data.validation_root == tmp_path / "set" / "validation"
+    assert not config.data.registration.enabled  # a built set is registered
+    rates = config.optimizer.learning_rate, config.optimizer.alignment_learning_rate
+    assert rates[0] == 0.001 and rates[1] is not None and rates[1] < rates[0]
+    with pytest.raises(ConfigError, match=r"optimizer\.learning_rate"):
+        finetune_config(request_in(tmp_path, "optimizer.learning_rate=-1"), load_checkpoint(request.initial))
+
+
+@pytest.mark.parametrize(("own", "generic", "share"), [(10, 200, 0.3), (100, 5, 0.3), (3, 400, 0.5), (40, 40, 0.25)])
+def test_mix_holds_the_share(own: int, generic: int, share: float) -> None:
+    picture = np.zeros((8, 8), np.uint8)
+    mine = [TrainingPair(f"own_{i}", picture, picture) for i in range(own)]
+    others = [TrainingPair(f"generic_{i}", picture, picture) for i in range(generic)]
+    mixed = mix_pairs(mine, others, share)
+    found = sum(pair.stem.startswith("generic") for pair in mixed) / len(mixed)
+    assert found == pytest.approx(share, abs=0.03)
+    assert {pair.stem for pair in mixed} >= {pair.stem for pair in mine}
+    assert mix_pairs(mine, [], share) == mine and mix_pairs(mine, others, 0.0) == mine
+    with pytest.raises(ConfigError, match="--generic-share"):
+        mix_pairs(mine, others, 1.0)
+
+
+@pytest.mark.slow
+def test_run_from_end_to_end(tmp_path: Path) -> None:
+    generic = support.make_pairs(tmp_path / "generic", ["a_0", "b_0"])
+    base = request_in(tmp_path)
+    request = FinetuneRequest(base.initial, base.data, generic=generic, generic_share=0.4, overrides=base.overrides)
+    said = io.StringIO()
+    result = finetune(request, console=Console(file=said, width=200), make_engine=bfloat16_engine)
+    assert result is not None
+    assert result.run == tmp_path / "runs" / "mine"
+    exported = load_checkpoint(result.weights)
+    before = load_checkpoint(request.initial)
+    assert exported.config == before.config
+    assert exported.facts["initial_sha256"] == before.sha256
+    assert exported.facts["agc"]["plateau"] == 5.0  # the data set's contract, not the initial weights'
+    assert exported.facts["parity"]["worst_db"] >= 45
+    assert any(
+        not torch.equal(value, before.network.state_dict()[key]) for key, value in exported.network.state_dict().items()
+    )
+    assert [summary.displacement.size_px for summary in result.after] == [0, 3, 5, 8]
+    card = result.card.read_text()
+    assert "before and after fine-tuning" in card and "Engine parity" in card and "held out: wed 2" in card
+    document = json.loads((result.run / "finetune.json").read_text())
+    assert document["metrics"]["before"][0]["displacement"] == "0 px"
+    assert load_request(result.run) == request
+    assert "generic pairs make up 40%" in said.getvalue()
+
+
+@pytest.mark.slow
+def test_export_is_refused_below_the_wanted_parity(tmp_path: Path) -> None:
+    with pytest.raises(EngineError, match="not exported"):
+        finetune(
+            request_in(tmp_path, "schedule.max_steps=1"),
+            console=Console(quiet=True), min_psnr_db=120.0, make_engine=bfloat16_engine,
+        )  # fmt: skip
+    assert not (tmp_path / "runs" / "mine" / "finetuned.safetensors").exists()
+    assert (tmp_path / "runs" / "mine" / "weights.safetensors").is_file()  # the run itself is kept
+
+
+def test_without_held_out_pairs_it_does_not_start(tmp_path: Path) -> None:
+    data = support.make_pairs(tmp_path / "bare", ["one_0"])
+    request = FinetuneRequest(
+        support.make_weights(tmp_path / "start.safetensors"), data,
+        overrides=(*support.SMALL, f"run.folder={tmp_path / 'runs'}"),
+    )  # fmt: skip
+    with pytest.raises(BadInputError, match="holds out no pairs"):
+        finetune(request, console=Console(quiet=True))
+
+
+def test_request_of_another_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="lumitherm train --from"):
+        load_request(tmp_path)
+
+
+@pytest.mark.slow
+def test_two_processes_fine_tune(tmp_path: Path) -> None:
+    request = request_in(tmp_path)
+    options = [option for override in request.overrides for option in ("--set", override)]
+    command = [
+        sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone", "-m", "app", "train",
+        "--from", str(request.initial), "--data", str(request.data), *options,
+    ]  # fmt: skip
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=HANG_S)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (tmp_path / "runs" / "mine" / "finetuned.safetensors").is_file()
+    lines = (tmp_path / "runs" / "mine" / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines if '"loss"' in line and "validation" not in line] == [1, 2, 3]
+
+
+# ---- the alarm
+
+
+def _pairs() -> list[EvaluationPair]:
+    rng = np.random.default_rng(3)
+    pairs = []
+    for number in range(2):
+        visible, thermal = (rng.integers(0, 256, (96, 128), np.uint8) for _ in range(2))
+        pairs.append(EvaluationPair(str(number), np.repeat(visible[..., None], 3, axis=2), thermal))
+    return pairs
+
+
+def _mean(visible: np.ndarray, thermal: np.ndarray) -> np.ndarray:
+    grey = (visible[..., 0].astype(np.uint16) + thermal) // 2
+    return np.repeat(grey[..., None].astype(np.uint8), 3, axis=2)
+
+
+def test_alarm_tells_the_followed_camera() -> None:
+    pairs = _pairs()
+    both = measure_shares(_mean, pairs)
+    assert both.gradient_visible == pytest.approx(0.5, abs=0.05)
+    assert both.information_thermal == pytest.approx(0.5, abs=0.1)
+    assert collapse_warnings(both) == []
+    visible_only = measure_shares(lambda visible, thermal: visible, pairs)
+    assert any("thermal edges" in warning for warning in collapse_warnings(visible_only))
+    assert any("mutual information is with the thermal" in warning for warning in collapse_warnings(visible_only))
+    thermal_only = measure_shares(lambda visible, thermal: np.repeat(thermal[..., None], 3, axis=2), pairs)
+    assert any("visible edges" in warning for warning in collapse_warnings(thermal_only))
+    with pytest.raises(BadInputError, match="at least one"):
+        measure_shares(_mean, [])
+
+
+def test_alarm_tells_a_fall_against_before() -> None:
+    before, after = ModalityShares(0.6, 0.5, 0.5, 4), ModalityShares(0.6, 0.2, 0.4, 4)
+    assert collapse_warnings(after, before) == ["the share of thermal edges fell from 0.50 to 0.20"]
+    assert collapse_warnings(after) == []
