@@ -1,8 +1,8 @@
 """Which form of alignment aligns: the paper's, kernels that see the correlation, one shift, a field.
 
 Trains the three levels up to the FDAM with Eq. (7) alone, the same crops and steps for each form, and prints the error
-of the aligned infrared pictures on held-out pairs beside that of doing nothing. Forms with a displacement estimate take it
-from a weights file, frozen.
+of the aligned infrared pictures on held-out pairs beside that of doing nothing. Forms with a displacement estimate
+take it from a weights file, frozen.
 
     python benchmarks/alignment_ablation.py PAIRS --estimate small --steps 400
 """
@@ -96,7 +96,7 @@ def main() -> None:
             "preset": "small",
             "data": {
                 "root": arguments.pairs,
-                "crop_px": 192,
+                "crop_px": 128,
                 "displacement": {"max_px": 8.0, "varying_probability": 0.3},
             },
         }

@@ -19,8 +19,8 @@ NO_TORCH_PREFIXES = (
     "fusion_core/displacement", "fusion_core/pyramid_engine",
 )  # fmt: skip
 CALIBRATION_MAY = {
-    "fusion_core.frames", "fusion_core.errors", "fusion_core.pair_folder", "fusion_core.simulation", "fusion_core.shift",
-    "fusion_core.colour",
+    "fusion_core.frames", "fusion_core.errors", "fusion_core.pair_folder", "fusion_core.simulation",
+    "fusion_core.shift", "fusion_core.colour",
 }  # fmt: skip
 TENSORRT_FILES = {"fusion_core/tensorrt_engine.py"}
 

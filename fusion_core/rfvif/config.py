@@ -22,7 +22,8 @@ class RfvifConfig:
     channels: int = 64
     """C, the width of every feature map. The paper does not give it."""
     light: bool = False
-    """Light MSRB (one 3x3 and one 5x5 path of C/2 each) instead of two crossed paths of C; shared stride-2 convolutions."""
+    """Light MSRB (one 3x3 and one 5x5 path of C/2 each) instead of two crossed paths of C, and shared stride-2
+    convolutions."""
     residual_blocks: int = 6
     """Before the reconstruction (Section 3.5: six)."""
     space_to_depth: int = 1

@@ -10,8 +10,8 @@ from fusion_core.rfvif.network import Rfvif
 __all__ = ["DYNAMIC_MULTIPLE_PX", "export_network"]
 
 DYNAMIC_MULTIPLE_PX = 64
-"""A program of dynamic size takes heights and widths that are multiples of this (at least two of them): the correlation's
-window pyramid then divides exactly, and nothing in the program depends on the size's value."""
+"""A program of dynamic size takes heights and widths that are multiples of this (at least two of them): the window
+pyramid of the correlation then divides exactly, and nothing in the program depends on the size's value."""
 
 _MAX_UNITS = 128
 

@@ -131,8 +131,8 @@ class LossConfig(_Model):
     displacement: float = Field(default=0.0, ge=0.0)  # robust end-point error of the displacement fields, px
     displacement_scale_decay: float = Field(default=0.7, gt=0.0, le=1.0)  # of each coarser field
     fusion_target: Literal["registered", "own"] = "registered"
-    # own: the fused picture is held against the infrared one as the network itself aligned it. Against the registered one,
-    # an estimate that is a pixel off teaches the fusion to blur the heat; its own alignment teaches it to draw it crisply.
+    # own: the fused picture is held against the infrared one as the network itself aligned it. Against the registered
+    # one, an estimate that is a pixel off teaches the fusion to blur the heat; its own teaches it to draw it crisply.
     confidence: bool = True  # weigh the finest field by its own log-precision (Laplace likelihood) where it has one
     mask_unseen: bool = False  # leave out pixels whose infrared content lies outside the displaced crop
 
