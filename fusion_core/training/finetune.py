@@ -1,9 +1,10 @@
 """From shipped weights to weights for one's own rig: a short training that does not forget, checked before export.
 
-The run continues the training that the weights came from (its losses, read from the file), with a low learning rate
-and a lower one still for the displacement estimate. Generic pairs, where given, make up a share of every epoch. Before
-and after, the held-out sessions are measured at known displacements; the export is refused when the engine would not
-give the reference's pictures, and warns when the fused picture follows one camera alone.
+The run continues the training that the weights came from (its losses, read from the file), with a low learning rate.
+The displacement estimate stays as it is, unless asked for (stage=joint), and then changes ten times slower. Generic
+pairs, where given, make up a share of every epoch. Before and after, the held-out sessions are measured at known
+displacements; the export is refused when the engine would not give the reference's pictures, and warns when the fused
+picture follows one camera alone.
 """
 
 from __future__ import annotations
@@ -45,8 +46,8 @@ _SHIFTS_PX = (0.0, 3.0, 5.0, 8.0)
 _MEASURED_PAIRS = 24
 _DEFAULT_LOSS = LossConfig.model_validate(
     {
-        "pixel": 0.2, "perception": {"weight": 0.0}, "gradient": 1.0, "intensity": 0.5, "ssim": 0.5,
-        "displacement": 0.1, "lambda_align": 0.0, "mask_unseen": True,
+        "pixel": 0.2, "perception": {"weight": 0.0}, "gradient": 14.0, "gradient_infrared_gain": 1.5, "intensity": 4.0,
+        "ssim": 0.1, "displacement": 0.1, "lambda_align": 0.0, "mask_unseen": True,
     }
 )  # fmt: skip
 
@@ -99,7 +100,8 @@ def finetune_config(request: FinetuneRequest, loaded: LoadedCheckpoint) -> Train
     values: dict[str, Any] = {
         "preset": str(facts.get("preset", "tiny")),
         "network": loaded.config.to_dict(),
-        "stage": "joint",
+        "stage": "fuse",  # the estimate was trained on far more displacements than a set of one rig can give
+        "freeze_alignment": True,
         "batch_size": 8,
         "initial_weights": str(request.initial),
         "vgg16": None if request.vgg16 is None else str(request.vgg16),
@@ -132,18 +134,25 @@ def finetune_config(request: FinetuneRequest, loaded: LoadedCheckpoint) -> Train
 
 
 def _loss_of(facts: dict[str, Any], *, with_vgg: bool) -> LossConfig:
-    """The losses the weights were trained with; the perception loss only where VGG16's features are given."""
-    config = facts.get("config")
-    loss = _DEFAULT_LOSS
-    if isinstance(config, dict) and isinstance(config.get("loss"), dict):
-        try:
-            loss = LossConfig.model_validate(config["loss"])
-        except ValidationError:
-            loss = _DEFAULT_LOSS  # of another version
+    """The losses the weights were trained with, ours where the file does not tell; the perception loss only where
+    VGG16's features are given."""
+    loss = own_loss(facts) or _DEFAULT_LOSS
     if not with_vgg:
         loss = loss.model_copy(update={"perception": loss.perception.model_copy(update={"weight": 0.0})})
     only_alignment = loss.pixel == loss.gradient == loss.intensity == loss.ssim == loss.perception.weight == 0
     return _DEFAULT_LOSS if only_alignment else loss
+
+
+def own_loss(facts: dict[str, Any]) -> LossConfig | None:
+    """The losses of the training that the weights came from; None where the file names none that this version has."""
+    for key in ("config", "last_stage_settings"):
+        settings = facts.get(key)
+        if isinstance(settings, dict) and isinstance(settings.get("loss"), dict):
+            try:
+                return LossConfig.model_validate(settings["loss"])
+            except ValidationError:
+                continue
+    return None
 
 
 def mix_pairs(own: Sequence[TrainingPair], generic: Sequence[TrainingPair], share: float) -> list[TrainingPair]:
@@ -222,6 +231,8 @@ def finetune(
         )  # fmt: skip
         if resume is not None:
             reporter.say(f"going on with {folder} after step {trainer.resume()}")
+        if own_loss(loaded.facts) is None:
+            reporter.say(f"{request.initial.name} does not tell its losses, or they are of another version: using ours")
         reporter.say(f"fine-tuning {request.initial.name}: {trainer.total_steps} steps of {config.batch_size} crops")
         weights = trainer.run()
     if before is None:

@@ -65,6 +65,7 @@ def test_settings_come_from_the_weights_and_the_set(tmp_path: Path) -> None:
     config = finetune_config(request, load_checkpoint(request.initial))
     assert config.preset == "tiny" and config.loss.gradient == 2.0 and config.loss.perception.weight == 0
     assert config.data.validation_root == tmp_path / "set" / "validation"
+    assert config.stage == "fuse" and config.freeze_alignment
     assert not config.data.registration.enabled  # a built set is registered
     rates = config.optimizer.learning_rate, config.optimizer.alignment_learning_rate
     assert rates[0] == 0.001 and rates[1] is not None and rates[1] < rates[0]
