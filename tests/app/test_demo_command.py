@@ -78,7 +78,7 @@ def test_a_stop_ends_the_recording(tmp_path: Path) -> None:
 def test_the_command_falls_back_loudly_where_the_network_cannot_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def create_engine(name: str, *_: object) -> FusionEngine:
+    def create_engine(name: str, *_: object, **__: object) -> FusionEngine:
         if name == "auto":
             raise CheckpointError("no weights for tiny")
         assert name == "ncc-pyramid"

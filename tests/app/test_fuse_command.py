@@ -72,7 +72,7 @@ Run = Callable[..., tuple[int, str, str]]
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
     """Call the whole command line in this process: exit code, stdout, stderr."""
-    monkeypatch.setattr("fusion_core.engine.create_engine", lambda *_: HalfEngine(), raising=False)
+    monkeypatch.setattr("fusion_core.engine.create_engine", lambda *_, **__: HalfEngine(), raising=False)
 
     def call(*arguments: object) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["lumitherm", "fuse", *map(str, arguments)])
@@ -346,7 +346,7 @@ def test_a_truncated_video_is_fused_as_far_as_it_goes_and_named(tmp_path: Path, 
 def test_an_engine_failure_keeps_the_frames_before_it(
     tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fusion_core.engine.create_engine", lambda *_: FailingEngine(), raising=False)
+    monkeypatch.setattr("fusion_core.engine.create_engine", lambda *_, **__: FailingEngine(), raising=False)
     visible = write_visible(tmp_path / "v.mkv", [n * 40 for n in range(30)])
     thermal = write_thermal(tmp_path / "t.mkv", [n * 40 for n in range(30)])
     code, _, err = run(visible, thermal, "-o", tmp_path / "f.mkv")
@@ -371,7 +371,7 @@ class Noise:
     def reset(self): pass
     def close(self): pass
 
-fusion_core.engine.create_engine = lambda *_: Noise()
+fusion_core.engine.create_engine = lambda *_, **__: Noise()
 if {limit}:
     resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))
 command_line.main()
