@@ -10,12 +10,14 @@ import typer
 
 from app.commands import (
     archive,
+    benchmark,
     calibrate,
     config,
     ctl,
     dataset,
     demo,
     devices,
+    engine,
     evaluate,
     fuse,
     gui,
@@ -45,12 +47,14 @@ def build_cli() -> typer.Typer:
     )
     # One line a command module, kept in alphabetical order: from app.commands import x; x.register(cli)
     archive.register(cli)
+    benchmark.register(cli)
     calibrate.register(cli)
     config.register(cli)
     ctl.register(cli)
     dataset.register(cli)
     demo.register(cli)
     devices.register(cli)
+    engine.register(cli)
     evaluate.register(cli)
     fuse.register(cli)
     gui.register(cli)

@@ -115,7 +115,7 @@ class FrameRunner:
         self._into_visible = self._host_visible.numpy()
         self._into_thermal = self._host_thermal.numpy()
         self._out = self._host_out.numpy()
-        self._stream: Any = torch.cuda.Stream(device) if cuda else None
+        self._stream: Any = torch.cuda.Stream(device) if cuda else None  # type: ignore[no-untyped-call]
         self._graph: Any = None
         try:
             if cuda:

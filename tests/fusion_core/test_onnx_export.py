@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import io
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +10,8 @@ import onnxruntime
 import pytest
 import torch
 
-from fusion_core.rfvif import PRESETS, Rfvif, preset_config
-from fusion_core.rfvif.export import export_network
+from fusion_core.onnx_engine import onnx_model
+from fusion_core.rfvif import PRESETS, preset_config
 from fusion_core.rfvif.inference import for_inference
 
 _spec = importlib.util.spec_from_file_location("network_weights", Path(__file__).with_name("network_weights.py"))
@@ -25,24 +23,14 @@ _spec.loader.exec_module(weights)
 SIZE = (96, 128)
 
 
-def onnx_bytes(network: Rfvif) -> bytes:
-    program = export_network(network, *SIZE)
-    buffer = io.BytesIO()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the exporter's own deprecations
-        exported = torch.onnx.export(program, dynamo=True, external_data=False, verbose=False)
-    assert exported is not None
-    exported.save(buffer)
-    return buffer.getvalue()
-
-
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("preset", ["tiny", "small"])
 def test_onnx_gives_the_same_numbers(preset: str) -> None:
     network = for_inference(weights.disturbed(preset_config(preset)))
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(onnx_bytes(network), options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(onnx_model(network, *SIZE), options, providers=["CPUExecutionProvider"])
     rng = np.random.default_rng(0)
     visible, thermal = (
         torch.nn.functional.interpolate(
@@ -59,12 +47,13 @@ def test_onnx_gives_the_same_numbers(preset: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("preset", PRESETS)
 def test_tensorrt_builds_a_half_precision_engine_without_a_gpu(preset: str) -> None:
     tensorrt = pytest.importorskip(
         "tensorrt_rtx", reason="TensorRT-RTX is not installed: pip install tensorrt-rtx-cu13", exc_type=ImportError
     )
-    model = onnx_bytes(for_inference(weights.disturbed(preset_config(preset))).half())
+    model = onnx_model(for_inference(weights.disturbed(preset_config(preset))).half(), *SIZE)
     messages = tensorrt.Logger(tensorrt.Logger.ERROR)
     builder = tensorrt.Builder(messages)
     network = builder.create_network(1 << int(tensorrt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))

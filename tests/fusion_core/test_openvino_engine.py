@@ -58,6 +58,7 @@ def psnr_db(a: np.ndarray, b: np.ndarray) -> float:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_agrees_with_the_reference_and_keeps_its_models(checkpoint: Any, cache: EngineCache) -> None:
     reference = TorchEngine(checkpoint)
     exact = OpenVinoEngine(checkpoint, precision="f32", threads=1, cache=cache)
