@@ -257,7 +257,7 @@ class _Compiled:
                 warnings.simplefilter("ignore")  # of the tracer: what it fixes is fixed on purpose, the size
                 # A trace converts in a quarter of the time of an exported program, and keeps the shapes static: with
                 # shapes that OpenVINO takes for dynamic the same model runs slower.
-                traced = torch.jit.trace(module.eval(), inputs, check_trace=False)
+                traced = torch.jit.trace(module.eval(), inputs, check_trace=False)  # type: ignore[no-untyped-call]
                 return ov.convert_model(traced, example_input=inputs, input=[tuple(each.shape) for each in inputs])
 
         options: dict[str, object] = {

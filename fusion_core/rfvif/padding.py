@@ -18,7 +18,7 @@ def pad_to_multiple(image: Tensor, multiple: int, *, mirror: bool) -> Tensor:
     """
     for dim in (-2, -1):
         size = image.shape[dim]
-        if torch.jit.is_tracing():
+        if torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
             size = int(size)  # traces are made for one size
         if statically_known_true(size % multiple == 0):
             continue
