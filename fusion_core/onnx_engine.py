@@ -23,7 +23,7 @@ def onnx_model(network: Rfvif, height: int, width: int) -> bytes:
     program = export_network(network, height, width)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # deprecations inside the exporter, which the user cannot act on
-        exported = torch.onnx.export(program, dynamo=True, external_data=False, verbose=False)
+        exported = torch.onnx.export(program, dynamo=True, external_data=False, verbose=False, optimize=False)
     if exported is None:
         raise EngineError(f"the network does not convert to ONNX at {height}x{width}")
     model: bytes = exported.model_proto.SerializeToString()

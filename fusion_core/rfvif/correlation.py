@@ -83,7 +83,8 @@ def gradient_features(image: Tensor, cell: int) -> Tensor:
     local = F.interpolate(local, scale_factor=float(cell), mode="bilinear", align_corners=False)[:, :, :height, :width]
     picture = energy.mean(dim=(-2, -1), keepdim=True)
     norm = torch.rsqrt(local + 0.05 * picture + _VISIBLE_FLOOR * 0.25)
-    magnitude = torch.sqrt(energy + 1e-10)
+    # Not smaller: ONNX's optimizer takes an addend near 1e-8 for zero, and a flat spot then divides by it.
+    magnitude = torch.sqrt(energy + 1e-7)
     scale = norm / magnitude
     return torch.cat((magnitude * norm, (gxx - gyy) * scale, 2.0 * gx * gy * scale), dim=1)
 

@@ -192,5 +192,5 @@ class Rfvif(nn.Module):
         products = torch.stack(planes, dim=1)  # (B, S, 3)
         both = torch.stack((products[..., 0], products[..., 1] + products[..., 2]), dim=-1)
         both = both - both.mean(dim=1, keepdim=True)
-        spread = torch.sqrt((both * both).mean(dim=1, keepdim=True) + 1e-8)
+        spread = torch.sqrt((both * both).mean(dim=1, keepdim=True) + 1e-6)
         return (both / spread).flatten(1)
