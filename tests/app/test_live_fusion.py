@@ -196,9 +196,10 @@ def test_a_bug_in_a_camera_costs_a_restart_not_the_pipeline(running: Running, mo
     pictures(live)
     thermal.error = ZeroDivisionError("a bug")
     wait_until(lambda: "a bug" in texts(live, "thermal"))
-    wait_until(lambda: thermal.opened == 2)
+    # At least: on a starved machine a stall may cost one more.
+    wait_until(lambda: thermal.opened >= 2)
     wait_until(lambda: live.state is PipelineState.RUNNING)
-    wait_until(lambda: live.stats.snapshot().reconnects["thermal"] == 1)
+    wait_until(lambda: live.stats.snapshot().reconnects["thermal"] >= 1)
     assert live.failure is None
 
 
