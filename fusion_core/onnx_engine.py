@@ -19,13 +19,24 @@ __all__ = ["OnnxEngine", "onnx_model"]
 
 
 def onnx_model(network: Rfvif, height: int, width: int) -> bytes:
-    """The network at one size as an ONNX model, weights included. Precision is the network's own."""
+    """The network at one size as an ONNX model, weights included. Precision is the network's own.
+
+    Raises:
+        EngineError: it does not convert. ImportError: onnx or onnxscript is not installed.
+    """
+    from onnxscript import optimizer
+
     program = export_network(network, height, width)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # deprecations inside the exporter, which the user cannot act on
+        # Not the exporter's own optimization: it takes minutes here, and the model it leaves gives NaN in ONNX Runtime.
         exported = torch.onnx.export(program, dynamo=True, external_data=False, verbose=False, optimize=False)
     if exported is None:
         raise EngineError(f"the network does not convert to ONNX at {height}x{width}")
+    # Constants are all that readers need: TensorRT wants axes and sizes as initializers.
+    optimizer.inline(exported.model)
+    optimizer.fold_constants(exported.model, onnx_shape_inference=False)
+    optimizer.remove_unused_nodes(exported.model)
     model: bytes = exported.model_proto.SerializeToString()
     return model
 

@@ -25,6 +25,12 @@ def three_convs(inputs: int, channels: int, outputs: int) -> nn.Sequential:
     )
 
 
+def _halves(x: Tensor) -> tuple[Tensor, Tensor]:
+    """The first and the second half of the channels. By slices: `chunk` becomes a sequence in ONNX, which few read."""
+    half = x.shape[1] // 2
+    return x[:, :half], x[:, half:]
+
+
 class Msrb(nn.Module):
     """Multi-scale residual block (Fig. 2(b)): 3x3 and 5x5 paths, crossed once, fused by 1x1, residual.
 
@@ -82,8 +88,8 @@ class CrossModulation(nn.Module):
             joint = torch.cat((down_visible, down_infrared), dim=1)
         else:
             joint = torch.cat((self.joint_visible(visible), self.joint_infrared(infrared)), dim=1)  # Eq. (2)
-        for_visible, for_infrared = self.joint(joint).chunk(2, dim=1)  # Eq. (3)
-        gamma, beta = torch.sigmoid(self.parameters_visible(for_visible)).chunk(2, dim=1)  # Eq. (4)
+        for_visible, for_infrared = _halves(self.joint(joint))  # Eq. (3)
+        gamma, beta = _halves(torch.sigmoid(self.parameters_visible(for_visible)))  # Eq. (4)
         modulated_visible = down_visible * gamma + beta  # Eq. (5)
-        gamma, beta = torch.sigmoid(self.parameters_infrared(for_infrared)).chunk(2, dim=1)
+        gamma, beta = _halves(torch.sigmoid(self.parameters_infrared(for_infrared)))
         return modulated_visible, down_infrared * gamma + beta
