@@ -13,10 +13,11 @@ from fusion_core.errors import RunError, UsageError
 if TYPE_CHECKING:
     from fusion_core.benchmark import Case, Failure, Result
 
-__all__ = ["parse_size", "register"]
+__all__ = ["parse_size", "register", "write_plot"]
 
-_CPU_ENGINES = ("torch", "openvino-f32", "openvino", "openvino-video")
-_GPU_ENGINES = ("torch-cuda", "tensorrt")
+_USUAL = ("torch", "openvino-f32", "openvino", "openvino-video", "pyramid", "ncc-pyramid")
+_USUAL_GPU = ("torch-cuda", "tensorrt")
+_SIZES = ("640x480", "1280x720", "1920x1080")
 _COST_SIZES = ("320x240", "640x480", "960x720", "1280x720", "1920x1080")
 _TILED_SIZE = "3840x2160"
 
@@ -28,27 +29,37 @@ def register(cli: typer.Typer) -> None:
 
 def _benchmark(
     preset: Annotated[
-        list[str] | None, typer.Option(help="tiny, small or base; may be repeated.  [default: tiny, small]")
+        list[str] | None,
+        typer.Option(
+            help="tiny, small or base; may be repeated. One without shipped weights runs with random ones.  "
+            "[default: tiny, small]"
+        ),
     ] = None,
     weights: Annotated[Path | None, typer.Option(help="A weights file in place of shipped weights.")] = None,
     engine: Annotated[
         list[str] | None,
-        typer.Option(help="What to measure, may be repeated; --list shows all.  [default: what this machine can run]"),
+        typer.Option(help="What to measure, may be repeated; --list shows all.  [default: what the application uses]"),
     ] = None,
     size: Annotated[
         list[str] | None,
         typer.Option(help="WIDTHxHEIGHT, may be repeated.  [default: 640x480, 1280x720, 1920x1080]"),
     ] = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Every engine that this machine can run, and every preset. Up to an hour.")
+    ] = False,
     cost: Annotated[
         bool, typer.Option("--cost", help="Cost against size: 320x240 to 1920x1080, and 3840x2160 in tiles.")
     ] = False,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads of the engine.")] = None,
     seconds: Annotated[float, typer.Option(min=0.1, max=600, help="Time for each measurement, s.")] = 3.0,
     json: Annotated[Path | None, typer.Option(help="Write every figure and the environment.")] = None,
+    add: Annotated[
+        bool, typer.Option("--add", help="Keep what the --json file holds, and measure only what is missing there.")
+    ] = False,
     plot: Annotated[Path | None, typer.Option(help="Write time and memory against size (.png).")] = None,
     check: Annotated[
         Path | None,
-        typer.Option(help="Stored ratios (JSON: key -> times eager float32); exit code 1 if one has got worse."),
+        typer.Option(help="Stored ratios (--store writes them); exit code 1 if one has got worse by a third."),
     ] = None,
     store: Annotated[Path | None, typer.Option(help="Write this run's ratios for --check.")] = None,
     show: Annotated[bool, typer.Option("--list", help="List what can be measured, and end.")] = False,
@@ -65,19 +76,25 @@ def _benchmark(
         return
     if plot is not None and plot.suffix.lower() not in (".png", ".svg", ".pdf"):
         raise UsageError(f"--plot {plot} must end in .png, .svg or .pdf")
+    if add and json is None:
+        raise UsageError("--add goes with --json FILE, whose results it keeps")
+    if everything and (preset or engine):
+        raise UsageError("--all takes every engine and preset; leave out --engine and --preset")
     stored = _read_ratios(check) if check is not None else {}
-    cases = _cases(preset, weights, engine, size, cost, threads, seconds)
+    cases = _cases(preset, weights, engine, size, everything, cost, threads, seconds)
+    results, runs = _read_json(json) if add and json is not None and json.exists() else ([], [])
+    done = {result.case.key for result in results}
 
     from rich.console import Console
     from rich.progress import Progress
 
     console = Console()
     facts = environment()
-    results: list[Result] = []
     failures: list[Failure] = []
     with Progress(console=console, transient=True) as progress:
-        task = progress.add_task("measuring", total=len(cases))
-        for case in cases:
+        missing = [case for case in cases if case.key not in done]
+        task = progress.add_task("measuring", total=len(missing))
+        for case in missing:
             progress.update(task, description=case.key)
             outcome = run_case(case)
             if isinstance(outcome, Result):
@@ -85,16 +102,15 @@ def _benchmark(
             else:
                 failures.append(outcome)
             progress.advance(task)
-    results = with_ratios(results)
+    order = {case.key: position for position, case in enumerate(cases)}
+    results = with_ratios(sorted(results, key=lambda r: order.get(r.case.key, -1)))
     _print(console, facts, results, failures)
     if json is not None:
-        _write_json(json, facts, results, failures)
+        _write_json(json, [*runs, facts], results, failures)
     if plot is not None:
-        _write_plot(plot, results, facts)
+        write_plot(plot, results, facts)
     if store is not None:
-        from fusion_core.benchmark import stored_ratio
-
-        _write(store, json_module.dumps({r.case.key: round(stored_ratio(r), 3) for r in results}, indent=1) + "\n")
+        _write_ratios(store, results, facts)
     for path in (json, plot, store):
         if path is not None:
             console.print(f"wrote {path}", highlight=False, soft_wrap=True)
@@ -122,57 +138,98 @@ def _cases(
     weights: Path | None,
     engines: list[str] | None,
     sizes: list[str] | None,
+    everything: bool,
     cost: bool,
     threads: int | None,
     seconds: float,
 ) -> list[Case]:
-    from fusion_core.benchmark import BENCHMARK_ENGINES, REFERENCE, Case
+    from fusion_core.benchmark import CLASSICAL, REFERENCE, Case
     from fusion_core.checkpoint import resolve_weights
-    from fusion_core.rfvif import preset_config
+    from fusion_core.rfvif import PRESETS, preset_config
 
     if weights is not None and presets:
         raise UsageError("give --preset or --weights, not both")
-    names = [weights.stem] if weights is not None else presets or ["tiny", "small"]
-    for name in names:
-        if weights is None:
-            preset_config(name)
-        resolve_weights(weights if weights is not None else name)  # before the long work
-    if engines is None:
-        import torch
-
-        chosen = [*_CPU_ENGINES, *(_GPU_ENGINES if torch.cuda.is_available() else ())]
+    usual = list(PRESETS)[::-1] if everything else ["tiny", "small"]
+    names = [weights.stem] if weights is not None else presets or usual
+    if weights is not None:
+        resolve_weights(weights)  # before the long work
     else:
-        chosen = list(dict.fromkeys(engines))
-    unknown = [name for name in chosen if name not in BENCHMARK_ENGINES]
-    if unknown:
-        raise UsageError(
-            f"there is no engine {', '.join(unknown)} to measure; there are {', '.join(BENCHMARK_ENGINES)}"
-        )
-    if REFERENCE not in chosen:
-        chosen.insert(0, REFERENCE)
-    taken = list(dict.fromkeys([*(sizes or []), *(_COST_SIZES if cost else ())])) or [
-        "640x480",
-        "1280x720",
-        "1920x1080",
-    ]
+        for name in names:
+            preset_config(name)
+    chosen = _engines(engines, everything)
+    networks = [name for name in chosen if name not in CLASSICAL]
+    classical = [name for name in chosen if name in CLASSICAL]
+    if REFERENCE not in networks:
+        networks.insert(0, REFERENCE)
+    taken = list(dict.fromkeys([*(sizes or []), *(_COST_SIZES if cost else ())])) or list(_SIZES)
     path = str(weights) if weights is not None else None
     cases = []
     for name in names:
         for height, width in map(parse_size, taken):
-            cases += [Case(engine, name, height, width, path, threads, seconds) for engine in chosen]
+            cases += [Case(engine, name, height, width, path, threads, seconds) for engine in networks]
         if cost:
             height, width = parse_size(_TILED_SIZE)
-            tiled = [name for name in chosen if name not in (REFERENCE, "openvino-video")]
+            tiled = [engine for engine in networks if engine not in (REFERENCE, "openvino-video")]
             cases += [Case(engine, name, height, width, path, threads, seconds, tiled=True) for engine in tiled]
+    for height, width in map(parse_size, taken):
+        cases += [Case(engine, "-", height, width, None, threads, seconds) for engine in classical]
     return cases
 
 
+def _engines(asked: list[str] | None, everything: bool) -> list[str]:
+    """Names without repetition. Raises UsageError for unknown ones."""
+    from fusion_core.benchmark import BENCHMARK_ENGINES, GPU_ENGINES
+
+    if asked is not None:
+        unknown = [name for name in asked if name not in BENCHMARK_ENGINES]
+        if unknown:
+            raise UsageError(
+                f"there is no engine {', '.join(unknown)} to measure; there are {', '.join(BENCHMARK_ENGINES)}"
+            )
+        return list(dict.fromkeys(asked))
+    import torch
+
+    gpu = torch.cuda.is_available()
+    if everything:
+        return [name for name in BENCHMARK_ENGINES if gpu or name not in GPU_ENGINES]
+    return [*_USUAL, *(_USUAL_GPU if gpu else ())]
+
+
 def _read_ratios(path: Path) -> dict[str, float]:
+    """The ratios, if they were stored on a machine that can do the same. Raises UsageError."""
+    from fusion_core.benchmark_setup import capability
+
     try:
-        values = json_module.loads(path.read_text())
-        return {str(key): float(value) for key, value in values.items()}
-    except (OSError, ValueError, AttributeError, TypeError) as error:
-        raise UsageError(f"--check {path} is not a JSON object of ratios, as --store writes it: {error}") from error
+        document = json_module.loads(path.read_text())
+        ratios = {str(key): float(value) for key, value in document["ratios"].items()}
+        of_machine = str(document["capability"])
+    except (OSError, ValueError, AttributeError, TypeError, KeyError) as error:
+        raise UsageError(f"--check {path} does not hold ratios as --store writes them: {error!r}") from error
+    if of_machine != capability():
+        raise UsageError(
+            f"the ratios in {path} are of a machine with {of_machine}, this one has {capability()}; "
+            "store ratios of this kind of machine with --store"
+        )
+    return ratios
+
+
+def _write_ratios(path: Path, results: list[Result], facts: dict[str, Any]) -> None:
+    from fusion_core.benchmark import REFERENCE, stored_ratio
+
+    ratios = {r.case.key: round(stored_ratio(r), 2) for r in results if stored_ratio(r) and r.case.engine != REFERENCE}
+    document = {"capability": facts["capability"], "processor": facts["processor"], "ratios": ratios}
+    _write(path, json_module.dumps(document, indent=1) + "\n")
+
+
+def _read_json(path: Path) -> tuple[list[Result], list[dict[str, Any]]]:
+    """Results and environments of earlier runs. Raises UsageError."""
+    from fusion_core.benchmark import from_json
+
+    try:
+        document = json_module.loads(path.read_text())
+        return [from_json(entry) for entry in document["results"]], list(document["runs"])
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise UsageError(f"--add: {path} was not written by this version's benchmark ({error!r})") from error
 
 
 def _print(console: Any, facts: dict[str, Any], results: list[Result], failures: list[Failure]) -> None:
@@ -188,12 +245,26 @@ def _print(console: Any, facts: dict[str, Any], results: list[Result], failures:
     )
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("case", no_wrap=True)
-    for name in ("build s", "median ms", "p95 ms", "CPU ms", "fps", "path ms", "MiB", "G MAC", "share", "x", "x CPU"):
+    for name in (
+        "build s",
+        "start s",
+        "median ms",
+        "p95 ms",
+        "CPU ms",
+        "fps",
+        "path ms",
+        "MiB",
+        "G MAC",
+        "share",
+        "x",
+        "x CPU",
+    ):
         table.add_column(name, justify="right", no_wrap=True)
     for r in results:
         table.add_row(
             r.case.key,
             f"{r.build_s:.1f}",
+            f"{r.start_s:.1f}" if r.start_s else "-",
             f"{r.median_ms:.1f}",
             f"{r.p95_ms:.1f}",
             f"{r.cpu_ms:.1f}",
@@ -210,11 +281,11 @@ def _print(console: Any, facts: dict[str, Any], results: list[Result], failures:
         console.print(f"not measured: {failure.case.key}: {failure.reason}", highlight=False, soft_wrap=True)
 
 
-def _write_json(path: Path, facts: dict[str, Any], results: list[Result], failures: list[Failure]) -> None:
+def _write_json(path: Path, runs: list[dict[str, Any]], results: list[Result], failures: list[Failure]) -> None:
     from fusion_core.benchmark import as_json
 
     document = {
-        "environment": facts,
+        "runs": runs,
         "results": [as_json(result) for result in results],
         "not_measured": {failure.case.key: failure.reason for failure in failures},
     }
@@ -228,8 +299,8 @@ def _write(path: Path, text: str) -> None:
         raise RunError(f"{path} cannot be written: {error}") from error
 
 
-def _write_plot(path: Path, results: list[Result], facts: dict[str, Any]) -> None:
-    """Time and memory against the number of pixels, one line for each engine and preset."""
+def write_plot(path: Path, results: list[Result], facts: dict[str, Any]) -> None:
+    """Time and memory against the number of pixels, one line for each engine and preset. Raises RunError."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -238,7 +309,8 @@ def _write_plot(path: Path, results: list[Result], facts: dict[str, Any]) -> Non
     times, memory = figure.subplots(1, 2)
     lines: dict[str, list[Result]] = {}
     for result in results:
-        lines.setdefault(f"{result.case.engine} {result.case.preset}", []).append(result)
+        tiled = ", in tiles" if result.case.tiled else ""
+        lines.setdefault(f"{result.case.engine} {result.case.preset.strip('-')}{tiled}", []).append(result)
     for name, line in lines.items():
         line = sorted(line, key=lambda r: r.case.height * r.case.width)
         megapixels = [r.case.height * r.case.width / 1e6 for r in line]

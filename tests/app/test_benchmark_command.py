@@ -41,8 +41,8 @@ def in_this_process(monkeypatch: pytest.MonkeyPatch, slow: str = "") -> None:
         milliseconds = 100.0 if case.engine in ("torch", slow) else 50.0
         milliseconds *= case.height * case.width / 307_200
         return Result(
-            case, case.engine, 1.0, 10, milliseconds, 2 * milliseconds, milliseconds, milliseconds, 1e3 / milliseconds,
-            milliseconds + 5, 100.0, 1.6, 80.0, 0.3,
+            case, case.engine, 1.0, 0.0, 10, milliseconds, 2 * milliseconds, milliseconds, milliseconds,
+            1e3 / milliseconds, milliseconds + 5, 100.0, 1.6, 80.0, 0.3,
         )  # fmt: skip
 
     monkeypatch.setattr(benchmark, "run_case", made_up)
@@ -56,13 +56,13 @@ def test_table_json_plot_and_stored_ratios(weights: Path, tmp_path: Path, monkey
     assert "openvino/mine/640x480" in output
     assert "not measured: tensorrt/mine/640x480: PyTorch sees no CUDA device" in output
     document = json.loads(report.read_text())
-    assert document["environment"]["processor"]
+    assert document["runs"][0]["processor"]
     assert {entry["key"] for entry in document["results"]} == {
         f"{engine}/mine/{size}" for engine in ("torch", "openvino") for size in ("640x480", "320x240")
     }
     assert all(entry["ratio"] == 2.0 for entry in document["results"] if entry["case"]["engine"] == "openvino")
     assert plot.read_bytes().startswith(b"\x89PNG")
-    assert json.loads(store.read_text())["openvino/mine/640x480"] == 2.0
+    assert json.loads(store.read_text())["ratios"]["openvino/mine/640x480"] == 2.0
     run(*common, "--check", str(store))
     in_this_process(monkeypatch, slow="openvino")
     with pytest.raises(RunError, match=r"openvino/mine/640x480: 1\.00 times eager float32, stored is 2\.00"):

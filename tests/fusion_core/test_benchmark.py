@@ -21,7 +21,7 @@ from fusion_core.tiling import TiledEngine, tile_starts
 def result(engine: str, median_ms: float, cpu_ms: float) -> Result:
     case = Case(engine, "tiny", 480, 640)
     return Result(
-        case, engine, 1.0, 9, median_ms, median_ms, median_ms, cpu_ms, 1e3 / median_ms, 1.0, 1.0, 1.0, 1.0, 1.0
+        case, engine, 1.0, 0.0, 9, median_ms, median_ms, median_ms, cpu_ms, 1e3 / median_ms, 1.0, 1.0, 1.0, 1.0, 1.0
     )
 
 
