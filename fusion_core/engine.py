@@ -17,6 +17,7 @@ from fusion_core.errors import EngineError, UsageError
 
 if TYPE_CHECKING:
     from fusion_core.checkpoint import LoadedCheckpoint
+    from fusion_core.engine_cache import EngineCache
 
 __all__ = ["ENGINE_NAMES", "VIDEO_ALIGN_EVERY", "FusionEngine", "create_engine"]
 
@@ -135,11 +136,21 @@ def _as_fields(reasons: dict[str, str]) -> dict[str, str]:
     return {f"not_{name.replace('-', '_')}": reason for name, reason in reasons.items()}
 
 
-def _tensorrt(checkpoint: LoadedCheckpoint, label: str) -> FusionEngine:
+def _cache() -> EngineCache | None:
+    """Where engines are kept; None, with a warning, where none can be: they are then built at every start."""
     from fusion_core.engine_cache import EngineCache
+
+    try:
+        return EngineCache()
+    except EngineError as error:
+        structlog.get_logger("engine").warning("engines are not kept: each start builds them", reason=str(error))
+        return None
+
+
+def _tensorrt(checkpoint: LoadedCheckpoint, label: str) -> FusionEngine:
     from fusion_core.tensorrt_engine import TensorRtEngine
 
-    return TensorRtEngine(checkpoint, label=label, cache=EngineCache())
+    return TensorRtEngine(checkpoint, label=label, cache=_cache())
 
 
 def _torch_cuda(checkpoint: LoadedCheckpoint, label: str) -> FusionEngine:
@@ -149,11 +160,10 @@ def _torch_cuda(checkpoint: LoadedCheckpoint, label: str) -> FusionEngine:
 
 
 def _openvino(checkpoint: LoadedCheckpoint, label: str, threads: int | None, align_every: int) -> FusionEngine:
-    from fusion_core.engine_cache import EngineCache
-    from fusion_core.openvino_engine import OpenVinoEngine
-
     try:
-        return OpenVinoEngine(checkpoint, label=label, threads=threads, align_every=align_every, cache=EngineCache())
+        from fusion_core.openvino_engine import OpenVinoEngine
+
+        return OpenVinoEngine(checkpoint, label=label, threads=threads, align_every=align_every, cache=_cache())
     except ImportError as error:
         raise EngineError(f"OpenVINO is not usable here ({error}); `pip install openvino`") from error
 

@@ -22,6 +22,8 @@ from fusion_core.errors import EngineError
 __all__ = ["CacheEntry", "EngineCache"]
 
 _LOCK_TIMEOUT_S = 600.0
+_KEY, _FILES = "key.json", "files.json"
+_NEW, _BAD = ".new-", ".bad"
 _log = structlog.get_logger("engine")
 
 
@@ -38,8 +40,10 @@ class CacheEntry:
 class EngineCache:
     """A folder of engines, `user cache/lumitherm/engines` by default. Safe for several processes at once.
 
-    Each entry is a folder named by the hash of its key, with the key itself in `key.json`. An entry that cannot be read
-    is renamed to `*.bad` and made anew. The folder must belong to the user and not be writable by others.
+    Each entry is a folder named by the hash of its key, with the key itself in `key.json` and the SHA-256 of its files
+    in `files.json`. It is written beside, flushed, and renamed, so that a crash leaves a whole entry or none. An entry
+    that is not exactly what was written, or holds another key, is never given to a parser: it is renamed to `*.bad`
+    and made anew. The folder must belong to the user and not be writable by others.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
@@ -49,13 +53,7 @@ class EngineCache:
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         except OSError as error:
             raise EngineError(f"the engine cache {self.folder} cannot be made: {error}") from error
-        if os.name == "posix":
-            status = self.folder.stat()
-            if status.st_mode & 0o022 or status.st_uid not in (os.getuid(), 0):
-                raise EngineError(
-                    f"the engine cache {self.folder} may be written by others; engines from there would be run "
-                    f"unseen. Do `chmod go-w` on it, or choose another folder"
-                )
+        _refuse_if_others_may_write(self.folder)
 
     def path_of(self, key: Mapping[str, Any]) -> Path:
         """Where the entry of this key lies, whether or not it exists."""
@@ -66,28 +64,32 @@ class EngineCache:
         """Load the entry, or make it and load it.
 
         Args:
-            load: reads an entry's folder; any exception marks the entry as bad.
-            make: fills an empty folder.
+            load: reads an entry's folder. EngineError means that it cannot be used now (no memory) and passes on; any
+                other exception marks the entry as bad.
+            make: fills an empty folder; what it raises passes on, and nothing is left behind.
+
+        Raises:
+            EngineError: it cannot be written, or another process has held it for ten minutes.
         """
         path = self.path_of(key)
         try:
             with FileLock(f"{path}.lock", timeout=_LOCK_TIMEOUT_S):
-                if path.is_dir():
+                if path.is_symlink() or path.exists():
                     try:
+                        _check_entry(path, key)
                         return load(path)
+                    except EngineError:
+                        raise
                     except Exception as error:  # whatever a damaged file does to a parser
-                        bad = path.with_name(f"{path.name}.{int(time.time())}.bad")
-                        path.rename(bad)
-                        _log.warning("engine file is damaged, building it anew", entry=path.name, error=str(error))
-                temporary = Path(tempfile.mkdtemp(prefix=".new-", dir=self.folder))
+                        self._set_aside(path, error)
+                self._make(path, key, make)
                 try:
-                    make(temporary)
-                    (temporary / "key.json").write_text(json.dumps(dict(key), sort_keys=True, indent=1))
-                    temporary.rename(path)
-                except BaseException:
-                    shutil.rmtree(temporary, ignore_errors=True)
+                    return load(path)
+                except EngineError:
                     raise
-                return load(path)
+                except Exception as error:
+                    self._set_aside(path, error)
+                    raise EngineError(f"the engine that was just built cannot be read: {error}") from error
         except Timeout as error:
             raise EngineError(
                 f"another process has been building {path.name} for {_LOCK_TIMEOUT_S:.0f} s; "
@@ -95,24 +97,69 @@ class EngineCache:
             ) from error
 
     def openvino_model(self, key: Mapping[str, Any], convert: Callable[[], Any]) -> Any:
-        """An OpenVINO model: read from the cache, else converted and kept."""
+        """An OpenVINO model: read from the cache, else converted and kept.
+
+        Where it cannot be kept (disk full), the converted one is returned all the same and the log says so.
+        """
         import openvino as ov
 
-        return self.get_or_make(
-            key,
-            load=lambda folder: ov.Core().read_model(folder / "model.xml"),
-            make=lambda folder: ov.save_model(convert(), folder / "model.xml", compress_to_fp16=False),
-        )
+        converted: list[Any] = []
+
+        def make(folder: Path) -> None:
+            converted.append(convert())
+            try:
+                ov.save_model(converted[0], folder / "model.xml", compress_to_fp16=False)
+            except RuntimeError as error:
+                raise EngineError(f"{folder} cannot be written: {error}") from error
+
+        try:
+            return self.get_or_make(key, lambda folder: ov.Core().read_model(folder / "model.xml"), make)
+        except EngineError as error:
+            if not converted:
+                raise
+            _log.warning("the converted network cannot be kept; the next start converts it again", reason=str(error))
+            return converted[0]
+
+    def _make(self, path: Path, key: Mapping[str, Any], make: Callable[[Path], None]) -> None:
+        try:
+            temporary = Path(tempfile.mkdtemp(prefix=f"{_NEW}{path.name}-", dir=self.folder))
+        except OSError as error:
+            raise EngineError(f"the engine cache {self.folder} cannot be written: {error}") from error
+        try:
+            make(temporary)
+            digests = {file.name: _sha256(file) for file in sorted(temporary.iterdir())}
+            (temporary / _KEY).write_text(json.dumps(dict(key), sort_keys=True, indent=1))
+            (temporary / _FILES).write_text(json.dumps(digests, indent=1))
+            for file in temporary.iterdir():
+                _flush(file)
+            temporary.rename(path)
+            _flush(self.folder)
+        except OSError as error:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise EngineError(
+                f"the engine cannot be kept in {self.folder}: {error}. Make room there, or mend its permissions"
+            ) from error
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+
+    def _set_aside(self, path: Path, error: Exception) -> None:
+        bad = path.with_name(f"{path.name}.{time.time_ns()}{_BAD}")
+        try:
+            path.rename(bad)
+        except OSError as problem:
+            raise EngineError(f"{path} is damaged ({error}) and cannot be set aside: {problem}; remove it") from problem
+        _log.warning("engine file is damaged or foreign, building it anew", entry=path.name, error=str(error))
 
     def entries(self) -> list[CacheEntry]:
-        """What is in the cache, newest first; entries whose key cannot be read are listed with an empty key."""
+        """What is in the cache, newest first; damaged entries have an empty key."""
         found = []
         now = time.time()
         for path in self.folder.iterdir():
             if not path.is_dir() or path.name.startswith("."):
                 continue
             try:
-                key = json.loads((path / "key.json").read_text())
+                key = {} if path.name.endswith(_BAD) else json.loads((path / _KEY).read_text())
             except (OSError, ValueError):
                 key = {}
             size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
@@ -120,12 +167,80 @@ class EngineCache:
         return sorted(found, key=lambda entry: entry.age_s)
 
     def clean(self, *, everything: bool = False) -> int:
-        """Remove damaged and abandoned entries, or everything. Returns how many bytes that freed."""
+        """Remove damaged and abandoned entries, or everything. What is being built just now stays.
+
+        Returns:
+            How many bytes that freed.
+        """
         freed = 0
         for path in list(self.folder.iterdir()):
-            if not path.is_dir():
+            if path.is_symlink() or not path.is_dir():
                 continue
-            if everything or path.name.endswith(".bad") or path.name.startswith(".new-"):
-                freed += sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
-                shutil.rmtree(path, ignore_errors=True)
+            if path.name.startswith(_NEW):
+                if not self._abandoned(path):
+                    continue
+            elif not everything and not path.name.endswith(_BAD):
+                continue
+            freed += sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+            shutil.rmtree(path, ignore_errors=True)
         return freed
+
+    def _abandoned(self, new: Path) -> bool:
+        """Whether no process holds the lock of the entry that this folder was to become."""
+        entry = new.name.removeprefix(_NEW).rpartition("-")[0]
+        try:
+            with FileLock(self.folder / f"{entry}.lock", timeout=0):
+                return True
+        except Timeout:
+            return False
+
+
+def _check_entry(path: Path, key: Mapping[str, Any]) -> None:
+    """Raises ValueError or OSError unless the folder is what `_make` wrote for this key, file by file."""
+    if path.is_symlink() or not path.is_dir():
+        raise ValueError("it is no folder")
+    if os.name == "posix":
+        status = path.stat()
+        if status.st_mode & 0o022 or status.st_uid not in (os.getuid(), 0):
+            raise ValueError("others may write into it")
+    if json.loads((path / _KEY).read_text()) != json.loads(json.dumps(dict(key))):
+        raise ValueError("it was made for something else: its key differs")
+    digests = json.loads((path / _FILES).read_text())
+    if not isinstance(digests, dict) or not digests:
+        raise ValueError("its list of files is empty")
+    for name, digest in digests.items():
+        if Path(name).name != name or (path / name).is_symlink() or _sha256(path / name) != digest:
+            raise ValueError(f"{name} is not as it was written")
+
+
+def _refuse_if_others_may_write(folder: Path) -> None:
+    """Raises EngineError: engines from there would be run unseen."""
+    if os.name != "posix":
+        return
+    resolved = folder.resolve()
+    for place in (resolved, *resolved.parents):
+        status = place.stat()
+        itself = place == resolved
+        # Above the folder itself it is enough that others cannot rename what is ours.
+        writable = status.st_mode & 0o022 if itself else status.st_mode & 0o002 and not status.st_mode & 0o1000
+        if writable or (itself and status.st_uid not in (os.getuid(), 0)):
+            raise EngineError(
+                f"the engine cache {folder} may be written by others ({place}); engines from there would be run "
+                f"unseen. Do `chmod go-w {place}`, or choose another folder"
+            )
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _flush(path: Path) -> None:
+    """To the disk, so that a rename never comes before the contents."""
+    if os.name != "posix":
+        return  # a folder cannot be opened there, and a rename is ordered
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -8,7 +8,10 @@ by TensorRT alone: nothing is unpickled. The `tensorrt` and the `tensorrt-rtx` e
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import importlib.util
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -33,6 +36,7 @@ _CONVERSION_VERSION = 1
 """Raised whenever the same network converts to another engine; part of the cache key."""
 
 _PLAN = "engine.plan"
+_LONGEST_REASON = 300
 _log = structlog.get_logger("engine")
 
 Progress = Callable[[str, float], None]
@@ -98,12 +102,39 @@ def _driver_version() -> str:
 
 
 def plan_network(
-    checkpoint: LoadedCheckpoint, height: int, width: int, torch_tensorrt: Any, device: torch.device
+    checkpoint: LoadedCheckpoint,
+    height: int,
+    width: int,
+    torch_tensorrt: Any,
+    device: torch.device,
+    folder: Path | None = None,
 ) -> bytes:
-    """Export and convert. Returns TensorRT's plan. Raises EngineError when an operator does not convert."""
+    """Export and convert.
+
+    Args:
+        folder: where TensorRT's timings of its own kernels are kept, which make a second size faster to build; nobody
+            else may write there. None: they are thrown away.
+
+    Returns:
+        TensorRT's plan.
+
+    Raises:
+        EngineError: an operator does not convert, or there is no memory.
+    """
+    with contextlib.ExitStack() as after:
+        if folder is None:
+            folder = Path(after.enter_context(tempfile.TemporaryDirectory(prefix="lumitherm-tensorrt-")))
+        return _plan_network(checkpoint, height, width, torch_tensorrt, device, folder)
+
+
+def _plan_network(
+    checkpoint: LoadedCheckpoint, height: int, width: int, torch_tensorrt: Any, device: torch.device, folder: Path
+) -> bytes:
     network = for_inference(checkpoint.network.float()).to(device, torch.float16)
     program = export_network(network, height, width)
     picture = torch.zeros(1, 1, height, width, dtype=torch.float16, device=device)
+    # By default a file in the folder for temporary files, where anybody may put one for us to read.
+    timings = folder / f"timings-{device.type}.bin"
     try:
         # One engine for the whole program: this conversion knows no partitions, so nothing can fall back to PyTorch.
         plan = torch_tensorrt.dynamo.convert_exported_program_to_serialized_trt_engine(
@@ -113,10 +144,15 @@ def plan_network(
             min_block_size=1,
             truncate_double=True,
             device=device,
+            timing_cache_path=str(timings),
         )
     except Exception as error:  # its own exception classes differ between versions
+        timings.unlink(missing_ok=True)  # should a crash have left half of it, the next attempt is without
+        _log.error("TensorRT cannot build the network", reason=str(error))  # may hold the whole graph
+        first = (str(error).strip().splitlines() or ["no reason given"])[0][:_LONGEST_REASON]
         raise EngineError(
-            f"TensorRT cannot build the network at {height}x{width} ({type(error).__name__}): {error}"
+            f"TensorRT cannot build the network at {height}x{width} ({type(error).__name__}): {first}. "
+            "The log has all of it; the torch-cuda engine runs any network"
         ) from error
     return bytes(plan)
 
@@ -125,12 +161,13 @@ class _Plan:
     """A deserialized engine, called like the network. It runs on the current stream, so a CUDA graph can hold it."""
 
     def __init__(self, tensorrt: Any, plan: bytes, size: tuple[int, int], device: torch.device) -> None:
+        """Raises ValueError for a plan that is not ours or damaged, EngineError where the GPU has no memory for it."""
         self._logger = tensorrt.Logger(tensorrt.Logger.WARNING)
         self._runtime = tensorrt.Runtime(self._logger)
         with torch.cuda.device(device):
             self._engine = self._runtime.deserialize_cuda_engine(plan)
             if self._engine is None:
-                raise EngineError("TensorRT refuses the engine file: it was built by another version or is damaged")
+                raise ValueError("TensorRT refuses the engine file: it was built by another version or is damaged")
             self._context = self._engine.create_execution_context()
         if self._context is None:
             raise EngineError("TensorRT has no memory for the engine; close other programs that use the GPU")
@@ -140,9 +177,7 @@ class _Plan:
         wanted = (1, 1, *size)
         shapes = [tuple(self._engine.get_tensor_shape(name)) for name in names]
         if len(inputs) != 2 or len(outputs) != 1 or any(shape != wanted for shape in shapes):
-            raise EngineError(
-                f"the engine file has {len(inputs)} inputs of {shapes}, wanted 2 and 1 output of {wanted}"
-            )
+            raise ValueError(f"the engine file has {len(inputs)} inputs of {shapes}, wanted 2 and 1 output of {wanted}")
         # Fixed buffers, so that the addresses in a captured graph stay valid.
         types = {tensorrt.DataType.HALF: torch.float16, tensorrt.DataType.FLOAT: torch.float32}
         self._buffers = {
@@ -190,14 +225,18 @@ class TensorRtEngine(GpuEngine):
 
     def _network(self, height: int, width: int) -> Network:
         def build() -> bytes:
+            folder = self._cache.folder if self._cache is not None else None
             with _reported(self._progress, f"building the TensorRT engine for {width}x{height}"):
-                return plan_network(self._checkpoint, height, width, self._torch_tensorrt, self._device)
+                return plan_network(self._checkpoint, height, width, self._torch_tensorrt, self._device, folder)
 
         def load(plan: bytes) -> _Plan:
             return _Plan(self._tensorrt, plan, (height, width), self._device)
 
         if self._cache is None:
-            return load(build())
+            try:
+                return load(build())
+            except ValueError as error:
+                raise EngineError(f"the engine that was just built cannot be read: {error}") from error
         key = engine_key(
             self._checkpoint.sha256,
             height,

@@ -122,6 +122,8 @@ class GpuEngine:
         with self._lock:
             if self._runner is None or self._size != (height, width):
                 self._runner = self._counts_runner = None  # give the memory back first
+                if self._frame is not None and self._frame[0] != (height, width):
+                    self._frame = None
                 self._runner = FrameRunner(self._frame_of((height, width)), (height, width), self._device)
                 self._size = (height, width)
             return self._runner
