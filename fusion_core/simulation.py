@@ -10,6 +10,9 @@ from whatever thread frames are asked for.
 from __future__ import annotations
 
 import math
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -22,14 +25,16 @@ from pydantic import Field
 
 from fusion_core.errors import ConfigError
 from fusion_core.simulation_actors import Actor
+from fusion_core.simulation_figures import Figures
 from fusion_core.simulation_places import build_street, build_yard
 from fusion_core.simulation_scene import CAMERA_HEIGHT_M, Scene, scene_extent
-from fusion_core.simulation_sensor import NoiseBank, View, mix
+from fusion_core.simulation_sensor import NoiseBank, Projection, View, mix
 
 __all__ = ["MAX_PAN_DEG", "RigGeometry", "RigTruth", "SimulatedRig", "SimulatedRigConfig", "rig_geometry"]
 
 MAX_PAN_DEG = 9.0  # a panning rig sweeps to and fro between these
 COUNTS_AT_20_C = 24000
+_AHEAD_S = 8.0  # figures are painted in order of need for so long, then one actor after another
 NEAREST_M = 5.0  # nothing that stands in the scenes is nearer; the ground is, in steep views
 
 Float = NDArray[np.float32]
@@ -195,30 +200,42 @@ class RigTruth:
 
 
 class SimulatedRig:
-    """The rig. Building takes about a second; `visible` and `thermal` may be called from different threads.
+    """The rig. Building takes about half a second; `visible` and `thermal` may be called from different threads.
 
     Times are seconds on the rig's clock, 0 or more. `visible_time_s` and `thermal_time_s` give the frames' stamps.
     """
 
     def __init__(self, config: SimulatedRigConfig | None = None) -> None:
         self.config = config = config if config is not None else SimulatedRigConfig()
-        self.geometry = rig_geometry(config)
+        self.geometry = geometry = rig_geometry(config)
         self._max_pan = math.tan(math.radians(MAX_PAN_DEG)) if config.pan_deg_per_s else 0.0
-        self._scene, self._actors = self._build_scene()
-        shape, thermal_shape = self.geometry.visible_shape, self.geometry.thermal_shape
-        self._visible_view = View(self._scene, self._actors, shape, self.geometry.visible_from_uv, self._max_pan)
-        self._thermal_view = View(
-            self._scene, self._actors, thermal_shape, self.geometry.thermal_from_uv, self._max_pan
-        )
-        self._visible_canvas = self._visible_view.compose_visible()
-        self._thermal_canvas = self._thermal_view.compose_thermal()
+        shape, thermal_shape = geometry.visible_shape, geometry.thermal_shape
+        with ThreadPoolExecutor(2, thread_name_prefix="simulated-rig") as pool:
+            grain = pool.submit(_sensor_noise, config, shape, thermal_shape)
+            self._scene, actors = self._build_scene()
+            actors.sort(key=lambda actor: -actor.z_m)
+            visible_px, thermal_px = _size_px(geometry.visible_from_uv), _size_px(geometry.thermal_from_uv)
+            self._figures = self._make_figures(actors, visible_px)
+            same = math.isclose(visible_px, thermal_px, rel_tol=1e-9)
+            thermal_figures = self._figures if same else self._make_figures(actors, thermal_px)
+            thermal = pool.submit(self._compose_thermal, thermal_figures)
+            self._visible_view = View(
+                self._scene, self._figures, shape, geometry.visible_from_uv, self._max_pan, thermal=False
+            )
+            self._visible_canvas = self._visible_view.compose_visible()
+            self._thermal_view, self._thermal_canvas = thermal.result()
+            self._visible_noise, self._thermal_noise, self._patterns = grain.result()
         for sheet in self._scene.sheets:
             sheet.drop_colours()  # hundreds of megabytes that nothing needs any more
-        rng = np.random.default_rng([config.seed, 3])
-        sigma = config.visible_noise * (1 + 4 * config.night)
-        self._visible_noise = NoiseBank.visible(rng, shape, sigma)
-        self._thermal_noise = NoiseBank.thermal(rng, thermal_shape, config.thermal_noise_counts)
-        self._patterns = _fixed_patterns(rng, thermal_shape, config.fixed_pattern_counts)
+
+    def _make_figures(self, actors: list[Actor], px_per_tangent: float) -> Figures:
+        scene = self._scene
+        return Figures(scene.tile, scene.night, actors, scene.extent.half_u, px_per_tangent)
+
+    def _compose_thermal(self, figures: Figures) -> tuple[View, Float]:
+        geometry = self.geometry
+        view = View(self._scene, figures, geometry.thermal_shape, geometry.thermal_from_uv, self._max_pan, thermal=True)
+        return view, view.compose_thermal()
 
     # ------------------------------------------------------------------------------------------------------- frames
 
@@ -247,13 +264,34 @@ class SimulatedRig:
         """Whether the thermal shutter is closed at the stamp t_s."""
         return self._shutter_phase_s(t_s) < self.config.ffc_duration_s
 
-    def warm_up(self) -> None:
-        """Draw every phase of everybody who moves now, instead of at first sight: no slow frames later.
+    def warm_up(self, until_s: float | None = None, stopping: threading.Event | None = None) -> None:
+        """Paint all who move now, instead of at first sight: no slow frames later. From any thread; changes no frame.
 
-        Takes a few seconds; a real-time source calls it before its first frame.
+        They are painted in the order in which the frames will need them. A real-time source calls it for the first
+        moments before its first frame, and for the rest beside the cameras.
+
+        Args:
+            until_s: only what the frames up to this time need; None: whatever may ever be seen, which takes about a
+                second.
+            stopping: ends it early when set.
         """
-        self._visible_view.warm_up(thermal=False)
-        self._thermal_view.warm_up(thermal=True)
+        for figures, number, phase in self._as_needed(until_s):
+            if stopping is not None and stopping.is_set():
+                return
+            figures.paint(number, phase)
+
+    def _as_needed(self, until_s: float | None) -> Iterator[tuple[Figures, int, int]]:
+        """Whose pictures the frames need, in their order; those that are needed several times come again."""
+        config = self.config
+        books = ((self._visible_view.figures, 0.0), (self._thermal_view.figures, config.time_skew_ms / 1000))
+        fps = max(config.visible_fps, config.thermal_fps)
+        for index in range(math.ceil((_AHEAD_S if until_s is None else until_s) * fps)):
+            for figures, late_s in books:
+                for number, phase in figures.at(index / fps - late_s):
+                    yield figures, number, phase
+        for figures, _ in books if until_s is None else ():
+            for number, phase in figures.every_phase():
+                yield figures, number, phase
 
     def truth(self, t_s: float) -> RigTruth:
         """What is really there at t_s. A skewed thermal frame of that moment is the one stamped t_s + time_skew_ms."""
@@ -357,8 +395,10 @@ class SimulatedRig:
     @cached_property
     def _truth_view(self) -> View:
         """A thermal camera at the visible camera's place."""
-        shape = self.geometry.visible_shape
-        return View(self._scene, self._actors, shape, self.geometry.visible_from_uv, self._max_pan)
+        geometry = self.geometry
+        return View(
+            self._scene, self._figures, geometry.visible_shape, geometry.visible_from_uv, self._max_pan, thermal=True
+        )
 
     @cached_property
     def _aligned_canvas(self) -> Float:
@@ -367,6 +407,21 @@ class SimulatedRig:
     @cached_property
     def _inverse_depth_canvas(self) -> Float:
         return self._truth_view.compose_inverse_depth()
+
+
+def _size_px(projection: Projection) -> float:
+    """Pixels per unit of tangent."""
+    return float(np.linalg.norm(projection((0.0, 0.0, 0.0))[:2, 0]))
+
+
+def _sensor_noise(
+    config: SimulatedRigConfig, shape: tuple[int, int], thermal_shape: tuple[int, int]
+) -> tuple[NoiseBank, NoiseBank, Float]:
+    """Noise of the visible and of the thermal camera, and what its shutter corrections leave."""
+    rng = np.random.default_rng([config.seed, 3])
+    visible = NoiseBank.visible(rng, shape, config.visible_noise * (1 + 4 * config.night))
+    thermal = NoiseBank.thermal(rng, thermal_shape, config.thermal_noise_counts)
+    return visible, thermal, _fixed_patterns(rng, thermal_shape, config.fixed_pattern_counts)
 
 
 def _ticks(t_s: float) -> int:

@@ -13,7 +13,7 @@ import numpy as np
 
 from fusion_core.simulation_scene import Colour, Float, Paint, Point, Sheet, shade
 
-__all__ = ["Actor", "Outfit", "draw_car", "draw_dog", "draw_person", "draw_van", "outfits"]
+__all__ = ["Actor", "Draw", "Outfit", "draw_car", "draw_dog", "draw_person", "draw_van", "outfits"]
 
 Draw = Callable[[Float, float, float, float], Sheet]  # (noise tile, px per metre, phase 0..1, facing +1/-1) -> figure
 
@@ -23,7 +23,8 @@ class Actor:
     """Somebody or something that moves along X at depth z_m and comes round again.
 
     speed_m_s: signed; 0 stands. cycle_m: way per cycle of gait or wheel; pause_s: cycle length of one who stands.
-    beam: has headlights that light the ground at night. phases: drawn pictures per cycle.
+    beam: has headlights that light the ground at night. phases: drawn pictures per cycle. reach_m: how far the drawn
+    sheet extends to either side of the foot point.
     """
 
     draw: Draw
@@ -35,6 +36,7 @@ class Actor:
     phases: int = 24
     pause_s: float = 0.0
     beam: bool = False
+    reach_m: float = 0.75
 
     def at(self, t_s: float) -> tuple[float, int]:
         """Foot point X in metres, and which phase to draw."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fusion_core.simulation_actors import Actor, draw_car, draw_dog, draw_person, draw_van, outfits
+from fusion_core.simulation_actors import Actor, Draw, draw_car, draw_dog, draw_person, draw_van, outfits
 from fusion_core.simulation_props import (
     add_bush,
     add_facade,
@@ -26,6 +26,11 @@ AIR_C = 11.0
 def _span(extent: Extent, z: float, size: float) -> float:
     """Length of a lane at depth z: the painted width and a vehicle's length beyond each end."""
     return 2 * (extent.half_u * z + size)
+
+
+def _vehicle(draw: Draw, z: float, start_m: float, speed_m_s: float, span_m: float, tyre_m: float) -> Actor:
+    """A car or van with its headlights; tyre_m: way per turn of its wheels, which have five spokes."""
+    return Actor(draw, z, start_m, speed_m_s, span_m, tyre_m / 5, 8, beam=True, reach_m=3.2)
 
 
 def _static_figure(scene: Scene, actor: Actor) -> None:
@@ -160,7 +165,7 @@ def build_street(extent: Extent, night: float, seed: int) -> tuple[Scene, list[A
         near.limb(centre, (centre[0] + 0.12 * np.cos(angle), centre[1] + 0.12 * np.sin(angle)), (0.065, 0.02), leaf)
 
     def car(colour: tuple[float, float, float], z: float, start_m: float, speed: float) -> Actor:
-        return Actor(draw_car(colour, AIR_C), z, start_m, speed, _span(extent, z, 3) + 8, 2.07 / 5, 8, beam=True)
+        return _vehicle(draw_car(colour, AIR_C), z, start_m, speed, _span(extent, z, 3) + 8, 2.07)
 
     actors = [
         lurker,
@@ -168,9 +173,7 @@ def build_street(extent: Extent, night: float, seed: int) -> tuple[Scene, list[A
         Actor(walk[1], 19.0, -7.4, -1.05, _span(extent, 19.0, 1)),
         Actor(walk[2], 17.2, 9.0, -1.4, _span(extent, 17.2, 1)),
         car((0.20, 0.36, 0.58), 13.2, -2.4, -6.2),
-        Actor(
-            draw_van((0.90, 0.90, 0.88), AIR_C), 13.2, 15.0, -6.2, _span(extent, 13.2, 3) + 8, 2.26 / 5, 8, beam=True
-        ),
+        _vehicle(draw_van((0.90, 0.90, 0.88), AIR_C), 13.2, 15.0, -6.2, _span(extent, 13.2, 3) + 8, 2.26),
         car((0.84, 0.84, 0.86), 10.4, 9.5, 5.4),
         Actor(walk[3], 8.2, -2.5, 1.2, _span(extent, 8.2, 1)),
         Actor(walk[5], 7.7, 1.9, -1.1, _span(extent, 7.7, 1)),
@@ -277,7 +280,7 @@ def build_yard(extent: Extent, night: float, seed: int) -> tuple[Scene, list[Act
         Actor(walk[0], 22.0, -6.0, 1.1, _span(extent, 22, 1)),
         Actor(draw_person(crowd[4], AIR_C, lean=1.0), 21.0, 7.2, 0.0, 1.0, pause_s=4.0),
         Actor(walk[1], 17.5, 6.0, -1.3, _span(extent, 17.5, 1)),
-        Actor(draw_van((0.88, 0.88, 0.86), AIR_C), 11.4, -9.0, 4.4, _span(extent, 11.4, 3) + 6, 2.26 / 5, 8, beam=True),
+        _vehicle(draw_van((0.88, 0.88, 0.86), AIR_C), 11.4, -9.0, 4.4, _span(extent, 11.4, 3) + 6, 2.26),
         Actor(walk[3], 8.6, -1.8, 1.2, _span(extent, 8.6, 1)),
         Actor(draw_person(crowd[2], AIR_C, lean=1.0), 7.6, 3.3, 0.0, 1.0, pause_s=5.0),  # behind the bush
         Actor(draw_dog((0.30, 0.26, 0.24), AIR_C), 8.0, 2.5, -1.5, _span(extent, 8.0, 1), 0.75, 16),

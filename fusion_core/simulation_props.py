@@ -49,6 +49,7 @@ def add_sky(scene: Scene) -> None:
         for _ in range(120):
             y, x = int(stars.integers(0, max(1, h // 2))), int(stars.integers(0, w))
             sheet.glow[y, x] += (n - 0.6) * stars.uniform(0.2, 1.6)
+    sheet.glows = True
     sheet.cover[:] = 1
     sheet.solid[:] = 1
     sheet.temp_c[:] = (3.0 - 15.0 * height[..., 0]) + 5.0 * cloud[..., 0]

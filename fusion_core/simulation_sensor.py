@@ -12,12 +12,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from fusion_core.simulation_actors import Actor
+from fusion_core.simulation_figures import Figures, Matrix, reduced
 from fusion_core.simulation_scene import CAMERA_HEIGHT_M, Float, Scene, Sheet, illumination
 
-__all__ = ["NoiseBank", "View", "mix"]
+__all__ = ["NoiseBank", "Projection", "View", "mix"]
 
-Matrix = NDArray[np.float64]
 Projection = Callable[[tuple[float, float, float]], Matrix]  # plane (1/Z = a + bu + cv) -> 3x3 pixel from (u, v, 1)
 
 Pixels = NDArray[np.integer | np.floating]
@@ -32,19 +31,6 @@ def mix(*numbers: int) -> int:
         state = (state ^ (state >> 27)) * 0x94D049BB133111EB & 0xFFFFFFFFFFFFFFFF
         state ^= state >> 31
     return state
-
-
-def _reduced(image: Float, px_from_image: Matrix) -> tuple[Float, Matrix]:
-    """Shrink an image about to be drawn smaller than it is, so that bilinear sampling does not alias."""
-    scale = float(np.sqrt(abs(np.linalg.det(px_from_image[:2, :2]))))
-    if scale > 0.85:
-        return image, px_from_image
-    h, w = image.shape[:2]
-    size = max(1, round(w * scale)), max(1, round(h * scale))
-    small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-    sx, sy = w / size[0], h / size[1]
-    grow = np.array([[sx, 0, 0.5 * sx - 0.5], [0, sy, 0.5 * sy - 0.5], [0, 0, 1]])
-    return np.asarray(small, np.float32), px_from_image @ grow
 
 
 def _box(px_from_image: Matrix, shape: tuple[int, ...], limits: tuple[int, int]) -> tuple[slice, slice] | None:
@@ -80,23 +66,33 @@ def _shifted(canvas: Pixels, box: tuple[slice, slice], offset: tuple[float, floa
 
 
 class View:
-    """One camera's picture of the scene. Reading from several threads is safe: figures are cached idempotently.
+    """One camera's picture of the scene. Reading from several threads is safe.
 
     Args:
+        figures: all who move, at the size that this camera sees.
         shape: (height, width) of the picture.
         projection: pixel from tangent coordinates for a plane; see Projection.
         max_pan: largest |pan| in units of tangent.
+        thermal: whether it is a thermal camera; it may be asked for inverse depth too, which needs solid bodies.
     """
 
     def __init__(
-        self, scene: Scene, actors: list[Actor], shape: tuple[int, int], projection: Projection, max_pan: float
+        self,
+        scene: Scene,
+        figures: Figures,
+        shape: tuple[int, int],
+        projection: Projection,
+        max_pan: float,
+        *,
+        thermal: bool,
     ) -> None:
-        self._scene, self._actors = scene, sorted(actors, key=lambda actor: -actor.z_m)
+        self._scene, self.figures, self._thermal = scene, figures, thermal
+        self._actors = figures.actors
+        figures.will_be_seen(thermal)
         self.shape, self._projection = shape, projection
         self.px_per_tangent = projection((0.0, 0.0, 0.0))[:2, 0]
         self._margin = np.ceil(np.abs(self.px_per_tangent) * max_pan).astype(int) + (3 if max_pan else 0)
         self.canvas_shape = shape[0] + 2 * int(self._margin[1]), shape[1] + 2 * int(self._margin[0])
-        self._figures: dict[tuple[int, int], tuple[Float, Float | None, Matrix]] = {}
         self._halos: dict[int, tuple[Float, Float, Matrix]] = {}
         self.sheets = sorted(scene.sheets, key=lambda sheet: -sheet.sort_depth_m)
         self._covers = self._compose_covers()
@@ -115,7 +111,7 @@ class View:
             behind = [z for z in depths if z > sheet.sort_depth_m]
             if not behind:
                 continue
-            solid, matrix = _reduced(sheet.solid, self.canvas_from_sheet(sheet))
+            solid, matrix = reduced(sheet.solid, self.canvas_from_sheet(sheet))
             box = _box(matrix, solid.shape, self.canvas_shape)
             if box is not None:
                 alpha = _warp(solid, matrix, box)
@@ -125,21 +121,29 @@ class View:
 
     def _over(self, canvas: Float, sheet: Sheet, layer: Float) -> None:
         """Lay a premultiplied layer (last channel: opacity) over the canvas."""
-        image, matrix = _reduced(layer, self.canvas_from_sheet(sheet))
+        image, matrix = reduced(layer, self.canvas_from_sheet(sheet))
         box = _box(matrix, image.shape, self.canvas_shape)
         if box is None:
             return
         drawn = _warp(image, matrix, box)
         channels = canvas.shape[2]
-        canvas[box] = canvas[box] * (1 - drawn[..., channels:]) + drawn[..., :channels]
+        clear = 1 - drawn[..., channels]
+        for channel in range(channels):
+            part = canvas[(*box, channel)]
+            part *= clear
+            part += drawn[..., channel]
 
     def compose_visible(self) -> NDArray[np.uint8]:
         """Canvas of all static things in visible light, (h, w, 3) uint8."""
         night, lamps = self._scene.night, self._scene.lamps
         canvas = np.zeros((*self.canvas_shape, 3), np.float32)
         for sheet in self.sheets:
-            cover = sheet.cover[..., None]
-            self._over(canvas, sheet, np.concatenate([sheet.lit_colour(lamps, night) * cover, cover], axis=2))
+            layer = np.empty((*sheet.cover.shape, 4), np.float32)
+            lit = sheet.lit_colour(lamps, night)
+            for channel in range(3):
+                np.multiply(lit[..., channel], sheet.cover, out=layer[..., channel])
+            layer[..., 3] = sheet.cover
+            self._over(canvas, sheet, layer)
         if night > 0:  # lens bloom around lamps and lit windows
             reach = max(1.0, 0.012 * float(np.linalg.norm(self.px_per_tangent)))
             bright = np.clip(canvas - 0.62, 0, 1)
@@ -159,7 +163,7 @@ class View:
         canvas = np.zeros(self.canvas_shape, np.float32)
         rows, columns = np.indices(self.canvas_shape, np.float32)
         for sheet in self.sheets:
-            solid, matrix = _reduced(sheet.solid, self.canvas_from_sheet(sheet))
+            solid, matrix = reduced(sheet.solid, self.canvas_from_sheet(sheet))
             box = _box(matrix, solid.shape, self.canvas_shape)
             if box is None:
                 continue
@@ -188,40 +192,13 @@ class View:
         matrix[:2, 2] += self.px_per_tangent * pan
         return np.asarray(matrix, np.float64)
 
-    def _figure(self, number: int, phase: int, thermal: bool) -> tuple[Float, Float | None, Matrix]:
-        """Premultiplied picture of a moving figure (last channel opacity), its glow, and metres from its pixels."""
-        key = number, phase
-        if key not in self._figures:
-            actor = self._actors[number]
-            px_per_m = float(np.linalg.norm(self.px_per_tangent)) / actor.z_m
-            sheet = actor.draw(self._scene.tile, 1.7 * px_per_m, phase / actor.phases, actor.facing)
-            glow: Float | None = None
-            if thermal:
-                layer = np.stack([sheet.temp_c * sheet.solid, sheet.solid], axis=2)
-            else:
-                cover = sheet.cover[..., None]
-                layer = np.concatenate([sheet.colour * cover, cover], axis=2) * np.float32(255)
-                layer[..., 3] /= 255
-                if self._scene.night > 0 and sheet.glow.any():
-                    glow = sheet.glow * cover * np.float32(255 * self._scene.night)
-            scale = np.diag([px_per_m, px_per_m, 1.0])
-            small, matrix = _reduced(layer, scale @ sheet.uv_from_px)
-            if glow is not None:
-                glow, _ = _reduced(glow, scale @ sheet.uv_from_px)
-            self._figures[key] = small, glow, np.linalg.inv(scale) @ matrix
-        return self._figures[key]
-
-    def warm_up(self, thermal: bool) -> None:
-        """Prepare every figure that this view will ever draw."""
-        for number, actor in enumerate(self._actors):
-            for phase in range(actor.phases if actor.speed_m_s or actor.pause_s else 1):
-                self._figure(number, phase, thermal)
-
-    def _draw(self, t_s: float, pan: float, thermal: bool) -> Iterator[Drawn]:
+    def _draw(self, t_s: float, pan: float) -> Iterator[Drawn]:
         """Yield (actor's number, foot x, box, layer, glow, clear share) of each figure in the picture, far to near."""
         for number, actor in enumerate(self._actors):
             x, phase = actor.at(t_s)
-            layer, glow, metres = self._figure(number, phase, thermal)
+            if not self.figures.may_be_seen(number, x):
+                continue
+            layer, glow, metres = self.figures.get(number, phase, self._thermal)
             matrix = self._px_from_metres(actor.z_m, x, pan) @ metres
             box = _box(matrix, layer.shape, self.shape)
             if box is None:
@@ -233,7 +210,7 @@ class View:
     def draw_visible(self, picture: NDArray[np.uint8], t_s: float, pan: float) -> None:
         """Draw everybody who moves over the picture, in place."""
         night, lamps = self._scene.night, self._scene.lamps
-        for number, x, box, layer, glow, clear in self._draw(t_s, pan, False):
+        for number, x, box, layer, glow, clear in self._draw(t_s, pan):
             actor = self._actors[number]
             spot = np.array([x, 1.1, actor.z_m - 0.4], np.float32)
             light = illumination(spot[0:1], spot[1:2], spot[2:3], lamps, night)[0]
@@ -272,13 +249,13 @@ class View:
 
     def draw_thermal(self, picture: Float, t_s: float, pan: float) -> None:
         """Draw everybody who moves over a temperature picture, in place."""
-        for _, _, box, layer, _, clear in self._draw(t_s, pan, True):
+        for _, _, box, layer, _, clear in self._draw(t_s, pan):
             part = picture[box]
             part += clear[..., 0] * (layer[..., 0] - layer[..., 1] * part)
 
     def draw_inverse_depth(self, picture: Float, t_s: float, pan: float) -> None:
         """Draw everybody who moves over a picture of 1/Z, in place. The view must be a thermal one (solid bodies)."""
-        for number, _, box, layer, _, clear in self._draw(t_s, pan, True):
+        for number, _, box, layer, _, clear in self._draw(t_s, pan):
             picture[box][layer[..., 1] * clear[..., 0] > 0.5] = 1 / self._actors[number].z_m
 
 
@@ -310,8 +287,10 @@ class NoiseBank:
         h, w = shape[0] + cls.SLACK, shape[1] + cls.SLACK
         plates = np.empty((cls.PLATES, h, w, 3), np.int16)
         for plate in plates:
-            grey = rng.standard_normal((h, w, 1), np.float32) * 0.8
-            plate[:] = np.rint(sigma * (grey + 0.6 * rng.standard_normal((h, w, 3), np.float32)))
+            grey = rng.standard_normal((h, w), np.float32) * 0.8
+            noise = rng.standard_normal((h, w, 3), np.float32)
+            for channel in range(3):
+                plate[..., channel] = np.rint(sigma * (grey + 0.6 * noise[..., channel]))
         return cls(plates, shape)
 
     @classmethod
