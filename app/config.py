@@ -120,7 +120,13 @@ class CalibrationConfig(_Section):
     )
     self_align: SelfAlign = Field(
         default=SelfAlign.PROPOSE,
-        description="off, propose (show the measured residual shift) or apply (correct thermal by it, slowly)",
+        description="off, propose (show the measured residual shift and write a calibration that would mend it) or "
+        "apply (correct thermal by it, slowly, where the scene leaves no doubt)",
+    )
+    proposal_file: Path | None = Field(
+        default=None,
+        description="where a proposed calibration is written; null = NAME.proposed.yaml beside the calibration file, or "
+        "RIG.proposed.yaml in recording.directory where there is none",
     )
 
 

@@ -24,6 +24,7 @@ __all__ = [
     "BudgetLevel",
     "BudgetReading",
     "Distribution",
+    "DriftReading",
     "HistogramReading",
     "Latency",
     "QueueDepth",
@@ -96,6 +97,34 @@ class BudgetReading:
 
 
 @dataclass(frozen=True, slots=True)
+class DriftReading:
+    """What the drift monitor says. Pixels of the visible grid; None where the scene does not tell.
+
+    level: unknown, ok, notice (above 2.5 px), warn (4) or alarm (8). dx_px, dy_px: how far right and down the thermal
+    picture has to move. confidence: share of the picture that says so. mode: off, propose or apply.
+    proposed_px: how far the proposed correction moves the picture's corners; applied_px: how far the one in use does;
+    moving: it is on its way to another. proposal_file: the proposal, as a calibration to load.
+    looked, skipped: comparisons made, and moments without a pair fit for one (held, moving, no partner).
+    steps, steps_replaced: corrections handed to the fusion thread, and those a newer one replaced before it took them.
+    """
+
+    level: str
+    mode: str
+    drift_px: float | None = None
+    dx_px: float | None = None
+    dy_px: float | None = None
+    confidence: float = 0.0
+    proposed_px: float | None = None
+    applied_px: float = 0.0
+    moving: bool = False
+    proposal_file: str | None = None
+    looked: int = 0
+    skipped: int = 0
+    steps: int = 0
+    steps_replaced: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Distribution:
     """Figures of a quantity in ms; NaN-free: `count` 0 has None everywhere."""
 
@@ -152,6 +181,7 @@ class StatsSnapshot:
     warnings: tuple[str, ...]
     histograms: Mapping[str, HistogramReading] = field(default_factory=dict)
     """grab_to_fused, grab_to_shown, skew (absolute) and fuse, for monitoring systems."""
+    drift: DriftReading | None = None
 
     @property
     def total_drops(self) -> int:
@@ -205,6 +235,7 @@ class Stats:
         self._recorded_s: float | None = None
         self._disk_s_left: float | None = None
         self._budget: BudgetReading | None = None
+        self._drift: DriftReading | None = None
         self._warnings: dict[str, str] = {}
 
     # ------------------------------------------------------------------ counting
@@ -297,6 +328,11 @@ class Stats:
         with self._lock:
             self._budget = reading
 
+    def drift(self, reading: DriftReading | None) -> None:
+        """The newest word of the drift monitor."""
+        with self._lock:
+            self._drift = reading
+
     def warn(self, key: str, text: str | None) -> None:
         """Show a lasting warning under a key of its own, e.g. "agc"; None takes it away."""
         with self._lock:
@@ -338,6 +374,7 @@ class Stats:
                 recorded_s=self._recorded_s,
                 disk_s_left=self._disk_s_left,
                 budget=self._budget,
+                drift=self._drift,
                 warnings=tuple(self._warnings.values()),
                 histograms=_frozen(
                     {

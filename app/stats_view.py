@@ -13,9 +13,9 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from app.stats import BudgetLevel, BudgetReading, Distribution, RecordingState, StatsSnapshot
+from app.stats import BudgetLevel, BudgetReading, Distribution, DriftReading, RecordingState, StatsSnapshot
 
-__all__ = ["StatsView", "budget_text", "log_fields", "render_table"]
+__all__ = ["StatsView", "budget_text", "drift_text", "log_fields", "render_table"]
 
 _BUDGET_STYLE: Mapping[BudgetLevel, str] = {
     BudgetLevel.GREEN: "green",
@@ -92,6 +92,12 @@ def log_fields(snapshot: StatsSnapshot) -> dict[str, Any]:
         fields["disk_s_left"] = round(snapshot.disk_s_left)
     if snapshot.budget is not None:
         fields |= {"budget": snapshot.budget.level.value, "budget_px": round(snapshot.budget.total_px, 1)}
+    if snapshot.drift is not None:
+        fields |= {"drift": snapshot.drift.level}
+        if snapshot.drift.drift_px is not None:
+            fields["drift_px"] = round(snapshot.drift.drift_px, 1)
+        if snapshot.drift.applied_px:
+            fields["corrected_px"] = round(snapshot.drift.applied_px, 1)
     if snapshot.warnings:
         fields["warnings"] = list(snapshot.warnings)
     return fields
@@ -113,6 +119,9 @@ def render_table(snapshot: StatsSnapshot) -> RenderableType:
     head.add_row("fuse", _figures(snapshot.fuse_ms))
     if snapshot.budget is not None:
         head.add_row("alignment", Text(budget_text(snapshot.budget), style=_BUDGET_STYLE[snapshot.budget.level]))
+    if snapshot.drift is not None:
+        style = {"warn": "yellow", "alarm": "bold red", "unknown": "dim"}.get(snapshot.drift.level, "")
+        head.add_row("drift", Text(drift_text(snapshot.drift), style=style))
     head.add_row("recording", _recording(snapshot))
     drops = ", ".join(f"{cause} {count}" for cause, count in snapshot.drops.items() if count)
     head.add_row("drops", Text(drops or "none", style="yellow" if drops else ""))
@@ -136,6 +145,19 @@ def budget_text(reading: BudgetReading) -> str:
     shown = " + ".join(f"{name} {'?' if value is None else f'{value:.1f}'}" for name, value in parts)
     text = f"{reading.level.value}: {reading.total_px:.1f} of {reading.limit_px:g} px = {shown}"
     return f"{text} ({'; '.join(reading.notes)})" if reading.notes else text
+
+
+def drift_text(reading: DriftReading) -> str:
+    """One line: how far thermal lies off, and what is done about it."""
+    if reading.drift_px is None:
+        text = "unknown: the scene does not tell (yet)"
+    else:
+        text = f"{reading.level}: {reading.drift_px:.1f} px (x {reading.dx_px:+.1f}, y {reading.dy_px:+.1f})"
+    if reading.moving:
+        text += ", being corrected"
+    elif reading.proposed_px is not None:
+        text += f", a correction of {reading.proposed_px:.1f} px is proposed"
+    return f"{text}, corrected by {reading.applied_px:.1f} px" if reading.applied_px else text
 
 
 def _cameras(snapshot: StatsSnapshot) -> Text:

@@ -28,9 +28,15 @@ ALARM_PX = 8.0
 MIN_SHARE = 0.15  # of the grid that must be sure
 MIN_GLOBAL_CONFIDENCE = 0.25
 MAX_DISAGREEMENT_PX = 2.5  # between the whole-frame estimate and the median of the parts
+WORKING_SCALE = 8 / 3  # pictures are compared reduced by this: 240 px wide for 640
 VOTES = 9  # evaluations whose median is the drift
 MIN_VOTES = 6
 RESUM_EVERY = 600  # additions and subtractions in single precision: sum afresh now and then
+SURE = 0.15  # confidence from which a cell counts
+TRUSTED_SHARE = 0.25  # of the grid that must be sure before a correction may be applied unasked
+TRUSTED_QUARTER_SHARE = 0.08  # of each quarter of the picture, in three of the four at least
+AGREEING = 10  # proposals in a row that must say the same
+AGREE_PX = 2.0  # at the picture's corners
 
 
 class DriftLevel(StrEnum):
@@ -51,6 +57,7 @@ class DriftState:
 
     dx_px, dy_px: thermal(x) matches visible(x + d). confidence 0..1: share of the picture that is sure.
     update: (3, 3) to multiply onto the correction in use, None while there is nothing to correct.
+    trusted: enough of the picture, on all its sides, says so for a correction that nobody looks at first.
     """
 
     t_ns: int
@@ -61,6 +68,7 @@ class DriftState:
     level: DriftLevel
     update: np.ndarray | None = field(repr=False, default=None)
     field: ResidualField | None = field(repr=False, default=None)
+    trusted: bool = False
 
 
 class DriftMonitor:
@@ -86,7 +94,10 @@ class DriftMonitor:
                 f"drift monitor: period_s is {period_s}, must be above 0 and at most window_s ({window_s})"
             )
         self._estimator = ResidualFieldEstimator(
-            size, radius_px=radius_px, cell_px=max(32.0, size[1] / 20), working_width=240
+            size,
+            radius_px=radius_px,
+            cell_px=max(32.0, size[1] / 20),
+            working_width=round(min(max(size[1] / WORKING_SCALE, 120), 360)),
         )
         self._mask = mask
         self._window = max(3, round(window_s / period_s))
@@ -144,7 +155,7 @@ class DriftMonitor:
         return self._judge(estimated, t_ns)
 
     def _judge(self, estimated: ResidualField, t_ns: int) -> DriftState:
-        share = float((estimated.confidence > 0.15).mean())
+        share = float((estimated.confidence > SURE).mean())
         dx, dy = estimated.median_px
         apart = float(np.hypot(dx - estimated.global_px[0], dy - estimated.global_px[1]))
         sure = (
@@ -165,7 +176,7 @@ class DriftMonitor:
         update = None
         if level is not DriftLevel.OK and sure:
             update = self._proposal(estimated, share)
-        return DriftState(t_ns, length, dx, dy, share, level, update, estimated)
+        return DriftState(t_ns, length, dx, dy, share, level, update, estimated, _spread_out(estimated, share))
 
     def _proposal(self, estimated: ResidualField, share: float) -> np.ndarray | None:
         """An affine correction where much of the picture is sure, else a shift; None if it would not help."""
@@ -173,18 +184,28 @@ class DriftMonitor:
             update = fit_update(estimated, "affine" if share > 0.4 else "shift")
         except BadInputError:
             return None
-        good = estimated.confidence > 0.15
+        good = estimated.confidence > SURE
         target = estimated.centres_px[good] + estimated.d_px[good]
         before = np.linalg.norm(estimated.d_px[good], axis=1)
         after = np.linalg.norm(apply_homography(update, estimated.centres_px[good]) - target, axis=1)
         return update if np.median(after) < 0.7 * np.median(before) else None
 
 
+def _spread_out(estimated: ResidualField, share: float) -> bool:
+    """Whether the sure places lie all over the picture: one near or moving thing fills a side of it, not three."""
+    sure = estimated.confidence > SURE
+    rows, columns = sure.shape[0] // 2, sure.shape[1] // 2
+    quarters = (sure[:rows, :columns], sure[:rows, columns:], sure[rows:, :columns], sure[rows:, columns:])
+    return share >= TRUSTED_SHARE and sum(float(q.mean()) >= TRUSTED_QUARTER_SHARE for q in quarters) >= 3
+
+
 class SelfAligner:
     """Turns proposals into corrections: never ("off"), on request ("propose"), or by itself and slowly ("apply").
 
-    One owner thread. The correction moves by at most `rate_px_s` at the picture's corners; while it moves, `moving` is
-    True and the drift monitor's evidence is of no use (`DriftMonitor.reset` when it has settled).
+    By itself only after `agreeing` proposals in a row from states that are `trusted` and say the same to 2 px at the
+    corners: what passes through the picture does not stay that long in the same place. One owner thread. The
+    correction moves by at most `rate_px_s` at the picture's corners; while it moves, `moving` is True and the drift
+    monitor's evidence is of no use (`DriftMonitor.reset` when it has settled).
     """
 
     def __init__(
@@ -194,12 +215,15 @@ class SelfAligner:
         *,
         rate_px_s: float = 2.0,
         limit_px: float = 60.0,
+        agreeing: int = AGREEING,
         correction: np.ndarray | None = None,
     ) -> None:
         if mode not in ("off", "propose", "apply"):
             raise ConfigError(f"self_align is {mode!r}, must be off, propose or apply")
-        if rate_px_s <= 0 or limit_px <= 0:
-            raise ConfigError(f"self_align: rate_px_s {rate_px_s} and limit_px {limit_px} must be above 0")
+        if rate_px_s <= 0 or limit_px <= 0 or agreeing < 1:
+            raise ConfigError(
+                f"self_align: rate_px_s {rate_px_s}, limit_px {limit_px} and agreeing {agreeing} must be above 0"
+            )
         self.mode = mode
         height, width = size
         self._corners = np.array([[0, 0], [width - 1, 0], [width - 1, height - 1], [0, height - 1]], np.float64)
@@ -208,6 +232,7 @@ class SelfAligner:
         self._current = self._start.copy()
         self._target = self._current.copy()
         self._proposal: np.ndarray | None = None
+        self._agreeing: deque[np.ndarray] = deque(maxlen=agreeing)
         self._last_ns: int | None = None
 
     @property
@@ -225,26 +250,52 @@ class SelfAligner:
         """Whether the correction is on its way to a new value."""
         return self._distance(self._current, self._target) > 1e-9
 
+    @property
+    def moved_px(self) -> float:
+        """How far the correction in use lies from the one that this run started with, at the corners."""
+        return self._distance(self._current, self._start)
+
+    def distance_px(self, correction: np.ndarray) -> float:
+        """How far a correction lies from the one in use, at the corners."""
+        return self._distance(correction, self._current)
+
     def offer(self, state: DriftState) -> None:
         """Take the monitor's result, which was measured with `correction` in use."""
-        if self.mode == "off" or self.moving or state.update is None:
+        if self.mode == "off" or self.moving:
+            return
+        if state.level is DriftLevel.OK:
+            self._proposal = None  # what was proposed has been done, or was never so
+        if state.update is None:
+            self._agreeing.clear()
             return
         proposal = state.update @ self._current
         proposal = proposal / proposal[2, 2]
         if self._distance(proposal, self._start) > self._limit_px:
+            self._agreeing.clear()
             return  # a rig that far off needs its calibration redone; the level stays an alarm
         self._proposal = proposal
-        if self.mode == "apply":
+        if not state.trusted:
+            self._agreeing.clear()
+            return
+        self._agreeing.append(proposal)
+        if self.mode == "apply" and len(self._agreeing) == self._agreeing.maxlen and self._agree():
             self.accept()
+
+    def _agree(self) -> bool:
+        """Whether the last proposals say the same as the newest."""
+        newest = self._agreeing[-1]
+        return all(self._distance(other, newest) <= AGREE_PX for other in self._agreeing)
 
     def accept(self) -> None:
         """Start moving to the proposal. Does nothing without one."""
         if self._proposal is not None:
             self._target, self._proposal = self._proposal, None
+        self._agreeing.clear()
 
     def discard(self) -> None:
         """Drop the proposal and go back to the correction that this run started with."""
         self._proposal = None
+        self._agreeing.clear()
         self._target = self._start.copy()
 
     def step(self, t_ns: int) -> np.ndarray | None:

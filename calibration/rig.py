@@ -30,6 +30,7 @@ __all__ = [
     "PlaneCalibration",
     "RigCalibration",
     "load_calibration",
+    "plain_scaling",
     "save_calibration",
 ]
 
@@ -204,6 +205,13 @@ def apply_homography(H: np.ndarray, points_px: np.ndarray) -> np.ndarray:
     points = np.asarray(points_px, np.float64).reshape(-1, 2)
     mapped = np.column_stack([points, np.ones(len(points))]) @ np.asarray(H).T
     return np.asarray(mapped[:, :2] / mapped[:, 2:])
+
+
+def plain_scaling(visible_size: tuple[int, int], thermal_size: tuple[int, int]) -> PlaneCalibration:
+    """The alignment of a rig that was never calibrated: thermal scaled onto the visible picture. (height, width)."""
+    sy, sx = visible_size[0] / thermal_size[0], visible_size[1] / thermal_size[1]
+    H = np.array([[sx, 0, 0.5 * sx - 0.5], [0, sy, 0.5 * sy - 0.5], [0, 0, 1.0]])
+    return PlaneCalibration(CameraSide("", *visible_size), CameraSide("", *thermal_size), H, 0.0)
 
 
 def check_cameras(

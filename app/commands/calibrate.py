@@ -20,7 +20,14 @@ from calibration.capture_guide import CaptureGuide
 from calibration.extrinsics import PairView, transfer_errors_px
 from calibration.report import write_report
 from calibration.residual_field import CorrelationVolume, ResidualField, ResidualFieldEstimator, fit_update
-from calibration.rig import PlaneCalibration, RigCalibration, check_cameras, load_calibration, save_calibration
+from calibration.rig import (
+    PlaneCalibration,
+    RigCalibration,
+    check_cameras,
+    load_calibration,
+    plain_scaling,
+    save_calibration,
+)
 from calibration.solve import BUDGET_PX, detect_views, distance_range, solve_views
 from fusion_core.errors import BadInputError
 
@@ -206,7 +213,7 @@ def _refine(
     if calibration is not None:
         rig = load_calibration(calibration)
     else:
-        rig = _plain_scaling(visible.shape[:2], first.shape)
+        rig = plain_scaling(visible.shape[:2], (first.shape[0], first.shape[1]))
     for number in range(rounds):
         radius = search if number == 0 else min(search, 10.0)
         field = _field(rig, pairs, radius)
@@ -275,16 +282,6 @@ def _say_field(label: str, field: ResidualField) -> None:
     typer.echo(
         f"{label}: {field.magnitude_px:.1f} px (x {x:+.1f}, y {y:+.1f}) over {field.frames} pictures, "
         f"{sure:.0%} of the picture sure"
-    )
-
-
-def _plain_scaling(visible_size: tuple[int, ...], thermal_size: tuple[int, ...]) -> PlaneCalibration:
-    from calibration.rig import CameraSide
-
-    sy, sx = visible_size[0] / thermal_size[0], visible_size[1] / thermal_size[1]
-    H = np.array([[sx, 0, 0.5 * sx - 0.5], [0, sy, 0.5 * sy - 0.5], [0, 0, 1.0]])
-    return PlaneCalibration(
-        CameraSide("", visible_size[0], visible_size[1]), CameraSide("", thermal_size[0], thermal_size[1]), H, 0.0
     )
 
 

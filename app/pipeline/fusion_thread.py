@@ -83,6 +83,8 @@ class FusionThread:
         self._lock = threading.Lock()  # over the requested changes
         self._next_agc: Agc | None = None
         self._next_grid: ThermalGrid | None = None
+        self._keep_learnt = True  # with the next grid: see set_grid
+        self._grids_replaced = 0
         self._built: BuiltEngine | None = None  # of the engine in use
         self._engine_since_s = 0.0
         self._retry_s = _FIRST_RETRY_S
@@ -140,8 +142,21 @@ class FusionThread:
         with self._lock:
             self._next_agc = agc
 
-    def set_grid(self, grid: ThermalGrid) -> None:
+    @property
+    def grid_in_use(self) -> ThermalGrid:
+        """The alignment of the pair under way; another than `grid` while that waits for the next pair."""
+        return self._grid
+
+    @property
+    def grids_replaced(self) -> int:
+        """Alignments that were replaced by a newer one before any pair used them: the slot holds one."""
+        return self._grids_replaced
+
+    def set_grid(self, grid: ThermalGrid, *, small_step: bool = False) -> None:
         """Use this alignment from the next pair on. Its maps are made here, so that no picture waits for them.
+
+        Args:
+            small_step: it differs by less than a pixel, and what the engine has learnt about the displacement holds.
 
         Raises:
             BadInputError: it does not fit the visible pictures.
@@ -149,7 +164,12 @@ class FusionThread:
         if self._size is not None:
             grid.prepare(*self._size)
         with self._lock:
+            if self._next_grid is not None:
+                self._grids_replaced += 1
+            else:
+                self._keep_learnt = True
             self._next_grid = grid
+            self._keep_learnt = self._keep_learnt and small_step
 
     # ------------------------------------------------------------------ the thread
 
@@ -250,6 +270,7 @@ class FusionThread:
         with self._lock:
             agc, self._next_agc = self._next_agc, None
             grid, self._next_grid = self._next_grid, None
+            keep_learnt = self._keep_learnt
         self._levels = None
         if agc is not None:
             self._agc = agc
@@ -258,7 +279,8 @@ class FusionThread:
             self._grid = grid
             self._grid_fits = True
             self._stats.warn("calibration", None)
-            self._engine.reset()
+            if not keep_learnt:
+                self._engine.reset()
 
     def _watch_flags(self, pair: FramePair) -> None:
         """Shutter and missing streams: what was learnt before does not hold after."""

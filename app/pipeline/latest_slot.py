@@ -49,6 +49,11 @@ class LatestSlot(Generic[T]):
         with self._changed:
             return self._value
 
+    def peek_newer(self, than_sequence: int) -> tuple[int, T] | None:
+        """As `get_newer`, without counting as a consumer."""
+        with self._changed:
+            return None if self._value is None or self._sequence <= than_sequence else (self._sequence, self._value)
+
     def clear(self) -> None:
         """Let the value go; the numbering goes on."""
         with self._changed:

@@ -44,6 +44,10 @@ class BudgetFeeder:
             if frame is not None:
                 self._stats.budget(self._budget.reading())
 
+    def forget_shift(self) -> None:
+        """The alignment has changed: what was measured under the one before does not hold. From any thread."""
+        self._budget.reset_shift()
+
     def _observe(self, frame: FusedFrame) -> None:
         pair = frame.pair
         visible = pair.visible

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
 
 from app.fuse_video import to_grid
 from calibration.align import ThermalAligner
-from calibration.rig import Calibration, RigCalibration, file_sha256, load_calibration
+from calibration.rig import Calibration, RigCalibration, file_sha256, load_calibration, plain_scaling
 
 __all__ = ["ThermalGrid"]
 
@@ -27,7 +28,7 @@ class ThermalGrid:
         self.path = path
         self.calibration: Calibration | None = None
         self.identity: str | None = None
-        """Short SHA-256 of the file, kept with each recorded frame; None without calibration."""
+        """Short SHA-256 of the file, kept with each recorded frame, and of a correction on top; None without both."""
         if path is not None:
             self.calibration = load_calibration(path)
             self.identity = file_sha256(path)[:16]
@@ -42,6 +43,38 @@ class ThermalGrid:
     def focal_px(self) -> float | None:
         """Focal length of the visible camera, px; None if the calibration does not tell."""
         return self.calibration.visible.fx_px if isinstance(self.calibration, RigCalibration) else None
+
+    def corrected(
+        self, correction: np.ndarray, visible_size: tuple[int, int], thermal_size: tuple[int, int]
+    ) -> ThermalGrid:
+        """The same alignment with a correction on top, its maps made: a new grid, this one stays as it is.
+
+        Args:
+            correction: (3, 3) homography in pixels of `visible_size`: p_visible = correction @ p_aligned_so_far.
+            visible_size, thermal_size: (height, width) of the pictures.
+
+        Raises:
+            BadInputError: the calibration is for pictures of other proportions.
+        """
+        base = self.calibration if self.calibration is not None else plain_scaling(visible_size, thermal_size)
+        scale_y, scale_x = base.visible.height / visible_size[0], base.visible.width / visible_size[1]
+        S = np.array([[scale_x, 0, 0.5 * scale_x - 0.5], [0, scale_y, 0.5 * scale_y - 0.5], [0, 0, 1.0]])
+        C = S @ correction @ np.linalg.inv(S) @ base.correction_visible
+        grid = ThermalGrid(None)
+        grid.path = self.path
+        grid.calibration = base.with_correction(C / C[2, 2])
+        digest = hashlib.sha256(np.ascontiguousarray(C, np.float64).tobytes()).hexdigest()[:8]
+        grid.identity = f"{self.identity or 'none'}+{digest}"
+        grid.prepare(*visible_size)
+        return grid
+
+    def mask(self, height: int, width: int) -> np.ndarray | None:
+        """(H, W) bool, where the thermal camera sees; None: everywhere."""
+        if self.calibration is None:
+            return None
+        self.prepare(height, width)
+        assert self._aligner is not None  # made by prepare; for the type checker
+        return self._aligner.mask
 
     def prepare(self, height: int, width: int) -> None:
         """Make the maps for this visible size now (tens of ms) rather than at the next picture.

@@ -467,3 +467,35 @@ def test_a_replay_as_fast_as_possible_records_every_pair(running: Running) -> No
         assert index == 119
     snapshot = live.stats.snapshot()
     assert snapshot.total_drops == 0 and snapshot.latency_total_ms["grab_to_fused"].count == 0
+
+
+# ---------------------------------------------------------------------------------------------- drift
+
+
+def test_the_drift_monitor_runs_beside_the_pictures_and_can_be_switched_off(running: Running) -> None:
+    live = running()
+    pictures(live, 3)
+    wait_until(lambda: live.stats.snapshot().drift is not None)
+    reading = live.stats.snapshot().drift
+    assert reading is not None and reading.mode == "propose" and reading.applied_px == 0
+    live.accept_correction()  # nothing is proposed: nothing happens
+    live.discard_correction()
+    pictures(live, 3)
+    live.stop(20.0)
+    assert live.failure is None and not live.errors
+    off = running(calibration={"self_align": "off"})
+    pictures(off, 2)
+    assert off.stats.snapshot().drift is None
+    with pytest.raises(RunError, match="self_align is off"):
+        off.accept_correction()
+
+
+def test_a_replay_as_fast_as_possible_is_watched_but_not_corrected(running: Running) -> None:
+    cameras = support.camera_factory(
+        support.PatternCamera(Stream.VISIBLE, frames=40, paced=False),
+        support.PatternCamera(Stream.THERMAL, frames=40, paced=False),
+    )
+    live = running(cameras=cameras, calibration={"self_align": "apply"})
+    assert live.wait(30.0) and live.failure is None
+    assert "not corrected on the way" in texts(live, "calibration")
+    assert any("propose here" in warning for warning in live.stats.snapshot().warnings)

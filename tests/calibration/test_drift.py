@@ -166,19 +166,22 @@ def test_monitor_looks_once_a_period_and_forgets_on_reset() -> None:
         DriftMonitor(SIZE, window_s=1, period_s=2)
 
 
-def state_with(update: np.ndarray) -> DriftState:
-    return DriftState(0, 6.0, 6.0, 0.0, 0.8, DriftLevel.WARN, update, None)
+def state_with(update: np.ndarray, *, trusted: bool = True, level: DriftLevel = DriftLevel.WARN) -> DriftState:
+    return DriftState(0, 6.0, 6.0, 0.0, 0.8, level, update, None, trusted)
 
 
 def test_self_aligner_moves_slowly_and_only_when_told() -> None:
     for mode, target_px in (("off", 0.0), ("propose", 0.0), ("apply", 6.0)):
-        aligner = SelfAligner(mode, SIZE, rate_px_s=2.0)  # type: ignore[arg-type]
+        aligner = SelfAligner(mode, SIZE, rate_px_s=2.0, agreeing=2)  # type: ignore[arg-type]
         aligner.step(0)
         aligner.offer(state_with(shift(6, 0)))
+        assert not aligner.moving, "one proposal alone moves nothing"
+        aligner.offer(state_with(shift(6.5, 0)))
         steps = [aligner.step(second * SECOND_NS) for second in (1, 2, 3, 4)]
         moved = [float(step[0, 2]) for step in steps if step is not None]
-        assert np.allclose(moved, [2, 4, 6] if mode == "apply" else [])
-        assert aligner.correction[0, 2] == pytest.approx(target_px)
+        assert np.allclose(moved, [2, 4, 6, 6.5] if mode == "apply" else [])
+        assert aligner.correction[0, 2] == pytest.approx(6.5 if mode == "apply" else target_px)
+        assert aligner.moved_px == pytest.approx(6.5 if mode == "apply" else 0.0)
         assert (aligner.proposal is not None) == (mode == "propose")
         assert not aligner.moving
     aligner = SelfAligner("propose", SIZE, rate_px_s=100.0)
@@ -195,3 +198,37 @@ def test_self_aligner_moves_slowly_and_only_when_told() -> None:
     assert aligner.proposal is None
     with pytest.raises(ConfigError, match="off, propose or apply"):
         SelfAligner("always", SIZE)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="agreeing"):
+        SelfAligner("apply", SIZE, agreeing=0)
+
+
+def test_self_aligner_applies_nothing_that_few_places_or_changing_proposals_speak_for() -> None:
+    aligner = SelfAligner("apply", SIZE, agreeing=3)
+    aligner.step(0)
+    for _ in range(10):
+        aligner.offer(state_with(shift(6, 0), trusted=False))  # seen in a corner only
+    assert not aligner.moving and aligner.proposal is not None, "it is proposed all the same"
+    for number in range(12):
+        aligner.offer(state_with(shift(6 + 3 * (number % 2), 0)))  # something that moves to and fro
+    assert not aligner.moving
+    for trusted in (True, True, False, True, True):
+        aligner.offer(state_with(shift(6, 0), trusted=trusted))
+    assert not aligner.moving, "doubt in between starts the count anew"
+    aligner.offer(state_with(shift(6, 0)))
+    assert aligner.moving
+    settled = SelfAligner("propose", SIZE)
+    settled.offer(state_with(shift(6, 0)))
+    settled.offer(DriftState(0, 0.4, 0.4, 0.0, 0.8, DriftLevel.OK))
+    assert settled.proposal is None, "a rig that is well again needs no correction"
+
+
+def test_evidence_from_one_side_of_the_picture_is_not_trusted() -> None:
+    rng = np.random.default_rng(4)
+    visible, thermal = scene(0)
+    thermal = warped(thermal, shift(6, 0))
+    for width, wanted in ((SIZE[1], True), (SIZE[1] // 3, False)):
+        monitor = DriftMonitor(SIZE)
+        seen = [np.where(np.arange(SIZE[1])[None, :] < width, picture, 90.0) for picture in (visible, thermal)]
+        for second in range(12):
+            state = monitor.update(noisy(seen[0], rng), noisy(seen[1], rng), second * SECOND_NS)
+        assert state is not None and state.trusted is wanted
