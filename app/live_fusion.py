@@ -112,6 +112,7 @@ class LiveFusion:
         self._monitor: Monitor | None = None
         self._feeder: BudgetFeeder | None = None
         self._alignment: SelfAlignment | None = None
+        self._painter: Worker | None = None  # paints the rest of a simulated rig
         self._lossless = False
         self._loops = 0  # of the pipeline's thread
 
