@@ -55,12 +55,13 @@ lint: setup
 types: setup
 	$(BIN)/mypy
 
-# The application's tests watch threads keep their time, and run without coverage, whose tracing changes that time.
+# The application's tests watch threads keep their time: they run one by one, and without coverage, whose tracing changes
+# that time. The others run in two processes.
 # PYTEST_ARGS: one run of what it names instead.
 pytest: setup
 ifeq ($(PYTEST_ARGS),)
-	$(QT_OFFSCREEN) $(BIN)/python -m pytest --cov=fusion_core --cov=calibration --cov-branch --cov-report=term:skip-covered \
-		tests/fusion_core tests/calibration tests/test_import_rules.py
+	OMP_NUM_THREADS=1 $(QT_OFFSCREEN) $(BIN)/python -m pytest -n 2 --dist loadfile --cov=fusion_core --cov=calibration --cov-branch \
+		--cov-report=term:skip-covered tests/fusion_core tests/calibration tests/test_import_rules.py
 	$(QT_OFFSCREEN) $(BIN)/python -m pytest tests/app
 else
 	$(QT_OFFSCREEN) $(BIN)/python -m pytest $(PYTEST_ARGS)
