@@ -3,7 +3,8 @@
 Run as a script by the system's Python (GStreamer's bindings are not in the virtual environment):
     /usr/bin/python3 tests/rtsp_server.py --port 8555 --fps 30 --width 320 --height 240
 prints `ready PORT` when it serves rtsp://127.0.0.1:PORT/visible and /thermal. A line `size W H` on its standard input
-changes the pictures' size in mid-stream.
+changes the pictures' size in mid-stream. With --loss (a share from 0 on) a line `loss SHARE` changes the share of RTP
+packets that are dropped.
 
 Debian: apt-get install gir1.2-gst-rtsp-server-1.0 gir1.2-gstreamer-1.0 gstreamer1.0-plugins-base
 gstreamer1.0-plugins-good gstreamer1.0-plugins-ugly python3-gi
@@ -43,9 +44,12 @@ def missing_reason() -> str | None:
 class RtspServer:
     """The server process as a test sees it."""
 
-    def __init__(self, *, port: int = 0, fps: int = 20, width: int = 192, height: int = 144, loss: float = 0.0) -> None:
+    def __init__(
+        self, *, port: int = 0, fps: int = 20, width: int = 192, height: int = 144, loss: float | None = None
+    ) -> None:
         command = [SYSTEM_PYTHON, __file__, "--port", str(port), "--fps", str(fps)]
-        command += ["--width", str(width), "--height", str(height), "--loss", str(loss)]
+        command += ["--width", str(width), "--height", str(height)]
+        command += ["--loss", str(loss)] if loss is not None else []
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
         )
@@ -64,6 +68,12 @@ class RtspServer:
         """Change the pictures' size in mid-stream."""
         assert self._process.stdin is not None
         self._process.stdin.write(f"size {width} {height}\n")
+        self._process.stdin.flush()
+
+    def change_loss(self, share: float) -> None:
+        """Drop this share of the packets from now on; the server must have been made with `loss`."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"loss {share}\n")
         self._process.stdin.flush()
 
     def freeze(self) -> None:
@@ -101,7 +111,7 @@ def _serve() -> None:
     parser.add_argument("--fps", type=int, default=20)
     parser.add_argument("--width", type=int, default=192)
     parser.add_argument("--height", type=int, default=144)
-    parser.add_argument("--loss", type=float, default=0.0)
+    parser.add_argument("--loss", type=float, default=None)
     wanted = parser.parse_args()
 
     Gst.init(None)
@@ -109,8 +119,10 @@ def _serve() -> None:
     server.set_address("127.0.0.1")
     server.set_service(str(wanted.port))
     filters = []
+    losers = []
 
     size = [wanted.width, wanted.height]
+    loss = [wanted.loss]
 
     def apply_size() -> None:
         for element in filters:
@@ -119,12 +131,15 @@ def _serve() -> None:
     def configured(_factory: object, media: object) -> None:  # a new pipeline: the first client has come
         filters.append(media.get_element().get_by_name("size"))  # type: ignore[attr-defined]
         apply_size()
+        if wanted.loss is not None:
+            losers.append(media.get_element().get_by_name("pay0"))  # type: ignore[attr-defined]
+            losers[-1].set_property("drop-probability", loss[0])
 
     for name, source, grey in (("visible", "smpte", ""), ("thermal", "ball", "videobalance saturation=0 ! ")):
         factory = GstRtspServer.RTSPMediaFactory()
         pay = "rtph264pay config-interval=1 pt=96 name=pay0"
-        if wanted.loss > 0:
-            pay = f"rtph264pay config-interval=1 pt=96 mtu=300 ! identity name=pay0 drop-probability={wanted.loss}"
+        if wanted.loss is not None:
+            pay = "rtph264pay config-interval=1 pt=96 mtu=300 ! identity name=pay0"
         factory.set_launch(
             f"( videotestsrc is-live=true pattern={source} ! "
             f"video/x-raw,framerate={wanted.fps}/1,width=320,height=240 ! "
@@ -139,10 +154,14 @@ def _serve() -> None:
 
     def obey() -> None:
         for line in sys.stdin:
-            word, width, height = line.split()
+            word, *values = line.split()
             if word == "size":
-                size[:] = [int(width), int(height)]
+                size[:] = [int(value) for value in values]
                 apply_size()
+            elif word == "loss":
+                loss[0] = float(values[0])
+                for element in losers:
+                    element.set_property("drop-probability", loss[0])
 
     threading.Thread(target=obey, daemon=True).start()
     parent = os.getppid()

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from app.live_fusion import LiveFusion
     from app.recording.recorder import RecordingSummary
 
-__all__ = ["register"]
+__all__ = ["register", "run_headless"]
 
 _UPDATE_S = 1.0
 
@@ -69,13 +69,16 @@ def _run(
         raise typer.Exit(run_window([], settings))
     configure_logging(settings.logging)
     read_config = (lambda: load_config(config, changes, os.environ)) if service else None
-    _run_headless(settings, duration, read_config)
+    run_headless(settings, duration, read_config)
 
 
-def _run_headless(
-    settings: AppConfig, duration_s: float | None, read_config: Callable[[], AppConfig] | None = None
+def run_headless(
+    settings: AppConfig,
+    duration_s: float | None,
+    read_config: Callable[[], AppConfig] | None = None,
+    make_live: Callable[[AppConfig], LiveFusion] | None = None,
 ) -> None:
-    """`read_config`: run as a service, and read the configuration again by it."""
+    """`read_config`: run as a service, and read the configuration again by it. `make_live`: for fault drills."""
     import cv2
 
     from app.commands.fuse import stop_on_signals
@@ -87,7 +90,7 @@ def _run_headless(
             from app.service.runner import service_run  # the web server and its friends load only for a service
 
             settings, attach = after.enter_context(service_run(settings, read_config, stop.set))
-        live = LiveFusion(settings)
+        live = make_live(settings) if make_live is not None else LiveFusion(settings)
         if read_config is not None:
             attach(live)
         live.start()

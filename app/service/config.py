@@ -286,7 +286,7 @@ class WatchdogConfig(_Section):
         4, ge=0.5, le=120, description="s that a worker may stand still before the service counts as stuck"
     )
     no_camera_s: float = Field(
-        60, ge=0, description="s without any camera, while both are being reopened, before a restart is tried"
+        60, ge=0, description="s without any camera, while both are being reopened, before one restart is tried"
     )
     exit_after_s: float = Field(
         10, ge=0, description="s of being stuck after which it ends itself where no systemd does it; 0 = never"

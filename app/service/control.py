@@ -17,6 +17,7 @@ from typing import Any
 import structlog
 
 from app.service.operations import Operations, explain
+from app.service.pulse import Pulse
 from fusion_core.errors import BadInputError, LumithermError, RunError
 
 __all__ = ["ControlServer", "ask", "default_socket"]
@@ -51,6 +52,7 @@ class ControlServer:
         self.path, self._operations = path, operations
         self._on_failure = on_failure
         self._stopping = threading.Event()
+        self.pulse = Pulse()
         self._pool = ThreadPoolExecutor(_MAX_CLIENTS, thread_name_prefix="control-answer")
         self._slots = threading.BoundedSemaphore(_MAX_CLIENTS)
         self._socket = _listen(path)
@@ -73,6 +75,7 @@ class ControlServer:
     def _run(self) -> None:
         try:
             while not self._stopping.is_set():
+                self.pulse.beat()
                 try:
                     client, _ = self._socket.accept()
                 except TimeoutError:

@@ -82,6 +82,6 @@ class Health:
             cameras=snapshot.cameras,
             recorded=sum(status.frames.values()) + status.segments if writing and status is not None else None,
             beats=beats,
-            no_cameras=state in ("no_cameras", "starting"),
+            no_cameras=state in ("no_cameras", "starting") and "streaming" not in snapshot.cameras.values(),
             ended=state in ("stopped", "failed"),
         )

@@ -19,6 +19,7 @@ import structlog
 
 from app.capture.uri import redact
 from app.service.config import HookConfig, HookEvent
+from app.service.pulse import Pulse
 from app.service.secrets import read_secret
 from fusion_core.errors import ConfigError, RunError
 
@@ -26,6 +27,7 @@ __all__ = ["HookRunner", "call_hook"]
 
 _QUEUE = 64
 _MAX_OUTPUT = 500
+_MORE_S = 30.0  # beyond a hook's own limit: names are looked up, a process ends
 _KEPT_VARIABLES = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "XDG_CONFIG_HOME", "SSL_CERT_FILE")
 
 
@@ -55,6 +57,7 @@ class HookRunner:
         self._hooks, self._on_failure = tuple(hooks), on_failure
         self._queue: queue.Queue[tuple[HookConfig, HookEvent, dict[str, Any]]] = queue.Queue(_QUEUE)
         self._stopping = threading.Event()
+        self.pulse = Pulse()
         self._lock = threading.Lock()
         self._outcomes: Counter[tuple[str, str]] = Counter()
         self._thread = threading.Thread(target=self._run, name="hooks", daemon=True)
@@ -92,10 +95,12 @@ class HookRunner:
     def _run(self) -> None:
         try:
             while not (self._stopping.is_set() and self._queue.empty()):
+                self.pulse.beat()
                 try:
                     hook, event, facts = self._queue.get(timeout=0.2)
                 except queue.Empty:
                     continue
+                self.pulse.allow(hook.timeout_s + _MORE_S)
                 try:
                     call_hook(hook, event, facts)
                     self._count(hook, "ok")

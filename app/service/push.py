@@ -33,6 +33,7 @@ from app.pipeline.latest_slot import LatestSlot
 from app.service.config import PushConfig, check_push_url
 from app.service.metrics import PushFigures
 from app.service.preview import picture_of
+from app.service.pulse import Pulse
 from app.service.push_child import HEADER
 from app.service.secrets import read_secret
 from fusion_core.errors import ConfigError, RunError
@@ -42,6 +43,7 @@ __all__ = ["PushThread", "resolve_url"]
 
 _CLOCK: Final = 90_000
 _PROBE_S: Final = 2.0
+_NAMES_S: Final = 60.0  # for the system to look a name up
 _START_S: Final = 10.0  # for the child to load, on a busy machine
 _PORTS: Final = {"rtsp": 554, "rtsps": 322, "http": 80, "https": 443}
 _SOFTWARE: Final = {"preset": "ultrafast", "tune": "zerolatency", "bf": "0", "x264-params": "scenecut=0:open-gop=0"}
@@ -82,6 +84,7 @@ class PushThread:
             else None
         )
         self._stopping = threading.Event()
+        self.pulse = Pulse()
         self._connected = False
         self._frames = self._drops = self._reconnects = 0
         self._latency_ms: float | None = None
@@ -120,9 +123,14 @@ class PushThread:
                     self._note(error)
                 finally:
                     self._connected = False
-                self._stopping.wait(self._config.retry_s)
+                self._pause(self._config.retry_s)
         except BaseException as error:
             self._on_failure(error)
+
+    def _pause(self, seconds: float) -> None:
+        end_s = time.monotonic() + seconds
+        while (left_s := end_s - time.monotonic()) > 0 and not self._stopping.wait(min(0.5, left_s)):
+            self.pulse.beat()
 
     def _note(self, error: Exception) -> None:
         reason = redact(str(error)).replace(self._url, "the server")
@@ -179,6 +187,7 @@ class PushThread:
             self._drops += max(0, self._latest.sequence - before - 1)
 
     def _next_frame(self) -> FusedFrame | None:
+        self.pulse.beat()
         newer = self._latest.wait_newer(self._seen, 0.2)
         if newer is None:
             return None
@@ -194,7 +203,9 @@ class PushThread:
         """Is anybody there? FFmpeg would wait for a long time for a host that is off."""
         assert self._parts.hostname is not None  # by check_push_url
         port = self._parts.port or _PORTS[self._parts.scheme]
+        self.pulse.allow(_NAMES_S)
         socket.create_connection((self._parts.hostname, port), _PROBE_S).close()
+        self.pulse.beat()
 
     @contextmanager
     def _open(self, height: int, width: int) -> Iterator[subprocess.Popen[bytes]]:
@@ -234,6 +245,7 @@ class PushThread:
         assert child.stdin is not None and child.stdout is not None and child.stderr is not None
         rest, deadline_s = memoryview(data), time.monotonic() + limit_s
         while not self._stopping.is_set():
+            self.pulse.beat()
             readable, writable, _ = select.select([child.stdout], [child.stdin] if rest else [], [], 0.1)
             if readable:
                 if os.read(child.stdout.fileno(), 1) == answer:

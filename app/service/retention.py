@@ -17,6 +17,7 @@ from app.recording.disk import free_bytes
 from app.recording.segments import delete_recording, is_protected, list_recordings
 from app.service.config import RetentionConfig
 from app.service.operations import KEEP, SNAPSHOT_FOLDER
+from app.service.pulse import Pulse
 
 __all__ = ["AgeBook", "Kept", "RetentionThread", "has_event", "plan"]
 
@@ -24,6 +25,7 @@ _DAY_S = 86_400.0
 _EVENT_MARK = b'"type":"event"'
 _MAX_GAP_S = 30 * _DAY_S
 _BOOK = ".lumitherm-ages.json"
+_FILE_S = 30.0  # to read or delete one recording on a slow disk
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +148,7 @@ class RetentionThread:
         self._config, self._directory, self._prefix = config, directory, prefix
         self._busy, self._on_failure, self._free = busy, on_failure, free
         self._stopping = threading.Event()
+        self.pulse = Pulse()
         self._events: dict[Path, tuple[int, bool]] = {}
         self._book: AgeBook | None = None
         self._sizes: dict[Path, int] = {}
@@ -181,6 +184,7 @@ class RetentionThread:
         kept = [entry for video in videos if (entry := self._facts(video)) is not None]
         doomed = plan(kept, config, self._free(self._directory), busy_videos)
         for video in doomed:
+            self.pulse.allow(_FILE_S)
             freed = delete_recording(video)
             video.with_suffix(KEEP).unlink(missing_ok=True)
             self.deleted += 1
@@ -191,6 +195,7 @@ class RetentionThread:
         return doomed
 
     def _facts(self, video: Path) -> Kept | None:
+        self.pulse.allow(_FILE_S)
         try:
             size = sum(part.stat().st_size for part in (video, video.with_suffix(".jsonl")) if part.exists())
         except OSError:
@@ -231,6 +236,8 @@ class RetentionThread:
                     self.look()
                 except OSError as error:
                     structlog.get_logger("service").warning("retention could not look", reason=str(error))
-                self._stopping.wait(self._config.interval_s)
+                next_s = time.monotonic() + self._config.interval_s
+                while (left_s := next_s - time.monotonic()) > 0 and not self._stopping.wait(min(0.5, left_s)):
+                    self.pulse.beat()
         except BaseException as error:
             self._on_failure(error)

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,7 @@ from app.service.log_ring import LogRing
 from app.service.metrics import MetricsCollector, ServiceFigures, make_registry
 from app.service.operations import Operations
 from app.service.preview import Preview
+from app.service.pulse import Pulse
 from app.service.push import PushThread
 from app.service.reload import changed_keys, split_changes
 from app.service.retention import RetentionThread
@@ -47,6 +49,8 @@ __all__ = ["ServiceHandle", "attach_services", "begin_run", "safe_mode_config", 
 
 _LOOK_S = 0.5
 _GPU_S = 5.0
+_START_MORE_S = 30.0
+_A_WEEK_S = 7 * 86_400.0
 _STUCK_EXIT = 70
 
 
@@ -135,7 +139,9 @@ class ServiceHandle:
         self._lock = threading.Lock()
         self._stopping = threading.Event()
         self._reload_wanted = threading.Event()
-        self._ready_told = False
+        self._ready_told = self._gave_up = False
+        self._next_word_s = 0.0  # to systemd
+        self._granted_s: float | None = None  # deadline that systemd was told; None = the unit's
         self._began_s = time.monotonic()
         self._scrape_s: float | None = None
         self._gpu = GpuReader()
@@ -177,18 +183,21 @@ class ServiceHandle:
     def start(self) -> None:
         """Start everything; returns at once."""
         logging.getLogger().addHandler(self.log)
-        self.hooks.start()
         self.triggers.start()
         self.health.watch("triggers", lambda: self.triggers.beats)
-        self.retention.start()
-        for push in self.pushes.values():
-            push.start()
+        pulsing: dict[str, HookRunner | RetentionThread | PushThread]
+        pulsing = {"hooks": self.hooks, "retention": self.retention}
+        pulsing |= {f"push {name}": push for name, push in self.pushes.items()}
+        for name, part in pulsing.items():
+            part.start()
+            self.health.watch(name, partial(_beats, part.pulse))
         if self.web is not None:
             self.web.start()
             web = self.web
             self.health.watch("web", lambda: web.beats)
         if self.control is not None:
             self.control.start()
+            self.health.watch("control", partial(_beats, self.control.pulse))
         self._thread.start()
 
     def stop(self, in_order: bool = True) -> None:
@@ -305,17 +314,15 @@ class ServiceHandle:
 
     def _run(self) -> None:
         period_s = watchdog_period_s()
-        next_ping_s = next_gpu_s = 0.0
+        next_gpu_s = 0.0
         stuck_since_s: float | None = None
         state, recording = "", RecordingState.OFF
         while not self._stopping.wait(_LOOK_S):
             now_s = time.monotonic()
             verdict = self.health.look()
-            state, recording = self._tell_changes(state, recording, verdict)
-            if self._ready_told and period_s is not None and now_s >= next_ping_s and self._may_ping(verdict):
-                self._notifier.alive()
-                self.health.judge.take()
-                next_ping_s = now_s + period_s / 4
+            state, recording = self._tell_changes(state, recording)
+            self._feed(now_s, verdict, period_s)
+            self._begin_afresh(verdict, period_s)
             stuck_since_s = None if verdict.alive else (stuck_since_s if stuck_since_s is not None else now_s)
             self._watch_stuck(now_s, stuck_since_s, verdict, period_s)
             if now_s >= next_gpu_s:
@@ -326,16 +333,49 @@ class ServiceHandle:
                 self._reload_by_signal()
             self._leave_safe_mode(now_s)
 
-    def _may_ping(self, verdict: Verdict) -> bool:
-        """New pictures since the last ping; or no camera, which is named, waited for and not stuck."""
-        return verdict.alive and (verdict.fresh or verdict.waiting)
+    def _feed(self, now_s: float, verdict: Verdict, period_s: float | None) -> None:
+        """Tell systemd's watchdog that new pictures came out since the last ping; never that when none did.
 
-    def _tell_changes(self, state: str, recording: RecordingState, verdict: Verdict) -> tuple[str, RecordingState]:
+        Without any camera there is nothing to ping for. While that is named and waited for, a start may take as long as
+        it takes, and in a run the deadline is moved once, to what the configuration allows; back when it is over.
+        """
+        if not self._ready_told:
+            if verdict.waiting and verdict.alive and now_s >= self._next_word_s:
+                self._notifier.extend_start(_START_MORE_S)
+                self._next_word_s = now_s + _START_MORE_S / 3
+            return
+        if period_s is None:
+            return
+        granted_s = self._no_camera_s() + period_s if verdict.waiting and verdict.alive else period_s
+        if granted_s != (self._granted_s if self._granted_s is not None else period_s):
+            self._notifier.patience(granted_s)
+            self._granted_s = granted_s
+        if verdict.alive and verdict.fresh and now_s >= self._next_word_s:
+            self._notifier.alive()
+            self.health.judge.take()
+            self._next_word_s = now_s + period_s / 4
+
+    def _no_camera_s(self) -> float:
+        limits = self._config.service.watchdog
+        if self.safe_mode:  # it waits for cameras until it ends by itself
+            return limits.safe_mode_s if limits.safe_mode_s > 0 else _A_WEEK_S
+        return limits.no_camera_s
+
+    def _begin_afresh(self, verdict: Verdict, period_s: float | None) -> None:
+        """No camera for too long: end in order, files closed, and be started again by whoever watches."""
+        restarted = period_s is not None or self._config.service.watchdog.exit_after_s > 0
+        if verdict.given_up and restarted and not self._gave_up:
+            self._gave_up = True
+            structlog.get_logger("service").warning(
+                "no camera for too long, ending to be started afresh", limit_s=self._config.service.watchdog.no_camera_s
+            )
+            self._on_end()
+
+    def _tell_changes(self, state: str, recording: RecordingState) -> tuple[str, RecordingState]:
         ready, now = self.health.readiness()
         shown = f"{'safe mode, ' if self.safe_mode else ''}{now.replace('_', ' ')}"
-        waits_safely = self.safe_mode and verdict.waiting  # safe mode waits for cameras for ever
-        if (ready or waits_safely) and not self._ready_told:
-            self._ready_told = True
+        if ready and not self._ready_told:
+            self._ready_told, self._next_word_s = True, 0.0
             self._notifier.ready(shown)
         elif now != state:
             self._notifier.status(shown)
@@ -479,6 +519,10 @@ def _taken_over(old: AppConfig, new: AppConfig) -> AppConfig:
             "service": service,
         }
     )
+
+
+def _beats(pulse: Pulse) -> int:
+    return pulse.beats
 
 
 def _average(config: AppConfig) -> Any:

@@ -59,6 +59,14 @@ class Notifier:
         """Feed the watchdog."""
         self._send("WATCHDOG=1")
 
+    def patience(self, seconds: float) -> None:
+        """From now on the next ping may take so long. This is no ping."""
+        self._send(f"WATCHDOG_USEC={round(seconds * 1e6)}")
+
+    def extend_start(self, seconds: float) -> None:
+        """`ready` may take so much longer, counted from now."""
+        self._send(f"EXTEND_TIMEOUT_USEC={round(seconds * 1e6)}")
+
     def reloading(self) -> None:
         """A reload has begun; `ready` ends it."""
         self._send(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")

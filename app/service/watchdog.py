@@ -20,7 +20,8 @@ class Observation:
 
     fused: pictures so far. workers: see LiveFusion.worker_progress. cameras: state words by stream.
     recorded: pictures on disk so far, None while nothing is to be written. beats: further workers' own counters.
-    no_cameras: both cameras are being reopened. ended: the sources are at their end, nothing more is to come.
+    no_cameras: neither camera delivers, both are being (re)opened. ended: the sources are at their end, nothing more is
+    to come.
     """
 
     fused: int
@@ -34,11 +35,16 @@ class Observation:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """fresh: the output counter has moved since `fresh` was last taken. stuck: why the service counts as stuck."""
+    """fresh: the output counter has moved since `fresh` was last taken. stuck: why the service counts as stuck.
+
+    waiting: no camera is there; that is named, is no output, and is not yet held against the service. given_up: it has
+    waited for long enough, and nothing but the cameras is missing.
+    """
 
     fresh: bool
     stuck: tuple[str, ...]
-    waiting: bool = False  # no camera is there; that is named and not yet held against the service
+    waiting: bool = False
+    given_up: bool = False
 
     @property
     def alive(self) -> bool:
@@ -87,8 +93,10 @@ class WatchdogJudge:
             if still_s > limit_s + (_BACKOFF_ALLOWANCE_S if away else 0.0):
                 stuck.append(f"{name} has stood still for {still_s:.0f} s")
         silent_s = self._still_s("output", seen.fused, now_s)
-        waiting = self._waits(now_s, seen.no_cameras)
+        waiting = self._waits(now_s, seen)
+        given_up = False
         if silent_s > limit_s and not waiting:
+            given_up = seen.no_cameras and not stuck
             stuck.append(f"no picture has come out for {silent_s:.0f} s")
         if seen.recorded is None:
             self._last.pop("recorder", None)
@@ -96,19 +104,22 @@ class WatchdogJudge:
             still_s = self._still_s("recorder", seen.recorded, now_s)
             if still_s > limit_s:
                 stuck.append(f"recorder has written nothing for {still_s:.0f} s")
-        return Verdict(fresh=seen.fused > self._taken, stuck=tuple(stuck), waiting=waiting)
+        return Verdict(seen.fused > self._taken, tuple(stuck), waiting, given_up)
 
     def take(self) -> None:
         """The watchdog was told of the pictures so far: the next ping needs newer ones."""
         self._taken = self._fused
 
-    def _waits(self, now_s: float, no_cameras: bool) -> bool:
-        if not no_cameras:
+    def _waits(self, now_s: float, seen: Observation) -> bool:
+        """Before the first picture it waits for ever: a fresh start has just been tried."""
+        if not seen.no_cameras:
             self._no_camera_since_s = None
             return False
         if self._no_camera_since_s is None:
             self._no_camera_since_s = now_s
-        return self._patient or now_s - self._no_camera_since_s <= self._config.no_camera_s
+        if self._patient or seen.fused == 0:
+            return True
+        return now_s - self._no_camera_since_s <= self._config.no_camera_s
 
     def _still_s(self, name: str, value: int, now_s: float) -> float:
         before = self._last.get(name)
