@@ -34,7 +34,8 @@ _SHARE_BGR = (20, 140, 255)
 _ISOTHERM_BGR = (255, 190, 60)  # light blue: in none of the warm palettes
 _EDGE_LEVELS = 14  # across two pixels; weaker steps are noise
 _EDGE_PIXELS = 400_000  # outlines are looked for on a picture of at most about this size
-_SPARE_PX = 2  # a picture so little too large is cut rather than resized: three times as fast, 1 px off at the edge
+_SPARE_PX, _SPARE_SHARE = 2, 0.005  # a picture so little too large is cut, not resized: three times as fast, and its
+# edges are off by half of that: 1 px, or 2 px with 1920 x 1080 in quarters
 _SHARE_GAIN = 3.0
 _SHARE_FLOOR = 6
 
@@ -77,6 +78,7 @@ class ViewComposer:
     def __init__(self) -> None:
         self._canvas: U8 = np.zeros((0, 0, 4), np.uint8)
         self._layout: object = None
+        self._cuts: dict[tuple[int, ...], U8] = {}
         self._tables: dict[tuple[str, bool], npt.NDArray[np.int32]] = {}
         self._colours: dict[tuple[int, int, int], U8] = {}
         share = np.zeros((256, 3), np.uint8)
@@ -106,6 +108,7 @@ class ViewComposer:
         canvas = self._prepared(settings, viewport, height, width, frame)
         if frame is None:
             return canvas
+        self._cuts.clear()  # also of what an error left
         picture_height, picture_width = frame.pixels.shape[:2]
         for panel in panels_of(settings, height, width, picture_height, picture_width):
             if panel.clip.height < 1 or panel.clip.width < 1:
@@ -117,7 +120,15 @@ class ViewComposer:
             self._paint(canvas, panel, frame, settings, viewport, second)
             if panel.inset:
                 _outline(canvas, panel.clip)
+        self._cuts.clear()
         return canvas
+
+    def _cut(self, picture: U8, window: _Window) -> U8:
+        """What a panel shows of a picture, made once for all panels of the same size. Not to be written to."""
+        key = (id(picture), *window.key)
+        if key not in self._cuts:
+            self._cuts[key] = window.cut(picture)
+        return self._cuts[key]
 
     def _prepared(
         self, settings: ViewSettings, viewport: Viewport, height: int, width: int, frame: FusedFrame | None
@@ -143,19 +154,21 @@ class ViewComposer:
         if picture is Picture.FUSED and settings.thermal_share:
             self._paint_share(target, frame, window)
         elif picture is Picture.FUSED:
-            _to_bgra(window.cut(frame.pixels), target)
+            _to_bgra(self._cut(frame.pixels, window), target)
         elif picture is Picture.SECOND:
-            _to_bgra(window.cut(second if second is not None else frame.pixels), target)
+            _to_bgra(self._cut(second if second is not None else frame.pixels, window), target)
         elif picture is Picture.VISIBLE:
-            _to_bgra(window.cut(_visible(frame)), target)
+            _to_bgra(self._cut(_visible(frame), window), target)
         elif picture is Picture.THERMAL:
             self._paint_thermal(target, frame, window, settings)
         elif picture is Picture.BLEND:
             self._paint_thermal(target, frame, window, settings)
-            visible = cv2.cvtColor(window.cut(_visible(frame)), cv2.COLOR_RGB2BGRA)
+            visible = cv2.cvtColor(self._cut(_visible(frame), window), cv2.COLOR_RGB2BGRA)
             cv2.addWeighted(target, settings.blend, visible, 1.0 - settings.blend, 0.0, dst=target)
         else:
-            _paint_edges(target, frame, window, self._colour(target, _EDGE_BGR))
+            _to_bgra(self._cut(_visible(frame), window), target)
+            if frame.thermal_8bit is not None:
+                _paint_edges(target, self._cut(frame.thermal_8bit, window), self._colour(target, _EDGE_BGR))
         if settings.isotherm is not None and picture is not Picture.VISIBLE:
             colour = self._colour(target, _ISOTHERM_BGR)
             _paint_isotherm(target, frame, window, settings.isotherm, colour)
@@ -166,12 +179,12 @@ class ViewComposer:
             target[:] = _BACKGROUND_BGRA
             return
         table = self._table(settings.palette, settings.black_hot)
-        coloured = cv2.LUT(window.cut(levels), table)
+        coloured = cv2.LUT(self._cut(levels, window), table)
         target[:] = np.asarray(coloured).view(np.uint8).reshape(*coloured.shape[:2], 4)
 
     def _paint_share(self, target: U8, frame: FusedFrame, window: _Window) -> None:
-        fused = cv2.cvtColor(window.cut(frame.pixels), cv2.COLOR_RGB2GRAY)
-        visible = cv2.cvtColor(window.cut(_visible(frame)), cv2.COLOR_RGB2GRAY)
+        fused = cv2.cvtColor(self._cut(frame.pixels, window), cv2.COLOR_RGB2GRAY)
+        visible = cv2.cvtColor(self._cut(_visible(frame), window), cv2.COLOR_RGB2GRAY)
         difference = cv2.absdiff(fused, visible)
         colour = np.asarray(cv2.LUT(difference, self._share_table)).view(np.uint8).reshape(*difference.shape, 4)
         cv2.addWeighted(cv2.cvtColor(fused, cv2.COLOR_GRAY2BGRA), 0.6, colour, 1.0, 0.0, dst=target)
@@ -213,6 +226,12 @@ class _Window:
     x0: int
     x1: int
 
+    @property
+    def key(self) -> tuple[int, ...]:
+        """Windows with the same key cut the same out of a picture, wherever it goes."""
+        source = (self.top, self.bottom, self.left, self.right)
+        return (*source, self.tall, self.wide, self.skip_y, self.skip_x, self.y1 - self.y0, self.x1 - self.x0)
+
     def cut(self, picture: U8) -> U8:
         """The shown part of (H, W) or (H, W, 3) uint8, as large as it appears."""
         part = picture[self.top : self.bottom, self.left : self.right]
@@ -223,11 +242,15 @@ class _Window:
                 part = part[: 2 * rows, : 2 * columns]
                 part = np.asarray(cv2.resize(part, (columns, rows), interpolation=cv2.INTER_AREA), dtype=np.uint8)
             spare_y, spare_x = rows - self.tall, columns - self.wide
-            if 0 <= spare_y <= _SPARE_PX and 0 <= spare_x <= _SPARE_PX:
+            if 0 <= spare_y <= _spare(self.tall) and 0 <= spare_x <= _spare(self.wide):
                 part = part[spare_y // 2 : spare_y // 2 + self.tall, spare_x // 2 : spare_x // 2 + self.wide]
         if part.shape[:2] != (self.tall, self.wide):
             part = np.asarray(cv2.resize(part, (self.wide, self.tall), interpolation=cv2.INTER_LINEAR), dtype=np.uint8)
         return part[self.skip_y : self.skip_y + self.y1 - self.y0, self.skip_x : self.skip_x + self.x1 - self.x0]
+
+
+def _spare(size_px: int) -> float:
+    return max(_SPARE_PX, _SPARE_SHARE * size_px)
 
 
 def _window(panel: Panel, viewport: Viewport, picture_height: int, picture_width: int) -> _Window | None:
@@ -269,11 +292,7 @@ def _packed(rgb: npt.NDArray[np.uint8]) -> npt.NDArray[np.int32]:
     return words.view(np.int32).ravel()
 
 
-def _paint_edges(target: U8, frame: FusedFrame, window: _Window, colour: U8) -> None:
-    _to_bgra(window.cut(_visible(frame)), target)
-    if frame.thermal_8bit is None:
-        return
-    levels = window.cut(frame.thermal_8bit)
+def _paint_edges(target: U8, levels: U8, colour: U8) -> None:
     height, width = levels.shape
     if min(height, width) < 3:
         return
