@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
 from app.capture.camera import Camera, CameraInfo, Clock, MonotonicClock
+from app.capture.reachability import KNOCK_S, PortWatch
+from app.capture.uri import parse_camera_uri
 from fusion_core.errors import CameraLost, CameraTimeout, CaptureError, EndOfStream
 from fusion_core.frames import Frame, FrameFlag, Stream, TimestampSource
 
@@ -179,7 +182,9 @@ class CaptureThread:
 
     def _capture(self) -> None:
         """Open and read until stopped or at the end of the source."""
-        backoff_s = self._config.reopen.first_backoff_s
+        first_s = self._config.reopen.first_backoff_s
+        backoff_s = first_s
+        port = PortWatch(parse_camera_uri(self._config.uri))
         opened_before = False
         while not self._stopping.is_set():
             self._set_state(CaptureState.OPENING, self._reason)
@@ -198,10 +203,24 @@ class CaptureThread:
                 if self._counts["frames"] == frames_before:
                     self._count("open_failures", 1)
                 else:
-                    backoff_s = self._config.reopen.first_backoff_s  # it worked: start over with the shortest wait
+                    backoff_s = first_s  # it worked: start over with the shortest wait
+                    port.reset()
+            came_back = self._wait_out(backoff_s, port)
+            backoff_s = first_s if came_back else min(backoff_s * 2, self._config.reopen.max_backoff_s)
+
+    def _wait_out(self, backoff_s: float, port: PortWatch) -> bool:
+        """Wait until the back-off is over, somebody nudges, or a port answers again; whether it was the latter."""
+        came_back = False
+        if port.watched:
+            end_s = time.monotonic() + backoff_s
+            while not came_back and (left_s := end_s - time.monotonic()) > 0:
+                if self._nudged.wait(min(left_s, KNOCK_S)):
+                    break
+                came_back = port.came_back()
+        else:
             self._nudged.wait(backoff_s)
-            self._nudged.clear()
-            backoff_s = min(backoff_s * 2, self._config.reopen.max_backoff_s)
+        self._nudged.clear()
+        return came_back
 
     def _stream_until_lost(self) -> None:
         info = self._camera.info

@@ -36,7 +36,7 @@ def test_a_server_that_dies_and_returns_is_fused_and_recorded_again(tmp_path: Pa
     if reason is not None:
         pytest.skip(reason)
     with rtsp_server.RtspServer() as server:
-        reopen = {"first_backoff_s": 0.5, "max_backoff_s": 1.0}
+        reopen = {"first_backoff_s": 0.5, "max_backoff_s": 60.0}  # the port is watched meanwhile
         config = support.settings(
             tmp_path / "recordings",
             visible={"uri": server.url("visible"), "reopen": reopen},
