@@ -264,6 +264,7 @@ def _print(console: Any, facts: dict[str, Any], results: list[Result], failures:
         table.add_row(
             r.case.key,
             f"{r.build_s:.1f}",
+            f"{r.build_cpu_s:.1f}",
             f"{r.start_s:.1f}" if r.start_s else "-",
             f"{r.median_ms:.1f}",
             f"{r.p95_ms:.1f}",
