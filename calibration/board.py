@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -35,6 +36,9 @@ BOARD_HELP = (
     "aruco:4x3:60mm:15mm:DICT_ARUCO_ORIGINAL "
     "(markers, side, gap), or a YAML file with the same fields"
 )
+
+
+_FINE_SQUARE_TEXELS = 400  # in a square: the markers' edges are then right to an eightieth of a bit
 
 
 class Board(BaseModel, ABC):
@@ -257,8 +261,16 @@ class Charuco(_MarkerBoard):
 
     def texture(self, px_per_m: float) -> np.ndarray:
         side = max(8, round(self.square_m * px_per_m))
-        image = self.cv_board().generateImage((self.columns * side, self.rows * side), marginSize=0)
-        return np.asarray(image, np.float32) / 255.0
+        return _charuco_texture(self, side).copy()
+
+
+@lru_cache(maxsize=16)
+def _charuco_texture(board: Charuco, side: int) -> np.ndarray:
+    """OpenCV rounds each marker's bits to whole texels, up to half a texel off: drawn finer and averaged."""
+    fine = max(1, -(-_FINE_SQUARE_TEXELS // side))
+    image = board.cv_board().generateImage((board.columns * side * fine, board.rows * side * fine), marginSize=0)
+    size = (board.columns * side, board.rows * side)
+    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.float32) / np.float32(255)
 
 
 class ArucoGrid(_MarkerBoard):

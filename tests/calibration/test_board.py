@@ -130,6 +130,14 @@ def test_drawn_marker_board_equals_its_texture() -> None:
     assert np.mean(np.abs(picture - board.texture(2000.0)) > 0.5) < 0.02
 
 
+def test_marker_bits_of_a_coarse_texture_lie_where_those_of_a_fine_one_do() -> None:
+    """21 texels a square and 14 a marker: bits of 2.33 texels, which whole texels would put up to half a texel off."""
+    board = parse_board("charuco:5x4:21mm:14mm:DICT_4X4_50")
+    coarse, fine = board.texture(1000.0), board.texture(24000.0)
+    averaged = fine.reshape(coarse.shape[0], 24, coarse.shape[1], 24).mean(axis=(1, 3))
+    assert np.abs(coarse - averaged).mean() < 0.01 and np.abs(coarse - averaged).max() < 0.25
+
+
 def test_cut_lines_notes_and_pages(tmp_path: Path) -> None:
     board = parse_board("acircles:4x11:28mm")
     assert "stroke" in to_svg(draw_board(board, cut_lines=True))
