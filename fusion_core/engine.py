@@ -105,7 +105,7 @@ def create_engine(
     if weights is None:
         preset_config(preset)
     checkpoint = load_checkpoint(resolve_weights(weights if weights is not None else preset))
-    label = weights.stem if weights is not None else preset
+    label = checkpoint.path.stem if weights is not None else preset
     makers: dict[str, Callable[[], FusionEngine]] = {
         "tensorrt": lambda: _tensorrt(checkpoint, label),
         "torch-cuda": lambda: _torch_cuda(checkpoint, label),
