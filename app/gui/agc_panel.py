@@ -14,13 +14,12 @@ from fusion_core.agc import AgcConfig, AgcMode
 
 __all__ = ["AgcPanel"]
 
-_T = QT_TRANSLATE_NOOP
 _MODES = (
-    (AgcMode.PLATEAU, _T("AgcPanel", "Plateau (steady)")),
-    (AgcMode.PERCENTILE, _T("AgcPanel", "Percentile")),
-    (AgcMode.LINEAR, _T("AgcPanel", "Linear, min to max")),
-    (AgcMode.CLAHE, _T("AgcPanel", "CLAHE (local)")),
-    (AgcMode.MANUAL, _T("AgcPanel", "Manual span")),
+    (AgcMode.PLATEAU, QT_TRANSLATE_NOOP("AgcPanel", "Plateau (steady)")),
+    (AgcMode.PERCENTILE, QT_TRANSLATE_NOOP("AgcPanel", "Percentile")),
+    (AgcMode.LINEAR, QT_TRANSLATE_NOOP("AgcPanel", "Linear, min to max")),
+    (AgcMode.CLAHE, QT_TRANSLATE_NOOP("AgcPanel", "CLAHE (local)")),
+    (AgcMode.MANUAL, QT_TRANSLATE_NOOP("AgcPanel", "Manual span")),
 )
 # field, label, low, high, step, decimals, unit, modes that use it
 _ALL = tuple(AgcMode)
@@ -28,14 +27,14 @@ _AUTO = (AgcMode.PLATEAU, AgcMode.PERCENTILE, AgcMode.LINEAR, AgcMode.CLAHE)
 _TAILS = (AgcMode.PLATEAU, AgcMode.PERCENTILE, AgcMode.CLAHE)
 _EQUAL = (AgcMode.PLATEAU, AgcMode.CLAHE)
 _FIELDS: tuple[tuple[str, str, float, float, float, int, str, tuple[AgcMode, ...]], ...] = (
-    ("tail_low_percent", _T("AgcPanel", "Cold tail"), 0.0, 20.0, 0.1, 1, " %", _TAILS),
-    ("tail_high_percent", _T("AgcPanel", "Hot tail"), 0.0, 20.0, 0.1, 1, " %", _TAILS),
-    ("max_gain", _T("AgcPanel", "Largest gain"), 0.1, 255.0, 0.5, 1, "", _AUTO),
-    ("plateau", _T("AgcPanel", "Plateau"), 1.0, 1000.0, 1.0, 0, "", _EQUAL),
-    ("linear_share", _T("AgcPanel", "Linear share"), 0.0, 1.0, 0.05, 2, "", _EQUAL),
-    ("clahe_clip", _T("AgcPanel", "CLAHE clip"), 0.1, 40.0, 0.5, 1, "", (AgcMode.CLAHE,)),
-    ("damping_s", _T("AgcPanel", "Damping"), 0.0, 60.0, 0.1, 1, " s", _AUTO),
-    ("detail", _T("AgcPanel", "Detail"), 0.0, 1.0, 0.05, 2, "", _ALL),
+    ("tail_low_percent", QT_TRANSLATE_NOOP("AgcPanel", "Cold tail"), 0.0, 20.0, 0.1, 1, " %", _TAILS),
+    ("tail_high_percent", QT_TRANSLATE_NOOP("AgcPanel", "Hot tail"), 0.0, 20.0, 0.1, 1, " %", _TAILS),
+    ("max_gain", QT_TRANSLATE_NOOP("AgcPanel", "Largest gain"), 0.1, 255.0, 0.5, 1, "", _AUTO),
+    ("plateau", QT_TRANSLATE_NOOP("AgcPanel", "Plateau"), 1.0, 1000.0, 1.0, 0, "", _EQUAL),
+    ("linear_share", QT_TRANSLATE_NOOP("AgcPanel", "Linear share"), 0.0, 1.0, 0.05, 2, "", _EQUAL),
+    ("clahe_clip", QT_TRANSLATE_NOOP("AgcPanel", "CLAHE clip"), 0.1, 40.0, 0.5, 1, "", (AgcMode.CLAHE,)),
+    ("damping_s", QT_TRANSLATE_NOOP("AgcPanel", "Damping"), 0.0, 60.0, 0.1, 1, " s", _AUTO),
+    ("detail", QT_TRANSLATE_NOOP("AgcPanel", "Detail"), 0.0, 1.0, 0.05, 2, "", _ALL),
 )
 
 

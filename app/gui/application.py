@@ -6,17 +6,16 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from PyQt6.QtCore import QLibraryInfo, QLocale, QTranslator
 from PyQt6.QtWidgets import QApplication
 
 from app.config import AppConfig
-from app.gui.assistant_controller import AssistantController
-from app.gui.controller import MainController, Pipeline
+from app.gui.controllers import make_controllers
 from app.gui.main_window import MainWindow
-from app.gui.playback_controller import PlaybackController
+from app.gui.pipeline_protocol import Pipeline
 from app.gui.settings import GuiSettings, default_settings_file
 from app.gui.tasks import TaskRunner
 from app.gui.theme import apply_theme
+from app.gui.translation import install_language
 
 __all__ = ["Session", "make_application", "make_pipeline", "run"]
 
@@ -29,15 +28,11 @@ def make_pipeline(config: AppConfig) -> Pipeline:
 
 
 def make_application(arguments: list[str]) -> QApplication:
-    """The one application object, named, with the translations that Qt brings."""
+    """The one application object, named."""
     application = QApplication(arguments)
     application.setApplicationName("lumitherm")
     application.setApplicationDisplayName("Lumitherm")
     application.setDesktopFileName("lumitherm")
-    translator = QTranslator(application)
-    folder = QLibraryInfo.path(QLibraryInfo.LibraryPath.TranslationsPath)
-    if translator.load(QLocale(), "qtbase", "_", folder):
-        application.installTranslator(translator)
     return application
 
 
@@ -52,12 +47,13 @@ class Session:
         pipeline_factory: Callable[[AppConfig], Pipeline] = make_pipeline,
     ) -> None:
         self.settings = GuiSettings(settings_file)
+        self.language = install_language(application, self.settings.language)
         apply_theme(application, self.settings.appearance)
         self.tasks = TaskRunner()
-        self.controller = MainController(pipeline_factory, self.settings, self.tasks)
-        self.playback = PlaybackController(self.tasks)
-        self.assistant = AssistantController(self.tasks, config_folder)
-        self.window = MainWindow(self.controller, self.playback, self.assistant, self.settings, self.tasks)
+        self.controllers = make_controllers(pipeline_factory, self.settings, self.tasks, config_folder)
+        self.controller, self.playback = self.controllers.main, self.controllers.playback
+        self.assistant = self.controllers.assistant
+        self.window = MainWindow(self.controllers, self.settings, self.tasks)
         hints = application.styleHints()
         if hints is not None:
             hints.colorSchemeChanged.connect(lambda _: self._scheme_changed(application))

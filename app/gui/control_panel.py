@@ -7,7 +7,9 @@ from PyQt6.QtWidgets import QFrame, QScrollArea, QVBoxLayout, QWidget
 
 from app.config import AppConfig
 from app.gui.agc_panel import AgcPanel
-from app.gui.rig_panels import EnginePanel, RecordPanel, SourcePanel
+from app.gui.compare_panel import ComparePanel
+from app.gui.model_controller import ModelList
+from app.gui.rig_panels import CalibrationPanel, EnginePanel, RecordPanel, SourcePanel
 from app.gui.view_panel import ViewPanel
 
 __all__ = ["ControlPanel"]
@@ -27,13 +29,22 @@ class ControlPanel(QScrollArea):
         self.setFixedWidth(_WIDTH)
         self.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         self.agc, self.view, self.engine = AgcPanel(), ViewPanel(), EnginePanel()
-        self.record, self.source = RecordPanel(), SourcePanel()
+        self.compare, self.record = ComparePanel(), RecordPanel()
+        self.calibration, self.source = CalibrationPanel(), SourcePanel()
         inner = QWidget()
         inner.setObjectName("side")
         column = QVBoxLayout(inner)
         column.setContentsMargins(12, 8, 12, 12)
         column.setSpacing(4)
-        for section in (self.agc, self.view, self.engine, self.record, self.source):
+        for section in (
+            self.agc,
+            self.view,
+            self.engine,
+            self.compare,
+            self.record,
+            self.calibration,
+            self.source,
+        ):
             column.addWidget(section)
         column.addStretch(1)
         self.setWidget(inner)
@@ -44,3 +55,10 @@ class ControlPanel(QScrollArea):
         self.engine.show_engine(config.engine)
         self.record.show_recording(config.recording)
         self.source.show_sources([], config)
+        self.calibration.show_file(config.calibration.file)
+        self.compare.show_agc(config.agc)
+
+    def show_models(self, models: ModelList) -> None:
+        """What models there are."""
+        self.engine.show_models(models)
+        self.compare.show_models(models)

@@ -7,26 +7,30 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from datetime import UTC, datetime
-from enum import StrEnum
+from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 from PyQt6.QtCore import QObject, Qt, QTimer, pyqtSignal
 
 from app.config import AppConfig, EngineConfig, load_config
+from app.gui.pipeline_protocol import ControllerState, Pipeline, Readout
+from app.gui.problem_board import ProblemBoard
 from app.gui.settings import GuiSettings, RigProfile
 from app.gui.tasks import Lane, TaskRunner
 from app.gui.view_controller import ViewController
-from app.pipeline.problems import PipelineProblem, Severity
+from app.pipeline.problems import PipelineProblem
 from app.radiometry import SCALES, Radiometry, default_scale
-from app.stats import RecordingState, Stats, StatsSnapshot
+from app.stats import RecordingState, StatsSnapshot
 from app.view_composer import counts_statistics
+from app.view_settings import Picture
 from fusion_core.errors import LumithermError
 from fusion_core.frames import FusedFrame
 
 if TYPE_CHECKING:
+    from app.comparison import Comparison
     from app.pipeline.latest_slot import LatestSlot
     from fusion_core.agc import AgcConfig
 
@@ -35,47 +39,6 @@ __all__ = ["ControllerState", "MainController", "Pipeline", "Readout"]
 _PULL_MS = 8
 _NUMBERS_MS = 250
 _STOP_S = 15.0
-
-
-class ControllerState(StrEnum):
-    """What the live page does."""
-
-    IDLE = "idle"
-    STARTING = "starting"
-    RUNNING = "running"
-    STOPPING = "stopping"
-
-
-class Pipeline(Protocol):
-    """What the window needs of `app.live_fusion.LiveFusion`."""
-
-    @property
-    def latest(self) -> LatestSlot[FusedFrame]: ...
-    @property
-    def stats(self) -> Stats: ...
-    @property
-    def errors(self) -> tuple[PipelineProblem, ...]: ...
-    def start(self) -> None: ...
-    def stop(self, timeout_s: float = 5.0) -> None: ...
-    def note_shown(self, frame: FusedFrame) -> None: ...
-    @property
-    def last_recording(self) -> Any: ...
-    def start_recording(self, label: str | None = None) -> None: ...
-    def stop_recording(self) -> Any: ...
-    def mark_event(self, label: str) -> None: ...
-    def set_engine(self, name: str, preset: str, weights: Path | None) -> None: ...
-    def set_agc(self, config: AgcConfig) -> None: ...
-    def agc_histogram(self) -> Any: ...
-    def snapshot(self, folder: Path) -> Path: ...
-    def set_calibration(self, path: Path | None) -> None: ...
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Readout:
-    """A measured region: (top, left, height, width) as fractions of the picture, and its value in words."""
-
-    region: tuple[float, float, float, float]
-    text: str
 
 
 class MainController(ViewController):
@@ -89,12 +52,15 @@ class MainController(ViewController):
 
     state_changed = pyqtSignal(object)
     config_changed = pyqtSignal(object)
-    frame_ready = pyqtSignal(object)
+    frame_ready = pyqtSignal(object, object)
     stats_ready = pyqtSignal(object)
     frozen_changed = pyqtSignal(bool)
     hud_changed = pyqtSignal(bool)
     readout_changed = pyqtSignal(object)
     histogram_ready = pyqtSignal(object)
+    agc_changed = pyqtSignal(object)
+    engine_changed = pyqtSignal(object)
+    calibration_changed = pyqtSignal(object)
     problems_changed = pyqtSignal(object)
     problem_log_changed = pyqtSignal(object)
     notice = pyqtSignal(str)
@@ -115,6 +81,9 @@ class MainController(ViewController):
         self._generation = 0  # of the pipeline: what an older one still reports is not ours any more
         self.state = ControllerState.IDLE
         self.config: AppConfig | None = None
+        self.config_file: Path | None = None
+        self._comparison: Comparison | None = None
+        self._compared = 0  # sequence number of the picture shown last with its B
         self.frozen = False
         self.hud = True
         self.panel = True
@@ -126,10 +95,9 @@ class MainController(ViewController):
         self._region: tuple[float, float, float, float] | None = None
         self._histogram_wanted = False
         self._histogram_busy = False
-        self._own_problems: list[PipelineProblem] = []
-        self._dismissed: set[PipelineProblem] = set()
-        self._shown: tuple[PipelineProblem, ...] = ()
-        self._log: tuple[PipelineProblem, ...] = ()
+        self._board = ProblemBoard(self)
+        self._board.shown_changed.connect(self.problems_changed)
+        self._board.log_changed.connect(self.problem_log_changed)
         self._pull = QTimer(self)
         self._pull.setTimerType(Qt.TimerType.PreciseTimer)
         self._pull.setInterval(_PULL_MS)
@@ -150,20 +118,19 @@ class MainController(ViewController):
 
     def _opened(self, path: Path, config: AppConfig) -> None:
         self._settings.add_recent("configs", path)
-        self.open_config(config)
+        self.open_config(config, path)
 
-    def open_config(self, config: AppConfig) -> None:
-        """Start this configuration in place of the one that runs."""
+    def open_config(self, config: AppConfig, file: Path | None = None) -> None:
+        """Start this configuration in place of the one that runs; `file` is where it came from."""
         self._remember()
-        self.config = config
+        self.config, self.config_file = config, file
         profile = self._settings.profile(config.rig)
         self.view, self.hud, self.panel = profile.view, profile.hud, profile.panel
         self.scale = profile.scale if profile.scale in SCALES else default_scale(config)
         self.view_changed.emit(self.view)
         self.hud_changed.emit(self.hud)
         self.config_changed.emit(config)
-        self._own_problems.clear()
-        self._dismissed.clear()
+        self._board.clear_own()
         self.start()
 
     def start(self) -> None:
@@ -247,15 +214,33 @@ class MainController(ViewController):
     # ------------------------------------------------------------------ pulling
 
     def pull_frame(self) -> None:
-        """Take the newest frame, if there is one that was not shown."""
+        """Take the newest frame, if there is one that was not shown; with its B while two settings are compared."""
         if self._pipeline is None or self.frozen:
             return
-        newer = self._pipeline.latest.get_newer(self._sequence)
-        if newer is None:
-            return
-        self._sequence, self.frame = newer
+        second: npt.NDArray[np.uint8] | None = None
+        comparison = self._comparison
+        if comparison is not None and comparison.ready:
+            pair = comparison.latest.get_newer(self._compared)
+            if pair is None:
+                return
+            self._compared, compared = pair
+            self.frame, second = compared.frame, compared.second
+        else:
+            newer = self._pipeline.latest.get_newer(self._sequence)
+            if newer is None:
+                return
+            self._sequence, self.frame = newer
         self._unpresented = self.frame
-        self.frame_ready.emit(self.frame)
+        self.frame_ready.emit(self.frame, second)
+
+    @property
+    def pictures(self) -> LatestSlot[FusedFrame] | None:
+        """The pictures of the pipeline that runs, for others that look at them; None while none does."""
+        return self._pipeline.latest if self._pipeline is not None else None
+
+    def show_comparison(self, comparison: Comparison | None) -> None:
+        """Show this one's pictures, each with its B; None = the pipeline's alone."""
+        self._comparison, self._compared = comparison, 0
 
     def frame_presented(self) -> None:
         """The view has painted; counts each frame once."""
@@ -271,7 +256,7 @@ class MainController(ViewController):
             return
         self.snapshot_of_stats = pipeline.stats.snapshot()
         self.stats_ready.emit(self.snapshot_of_stats)
-        self._look_at_problems()
+        self._board.set_pipeline_problems(pipeline.errors)
         self._measure()
         if self._histogram_wanted and not self._histogram_busy:
             self._histogram_busy = True
@@ -292,36 +277,13 @@ class MainController(ViewController):
 
     def report(self, source: str, error: Exception) -> None:
         """Show an error of ours like one of the pipeline's."""
-        text = str(error)
-        if not isinstance(error, LumithermError):
-            text = self.tr("Unexpected: {0}: {1}").format(type(error).__name__, text)
-        self._own_problems.append(PipelineProblem(datetime.now(UTC), Severity.ERROR, source, text))
-        del self._own_problems[:-50]
-        self._look_at_problems()
+        self._board.report(source, error)
 
     def dismiss(self, problem: PipelineProblem) -> None:
         """The user has read it."""
-        self._dismissed.add(problem)
-        self._look_at_problems()
+        self._board.dismiss(problem)
 
-    def _look_at_problems(self) -> None:
-        theirs = tuple(self._pipeline.errors) if self._pipeline is not None else ()
-        log = tuple(sorted((*theirs, *self._own_problems), key=lambda problem: problem.when))
-        if log != self._log:
-            self._log = log
-            self.problem_log_changed.emit(log)
-        newest: dict[str, PipelineProblem] = {}
-        for problem in log:
-            newest[problem.source] = problem  # INFO: it is over, and takes the place of what was wrong
-        self._dismissed &= set(log)
-        shown = tuple(
-            problem
-            for problem in sorted(newest.values(), key=lambda p: (p.severity is not Severity.ERROR, p.source))
-            if problem.severity is not Severity.INFO and problem not in self._dismissed
-        )
-        if shown != self._shown:
-            self._shown = shown
-            self.problems_changed.emit(shown)
+    # ------------------------------------------------------------------ picture
 
     def set_frozen(self, frozen: bool) -> None:
         """Hold the picture; capture, fusion and recording go on."""
@@ -379,16 +341,35 @@ class MainController(ViewController):
         self._call("AGC", lambda pipeline: pipeline.set_agc(config))
         if self.config is not None:
             self.config = self.config.model_copy(update={"agc": config})
+        self.agc_changed.emit(config)
+
+    def isotherm_limits(self) -> tuple[int, int]:
+        """The middle half of what is mapped now, until the user has chosen limits."""
+        limits = self.frame.agc_limits if self.frame is not None else None
+        if self.view.isotherm is not None or self._isotherm is not None or limits is None:
+            return super().isotherm_limits()
+        quarter = (limits[1] - limits[0]) / 4
+        return round(limits[0] + quarter), round(limits[1] - quarter)
 
     def set_engine(self, engine: EngineConfig) -> None:
         """Build this engine and change to it when it is ready; until then the one that runs goes on."""
         self._call("engine", lambda pipeline: pipeline.set_engine(engine.name, engine.preset, engine.weights))
         if self.config is not None:
             self.config = self.config.model_copy(update={"engine": engine})
+        self.engine_changed.emit(engine)
 
-    def set_calibration(self, path: Path | None) -> None:
-        """Use another calibration."""
-        self._call("calibration", lambda pipeline: pipeline.set_calibration(path))
+    def set_calibration(self, path: Path | None, done: Callable[[], None] | None = None) -> None:
+        """Align by this file from the next picture on, None = plain scaling; `done` is called when it is in use."""
+
+        def in_use(_: object) -> None:
+            if self.config is not None:
+                calibration = self.config.calibration.model_copy(update={"file": path})
+                self.config = self.config.model_copy(update={"calibration": calibration})
+            self.calibration_changed.emit(path)
+            if done is not None:
+                done()
+
+        self._call("calibration", lambda pipeline: pipeline.set_calibration(path), in_use)
 
     def change_config(self, **sections: Any) -> None:
         """Change sections that need the pipeline to start again (sources, recording), and start it again."""
@@ -467,6 +448,8 @@ class MainController(ViewController):
     def _remember(self) -> None:
         if self.config is not None:
             view = dataclasses.replace(self.view, thermal_share=False)
+            if Picture.SECOND in (view.wipe_left, view.wipe_right):  # there is no B at the next start
+                view = dataclasses.replace(view, wipe_left=Picture.VISIBLE, wipe_right=Picture.FUSED)
             self._settings.set_profile(self.config.rig, RigProfile(view, self.hud, self.panel, self.scale))
 
     def remember_now(self) -> None:
@@ -482,13 +465,3 @@ def _config_error(error: ValueError) -> LumithermError:
     if problems is None:
         return ConfigError(str(error))
     return ConfigError("; ".join(str(item["msg"]).removeprefix("Value error, ") for item in problems()))
-
-
-def histogram_span(counts: np.ndarray, edges: np.ndarray) -> tuple[float, float]:
-    """The span of counts worth showing: all bins that hold anything, and a tenth more on each side."""
-    filled = np.flatnonzero(counts)
-    if filled.size == 0:
-        return float(edges[0]), float(edges[-1])
-    low, high = float(edges[filled[0]]), float(edges[filled[-1] + 1])
-    margin = max(1.0, 0.1 * (high - low))
-    return low - margin, high + margin

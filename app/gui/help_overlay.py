@@ -22,6 +22,7 @@ class HelpOverlay(QWidget):
         super().__init__(parent)
         self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
         self.setAccessibleName(self.tr("Help"))
+        self.setProperty("takes_keys", True)
         self._card = QFrame(self)
         self._card.setObjectName("help")
         self._columns = QHBoxLayout()

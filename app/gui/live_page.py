@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from PyQt6.QtCore import QSize, Qt
+from PyQt6.QtCore import QSize, Qt, pyqtSignal
 from PyQt6.QtGui import QAction, QResizeEvent
 from PyQt6.QtWidgets import QFrame, QHBoxLayout, QLabel, QSizePolicy, QToolButton, QVBoxLayout, QWidget
 
@@ -12,6 +12,7 @@ from app.gui.banner import BannerStack
 from app.gui.control_panel import ControlPanel
 from app.gui.status_bar import StatusBar
 from app.gui.theme import restyle
+from app.gui.timing_plot import TimingPlot
 from app.gui.video_view import VideoView
 from app.view_settings import ViewMode
 
@@ -69,13 +70,17 @@ def view_buttons(actions: Mapping[str, QAction]) -> QWidget:
 
 
 class LivePage(QWidget):
-    """Put together from parts that the window connects."""
+    """Put together from parts that the window connects. timing_asked: the timing plot is shown for the first time."""
+
+    timing_asked = pyqtSignal()
 
     def __init__(self, actions: Mapping[str, QAction], parent: QWidget | None = None) -> None:
         super().__init__(parent)
+        self._timing = False
         self.stage = VideoStage()
         self.panel = ControlPanel()
         self.status = StatusBar()
+        self.timing = TimingPlot()
         self.rig = QLabel("")
         self.rig.setProperty("role", "brand")
         self.record = tool_button(actions["record"], text=True)
@@ -90,13 +95,13 @@ class LivePage(QWidget):
         row.addSpacing(12)
         row.addWidget(view_buttons(actions))
         row.addStretch(1)
-        for name in ("freeze", "snapshot", "event"):
+        for name in ("compare", "freeze", "snapshot", "event"):
             row.addWidget(tool_button(actions[name]))
         row.addSpacing(8)
         row.addWidget(self.record)
         row.addWidget(self.run)
         row.addSpacing(8)
-        for name in ("hud", "full_screen", "log", "settings", "help", "panel"):
+        for name in ("hud", "timing", "full_screen", "log", "settings", "help", "panel"):
             row.addWidget(tool_button(actions[name]))
         middle = QHBoxLayout()
         middle.setContentsMargins(0, 0, 0, 0)
@@ -108,7 +113,15 @@ class LivePage(QWidget):
         column.setSpacing(0)
         column.addWidget(self.bar)
         column.addLayout(middle, 1)
+        column.addWidget(self.timing)
         column.addWidget(self.status)
+
+    def show_timing(self, on: bool) -> None:
+        """Show or hide the timing plot."""
+        self._timing = on
+        self.timing.setVisible(on)
+        if on and not self.timing.ready:
+            self.timing_asked.emit()
 
     def show_recording(self, on: bool) -> None:
         """Mark the record button."""
@@ -120,4 +133,5 @@ class LivePage(QWidget):
         """Only the picture, or everything."""
         self.bar.setVisible(not on)
         self.status.setVisible(not on)
+        self.timing.setVisible(self._timing and not on)
         self.panel.setVisible(panel and not on)

@@ -1,202 +1,204 @@
-"""The window: pages, actions, and the wires between widgets and controllers. Nothing is decided here."""
+"""The window: its pages, which of them is shown, what each action does, and the way out in order."""
 
 from __future__ import annotations
 
-from datetime import datetime
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from PyQt6.QtCore import QEvent, QObject, Qt, pyqtSignal
-from PyQt6.QtGui import QAction, QActionGroup, QCloseEvent, QKeyEvent, QKeySequence, QResizeEvent
+from PyQt6.QtCore import Qt, pyqtSignal
+from PyQt6.QtGui import QCloseEvent, QKeyEvent, QResizeEvent
 from PyQt6.QtWidgets import QApplication, QFileDialog, QMainWindow, QStackedWidget, QWidget
 
 from app.config import AppConfig
-from app.gui.actions import ACTIONS, ActionSpec, action_text
-from app.gui.assistant_controller import AssistantController, preview_pixels
+from app.gui.actions import PageKind
 from app.gui.assistant_page import AssistantPage
-from app.gui.controller import ControllerState, MainController, Readout
+from app.gui.assistant_wiring import AssistantWiring
+from app.gui.calibration_page import CalibrationPage
+from app.gui.calibration_wiring import CalibrationWiring
+from app.gui.controllers import Controllers
 from app.gui.help_overlay import HelpOverlay
 from app.gui.live_page import LivePage
+from app.gui.live_wiring import LiveWiring
 from app.gui.log_view import LogView
-from app.gui.playback_controller import PlaybackController
+from app.gui.pipeline_protocol import ControllerState
 from app.gui.playback_page import PlaybackPage
-from app.gui.qt_image import rgb_image
+from app.gui.playback_wiring import PlaybackWiring
 from app.gui.settings import GuiSettings
 from app.gui.settings_dialog import SettingsDialog
 from app.gui.start_page import StartPage
-from app.gui.status_text import hud_figures
 from app.gui.tasks import Lane, TaskRunner
-from app.gui.theme import Appearance, Level, apply_theme, icon, level_colour
+from app.gui.theme import Appearance, apply_theme
 from app.gui.video_view import VideoView
 from app.gui.view_controller import ViewController
-from app.playback import PlayedFrame
+from app.gui.window_actions import WindowActions
 from app.setup_assistant import list_sources, simulated_config
-from app.stats import RecordingState, StatsSnapshot
-from app.view_recorder import ViewRecorder
-from app.view_settings import Picture, ViewMode
-from fusion_core.frames import Frame, Stream
+from app.view_settings import ViewMode, ViewSettings
 
 __all__ = ["MainWindow"]
 
 _CONFIG_SUFFIXES = (".yaml", ".yml")
-_CHECKABLE = ("freeze", "hud", "measure", "panel", "full_screen", "loop", "polarity", "record")
 
 
 class MainWindow(QMainWindow):
-    """Built from controllers; `closed` when everything has ended in order.
-
-    Args:
-        folder: where the assistant's configurations go.
-    """
+    """Built from controllers; `closed` when everything has ended in order. Nothing is decided here."""
 
     closed = pyqtSignal()
 
-    def __init__(
-        self,
-        controller: MainController,
-        playback: PlaybackController,
-        assistant: AssistantController,
-        settings: GuiSettings,
-        tasks: TaskRunner,
-    ) -> None:
+    def __init__(self, controllers: Controllers, settings: GuiSettings, tasks: TaskRunner) -> None:
         super().__init__()
-        self.controller, self.playback, self.assistant = controller, playback, assistant
+        self.controllers = controllers
+        self.controller, self.playback = controllers.main, controllers.playback
         self._settings, self._tasks = settings, tasks
-        self._held: set[str] = set()
-        self._closing = False
-        self._quitting = False
-        self._view_recorder: ViewRecorder | None = None
-        self._settings_dialog: SettingsDialog | None = None
+        self._closing = self._quitting = False
+        self.settings_dialog: SettingsDialog | None = None
         self.setWindowTitle("Lumitherm")
         self.setMinimumSize(900, 600)
         self.resize(1320, 820)
-        self.actions_by_name: dict[str, QAction] = {}
-        self._make_actions()
+        self.actions_of = WindowActions(self)
+        self.actions_by_name = self.actions_of.by_name
+        self._commands = self._make_commands()
+        self.actions_of.triggered.connect(self._triggered)
+        self.actions_of.held.connect(self._held)
         self.pages = QStackedWidget()
         self.start_page = StartPage()
         self.live = LivePage(self.actions_by_name)
         self.player = PlaybackPage(self.actions_by_name)
         self.setup = AssistantPage()
-        for page in (self.start_page, self.live, self.player, self.setup):
+        self.calibration = CalibrationPage()
+        for page in (self.start_page, self.live, self.player, self.setup, self.calibration):
             self.pages.addWidget(page)
         self.setCentralWidget(self.pages)
         self.help = HelpOverlay(self)
         self.log = LogView(self)
-        self._wire_start()
-        self._wire_live()
-        self._wire_playback()
-        self._wire_assistant()
-        self.apply_shortcuts(settings.shortcuts())
+        self._wire()
+        self.actions_of.apply_shortcuts(settings.shortcuts())
         geometry = settings.geometry
         if geometry is not None:
             self.restoreGeometry(geometry)
-        application = QApplication.instance()
-        if application is not None:
-            application.installEventFilter(self)
         self.show_start()
+
+    def _wire(self) -> None:
+        page, control = self.start_page, self.controller
+        page.simulated_asked.connect(lambda: self.open_config(simulated_config()))
+        page.assistant_asked.connect(self.open_assistant)
+        page.open_asked.connect(self._ask_for_file)
+        page.config_chosen.connect(lambda name: self.open_path(Path(name)))
+        page.recording_chosen.connect(lambda name: self.open_path(Path(name)))
+        page.refresh_asked.connect(self._list_cameras)
+        page.settings_asked.connect(self.show_settings)
+        page.help_asked.connect(self._show_help)
+        self.live_wiring = LiveWiring(
+            self.live,
+            control,
+            self.controllers.comparison,
+            self.controllers.models,
+            self.actions_of,
+            self._tasks,
+            self,
+        )
+        self.live_wiring.view_changed.connect(partial(self._view_changed, self.live))
+        self.live_wiring.full_screen_asked.connect(self._toggle_full_screen)
+        self.live_wiring.devices_asked.connect(self._list_cameras)
+        self.live.panel.calibration.assistant_asked.connect(self.open_calibration)
+        control.problem_log_changed.connect(self.log.show_problems)
+        control.stopped.connect(self._rig_stopped)
+        playback = PlaybackWiring(self.player, self.playback, self.actions_of, self)
+        playback.view_changed.connect(partial(self._view_changed, self.player))
+        playback.full_screen_asked.connect(self._toggle_full_screen)
+        self.controllers.models.models_changed.connect(self.player.show_models)
+        self.player.add_model_asked.connect(lambda name: self.controllers.models.add(Path(name)))
+        AssistantWiring(self.setup, self.controllers.assistant, self)
+        self.setup.back_asked.connect(self.show_start)
+        self.controllers.assistant.saved.connect(self.open_path)
+        calibration = self.controllers.calibration
+        CalibrationWiring(self.calibration, calibration, self)
+        self.calibration.back_asked.connect(self._back_to_live)
+        calibration.applied.connect(lambda _: self._back_to_live())
+        calibration.notice.connect(control.notice)
 
     # ------------------------------------------------------------------ actions
 
-    def _make_actions(self) -> None:
-        views = QActionGroup(self)
-        for spec in ACTIONS:
-            action = QAction(icon(spec.icon), action_text(spec), self)
-            action.setCheckable(spec.name in _CHECKABLE or spec.name.startswith("view_"))
-            action.setShortcutContext(Qt.ShortcutContext.WindowShortcut)
-            if spec.name.startswith("view_"):
-                views.addAction(action)
-            if not spec.held:
-                action.triggered.connect(lambda checked=False, name=spec.name: self._triggered(name, checked))
-            self.actions_by_name[spec.name] = action
-            self.addAction(action)
-        self.actions_by_name["hud"].setChecked(True)
-        self.actions_by_name["panel"].setChecked(True)
-
-    def apply_shortcuts(self, shortcuts: dict[str, str]) -> None:
-        """Use these changed keys."""
-        self._held_keys: dict[str, QKeySequence] = {}
-        for spec in ACTIONS:
-            key = QKeySequence(shortcuts.get(spec.name, spec.key))
-            action = self.actions_by_name[spec.name]
-            if spec.held:
-                self._held_keys[spec.name] = key
-            else:
-                keys = [key] if not key.isEmpty() else []
-                if spec.name == "help":
-                    keys.append(QKeySequence("?"))
-                elif spec.name == "zoom_in" and spec.name not in shortcuts:
-                    keys.append(QKeySequence("="))
-                action.setShortcuts(keys)
-            shown = key.toString(QKeySequence.SequenceFormat.NativeText)
-            action.setToolTip(f"{action_text(spec)}  ({shown})" if shown else action_text(spec))
+    def _make_commands(self) -> dict[str, Callable[[bool], Any]]:
+        """What each action does; the argument is whether it is checked now."""
+        control, playback = self.controller, self.playback
+        return {
+            "swap": lambda _: self._views.swap(),
+            "next_view": lambda _: self._views.next_mode(),
+            "next_palette": lambda _: self._views.next_palette(),
+            "next_isotherm": lambda _: self._views.next_isotherm(),
+            "polarity": lambda _: self._views.toggle_polarity(),
+            "blend_less": lambda _: self._views.change_blend(-1),
+            "blend_more": lambda _: self._views.change_blend(1),
+            "compare": lambda _: self._compare(),
+            "freeze": lambda _: control.set_frozen(not control.frozen),
+            "hud": control.set_hud,
+            "measure": lambda on: self.live_wiring.set_measuring(on),
+            "zoom_in": lambda _: self._video.zoom_by(1.25),
+            "zoom_out": lambda _: self._video.zoom_by(0.8),
+            "fit": lambda _: self._video.fit(),
+            "actual_size": lambda _: self._video.actual_size(),
+            "run": lambda _: self.live_wiring.run_or_stop(),
+            "record": lambda _: control.set_recording(not control.recording),
+            "event": lambda _: control.mark_event(),
+            "snapshot": lambda _: control.take_snapshot(),
+            "lock_span": lambda _: self.controllers.agc.lock_span(),
+            "next_agc": lambda _: self.controllers.agc.next_agc(),
+            "roll_back": lambda _: self.controllers.models.roll_back(),
+            "calibrate": lambda _: self.open_calibration(),
+            "timing": lambda on: self.live.show_timing(on),
+            "play": lambda _: playback.set_playing(not playback.playing),
+            "step_back": lambda _: playback.step(-1),
+            "step_forward": lambda _: playback.step(1),
+            "loop": lambda _: playback.set_loop(not playback.loop),
+            "slower": lambda _: playback.change_speed(-1),
+            "faster": lambda _: playback.change_speed(1),
+            "range_begin": lambda _: playback.begin_range_here(),
+            "range_end": lambda _: playback.end_range_here(),
+            "render": lambda _: self.player.choose_output(),
+            "open": lambda _: self._ask_for_file(),
+            "home": lambda _: self.show_start(),
+            "panel": self._show_panel,
+            "full_screen": self.set_full_screen,
+            "log": lambda _: self._show_log(),
+            "settings": lambda _: self.show_settings(),
+            "help": lambda _: self._show_help(),
+            "quit": lambda _: self.close(),
+        }
 
     def _triggered(self, name: str, checked: bool) -> None:
         if name.startswith("view_"):
             self._views.set_mode(ViewMode(name.removeprefix("view_")))
-            return
-        playing = self.pages.currentWidget() is self.player
-        views, video = self._views, self._video
-        simple = {
-            "swap": views.swap,
-            "next_view": views.next_mode,
-            "next_palette": views.next_palette,
-            "polarity": views.toggle_polarity,
-            "blend_less": lambda: views.change_blend(-1),
-            "blend_more": lambda: views.change_blend(1),
-            "freeze": lambda: self.controller.set_frozen(not self.controller.frozen),
-            "hud": lambda: self.controller.set_hud(checked),
-            "measure": lambda: self._set_measuring(checked),
-            "zoom_in": lambda: video.zoom_by(1.25),
-            "zoom_out": lambda: video.zoom_by(0.8),
-            "fit": video.fit,
-            "actual_size": video.actual_size,
-            "run": self._run_or_stop,
-            "record": lambda: self.controller.set_recording(not self.controller.recording),
-            "event": self.controller.mark_event,
-            "snapshot": self.controller.take_snapshot,
-            "play": lambda: self.playback.set_playing(not self.playback.playing) if playing else None,
-            "step_back": lambda: self.playback.step(-1) if playing else None,
-            "step_forward": lambda: self.playback.step(1) if playing else None,
-            "loop": lambda: self.playback.set_loop(not self.playback.loop),
-            "open": self._ask_for_file,
-            "home": self.show_start,
-            "panel": lambda: self._show_panel(checked),
-            "full_screen": lambda: self.set_full_screen(checked),
-            "log": self._show_log,
-            "settings": self.show_settings,
-            "help": lambda: self.help.show_keys(self._settings.shortcuts()),
-            "quit": self.close,
-        }
-        simple[name]()
+        else:
+            self._commands[name](checked)
+
+    def _held(self, name: str, down: bool) -> None:
+        if name == "thermal_share":
+            self._views.show_thermal_share(down)
+
+    @property
+    def _playing(self) -> bool:
+        return self.pages.currentWidget() is self.player
 
     @property
     def _views(self) -> ViewController:
-        return self.playback if self.pages.currentWidget() is self.player else self.controller
+        return self.playback if self._playing else self.controller
 
     @property
     def _video(self) -> VideoView:
-        return self.player.stage.video if self.pages.currentWidget() is self.player else self.live.stage.video
+        return self.player.stage.video if self._playing else self.live.stage.video
 
-    def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:
-        """Keys that work while they are down."""
-        if isinstance(event, QKeyEvent) and not event.isAutoRepeat() and self.isActiveWindow():
-            kind = event.type()
-            if kind in (QEvent.Type.KeyPress, QEvent.Type.KeyRelease):
-                sequence = QKeySequence(event.keyCombination())
-                for name, key in self._held_keys.items():
-                    if key == sequence and not key.isEmpty() and self.focusWidget() is not self.help:
-                        self._hold(name, kind == QEvent.Type.KeyPress)
-        if event is not None and event.type() == QEvent.Type.WindowDeactivate and watched is self:
-            for name in list(self._held):
-                self._hold(name, False)
-        return super().eventFilter(watched, event)
+    def _compare(self) -> None:
+        if self._playing:
+            self.playback.toggle_second()
+        else:
+            self.controllers.comparison.toggle()
 
-    def _hold(self, name: str, down: bool) -> None:
-        if down == (name in self._held):
-            return
-        self._held.symmetric_difference_update({name})
-        if name == "thermal_share":
-            self._views.show_thermal_share(down)
+    def _view_changed(self, page: QWidget, view: ViewSettings) -> None:
+        if self.pages.currentWidget() is page:
+            self.actions_of.show_mode(view.mode)
+            self.actions_by_name["polarity"].setChecked(view.black_hot)
 
     def keyPressEvent(self, event: QKeyEvent | None) -> None:
         if event is not None and event.key() == Qt.Key.Key_Escape and self.isFullScreen():
@@ -208,9 +210,7 @@ class MainWindow(QMainWindow):
 
     def show_start(self) -> None:
         """The start page; what runs is stopped in order."""
-        if self.pages.currentWidget() is self.player:
-            self.playback.close()
-        self.assistant.stop()
+        self._leave()
         if self.controller.state is not ControllerState.IDLE:
             self.controller.stop()
         self.start_page.show_recent(self._settings.recent("configs"), self._settings.recent("recordings"))
@@ -234,6 +234,7 @@ class MainWindow(QMainWindow):
         if self.controller.state is not ControllerState.IDLE:
             self.controller.stop()
         self._settings.add_recent("recordings", path)
+        self.controllers.models.refresh()
         self._show(self.player)
         self.player.title.setText(path.name)
         self.player.stage.video.set_message(self.tr("opening {0}…").format(path.name))
@@ -245,32 +246,35 @@ class MainWindow(QMainWindow):
         if self.controller.state is not ControllerState.IDLE:
             self.controller.stop()
         self._show(self.setup)
-        self.assistant.look()
+        self.controllers.assistant.look()
+
+    def open_calibration(self) -> None:
+        """The calibration assistant; the rig goes on."""
+        self._leave()
+        self._show(self.calibration)
+        self.controllers.calibration.open()
+
+    def _back_to_live(self) -> None:
+        self._leave()
+        self._show(self.live)
 
     def _leave(self) -> None:
-        if self.pages.currentWidget() is self.player:
+        page = self.pages.currentWidget()
+        if page is self.player:
             self.playback.close()
-        elif self.pages.currentWidget() is self.setup:
-            self.assistant.stop()
+        elif page is self.setup:
+            self.controllers.assistant.stop()
+        elif page is self.calibration:
+            self.controllers.calibration.close()
 
     def _show(self, page: QWidget) -> None:
         self.pages.setCurrentWidget(page)
-        live, playing = page is self.live, page is self.player
-        picture = live or playing
-        for spec in ACTIONS:
-            action = self.actions_by_name[spec.name]
-            if spec.group == "Playback":
-                action.setEnabled(playing)
-            elif spec.group == "Views" or (spec.group == "Picture" and spec.name not in ("freeze", "hud", "measure")):
-                action.setEnabled(picture)
-            elif spec.group in ("Picture", "Rig and recording"):
-                action.setEnabled(live)
-        if picture:
-            self._show_mode(self._views.view.mode)
+        kinds = {self.live: PageKind.LIVE, self.player: PageKind.PLAYBACK}
+        kind = kinds.get(page, PageKind.OTHER)
+        self.actions_of.allow(kind)
+        if kind is not PageKind.OTHER:
+            self._view_changed(page, self._views.view)
             self._video.setFocus()
-
-    def _show_mode(self, mode: ViewMode) -> None:
-        self.actions_by_name[f"view_{mode}"].setChecked(True)
 
     def _show_panel(self, shown: bool) -> None:
         self.controller.panel = shown
@@ -288,19 +292,29 @@ class MainWindow(QMainWindow):
         else:
             self.showNormal()
 
+    def _toggle_full_screen(self) -> None:
+        self.set_full_screen(not self.isFullScreen())
+
+    # ------------------------------------------------------------------ windows beside this one
+
     def show_settings(self) -> None:
-        """Appearance and shortcuts, in a window beside this one."""
-        if self._settings_dialog is None:
-            dialog = SettingsDialog(self._settings.shortcuts(), self._settings.appearance, self)
+        """Appearance, language and shortcuts, in a window beside this one."""
+        if self.settings_dialog is None:
+            chosen = self._settings
+            dialog = SettingsDialog(chosen.shortcuts(), chosen.appearance, chosen.language, self)
+            dialog.language_chosen.connect(self._language_chosen)
             dialog.shortcuts_chosen.connect(self._shortcuts_chosen)
             dialog.appearance_chosen.connect(self._appearance_chosen)
-            self._settings_dialog = dialog
-        self._settings_dialog.show()
-        self._settings_dialog.raise_()
+            self.settings_dialog = dialog
+        self.settings_dialog.show()
+        self.settings_dialog.raise_()
 
     def _shortcuts_chosen(self, shortcuts: dict[str, str]) -> None:
         self._settings.set_shortcuts(shortcuts)
-        self.apply_shortcuts(shortcuts)
+        self.actions_of.apply_shortcuts(shortcuts)
+
+    def _language_chosen(self, code: str) -> None:
+        self._settings.language = code
 
     def _appearance_chosen(self, appearance: Appearance) -> None:
         self._settings.appearance = appearance
@@ -311,12 +325,10 @@ class MainWindow(QMainWindow):
 
     def refresh_icons(self) -> None:
         """Icons in the colours of the scheme in use."""
-        for spec in ACTIONS:
-            self.actions_by_name[spec.name].setIcon(self._icon_of(spec))
+        self.actions_of.refresh_icons()
 
-    @staticmethod
-    def _icon_of(spec: ActionSpec) -> Any:
-        return icon(spec.icon, level_colour(Level.BAD).name() if spec.name == "record" else None)
+    def _show_help(self) -> None:
+        self.help.show_keys(self._settings.shortcuts())
 
     def _show_log(self) -> None:
         self.log.show()
@@ -331,7 +343,7 @@ class MainWindow(QMainWindow):
         dialog.open()
 
     def _files_chosen(self, names: list[str]) -> None:
-        """One file, or two videos: the first is the visible one."""
+        """One file, or two videos: the one with "therm" in its name is the thermal one, else the second."""
         paths = [Path(name) for name in names]
         videos = [path for path in paths if path.suffix.lower() not in _CONFIG_SUFFIXES]
         if len(videos) == 2:
@@ -341,233 +353,12 @@ class MainWindow(QMainWindow):
         elif paths:
             self.open_path(paths[0])
 
-    # ------------------------------------------------------------------ start page
-
-    def _wire_start(self) -> None:
-        page = self.start_page
-        page.simulated_asked.connect(lambda: self.open_config(simulated_config()))
-        page.assistant_asked.connect(self.open_assistant)
-        page.open_asked.connect(self._ask_for_file)
-        page.config_chosen.connect(lambda name: self.open_path(Path(name)))
-        page.recording_chosen.connect(lambda name: self.open_path(Path(name)))
-        page.refresh_asked.connect(self._list_cameras)
-        page.settings_asked.connect(self.show_settings)
-        page.help_asked.connect(lambda: self.help.show_keys(self._settings.shortcuts()))
-
     def _list_cameras(self) -> None:
         def listed(choices: Any) -> None:
             self.start_page.show_cameras(choices)
-            self.live.panel.source.show_sources(choices, self.controller.config)
+            self.live_wiring.show_devices(choices)
 
         self._tasks.run(list_sources, listed, lambda error: self.controller.report("devices", error), Lane.FILES)
-
-    # ------------------------------------------------------------------ live page
-
-    def _wire_live(self) -> None:
-        control, page = self.controller, self.live
-        video, panel = page.stage.video, page.panel
-        control.frame_ready.connect(video.set_frame)
-        control.stats_ready.connect(self._show_stats)
-        control.view_changed.connect(video.set_settings)
-        control.view_changed.connect(panel.view.show_view)
-        control.view_changed.connect(self._view_changed)
-        control.config_changed.connect(self._config_changed)
-        control.state_changed.connect(self._state_changed)
-        control.frozen_changed.connect(self._frozen_changed)
-        control.hud_changed.connect(self._hud_changed)
-        control.readout_changed.connect(self._readout_changed)
-        control.histogram_ready.connect(lambda h: panel.agc.histogram.set_histogram(h.counts, h.edges, h.limits))
-        control.problems_changed.connect(page.stage.banners.show_problems)
-        control.problem_log_changed.connect(self.log.show_problems)
-        control.notice.connect(page.stage.banners.show_notice)
-        control.stopped.connect(self._rig_stopped)
-        video.presented.connect(lambda _: control.frame_presented())
-        video.wipe_moved.connect(lambda at: control.set_view(wipe_at=at))
-        video.pip_tapped.connect(control.swap)
-        video.region_chosen.connect(control.set_region)
-        video.full_screen_asked.connect(lambda: self.set_full_screen(not self.isFullScreen()))
-        page.stage.banners.dismissed.connect(control.dismiss)
-        panel.view.view_asked.connect(lambda changes: control.set_view(**changes))
-        panel.view.scale_chosen.connect(self._scale_chosen)
-        panel.view.measure_toggled.connect(self._set_measuring)
-        panel.view.measure_cleared.connect(lambda: control.set_region(None))
-        panel.agc.agc_chosen.connect(control.set_agc)
-        panel.agc.folded.connect(lambda folded: control.want_histogram(not folded))
-        panel.engine.engine_chosen.connect(control.set_engine)
-        panel.record.recording_chosen.connect(lambda recording: control.change_config(recording=recording))
-        panel.source.refresh_asked.connect(self._list_cameras)
-        panel.source.sources_chosen.connect(self._sources_chosen)
-        control.want_histogram(True)
-        self.refresh_icons()
-
-    def _view_changed(self, view: Any) -> None:
-        if self.pages.currentWidget() is not self.player:
-            self._show_mode(view.mode)
-            self.actions_by_name["polarity"].setChecked(view.black_hot)
-
-    def _config_changed(self, config: AppConfig) -> None:
-        self.live.rig.setText(config.rig)
-        self.live.panel.show_config(config)
-        self.live.panel.view.show_scale(self.controller.scale)
-        self.actions_by_name["panel"].setChecked(self.controller.panel)
-        self.live.panel.setVisible(self.controller.panel)
-        self._list_cameras()
-
-    def _state_changed(self, state: ControllerState) -> None:
-        running = state in (ControllerState.RUNNING, ControllerState.STARTING)
-        run = self.actions_by_name["run"]
-        run.setText(self.tr("Stop") if running else self.tr("Start"))
-        run.setIcon(icon("stop" if running else "play"))
-        messages = {
-            ControllerState.IDLE: self.tr("stopped"),
-            ControllerState.STARTING: self.tr("starting…"),
-            ControllerState.RUNNING: self.tr("waiting for the first picture…"),
-            ControllerState.STOPPING: self.tr("stopping, ending the recording…"),
-        }
-        video = self.live.stage.video
-        video.set_message(messages[state])
-        if state is not ControllerState.RUNNING:
-            video.set_frame(None)
-            video.set_figures([])
-            self._show_recorded(False)
-
-    def _run_or_stop(self) -> None:
-        if self.controller.state in (ControllerState.RUNNING, ControllerState.STARTING):
-            self.controller.stop()
-        else:
-            self.controller.start()
-
-    def _show_stats(self, snapshot: StatsSnapshot) -> None:
-        self.live.status.show_snapshot(snapshot)
-        self.live.panel.engine.show_running(snapshot)
-        if self.controller.hud:
-            self.live.stage.video.set_figures(hud_figures(snapshot, self.controller.frozen))
-        self._show_recorded(snapshot.recording in (RecordingState.RECORDING, RecordingState.PAUSED))
-
-    def _show_recorded(self, on: bool) -> None:
-        self.live.show_recording(on)
-        self.actions_by_name["record"].setChecked(on)
-        self.actions_by_name["record"].setText(self.tr("Stop recording") if on else self.tr("Record"))
-        self._record_view(on and self.live.panel.record.record_view)
-
-    def _record_view(self, on: bool) -> None:
-        if on == (self._view_recorder is not None):
-            return
-        video = self.live.stage.video
-        if on and self.controller.config is not None:
-            stamp = datetime.now().astimezone().strftime("%Y%m%d_%H%M%S")
-            folder = self.controller.config.recording.directory
-            self._view_recorder = ViewRecorder(folder / f"view_{stamp}.mkv")
-            video.set_capture(self._view_recorder.offer)
-            return
-        recorder, self._view_recorder = self._view_recorder, None
-        video.set_capture(None)
-        if recorder is not None:
-            self._tasks.run(recorder.close, lambda _: self._view_recorded(recorder), lane=Lane.FILES)
-
-    def _view_recorded(self, recorder: ViewRecorder) -> None:
-        text = recorder.error or self.tr("View recorded: {0}").format(recorder.path)
-        self.live.stage.banners.show_notice(text)
-
-    def _frozen_changed(self, frozen: bool) -> None:
-        self.actions_by_name["freeze"].setChecked(frozen)
-        self.live.stage.video.set_badge(self.tr("FROZEN") if frozen else "")
-
-    def _hud_changed(self, shown: bool) -> None:
-        self.actions_by_name["hud"].setChecked(shown)
-        snapshot = self.controller.snapshot_of_stats
-        figures = hud_figures(snapshot, self.controller.frozen) if shown and snapshot is not None else []
-        self.live.stage.video.set_figures(figures)
-
-    def _readout_changed(self, readout: Readout | None) -> None:
-        self.live.stage.video.set_readout(readout.region if readout else None, readout.text if readout else "")
-
-    def _set_measuring(self, on: bool) -> None:
-        self.actions_by_name["measure"].setChecked(on)
-        self.live.panel.view.measure.setChecked(on)
-        self.live.stage.video.set_measuring(on)
-
-    def _scale_chosen(self, name: str) -> None:
-        self.controller.set_scale(name)
-        self.live.panel.view.show_scale(name)
-
-    def _sources_chosen(self, visible: str, thermal: str) -> None:
-        config = self.controller.config
-        if config is not None:
-            self.controller.change_config(
-                visible=config.visible.model_copy(update={"uri": visible}),
-                thermal=config.thermal.model_copy(update={"uri": thermal}),
-            )
-
-    # ------------------------------------------------------------------ playback page
-
-    def _wire_playback(self) -> None:
-        control, page = self.playback, self.player
-        video = page.stage.video
-        video.panel_names = video.panel_names | {Picture.FUSED: self.tr("A"), Picture.SECOND: self.tr("B")}
-        control.frame_ready.connect(self._show_played)
-        control.view_changed.connect(video.set_settings)
-        control.view_changed.connect(page.view.show_view)
-        control.view_changed.connect(lambda view: self._show_mode(view.mode))
-        control.opened.connect(lambda pairs, length: page.show_opened(control.name, pairs, length))
-        control.position_changed.connect(page.show_position)
-        control.playing_changed.connect(self._playing_changed)
-        control.loop_changed.connect(self.actions_by_name["loop"].setChecked)
-        control.settings_changed.connect(page.show_settings)
-        control.failed.connect(self._playback_failed)
-        control.render_changed.connect(self._render_changed)
-        page.seek_asked.connect(control.seek)
-        page.speed_asked.connect(control.set_speed)
-        page.first_chosen.connect(control.set_first)
-        page.second_chosen.connect(control.set_second)
-        page.range_asked.connect(control.set_range)
-        page.render_asked.connect(lambda name: control.render(Path(name)))
-        page.cancel_asked.connect(control.cancel_render)
-        page.view.view_asked.connect(lambda changes: control.set_view(**changes))
-        video.wipe_moved.connect(lambda at: control.set_view(wipe_at=at))
-        video.pip_tapped.connect(control.swap)
-        video.full_screen_asked.connect(lambda: self.set_full_screen(not self.isFullScreen()))
-
-    def _show_played(self, played: PlayedFrame) -> None:
-        self.player.stage.video.set_frame(played.frame, played.second)
-        names = self.player.stage.video.panel_names
-        names[Picture.FUSED] = f"A  {self.playback.first.label}"
-        if self.playback.second is not None:
-            names[Picture.SECOND] = f"B  {self.playback.second.label}"
-
-    def _playing_changed(self, playing: bool) -> None:
-        self.actions_by_name["play"].setIcon(icon("pause" if playing else "play"))
-
-    def _playback_failed(self, text: str) -> None:
-        self.player.stage.banners.show_notice(text)
-        if text and not self.playback.is_open:
-            self.player.stage.video.set_frame(None)
-            self.player.stage.video.set_message(text)
-
-    def _render_changed(self, done: int, total: int, running: bool, text: str) -> None:
-        self.player.show_render(done, total, running)
-        if text:
-            self.player.stage.banners.show_notice(text)
-
-    # ------------------------------------------------------------------ assistant
-
-    def _wire_assistant(self) -> None:
-        control, page = self.assistant, self.setup
-        page.back_asked.connect(self.show_start)
-        page.refresh_asked.connect(control.look)
-        page.preview_asked.connect(control.preview)
-        page.save_asked.connect(control.save)
-        page.rig.textChanged.connect(lambda name: page.path.setText(str(control.file_of(name))))
-        page.path.setText(str(control.file_of(page.rig.text())))
-        control.sources_ready.connect(page.show_sources)
-        control.frame_ready.connect(self._show_preview)
-        control.offset_ready.connect(page.show_offset)
-        control.failed.connect(page.show_problem)
-        control.saved.connect(self.open_path)
-
-    def _show_preview(self, stream: Stream, frame: Frame | None, error: str) -> None:
-        image = rgb_image(preview_pixels(frame)) if frame is not None and not error else None
-        self.setup.show_frame(stream, image, error)
 
     # ------------------------------------------------------------------ end
 
@@ -590,9 +381,10 @@ class MainWindow(QMainWindow):
         if not self.isFullScreen():
             self._settings.geometry = self.saveGeometry()
         self.controller.remember_now()
-        self._record_view(False)
+        self.live_wiring.record_view(False)
         self.playback.close()
-        self.assistant.stop()
+        self.controllers.assistant.stop()
+        self.controllers.calibration.close()
         self.controller.stop()
 
     def _rig_stopped(self) -> None:
@@ -601,9 +393,7 @@ class MainWindow(QMainWindow):
 
     def _after_files(self) -> None:
         """Everything asked of the tasks before is done: go."""
-        application = QApplication.instance()
-        if application is not None:
-            application.removeEventFilter(self)
+        self.actions_of.let_go()
         self._quitting = True
         self._settings.save()
         self.close()

@@ -12,7 +12,7 @@ from PyQt6.QtCore import QObject, QTimer, pyqtSignal
 
 from app.gui.tasks import Lane, TaskRunner
 from app.gui.view_controller import ViewController
-from app.playback import FuseSettings, PlaybackSession, PlayedFrame, RenderJob, open_source
+from app.playback import RECORDED, FuseSettings, PlaybackSession, PlayedFrame, RenderJob, open_source
 from app.view_settings import Picture, ViewMode, ViewSettings
 
 __all__ = ["SPEEDS", "PlaybackController"]
@@ -34,6 +34,8 @@ class PlaybackController(ViewController):
     opened = pyqtSignal(int, float)
     playing_changed = pyqtSignal(bool)
     loop_changed = pyqtSignal(bool)
+    speed_changed = pyqtSignal(float)
+    range_changed = pyqtSignal(int, int)
     settings_changed = pyqtSignal(object, object)
     failed = pyqtSignal(str)
     render_changed = pyqtSignal(int, int, bool, str)
@@ -61,6 +63,7 @@ class PlaybackController(ViewController):
         self.speed = 1.0
         self.first = FuseSettings()
         self.second: FuseSettings | None = None
+        self._last_second: FuseSettings | None = None
         self._play_from: tuple[float, float] = (0.0, 0.0)
         self.range: tuple[int, int] | None = None
 
@@ -142,6 +145,12 @@ class PlaybackController(ViewController):
         """0.25 to 4 times as fast as it was."""
         self.speed = speed
         self._restart_clock()
+        self.speed_changed.emit(speed)
+
+    def change_speed(self, steps: int) -> None:
+        """The next faster (positive) or slower speed."""
+        here = min(range(len(SPEEDS)), key=lambda number: abs(SPEEDS[number] - self.speed))
+        self.set_speed(SPEEDS[min(len(SPEEDS) - 1, max(0, here + steps))])
 
     def set_loop(self, loop: bool) -> None:
         """Begin again at the end."""
@@ -154,6 +163,15 @@ class PlaybackController(ViewController):
         if self.pairs:
             first = min(max(0, first), self.pairs - 1)
             self.range = (first, min(max(first, last), self.pairs - 1))
+            self.range_changed.emit(*self.range)
+
+    def begin_range_here(self) -> None:
+        """The range begins at the pair that is shown."""
+        self.set_range(self.index, max(self.index, self._last()))
+
+    def end_range_here(self) -> None:
+        """The range ends at the pair that is shown."""
+        self.set_range(min(self.index, self._first()), self.index)
 
     def _first(self) -> int:
         return self.range[0] if self.range is not None else 0
@@ -179,8 +197,16 @@ class PlaybackController(ViewController):
         elif self.view.wipe_right is Picture.SECOND:
             self.set_view(mode=ViewMode.FUSED, wipe_left=Picture.VISIBLE, wipe_right=Picture.FUSED)
 
+    def toggle_second(self) -> None:
+        """Compare with a B, or end that."""
+        if self.second is not None:
+            self.set_second(None)
+        else:
+            self.set_second(self._last_second or _other_than(self.first))
+
     def _use(self, first: FuseSettings, second: FuseSettings | None) -> None:
         self.first, self.second = first, second
+        self._last_second = second or self._last_second
         if self._session is not None:
             self._session.set_settings(first, second)
             self._session.show(self.index)
@@ -266,3 +292,8 @@ class PlaybackController(ViewController):
         else:
             self.seek(self._last())
             self.set_playing(False)
+
+
+def _other_than(first: FuseSettings) -> FuseSettings:
+    """Something to compare with until the user chooses."""
+    return FuseSettings("pyramid" if first.engine == RECORDED else "average", agc=first.agc)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
 
 from PyQt6.QtCore import Qt, pyqtSignal
 from PyQt6.QtGui import QAction
@@ -14,7 +12,6 @@ from PyQt6.QtWidgets import (
     QFrame,
     QHBoxLayout,
     QLabel,
-    QLineEdit,
     QProgressBar,
     QPushButton,
     QScrollArea,
@@ -23,85 +20,39 @@ from PyQt6.QtWidgets import (
     QWidget,
 )
 
-from app.config import NEURAL_ENGINES, EngineName, Preset
+from app.gui.fuse_choice import FuseChoice
 from app.gui.live_page import VideoStage, tool_button, view_buttons
+from app.gui.model_controller import ModelList
 from app.gui.playback_controller import SPEEDS
-from app.gui.sections import Section, combo, form
+from app.gui.sections import Section, combo
 from app.gui.theme import icon_button
 from app.gui.view_panel import ViewPanel
-from app.playback import RECORDED, FuseSettings
+from app.playback import FuseSettings
 from fusion_core.agc import AgcConfig, AgcMode
 
 __all__ = ["PlaybackPage"]
 
 
-class _SidePanel(Section):
+class _SidePanel(FuseChoice):
     """What one side is fused by. chosen: FuseSettings."""
 
     chosen = pyqtSignal(object)
 
     def __init__(self, title: str, parent: QWidget | None = None) -> None:
-        super().__init__(title, "layers", True, parent)
-        self._settings = FuseSettings()
-        engines: list[tuple[str, object]] = [(self.tr("as recorded"), RECORDED)]
-        engines += [(name.value, name.value) for name in EngineName if name is not EngineName.TENSORRT]
-        self.engine = combo(self.tr("{0}: engine").format(title), engines, lambda _: self._emit())
-        presets: list[tuple[str, object]] = [(name.value, name.value) for name in Preset]
-        self.preset = combo(self.tr("{0}: network").format(title), presets, lambda _: self._emit())
-        modes: list[tuple[str, object]] = [(m.value, m.value) for m in AgcMode if m is not AgcMode.MANUAL]
-        self.agc = combo(self.tr("{0}: AGC").format(title), modes, lambda _: self._emit())
-        self.weights = QLineEdit()
-        self.weights.setPlaceholderText(self.tr("shipped"))
-        self.weights.setAccessibleName(self.tr("{0}: weights file").format(title))
-        self.weights.editingFinished.connect(self._emit)
-        choose = icon_button("folder-open")
-        choose.setAccessibleName(self.tr("{0}: choose a weights file").format(title))
-        choose.clicked.connect(self._choose)
-        files = QHBoxLayout()
-        files.setSpacing(4)
-        files.addWidget(self.weights, 1)
-        files.addWidget(choose)
-        self._form = form()
-        self._form.addRow(self.tr("Engine"), self.engine)
-        self._form.addRow(self.tr("Network"), self.preset)
-        self._form.addRow(self.tr("Weights"), files)
-        self._form.addRow(self.tr("AGC"), self.agc)
-        self._files = files
-        self.body.addLayout(self._form)
+        super().__init__(title, recorded=True, parent=parent)
+        self.settings = FuseSettings()
+        self.changed.connect(self._emit)
 
     def show_settings(self, settings: FuseSettings) -> None:
         """Show these."""
-        self._settings = settings
-        self.engine.setCurrentIndex(self.engine.findData(settings.engine))
-        self.preset.setCurrentIndex(self.preset.findData(settings.preset))
-        self.agc.setCurrentIndex(self.agc.findData(settings.agc.mode.value))
-        self.weights.setText(str(settings.weights or ""))
-        neural = settings.engine in [name.value for name in NEURAL_ENGINES]
-        self._form.setRowVisible(self.preset, neural)
-        self._form.setRowVisible(self._files, neural)
-        self._form.setRowVisible(self.agc, settings.engine != RECORDED)
-
-    def _choose(self) -> None:
-        dialog = QFileDialog(self, self.tr("Weights"), "", self.tr("Weights (*.safetensors)"))
-        dialog.fileSelected.connect(self._chosen_weights)
-        dialog.open()
-
-    def _chosen_weights(self, name: str) -> None:
-        self.weights.setText(name)
-        self._emit()
+        self.settings = settings
+        self.show_choice(settings.engine, settings.preset, settings.weights, settings.agc.mode.value)
 
     def _emit(self) -> None:
-        changes: dict[str, Any] = {"mode": AgcMode(str(self.agc.currentData()))}
-        engine = str(self.engine.currentData())
-        neural = engine in [name.value for name in NEURAL_ENGINES]
-        settings = FuseSettings(
-            engine,
-            str(self.preset.currentData()),
-            Path(self.weights.text()) if neural and self.weights.text() else None,
-            AgcConfig.model_validate(self._settings.agc.model_dump() | changes),
-        )
-        self.show_settings(settings)
-        self.chosen.emit(settings)
+        engine, preset, weights, mode = self.choice()
+        agc = AgcConfig.model_validate(self.settings.agc.model_dump() | {"mode": AgcMode(mode)})
+        self.settings = FuseSettings(engine, preset, weights, agc)
+        self.chosen.emit(self.settings)
 
 
 class PlaybackPage(QWidget):
@@ -111,7 +62,10 @@ class PlaybackPage(QWidget):
     speed_asked = pyqtSignal(float)
     first_chosen = pyqtSignal(object)
     second_chosen = pyqtSignal(object)
-    range_asked = pyqtSignal(int, int)
+    second_toggled = pyqtSignal()
+    add_model_asked = pyqtSignal(str)
+    range_begin_asked = pyqtSignal()
+    range_end_asked = pyqtSignal()
     render_asked = pyqtSignal(str)
     cancel_asked = pyqtSignal()
 
@@ -124,7 +78,6 @@ class PlaybackPage(QWidget):
         self.view = ViewPanel(playback=True)
         self.first, self.second = _SidePanel(self.tr("A: fused by")), _SidePanel(self.tr("B: fused by"))
         self.second_on = QCheckBox(self.tr("Compare with B"))
-        self._range: list[int] = [0, 0]
         self.panel = self._make_panel()
         self.slider = QSlider(Qt.Orientation.Horizontal)
         self.slider.setAccessibleName(self.tr("Position"))
@@ -149,7 +102,9 @@ class PlaybackPage(QWidget):
         column.addWidget(self.transport)
         self.first.chosen.connect(self.first_chosen)
         self.second.chosen.connect(lambda s: self.second_chosen.emit(s if self.second_on.isChecked() else None))
-        self.second_on.clicked.connect(self._second_toggled)
+        for side in (self.first, self.second):
+            side.add_asked.connect(self.add_model_asked)
+        self.second_on.clicked.connect(self.second_toggled)
 
     def _make_bar(self, actions: Mapping[str, QAction]) -> QFrame:
         bar = QFrame()
@@ -169,15 +124,15 @@ class PlaybackPage(QWidget):
     def _make_panel(self) -> QScrollArea:
         rendering = Section(self.tr("Render a range"), "export", True)
         self._from, self._to = QPushButton(self.tr("Begin here")), QPushButton(self.tr("End here"))
-        self._from.clicked.connect(lambda: self._mark(0))
-        self._to.clicked.connect(lambda: self._mark(1))
+        self._from.clicked.connect(self.range_begin_asked)
+        self._to.clicked.connect(self.range_end_asked)
         marks = QHBoxLayout()
         marks.addWidget(self._from)
         marks.addWidget(self._to)
         self._range_text = QLabel()
         self._range_text.setProperty("role", "dim")
         self.render_button = icon_button("export", self.tr("Render A to a file…"))
-        self.render_button.clicked.connect(self._choose_output)
+        self.render_button.clicked.connect(self.choose_output)
         self.cancel = QPushButton(self.tr("Cancel"))
         self.cancel.clicked.connect(self.cancel_asked)
         self.cancel.hide()
@@ -235,9 +190,17 @@ class PlaybackPage(QWidget):
         self.slider.setRange(0, max(0, pairs - 1))
         self.slider.setValue(0)
         self.slider.blockSignals(False)
-        self._range = [0, max(0, pairs - 1)]
-        self._show_range()
+        self.show_range(0, max(0, pairs - 1))
         self.show_position(0, 0.0)
+
+    def show_range(self, first: int, last: int) -> None:
+        """What is looped and rendered: pairs first..last."""
+        text = self.tr("pairs {0} to {1}, {2} in all")
+        self._range_text.setText(text.format(first, last, last - first + 1))
+
+    def show_speed(self, speed: float) -> None:
+        """How fast it plays."""
+        self.speed.setCurrentIndex(self.speed.findData(speed))
 
     def show_position(self, index: int, seconds: float) -> None:
         """Where we are."""
@@ -253,6 +216,11 @@ class PlaybackPage(QWidget):
         self.second.setVisible(second is not None)
         if second is not None:
             self.second.show_settings(second)
+
+    def show_models(self, models: ModelList) -> None:
+        """What models there are."""
+        self.first.show_models(models)
+        self.second.show_models(models)
 
     def show_render(self, done: int, total: int, running: bool) -> None:
         """How far rendering is."""
@@ -270,25 +238,8 @@ class PlaybackPage(QWidget):
 
     # ------------------------------------------------------------------ asking
 
-    def _second_toggled(self, on: bool) -> None:
-        if on:
-            base = self.first._settings
-            self.second_chosen.emit(FuseSettings("pyramid" if base.engine == RECORDED else "average", agc=base.agc))
-        else:
-            self.second_chosen.emit(None)
-
-    def _mark(self, end: int) -> None:
-        self._range[end] = self.slider.value()
-        if self._range[0] > self._range[1]:
-            self._range[1 - end] = self._range[end]
-        self._show_range()
-        self.range_asked.emit(*self._range)
-
-    def _show_range(self) -> None:
-        text = self.tr("pairs {0} to {1}, {2} in all")
-        self._range_text.setText(text.format(self._range[0], self._range[1], self._range[1] - self._range[0] + 1))
-
-    def _choose_output(self) -> None:
+    def choose_output(self) -> None:
+        """Ask where to render to."""
         dialog = QFileDialog(self, self.tr("Render to"), "fused.mkv", self.tr("Video (*.mkv *.mp4)"))
         dialog.setAcceptMode(QFileDialog.AcceptMode.AcceptSave)
         dialog.fileSelected.connect(self.render_asked)

@@ -1,4 +1,4 @@
-"""Sections of the control panel about the rig: engine, recording, sources."""
+"""Sections of the control panel about the rig: engine and model, recording, calibration, sources."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from PyQt6.QtCore import QCoreApplication, pyqtSignal
-from PyQt6.QtWidgets import QCheckBox, QFileDialog, QHBoxLayout, QLabel, QLineEdit, QPushButton, QWidget
+from PyQt6.QtWidgets import QCheckBox, QFileDialog, QHBoxLayout, QLabel, QPushButton, QWidget
 
 from app.config import NEURAL_ENGINES, AppConfig, EngineConfig, EngineName, Preset
+from app.gui.model_box import ModelBox
+from app.gui.model_controller import ModelList
 from app.gui.sections import Section, combo, form, spin
 from app.gui.theme import icon_button
 from app.recording.config import RecordingConfig, TrackName
@@ -16,57 +18,59 @@ from app.setup_assistant import SourceChoice
 from app.stats import StatsSnapshot
 from fusion_core.frames import Stream
 
-__all__ = ["EnginePanel", "RecordPanel", "SourcePanel"]
+__all__ = ["CalibrationPanel", "EnginePanel", "RecordPanel", "SourcePanel"]
 
 
 class EnginePanel(Section):
-    """engine_chosen: an EngineConfig."""
+    """engine_chosen: an EngineConfig. roll_back_asked: the model from before. add_asked: path of a weights file."""
 
     engine_chosen = pyqtSignal(object)
+    roll_back_asked = pyqtSignal()
+    add_asked = pyqtSignal(str)
 
     def __init__(self, parent: QWidget | None = None) -> None:
-        super().__init__(QCoreApplication.translate("EnginePanel", "Engine and weights"), "layers", False, parent)
+        super().__init__(QCoreApplication.translate("EnginePanel", "Engine and model"), "layers", False, parent)
         self._config = EngineConfig()
         self._name = combo(self.tr("Engine"), [(name.value, name) for name in EngineName], lambda _: self._update())
-        self._preset = combo(self.tr("Network"), [(name.value, name) for name in Preset], lambda _: self._update())
-        self._weights = QLineEdit()
-        self._weights.setReadOnly(True)
-        self._weights.setPlaceholderText(self.tr("shipped"))
-        self._weights.setAccessibleName(self.tr("Weights file"))
-        choose = icon_button("folder-open")
-        choose.setAccessibleName(self.tr("Choose a weights file"))
-        choose.setToolTip(self.tr("Choose a weights file"))
-        choose.clicked.connect(self._choose_weights)
-        shipped = icon_button("close")
-        shipped.setAccessibleName(self.tr("Use the shipped weights"))
-        shipped.setToolTip(self.tr("Use the shipped weights"))
-        shipped.clicked.connect(lambda: self._weights.clear())
-        files = QHBoxLayout()
-        files.setSpacing(4)
-        files.addWidget(self._weights, 1)
-        files.addWidget(choose)
-        files.addWidget(shipped)
+        self.model = ModelBox(self.tr("Model"))
+        self.model.add_asked.connect(self.add_asked)
         self._apply = QPushButton(self.tr("Build and use"))
         self._apply.setToolTip(self.tr("The present engine goes on until the new one is ready"))
         self._apply.clicked.connect(self._emit)
+        self._back = icon_button("backup-restore", self.tr("Roll back"))
+        self._back.clicked.connect(self.roll_back_asked)
         self._running = QLabel()
         self._running.setWordWrap(True)
         self._running.setProperty("role", "dim")
         rows = form()
         rows.addRow(self.tr("Engine"), self._name)
-        rows.addRow(self.tr("Network"), self._preset)
-        rows.addRow(self.tr("Weights"), files)
+        rows.addRow(self.tr("Model"), self.model)
+        buttons = QHBoxLayout()
+        buttons.setSpacing(8)
+        buttons.addWidget(self._apply, 1)
+        buttons.addWidget(self._back)
         self.body.addLayout(rows)
-        self.body.addWidget(self._apply)
+        self.body.addLayout(buttons)
         self.body.addWidget(self._running)
+        self.show_models(ModelList())
 
     def show_engine(self, config: EngineConfig) -> None:
         """Show this choice."""
         self._config = config
         self._name.setCurrentIndex(self._name.findData(config.name))
-        self._preset.setCurrentIndex(self._preset.findData(config.preset))
-        self._weights.setText(str(config.weights or ""))
+        self.model.show_choice(config.preset.value, config.weights)
         self._update()
+
+    def show_models(self, models: ModelList) -> None:
+        """What can be chosen, and what rolling back would return to."""
+        self.model.show_models(models)
+        self._back.setEnabled(bool(models.before))
+        tip = (
+            self.tr("Back to {0}").format(models.before)
+            if models.before
+            else self.tr("No other model was in use before")
+        )
+        self._back.setToolTip(tip)
 
     def show_running(self, snapshot: StatsSnapshot) -> None:
         """Show what runs now and, if it is a fallback, why."""
@@ -79,24 +83,17 @@ class EnginePanel(Section):
     def choose(self, name: EngineName, weights: Path | None = None) -> None:
         """Choose as the user would, and use it."""
         self._name.setCurrentIndex(self._name.findData(name))
-        self._weights.setText(str(weights or ""))
+        self.model.show_choice(self._config.preset.value, weights)
         self._update()
         self._emit()
 
     def _update(self) -> None:
-        neural = self._name.currentData() in NEURAL_ENGINES
-        self._preset.setEnabled(neural)
-        self._weights.setEnabled(neural)
-
-    def _choose_weights(self) -> None:
-        dialog = QFileDialog(self, self.tr("Weights"), "", self.tr("Weights (*.safetensors)"))
-        dialog.fileSelected.connect(self._weights.setText)
-        dialog.open()
+        self.model.setEnabled(self._name.currentData() in NEURAL_ENGINES)
 
     def _emit(self) -> None:
         name = EngineName(self._name.currentData())
-        weights = Path(self._weights.text()) if self._weights.text() and name in NEURAL_ENGINES else None
-        changes = {"name": name, "preset": Preset(self._preset.currentData()), "weights": weights}
+        preset, weights = self.model.choice()
+        changes = {"name": name, "preset": Preset(preset), "weights": weights if name in NEURAL_ENGINES else None}
         self._config = self._config.model_copy(update=changes)
         self.engine_chosen.emit(self._config)
 
@@ -221,3 +218,42 @@ class SourcePanel(Section):
             if choice is not None:
                 lines.append(f"{stream}: {choice.uri}\n{choice.reason}")
         self._why.setText("\n".join(lines) or self.tr("as the configuration names them"))
+
+
+class CalibrationPanel(Section):
+    """assistant_asked: open it. file_chosen: a calibration file, None = plain scaling."""
+
+    assistant_asked = pyqtSignal()
+    file_chosen = pyqtSignal(object)
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(QCoreApplication.translate("CalibrationPanel", "Calibration"), "grid", False, parent)
+        self._used = QLabel()
+        self._used.setWordWrap(True)
+        self._used.setProperty("role", "dim")
+        begin = icon_button("auto-fix", self.tr("Calibrate with a board…"))
+        begin.clicked.connect(self.assistant_asked)
+        choose = icon_button("folder-open", self.tr("Choose a file…"))
+        choose.clicked.connect(self._choose)
+        self._none = QPushButton(self.tr("None"))
+        self._none.setAccessibleName(self.tr("Use no calibration"))
+        self._none.clicked.connect(lambda: self.file_chosen.emit(None))
+        row = QHBoxLayout()
+        row.setSpacing(8)
+        row.addWidget(choose, 1)
+        row.addWidget(self._none)
+        self.body.addWidget(self._used)
+        self.body.addWidget(begin)
+        self.body.addLayout(row)
+        self.show_file(None)
+
+    def show_file(self, path: Path | None) -> None:
+        """What is in use."""
+        none = self.tr("None: thermal is only scaled, so that only a distant scene is aligned")
+        self._used.setText(self.tr("In use: {0}").format(path) if path is not None else none)
+        self._none.setEnabled(path is not None)
+
+    def _choose(self) -> None:
+        dialog = QFileDialog(self, self.tr("Calibration"), "", self.tr("Calibrations (*.yaml)"))
+        dialog.fileSelected.connect(lambda name: self.file_chosen.emit(Path(name)))
+        dialog.open()

@@ -19,7 +19,7 @@ from PyQt6.QtTest import QTest
 from PyQt6.QtWidgets import QApplication, QWidget
 
 from app.gui.application import Session, make_application
-from app.gui.controller import ControllerState
+from app.gui.pipeline_protocol import ControllerState
 from app.gui.sections import Section
 from app.gui.theme import Appearance, apply_theme
 from app.playback import FuseSettings
@@ -155,7 +155,7 @@ def _recording(shot: _Photographer, work: Path) -> None:
 def _settings(shot: _Photographer) -> None:
     window = shot.session.window
     window.show_settings()
-    dialog = window._settings_dialog
+    dialog = window.settings_dialog
     if dialog is not None:
         shot.take("settings", dialog)
         dialog.tabs.setCurrentIndex(1)

@@ -55,6 +55,15 @@ class GuiSettings:
         self._store.setValue("appearance", value.value)
 
     @property
+    def language(self) -> str:
+        """Code of the language, "" = the system's."""
+        return str(self._store.value("language", ""))
+
+    @language.setter
+    def language(self, code: str) -> None:
+        self._store.setValue("language", code)
+
+    @property
     def geometry(self) -> QByteArray | None:
         """Size and place of the window."""
         value = self._store.value("geometry")

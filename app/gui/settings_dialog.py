@@ -1,4 +1,4 @@
-"""Settings of the window: appearance, shortcuts. Never modal: the video goes on."""
+"""Settings of the window: appearance, language, shortcuts. Never modal: the video goes on."""
 
 from __future__ import annotations
 
@@ -21,24 +21,28 @@ from PyQt6.QtWidgets import (
 from app.gui.actions import ACTIONS, action_text, group_text, shortcut_conflicts
 from app.gui.sections import combo, form
 from app.gui.theme import Appearance
+from app.gui.translation import LANGUAGES
 
 __all__ = ["SettingsDialog"]
 
 
 class SettingsDialog(QDialog):
-    """shortcuts_chosen: dict of changed shortcuts. appearance_chosen: Appearance."""
+    """shortcuts_chosen: dict of changed shortcuts. appearance_chosen: Appearance. language_chosen: code or ""."""
 
     shortcuts_chosen = pyqtSignal(dict)
     appearance_chosen = pyqtSignal(object)
+    language_chosen = pyqtSignal(str)
 
-    def __init__(self, shortcuts: dict[str, str], appearance: Appearance, parent: QWidget | None = None) -> None:
+    def __init__(
+        self, shortcuts: dict[str, str], appearance: Appearance, language: str = "", parent: QWidget | None = None
+    ) -> None:
         super().__init__(parent)
         self.setWindowTitle(self.tr("Settings"))
         self.setModal(False)
         self.resize(640, 620)
         self._edits: dict[str, QKeySequenceEdit] = {}
         tabs = QTabWidget()
-        tabs.addTab(self._appearance_tab(appearance), self.tr("Appearance"))
+        tabs.addTab(self._appearance_tab(appearance, language), self.tr("Appearance"))
         tabs.addTab(self._shortcut_tab(shortcuts), self.tr("Shortcuts"))
         self.tabs = tabs
         close = QPushButton(self.tr("Close"))
@@ -52,7 +56,7 @@ class SettingsDialog(QDialog):
         layout.addWidget(tabs)
         layout.addLayout(row)
 
-    def _appearance_tab(self, appearance: Appearance) -> QWidget:
+    def _appearance_tab(self, appearance: Appearance, language: str) -> QWidget:
         entries: list[tuple[str, object]] = [
             (self.tr("As the system"), Appearance.SYSTEM),
             (self.tr("Dark"), Appearance.DARK),
@@ -62,8 +66,16 @@ class SettingsDialog(QDialog):
             self.tr("Colours"), entries, lambda value: self.appearance_chosen.emit(Appearance(str(value)))
         )
         self.appearance.setCurrentIndex(self.appearance.findData(appearance))
+        languages: list[tuple[str, object]] = [(self.tr("As the system"), "")]
+        languages += [(name, code) for code, name in LANGUAGES.items()]
+        self.language = combo(self.tr("Language"), languages, lambda code: self.language_chosen.emit(str(code)))
+        self.language.setCurrentIndex(max(0, self.language.findData(language)))
+        hint = QLabel(self.tr("The language changes when the window is opened again."))
+        hint.setProperty("role", "dim")
         rows = form()
         rows.addRow(self.tr("Colours"), self.appearance)
+        rows.addRow(self.tr("Language"), self.language)
+        rows.addRow("", hint)
         note = QLabel(
             self.tr(
                 "View, palette, figures, panel and temperature scale are remembered for each rig by its name. "

@@ -27,9 +27,7 @@ class Figure:
     hint: str = ""
 
 
-def tr(text: str) -> str:
-    """The text in the user's language."""
-    return QCoreApplication.translate("Status", text)
+translate = QCoreApplication.translate
 
 
 def clock(seconds: float) -> str:
@@ -56,36 +54,65 @@ def status_figures(snapshot: StatsSnapshot) -> list[Figure]:
     """The figures of the status bar, most important first."""
     fps = snapshot.fps
     latency = _latency(snapshot)
-    drops = ", ".join(f"{cause} {count}" for cause, count in snapshot.drops.items() if count) or tr("none")
+    drops = ", ".join(f"{cause} {count}" for cause, count in snapshot.drops.items() if count) or translate(
+        "Status", "none"
+    )
     figures = [
         Figure(
             "fps",
-            tr("Rate"),
-            f"{fps[Stage.FUSED]:.1f} / {fps[Stage.SHOWN]:.1f} " + tr("fps"),
-            hint=tr("fused and shown pictures a second; all stages: ")
+            translate("Status", "Rate"),
+            f"{fps[Stage.FUSED]:.1f} / {fps[Stage.SHOWN]:.1f} " + translate("Status", "fps"),
+            hint=translate("Status", "fused and shown pictures a second; all stages: ")
             + ", ".join(f"{stage} {rate:.1f}" for stage, rate in fps.items()),
         ),
-        Figure("latency", tr("Latency"), _pair(latency), _latency_level(latency), tr("grab to screen, 50 % and 95 %")),
-        Figure("skew", tr("Skew"), _pair(snapshot.skew_ms), hint=tr("time between the two pictures of a pair")),
+        Figure(
+            "latency",
+            translate("Status", "Latency"),
+            _pair(latency),
+            _latency_level(latency),
+            translate("Status", "grab to screen, 50 % and 95 %"),
+        ),
+        Figure(
+            "skew",
+            translate("Status", "Skew"),
+            _pair(snapshot.skew_ms),
+            hint=translate("Status", "time between the two pictures of a pair"),
+        ),
         Figure(
             "drops",
-            tr("Drops"),
+            translate("Status", "Drops"),
             str(snapshot.total_drops),
-            hint=tr("frames lost, by cause: ") + drops,
+            hint=translate("Status", "frames lost, by cause: ") + drops,
         ),
         Figure(
             "engine",
-            tr("Engine"),
+            translate("Status", "Engine"),
             snapshot.engine,
             Level.CAUTION if snapshot.fallback_reason else Level.NEUTRAL,
-            snapshot.fallback_reason or tr("what fuses the pictures"),
+            snapshot.fallback_reason or translate("Status", "what fuses the pictures"),
         ),
     ]
     lost = [f"{stream} {state}" for stream, state in snapshot.cameras.items() if state not in _WELL]
     if lost:
-        figures.append(Figure("cameras", tr("Cameras"), ", ".join(lost), Level.BAD, tr("being reopened, for ever")))
+        figures.append(
+            Figure(
+                "cameras",
+                translate("Status", "Cameras"),
+                ", ".join(lost),
+                Level.BAD,
+                translate("Status", "being reopened, for ever"),
+            )
+        )
     if snapshot.ffc_active:
-        figures.append(Figure("ffc", tr("Shutter"), tr("closed"), Level.CAUTION, tr("thermal flat-field correction")))
+        figures.append(
+            Figure(
+                "ffc",
+                translate("Status", "Shutter"),
+                translate("Status", "closed"),
+                Level.CAUTION,
+                translate("Status", "thermal flat-field correction"),
+            )
+        )
     figures.extend(_recording(snapshot))
     return figures
 
@@ -95,26 +122,35 @@ def hud_figures(snapshot: StatsSnapshot, frozen: bool = False) -> list[Figure]:
     fps = snapshot.fps
     latency = _latency(snapshot)
     lines = [
-        Figure("fps", tr("fps"), f"{fps[Stage.FUSED]:.1f}  (V {fps[Stage.VISIBLE]:.0f}  T {fps[Stage.THERMAL]:.0f})"),
-        Figure("latency", tr("latency"), _pair(latency), _latency_level(latency)),
-        Figure("skew", tr("skew"), _pair(snapshot.skew_ms)),
-        Figure("drops", tr("drops"), str(snapshot.total_drops)),
+        Figure(
+            "fps",
+            translate("Status", "fps"),
+            f"{fps[Stage.FUSED]:.1f}  (V {fps[Stage.VISIBLE]:.0f}  T {fps[Stage.THERMAL]:.0f})",
+        ),
+        Figure("latency", translate("Status", "latency"), _pair(latency), _latency_level(latency)),
+        Figure("skew", translate("Status", "skew"), _pair(snapshot.skew_ms)),
+        Figure("drops", translate("Status", "drops"), str(snapshot.total_drops)),
     ]
     budget = snapshot.budget
     if budget is not None:
         lines.append(
-            Figure("budget", tr("align"), f"{budget.total_px:.1f} / {budget.limit_px:g} px", budget_level(budget))
+            Figure(
+                "budget",
+                translate("Status", "align"),
+                f"{budget.total_px:.1f} / {budget.limit_px:g} px",
+                budget_level(budget),
+            )
         )
     caution = Level.CAUTION if snapshot.fallback_reason else Level.NEUTRAL
-    lines.append(Figure("engine", tr("engine"), snapshot.engine, caution))
+    lines.append(Figure("engine", translate("Status", "engine"), snapshot.engine, caution))
     if snapshot.ffc_active:
-        lines.append(Figure("ffc", tr("shutter"), tr("closed"), Level.CAUTION))
+        lines.append(Figure("ffc", translate("Status", "shutter"), translate("Status", "closed"), Level.CAUTION))
     lines.extend(
         Figure("camera", stream, state, Level.BAD) for stream, state in snapshot.cameras.items() if state not in _WELL
     )
     lines.extend(_recording(snapshot))
     if frozen:
-        lines.append(Figure("frozen", tr("picture"), tr("FROZEN"), Level.CAUTION))
+        lines.append(Figure("frozen", translate("Status", "picture"), translate("Status", "FROZEN"), Level.CAUTION))
     return lines
 
 
@@ -122,17 +158,46 @@ def _recording(snapshot: StatsSnapshot) -> list[Figure]:
     figures = []
     state = snapshot.recording
     if state is RecordingState.RECORDING:
-        figures.append(Figure("recording", tr("rec"), clock(snapshot.recorded_s or 0.0), Level.BAD, _name(snapshot)))
+        figures.append(
+            Figure(
+                "recording", translate("Status", "rec"), clock(snapshot.recorded_s or 0.0), Level.BAD, _name(snapshot)
+            )
+        )
     elif state is RecordingState.BUFFERING:
-        figures.append(Figure("recording", tr("rec"), tr("armed"), hint=tr("keeps the seconds before an event")))
+        figures.append(
+            Figure(
+                "recording",
+                translate("Status", "rec"),
+                translate("Status", "armed"),
+                hint=translate("Status", "keeps the seconds before an event"),
+            )
+        )
     elif state is RecordingState.PAUSED:
-        figures.append(Figure("recording", tr("rec"), tr("no disk space"), Level.BAD, _name(snapshot)))
+        figures.append(
+            Figure(
+                "recording",
+                translate("Status", "rec"),
+                translate("Status", "no disk space"),
+                Level.BAD,
+                _name(snapshot),
+            )
+        )
     elif state is RecordingState.FAILED:
-        figures.append(Figure("recording", tr("rec"), tr("failed"), Level.BAD, _name(snapshot)))
+        figures.append(
+            Figure("recording", translate("Status", "rec"), translate("Status", "failed"), Level.BAD, _name(snapshot))
+        )
     left = snapshot.disk_s_left
     if left is not None:
         level = Level.BAD if left < _DISK_BAD_S else Level.CAUTION if left < _DISK_CAUTION_S else Level.NEUTRAL
-        figures.append(Figure("disk", tr("disk"), clock(left), level, tr("recording time for which there is space")))
+        figures.append(
+            Figure(
+                "disk",
+                translate("Status", "disk"),
+                clock(left),
+                level,
+                translate("Status", "recording time for which there is space"),
+            )
+        )
     return figures
 
 

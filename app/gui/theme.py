@@ -144,7 +144,7 @@ def apply_theme(application: QApplication, appearance: Appearance) -> None:
     for widget in application.allWidgets():
         name = widget.property("icon_name")
         if name and isinstance(widget, QAbstractButton):
-            widget.setIcon(icon(str(name)))
+            set_icon(widget, str(name))
 
 
 def icon(name: str, colour: str | None = None) -> QIcon:
@@ -162,12 +162,14 @@ def icon(name: str, colour: str | None = None) -> QIcon:
 def set_icon(button: QAbstractButton, name: str) -> None:
     """Give a button an icon that follows the scheme when it changes."""
     button.setProperty("icon_name", name)
-    button.setIcon(icon(name))
+    button.setIcon(icon(name, colours().on_accent if button.property("primary") else None))
 
 
-def icon_button(name: str, text: str = "") -> QPushButton:
-    """A push button with an icon that follows the scheme."""
+def icon_button(name: str, text: str = "", primary: bool = False) -> QPushButton:
+    """A push button with an icon that follows the scheme; `primary`: the one to press next, in the accent colour."""
     button = QPushButton(text)
+    if primary:
+        button.setProperty("primary", True)
     set_icon(button, name)
     return button
 
@@ -195,6 +197,8 @@ def _style(c: Colours) -> str:
     QLabel[role="dim"] {{ color: {c.dim}; }}
     QLabel[role="caption"] {{ color: {c.dim}; font-size: 12px; }}
     QLabel[role="value"] {{ font-size: 15px; font-weight: 600; }}
+    QLabel[role="step"] {{ color: {c.accent}; font-size: 13px; font-weight: 600; }}
+    QLabel[level="good"] {{ color: {c.good}; }}
     QLabel[level="bad"] {{ color: {c.bad}; }}
     QLabel[level="caution"] {{ color: {c.caution}; }}
     QLabel[role="brand"] {{ font-size: 16px; font-weight: 700; }}

@@ -7,12 +7,13 @@ from typing import Any
 
 from PyQt6.QtCore import QObject, pyqtSignal
 
-from app.view_settings import ViewMode, ViewSettings
+from app.view_settings import Isotherm, IsothermKind, ViewMode, ViewSettings
 from fusion_core.palettes import PALETTES
 
 __all__ = ["ViewController"]
 
 _BLEND_STEP = 0.1
+_LIMITS = (22000, 26000)
 
 
 class ViewController(QObject):
@@ -23,12 +24,14 @@ class ViewController(QObject):
     def __init__(self, parent: QObject | None = None) -> None:
         super().__init__(parent)
         self.view = ViewSettings()
+        self._isotherm: Isotherm | None = None  # the last one
 
     def set_view(self, **changes: Any) -> None:
         """Change fields of the view settings."""
         view = dataclasses.replace(self.view, **changes)
         if view != self.view:
             self.view = view
+            self._isotherm = view.isotherm or self._isotherm
             self.view_changed.emit(view)
 
     def set_mode(self, mode: ViewMode) -> None:
@@ -61,6 +64,22 @@ class ViewController(QObject):
     def change_blend(self, steps: int) -> None:
         """More (positive) or less thermal in the blend."""
         self.set_view(blend=min(1.0, max(0.0, round(self.view.blend + steps * _BLEND_STEP, 2))))
+
+    def next_isotherm(self) -> None:
+        """Off, above, below, between, round and round."""
+        kinds = list(IsothermKind)
+        now = self.view.isotherm
+        here = kinds.index(now.kind) if now is not None else -1
+        if here + 1 == len(kinds):
+            self.set_view(isotherm=None)
+            return
+        low, high = self.isotherm_limits()
+        self.set_view(isotherm=Isotherm(kinds[here + 1], low, high))
+
+    def isotherm_limits(self) -> tuple[int, int]:
+        """The limits chosen last, counts."""
+        last = self.view.isotherm or self._isotherm
+        return (last.low, last.high) if last is not None else _LIMITS
 
     def show_thermal_share(self, shown: bool) -> None:
         """Colour what the fused picture took from thermal, while asked to."""

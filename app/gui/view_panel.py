@@ -42,7 +42,8 @@ class ViewPanel(Section):
             Picture.EDGES: self.tr("Edges"),
         }
         if playback:
-            names |= {Picture.FUSED: self.tr("A"), Picture.SECOND: self.tr("B")}
+            names[Picture.FUSED] = self.tr("A")
+        names[Picture.SECOND] = self.tr("B")
         entries: list[tuple[str, object]] = [(text, picture) for picture, text in names.items()]
         self._left = combo(self.tr("Left of the divider"), entries, lambda p: self.view_asked.emit({"wipe_left": p}))
         self._right = combo(self.tr("Right of the divider"), entries, lambda p: self.view_asked.emit({"wipe_right": p}))

@@ -12,7 +12,8 @@ import pytest
 from pytestqt.qtbot import QtBot
 
 from app.config import AppConfig, EngineConfig, EngineName
-from app.gui.controller import ControllerState, MainController
+from app.gui.controller import MainController
+from app.gui.pipeline_protocol import ControllerState
 from app.gui.settings import GuiSettings
 from app.gui.tasks import Lane, TaskRunner
 from app.pipeline.problems import PipelineProblem, Severity

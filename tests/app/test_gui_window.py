@@ -15,7 +15,7 @@ from pytestqt.qtbot import QtBot
 
 from app.config import EngineName
 from app.gui.application import Session
-from app.gui.controller import ControllerState
+from app.gui.pipeline_protocol import ControllerState
 from app.playback import FuseSettings
 from app.recording.reader import RecordingReader
 from app.rehearsal import FaultyRig
@@ -152,7 +152,7 @@ def test_a_shift_at_the_window(rig: Rig, qtbot: QtBot, record_property: Callable
     rig.key(Qt.Key.Key_R)
     rig.until(lambda: rig.session.settings.recent("recordings"))
     recording = rig.session.settings.recent("recordings")[0]
-    rig.until(lambda: window._view_recorder is None and list((rig.folder / "rec").glob("view_*.mkv")))
+    rig.until(lambda: not window.live_wiring.recording_view and list((rig.folder / "rec").glob("view_*.mkv")))
 
     window.open_path(recording)
     rig.until(lambda: rig.session.playback.is_open)
