@@ -4,28 +4,19 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from app.fuse_video import to_grid
-from app.media.writer import VideoFormat, VideoWriter
-from app.pipeline.thermal_grid import ThermalGrid
-from app.recording.reader import RecordingReader
-from app.views import View, compose, needs_fused, view_size
-from fusion_core.agc import Agc, AgcConfig
-from fusion_core.engine import FusionEngine, create_engine
-from fusion_core.errors import LumithermError, RecordingError, RunError
+from app.fuse_recording import RecordingOptions, StopFlag, fuse_recording
+from app.fuse_video import FuseReport
+from app.views import View
+from fusion_core.agc import AgcConfig
+from fusion_core.engine import VIDEO_ALIGN_EVERY, FusionEngine, create_engine
+from fusion_core.errors import LumithermError
 
 __all__ = ["ItemResult", "ItemTask", "fuse_item"]
 
 _RATE_SAMPLE = 50
-
-
-class StopFlag(Protocol):
-    """An event of threading or multiprocessing."""
-
-    def is_set(self) -> bool: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,13 +60,13 @@ def fuse_item(task: ItemTask, stop: StopFlag | None = None) -> ItemResult:
     started = time.perf_counter()
     part = task.output.with_name(f".{task.output.stem}.part{task.output.suffix}")
     try:
-        frames, damaged, without_thermal = _fuse(task, part, stop)
-        if frames < 0:
+        report = _fuse(task, part, stop)
+        if report.interrupted:
             part.unlink(missing_ok=True)
             return ItemResult(task.name, task.key, "stopped")
         part.replace(task.output)
         return ItemResult(
-            task.name, task.key, "done", str(task.output), frames, damaged, without_thermal,
+            task.name, task.key, "done", str(task.output), report.frames, report.left_out, report.visible_only,
             task.output.stat().st_size, round(time.perf_counter() - started, 3),
         )  # fmt: skip
     except (LumithermError, OSError, MemoryError) as error:
@@ -89,69 +80,15 @@ def fuse_item(task: ItemTask, stop: StopFlag | None = None) -> ItemResult:
     )
 
 
-def _fuse(task: ItemTask, part: Path, stop: StopFlag | None) -> tuple[int, int, int]:
-    """(frames written, damaged pairs, pairs without thermal); frames -1 when stopped."""
-    writer: VideoWriter | None = None
-    engine: FusionEngine | None = None
-    damaged = without_thermal = 0
-    with RecordingReader(task.recording) as reader:
-        grid = ThermalGrid(task.calibration)
-        agc = Agc(_agc_of(task))
-        start_ns: int | None = None
-        thermal_ns: int | None = None
-        last_ms = -1
-        try:
-            for index in range(len(reader)):
-                if stop is not None and stop.is_set():
-                    return -1, damaged, without_thermal
-                if reader.line(index).visible is None or not reader.has_pair(index):
-                    continue
-                try:
-                    pair = reader.pair(index)
-                except RecordingError:
-                    damaged += 1
-                    continue
-                if pair.visible is None:
-                    continue
-                visible = pair.visible.pixels
-                height, width = visible.shape[:2]
-                levels = None
-                if pair.thermal is not None:
-                    since_s = None if thermal_ns is None else (pair.thermal.timestamp_ns - thermal_ns) / 1e9
-                    thermal_ns = pair.thermal.timestamp_ns
-                    mapped = agc.apply(pair.thermal.pixels, since_s if since_s is None or since_s > 0 else None)
-                    on_grid = task.calibration is not None
-                    levels = grid.to_visible(mapped, height, width) if on_grid else to_grid(mapped, height, width)
-                else:
-                    without_thermal += 1
-                fused = None
-                if levels is not None and needs_fused(task.view):
-                    if engine is None:
-                        engine = create_engine(task.engine, task.preset, task.weights, task.threads)
-                        engine.warm_up(height, width)
-                    fused = engine.fuse(visible, levels)
-                start_ns = pair.timestamp_ns if start_ns is None else start_ns
-                ms = max(last_ms + 1, round((pair.timestamp_ns - start_ns) / 1e6))
-                if writer is None:
-                    shown_height, shown_width = view_size(task.view, height, width)
-                    writer = VideoWriter(
-                        part, shown_height, shown_width, Fraction(1, 1000), _rate(reader),
-                        VideoFormat(crf=task.crf, threads=task.threads or 1),
-                        metadata={"title": task.name, "engine": engine.name if engine is not None else ""},
-                    )  # fmt: skip
-                writer.write(compose(task.view, visible, levels, fused), ms, 0)
-                last_ms = ms
-        finally:
-            if engine is not None:
-                engine.close()
-            if writer is not None:
-                writer.close()
-    if writer is None:
-        raise RunError(
-            f"{task.recording} holds no pair with a visible picture that can be read "
-            f"({damaged} damaged); `lumitherm recording check` tells more"
-        )
-    return writer.frames_written, damaged, without_thermal
+def _fuse(task: ItemTask, part: Path, stop: StopFlag | None) -> FuseReport:
+    def make_engine() -> FusionEngine:
+        return create_engine(task.engine, task.preset, task.weights, task.threads, align_every=VIDEO_ALIGN_EVERY)
+
+    options = RecordingOptions(
+        view=task.view, crf=task.crf, agc=_agc_of(task), calibration=task.calibration,
+        encoder_threads=task.threads or 1, title=task.name,
+    )  # fmt: skip
+    return fuse_recording(task.recording, part, make_engine, options, stop=stop)
 
 
 def _agc_of(task: ItemTask) -> AgcConfig:
@@ -165,11 +102,3 @@ def _agc_of(task: ItemTask) -> AgcConfig:
     if not isinstance(contract, dict):
         return AgcConfig()
     return AgcConfig.model_validate({key: value for key, value in contract.items() if key != "version"})
-
-
-def _rate(reader: RecordingReader) -> Fraction | None:
-    count = min(len(reader) - 1, _RATE_SAMPLE)
-    if count < 1:
-        return None
-    span_ns = reader.line(count).t_ns - reader.line(0).t_ns
-    return Fraction(count * 1_000_000_000, span_ns) if span_ns > 0 else None

@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 
 from app.dataset_sources import Candidate, Source
-from app.fuse_video import to_grid
 from app.media.pictures import write_picture
+from app.pipeline.thermal_grid import to_grid
 from app.pixel_alignment import BaseAlignment, align_pixels, warp_by
 from calibration.align import ThermalAligner
 from calibration.rig import Calibration, RigCalibration, file_sha256, load_calibration

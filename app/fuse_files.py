@@ -1,4 +1,4 @@
-"""The fuse job: a picture pair, two folders, two numbered sequences or two videos into one fused result."""
+"""The fuse job: a picture pair, two folders, sequences or videos, or one recording of ours into one fused result."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ from pathlib import Path
 
 import numpy as np
 
+from app.fuse_recording import RecordingOptions, fuse_recording, is_recording
 from app.fuse_video import (
     FuseProgress,
     FuseReport,
     Observer,
     StageTime,
     VideoOptions,
+    calibrated_grid,
     check_overlap,
     fuse_videos,
-    to_grid,
 )
 from app.media.pictures import (
     PICTURE_SUFFIXES,
@@ -31,6 +32,7 @@ from app.media.pictures import (
 )
 from app.media.reader import is_sequence, open_reader
 from app.media.writer import VIDEO_SUFFIXES
+from app.pipeline.thermal_grid import ThermalGrid
 from app.views import compose, needs_fused
 from fusion_core.agc import Agc
 from fusion_core.engine import FusionEngine
@@ -50,10 +52,13 @@ class InputKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class FuseRequest:
-    """What to fuse, where to, and how. `overwrite` allows replacing what is at `output`."""
+    """What to fuse, where to, and how. `overwrite` allows replacing what is at `output`.
+
+    thermal: None when `visible` is a recording of ours, which holds both.
+    """
 
     visible: Path
-    thermal: Path
+    thermal: Path | None
     output: Path
     options: VideoOptions = field(default_factory=VideoOptions)
     overwrite: bool = False
@@ -92,6 +97,8 @@ def fuse_files(
         UsageError: inputs of different kinds, output missing its folder, in the way, or one of the inputs.
         BadInputError: an input cannot be used. RecordingError: the output cannot be written. EngineError.
     """
+    if request.thermal is None:
+        return _fuse_recording(request, make_engine, progress, stop)
     kinds = kind_of(request.visible), kind_of(request.thermal)
     if kinds[0] is not kinds[1]:
         raise UsageError(
@@ -134,7 +141,7 @@ def _resolve_output(request: FuseRequest, kind: InputKind) -> Path:
     if not output.parent.is_dir():
         raise UsageError(f"the folder {output.parent} for the output does not exist. Create it first.")
     for source in (request.visible, request.thermal):
-        if source.exists() and output.exists() and output.samefile(source):
+        if source is not None and source.exists() and output.exists() and output.samefile(source):
             raise UsageError(f"{output} is also an input; it would be overwritten. Give another output.")
     if kind is InputKind.FOLDER:
         if output.exists() and not output.is_dir():
@@ -142,6 +149,35 @@ def _resolve_output(request: FuseRequest, kind: InputKind) -> Path:
     elif output.exists() and not request.overwrite:
         raise UsageError(f"{output} already exists. Give another name, or --force to replace it.")
     return output
+
+
+def _fuse_recording(
+    request: FuseRequest,
+    make_engine: Callable[[], FusionEngine],
+    progress: Callable[[FuseProgress], None] | None,
+    stop: threading.Event | None,
+) -> FuseReport:
+    if kind_of(request.visible) is not InputKind.VIDEO or not is_recording(request.visible):
+        raise UsageError(
+            f"{request.visible} is no recording of Lumitherm (a .mkv with its .jsonl beside it), so the thermal "
+            "picture, folder or video must be given too: lumitherm fuse VISIBLE THERMAL -o OUT."
+        )
+    options = request.options
+    return fuse_recording(
+        request.visible,
+        _resolve_output(request, InputKind.VIDEO),
+        make_engine,
+        RecordingOptions(
+            view=options.view,
+            crf=options.crf,
+            limit=options.limit,
+            agc=options.agc,
+            calibration=options.calibration,
+            encoder_threads=options.encoder_threads or 1,
+        ),
+        progress,
+        stop,
+    )
 
 
 def _fuse_videos(
@@ -152,11 +188,15 @@ def _fuse_videos(
     stop: threading.Event,
     observe: Observer | None,
 ) -> FuseReport:
+    assert request.thermal is not None  # told apart by the caller; for the type checker
     visible = open_reader(request.visible, Stream.VISIBLE, request.sequence_fps, request.decoder_threads)
     try:
         thermal = open_reader(request.thermal, Stream.THERMAL, request.sequence_fps, request.decoder_threads)
         try:
             check_overlap(visible, thermal, request.options)
+            calibrated_grid(
+                request.options.calibration, visible.height, visible.width
+            )  # refused before the engine loads
             engine = make_engine()
             try:
                 return fuse_videos(visible, thermal, output, engine, request.options, progress, stop, observe)
@@ -182,6 +222,7 @@ def _fuse_pictures(
     # Pictures of a folder need not follow each other in time: each gets its own AGC mapping.
     agc = Agc(options.agc)
     engine: FusionEngine | None = None
+    grid: ThermalGrid | None = None
     done, wall_s, began_s = 0, 0.0, time.perf_counter()
     warmed: tuple[int, ...] | None = None
     try:
@@ -192,7 +233,9 @@ def _fuse_pictures(
             visible = read_visible_picture(visible_path)
             agc.reset()
             height, width = visible.shape[:2]
-            thermal = to_grid(agc.apply(read_thermal_picture(thermal_path)), height, width)
+            if grid is None:
+                grid = calibrated_grid(options.calibration, height, width)
+            thermal = grid.to_visible(agc.apply(read_thermal_picture(thermal_path)), height, width)
             times.append(time.perf_counter())
             if engine is None:
                 engine = make_engine()

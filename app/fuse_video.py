@@ -17,12 +17,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import cv2
 import numpy as np
 
 from app.media.pairing import MediaPair, default_max_skew_ns, pair_by_time
 from app.media.reader import FrameReader, MediaFrame
 from app.media.writer import VideoFormat, VideoWriter
+from app.pipeline.thermal_grid import ThermalGrid
 from app.views import View, compose, needs_fused, view_size
 from fusion_core.agc import Agc, AgcConfig
 from fusion_core.engine import FusionEngine
@@ -35,9 +35,9 @@ __all__ = [
     "Observer",
     "StageTime",
     "VideoOptions",
+    "calibrated_grid",
     "check_overlap",
     "fuse_videos",
-    "to_grid",
 ]
 
 # A visible frame, thermal (H, W) uint8 on its grid or None, fused (H, W, 3) uint8 RGB or None.
@@ -53,8 +53,9 @@ _JOIN_S = 60.0
 class VideoOptions:
     """What the caller chooses for a video.
 
-    max_skew_ns: None takes it from the thermal frame rate. encoder_threads: None takes one up to 1280x720, so that the
-    network keeps the other cores, and a quarter of the cores above.
+    max_skew_ns: None takes it from the thermal frame rate. calibration: the rig's file, None for plain scaling.
+    encoder_threads: None takes one up to 1280x720, so that the network keeps the other cores, and a quarter of the
+    cores above.
     """
 
     view: View = View.FUSED
@@ -64,6 +65,7 @@ class VideoOptions:
     max_hold_ns: int = 500_000_000
     thermal_offset_ns: int = 0
     agc: AgcConfig = field(default_factory=AgcConfig)
+    calibration: Path | None = None
     encoder_threads: int | None = None
 
 
@@ -87,7 +89,8 @@ class StageTime:
 
 @dataclass(frozen=True, slots=True)
 class FuseReport:
-    """What a job did. `damage` has one line an input that broke off early; the output then ends (or is held) there."""
+    """What a job did. `damage` has one line an input that broke off early or could not be
+    read in places; the output then ends (or is held) there, or leaves those pairs out, which `left_out` counts."""
 
     output: Path
     engine: str
@@ -97,6 +100,7 @@ class FuseReport:
     stages: dict[str, StageTime] = field(default_factory=dict)
     held: int = 0
     visible_only: int = 0
+    left_out: int = 0
     first_gap_s: float | None = None
     interrupted: bool = False
     damage: tuple[str, ...] = ()
@@ -212,6 +216,7 @@ class _VideoJob:
         self._progress, self._user_stop = progress, stop or threading.Event()
         self._max_skew_ns = max_skew_ns
         self._observe = observe
+        self._grid = calibrated_grid(options.calibration, visible.height, visible.width)
         self._decode_over, self._encode_over = threading.Event(), threading.Event()
         self._decoded = _Stage(_DECODE_AHEAD, self._decode_over)
         self._to_encode = _Stage(_ENCODE_QUEUE, self._encode_over)
@@ -341,7 +346,7 @@ class _VideoJob:
             self._constant += 1
         since_s = None if last is None else (thermal.frame.timestamp_ns - last.frame.timestamp_ns) / 1e9
         levels = agc.apply(thermal.frame.pixels, since_s)
-        return to_grid(levels, self._visible.height, self._visible.width)
+        return self._grid.to_visible(levels, self._visible.height, self._visible.width)
 
     def _encode(self) -> None:
         """Thread: owns the writer from here on and closes it, whatever happens."""
@@ -424,10 +429,8 @@ def _encoder_threads(height: int, width: int) -> int:
     return max(1, min(8, (os.cpu_count() or 1) // 4))
 
 
-def to_grid(thermal: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Plain resize of (Ht, Wt) uint8 to the visible grid (H, W): area average down, linear up."""
-    if thermal.shape == (height, width):
-        return thermal
-    shrinks = thermal.shape[0] > height or thermal.shape[1] > width
-    method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    return np.asarray(cv2.resize(thermal, (width, height), interpolation=method))
+def calibrated_grid(calibration: Path | None, height: int, width: int) -> ThermalGrid:
+    """Brings thermal onto a visible grid of this size. Raises ConfigError, BadInputError: the file cannot be used."""
+    grid = ThermalGrid(calibration)
+    grid.prepare(height, width)
+    return grid

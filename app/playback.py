@@ -134,7 +134,7 @@ class _Fuser:
 
     def fuse(self, pair: FramePair, recorded: npt.NDArray[np.uint8] | None) -> FusedFrame:
         """The pair as these settings show it. Without a thermal or visible frame, what is there."""
-        from app.fuse_video import to_grid  # brings codecs along, which a window need not wait for
+        from app.pipeline.thermal_grid import to_grid  # brings codecs along, which a window need not wait for
 
         began = time.perf_counter()
         visible = pair.visible.pixels if pair.visible is not None else recorded

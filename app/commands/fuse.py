@@ -36,11 +36,16 @@ def register(cli: typer.Typer) -> None:
 
 
 def _fuse(
-    visible: Annotated[Path, typer.Argument(help="Picture, folder, video, or numbered pictures (frames/%05d.png).")],
-    thermal: Annotated[Path, typer.Argument(help="The same kind: 8- or 16-bit pictures, or a grey or gray16 video.")],
+    visible: Annotated[
+        Path,
+        typer.Argument(help="Picture, folder, video, or numbered pictures (frames/%05d.png); or a recording, alone."),
+    ],
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Picture, folder, or video (.mkv, or .mp4); never an input.")
     ],
+    thermal: Annotated[
+        Path | None, typer.Argument(help="The same kind: 8- or 16-bit pictures, or a grey or gray16 video.")
+    ] = None,
     preset: Annotated[str, typer.Option(help="Size of the network: tiny, small or base.")] = "tiny",
     weights: Annotated[Path | None, typer.Option(help="A checkpoint of your own instead of the shipped one.")] = None,
     engine: Annotated[
@@ -48,6 +53,9 @@ def _fuse(
     ] = "auto",
     threads: Annotated[int | None, typer.Option(min=1, help="Threads of the engine; default: its own choice.")] = None,
     view: Annotated[View, typer.Option(help="What the output shows.")] = View.FUSED,
+    calibration: Annotated[
+        Path | None, typer.Option(help="The rig's calibration. [default: plain scaling onto the visible picture]")
+    ] = None,
     crf: Annotated[
         int, typer.Option("--crf", "--quality", min=0, max=51, help="H.264 quality: 0 lossless, 18 fine, 51 worst.")
     ] = 18,
@@ -75,7 +83,7 @@ def _fuse(
     ] = False,
     force: Annotated[bool, typer.Option("--force", "-f", help="Replace an existing output.")] = False,
 ) -> None:
-    """Fuse a visible and a thermal picture, folder of pictures, or video.
+    """Fuse a visible and a thermal picture, folder of pictures, or video; or a recording of Lumitherm anew.
 
     Videos are paired by time stamp. Every visible frame appears once in the output, with its own time stamp; where
     thermal is missing, its last frame is held for --max-hold-ms, then the visible frame stands alone.
@@ -92,6 +100,7 @@ def _fuse(
             max_hold_ns=round(max_hold_ms * 1e6),
             thermal_offset_ns=round(thermal_offset_ms * 1e6),
             agc=_agc_config(agc, agc_range, agc_damping_s),
+            calibration=calibration,
         ),
         overwrite=force,
         allow_unmatched=allow_unmatched,

@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+import cv2
 import numpy as np
 
-from app.fuse_video import to_grid
 from calibration.align import ThermalAligner
 from calibration.rig import Calibration, RigCalibration, file_sha256, load_calibration, plain_scaling
 
-__all__ = ["ThermalGrid"]
+__all__ = ["ThermalGrid", "to_grid"]
 
 
 class ThermalGrid:
@@ -96,3 +96,12 @@ class ThermalGrid:
         self.prepare(height, width)
         assert self._aligner is not None  # made by prepare; for the type checker
         return self._aligner.to_visible(levels)
+
+
+def to_grid(thermal: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Plain resize of (Ht, Wt) uint8 to the visible grid (H, W): area average down, linear up."""
+    if thermal.shape == (height, width):
+        return thermal
+    shrinks = thermal.shape[0] > height or thermal.shape[1] > width
+    method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(thermal, (width, height), interpolation=method))

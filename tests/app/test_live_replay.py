@@ -10,8 +10,8 @@ import pytest
 
 from app.capture.camera import Camera
 from app.capture.factory import create_cameras
-from app.fuse_video import to_grid
 from app.live_fusion import LiveFusion
+from app.pipeline.thermal_grid import to_grid
 from app.recording.reader import RecordingReader
 from fusion_core.agc import Agc
 from fusion_core.errors import EndOfStream
