@@ -140,4 +140,6 @@ class Monitor:
                 f"the engine has been busy with one picture for {seconds:.0f} s",
                 "if this goes on, restart with another engine",
             )
-        self._stuck_told = stuck
+        elif self._stuck_told and since_ns is None:
+            self._problems.add(Severity.INFO, "engine", "the engine has finished the picture that took so long")
+        self._stuck_told = stuck or (self._stuck_told and since_ns is not None)

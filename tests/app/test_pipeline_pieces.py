@@ -6,6 +6,7 @@ import importlib.util
 import json
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -15,6 +16,7 @@ import tifffile
 from app.faults import FaultyCamera, FaultyCameras, full_disk
 from app.pipeline.engine_builder import BuildFailure, BuiltEngine, EngineBuilder, EngineSpec
 from app.pipeline.latest_slot import LatestSlot
+from app.pipeline.monitor import Monitor
 from app.pipeline.problems import ProblemLog, Severity
 from app.pipeline.snapshot import save_snapshot
 from app.pipeline.thermal_grid import ThermalGrid
@@ -304,3 +306,20 @@ def test_a_large_disk_is_not_filled(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("app.faults._LARGEST_BALLAST", -1)
     with pytest.raises(UsageError, match="mount a small tmpfs"), full_disk(tmp_path):
         pass
+
+
+# ------------------------------------------------------------------------------------------- monitor
+
+
+def test_an_engine_that_is_stuck_is_told_once_and_so_is_its_recovery() -> None:
+    problems = ProblemLog()
+    fusion = SimpleNamespace(busy_since_ns=1_000_000_000)
+    nothing = SimpleNamespace()
+    monitor = Monitor(nothing, fusion, nothing, nothing, problems, nothing, 8)  # type: ignore[arg-type]
+    told = []
+    for now_s, busy in ((3, True), (7, True), (9, True), (10, False), (11, False)):
+        fusion.busy_since_ns = 1_000_000_000 if busy else None
+        monitor._watch_fusion(now_s * 1_000_000_000)
+        told.append([problem.severity for problem in problems.recent()])
+    error, info = Severity.ERROR, Severity.INFO
+    assert told == [[], [error], [error], [error, info], [error, info]]
