@@ -40,7 +40,7 @@ class FaultyRig:
 
 
 class BoardRig:
-    """A rig before a calibration board that is held in one pose after another, each for `hold_s`, round and round.
+    """A rig before a calibration board, which is held in one pose until `show_next`; after the last comes the first.
 
     What `app.capture.simulated_camera.SimulatedCamera` needs of a rig. Pictures are rendered when they are first asked
     for and kept; any thread may ask.
@@ -50,24 +50,30 @@ class BoardRig:
         views: number of poses.
     """
 
-    def __init__(
-        self, rig: RigCalibration, board: Board, views: int = 24, hold_s: float = 0.8, fps: float = 15.0, seed: int = 1
-    ) -> None:
+    def __init__(self, rig: RigCalibration, board: Board, views: int = 24, fps: float = 15.0, seed: int = 1) -> None:
         from calibration.render import random_poses
 
         self.rig, self.board, self.fps = rig, board, fps
-        self._hold_s, self._seed = hold_s, seed
+        self._seed = seed
         self._poses = random_poses(rig, board, views, seed)
+        self._noise = np.random.default_rng(seed).integers(-2, 3, rig.thermal.height * rig.thermal.width, np.int32)
+        self._number = 0
         self._lock = threading.Lock()
         self._views: dict[int, tuple[np.ndarray, np.ndarray]] = {}
 
+    def show_next(self) -> None:
+        """Hold the board in the next pose."""
+        self._number += 1
+
     def visible(self, t_s: float) -> np.ndarray:
-        """(H, W, 3) uint8 RGB."""
-        return self._view(t_s)[0]
+        """(H, W, 3) uint8 RGB, whatever the time."""
+        return self._view()[0]
 
     def thermal(self, t_s: float) -> np.ndarray:
-        """(Ht, Wt) uint16 counts."""
-        return self._view(t_s)[1]
+        """(Ht, Wt) uint16 counts; the noise changes with the time, since a frozen picture means a closed shutter."""
+        still = self._view()[1]
+        noise = np.roll(self._noise, round(t_s * 997) % self._noise.size)[: still.size].reshape(still.shape)
+        return np.asarray(np.clip(still + noise, 0, 65535), np.uint16)
 
     def visible_time_s(self, index: int) -> float:
         """Stamp of visible frame `index`."""
@@ -86,11 +92,11 @@ class BoardRig:
         visible, thermal = (SimulatedCamera(stream, self, self.fps, base) for stream in Stream)
         return CameraPair(visible, thermal, False, None)
 
-    def _view(self, t_s: float) -> tuple[np.ndarray, np.ndarray]:
+    def _view(self) -> tuple[np.ndarray, np.ndarray]:
         from calibration.render import render_pair
 
-        number = int(t_s / self._hold_s) % len(self._poses)
         with self._lock:
+            number = self._number % len(self._poses)
             if number not in self._views:
                 view = render_pair(self.rig, self._poses[number], self.board, seed=self._seed * 1000 + number)
                 for pixels in (view.visible, view.thermal):
