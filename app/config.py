@@ -125,8 +125,8 @@ class CalibrationConfig(_Section):
     )
     proposal_file: Path | None = Field(
         default=None,
-        description="where a proposed calibration is written; null = NAME.proposed.yaml beside the calibration file, or "
-        "RIG.proposed.yaml in recording.directory where there is none",
+        description="where a proposed calibration is written; null = NAME.proposed.yaml beside the calibration file, "
+        "or RIG.proposed.yaml in recording.directory where there is none",
     )
 
 

@@ -33,9 +33,10 @@ from app.pipeline.thermal_grid import ThermalGrid
 from app.pipeline.worker import Worker
 from app.recording.recorder import RecorderStatus, RecordingSummary
 from app.stats import Latency, Stage, Stats
+from calibration.rig import check_identities
 from fusion_core.agc import Agc, AgcConfig, contract_of
 from fusion_core.engine import VIDEO_ALIGN_EVERY, FusionEngine, create_engine
-from fusion_core.errors import LumithermError, RunError
+from fusion_core.errors import BadInputError, LumithermError, RunError
 from fusion_core.frames import FrameFlag, FusedFrame, Stream
 
 __all__ = ["AgcHistogram", "LiveFusion", "PipelineProblem", "PipelineState", "Severity"]
@@ -277,7 +278,15 @@ class LiveFusion:
             self._fusion.set_grid(grid)
         with self._lock:
             self._calibration = path
+        self.stats.warn("calibration_cameras", None)
         self._use_grid(grid)
+
+    def camera_devices(self) -> tuple[str, str]:
+        """Which devices give visible and thermal, as a calibration names them; "" for files and simulated cameras."""
+        crew = self._crew
+        if crew is None:
+            return "", ""
+        return crew.device(Stream.VISIBLE) or "", crew.device(Stream.THERMAL) or ""
 
     def accept_correction(self) -> None:
         """Move thermal by the correction that the drift monitor proposes, slowly; see `stats` for what it is.
@@ -364,6 +373,7 @@ class LiveFusion:
                 self._loops += 1
                 crew.tick()
                 monitor.tick()
+                self._refuse_other_cameras(crew, fusion)
                 if self._feeder is not None:
                     self._feeder.feed(self._clock.now_ns())
                 self._wake.wait(_LOOP_S)
@@ -421,6 +431,23 @@ class LiveFusion:
         }
         settings = {"app": _without_secrets(self.config.model_dump(mode="json"))}
         self._recording.describe(calibration=grid.identity or "none", offsets_ns=offsets, settings=settings)
+
+    def _refuse_other_cameras(self, crew: CaptureCrew, fusion: FusionThread) -> None:
+        """A calibration that belongs to other cameras than those that are connected is put aside."""
+        calibration = fusion.grid.calibration
+        if calibration is None:
+            return
+        try:
+            check_identities(calibration, crew.device(Stream.VISIBLE), crew.device(Stream.THERMAL))
+        except BadInputError as error:
+            plain = ThermalGrid(None)
+            if self._alignment is not None:
+                self._alignment.use(plain)
+            else:
+                fusion.set_grid(plain)
+            self._use_grid(plain)
+            self.stats.warn("calibration_cameras", "the calibration belongs to other cameras; thermal is only scaled")
+            self._problems.add(Severity.ERROR, "calibration", f"{error} Thermal is only scaled meanwhile.")
 
     def _make_alignment(self, fusion: FusionThread, grid: ThermalGrid) -> SelfAlignment | None:
         """The drift monitor, None if it is off. A replay as fast as possible is watched, never corrected."""

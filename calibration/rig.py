@@ -227,9 +227,9 @@ def check_cameras(
     Raises:
         BadInputError: a size or an identity differs.
     """
-    for name, side, size, identity in (
-        ("visible", calibration.visible, visible_size, visible_identity),
-        ("thermal", calibration.thermal, thermal_size, thermal_identity),
+    for name, side, size in (
+        ("visible", calibration.visible, visible_size),
+        ("thermal", calibration.thermal, thermal_size),
     ):
         if tuple(size) != (side.height, side.width):
             raise BadInputError(
@@ -237,6 +237,16 @@ def check_cameras(
                 f"{side.width}x{side.height}. "
                 "Set the camera to that size, or calibrate again (lumitherm calibrate capture)."
             )
+    check_identities(calibration, visible_identity, thermal_identity)
+
+
+def check_identities(calibration: Calibration, visible: str | None, thermal: str | None) -> None:
+    """Refuse cameras that this calibration does not belong to; None or empty: not known, not asked.
+
+    Raises:
+        BadInputError: another camera.
+    """
+    for name, side, identity in (("visible", calibration.visible, visible), ("thermal", calibration.thermal, thermal)):
         if identity and side.identity and identity != side.identity:
             raise BadInputError(
                 f"the {name} camera is {identity!r}, the calibration belongs to {side.identity!r}. "

@@ -12,7 +12,15 @@ import cv2
 import numpy as np
 import typer
 
-from app.commands.calibrate_sources import PairStream, live_pairs, open_pairs, save_pair, simulated_pairs
+from app.commands.calibrate_sources import (
+    PairStream,
+    live_pairs,
+    open_pairs,
+    read_devices,
+    save_devices,
+    save_pair,
+    simulated_pairs,
+)
 from calibration.align import ThermalAligner
 from calibration.board import parse_board
 from calibration.board_pdf import write_board
@@ -110,6 +118,8 @@ def _capture(
                 said = line
             if guide.done:
                 break
+        if guide.accepted:
+            save_devices(output, stream.devices())
     finally:
         stream.close()
     typer.echo(f"{len(guide.accepted)} views in {output}, {guide.coverage:.0%} of the thermal picture covered")
@@ -127,7 +137,9 @@ def _solve(
     distance: Annotated[
         float, typer.Option(min=0, help="Working distance Z0, m; 0: chosen for near to horizon.")
     ] = 0.0,
-    visible_camera: Annotated[str, typer.Option(help="Identity of the visible camera (serial number).")] = "",
+    visible_camera: Annotated[
+        str, typer.Option(help="Identity of the visible camera. [default: as noted by a live capture]")
+    ] = "",
     thermal_camera: Annotated[str, typer.Option(help="Identity of the thermal camera.")] = "",
     roll: Annotated[
         float, typer.Option(help="How the thermal camera is turned about its line of sight, degrees.")
@@ -139,7 +151,9 @@ def _solve(
     views = detect_views(
         ((p.name, p.visible, p.thermal) for p in stream.pairs), parsed, roll_deg=roll, progress=typer.echo
     )
-    solution = solve_views(views, parsed, working_distance_m=distance, identities=(visible_camera, thermal_camera))
+    noted = read_devices(source)
+    identities = (visible_camera or noted[0], thermal_camera or noted[1])
+    solution = solve_views(views, parsed, working_distance_m=distance, identities=identities)
     page = report or output.with_suffix(".html")
     digest = write_report(solution, page)
     save_calibration(replace(solution.rig, report_sha256=digest), output)

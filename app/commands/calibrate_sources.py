@@ -9,6 +9,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import yaml
 
 from app.capture.capture_thread import CaptureThread
 from app.capture.config import CameraConfig, SyncConfig
@@ -16,6 +17,7 @@ from app.capture.factory import create_cameras
 from app.capture.synchronizer import PairSynchronizer
 from app.media.pairing import default_max_skew_ns, pair_by_time
 from app.media.reader import open_reader
+from app.pipeline.capture_crew import device_identity
 from app.recording.reader import RecordingReader
 from calibration.board import Board
 from calibration.render import random_poses, render_pair, synthetic_rig
@@ -23,7 +25,18 @@ from fusion_core.errors import BadInputError, CameraTimeout, EndOfStream
 from fusion_core.frames import Stream
 from fusion_core.pair_folder import find_pairs, read_thermal, read_visible
 
-__all__ = ["CalibrationPair", "PairStream", "live_pairs", "open_pairs", "save_pair", "simulated_pairs"]
+__all__ = [
+    "CalibrationPair",
+    "PairStream",
+    "live_pairs",
+    "open_pairs",
+    "read_devices",
+    "save_devices",
+    "save_pair",
+    "simulated_pairs",
+]
+
+CAMERAS_FILE = "cameras.yaml"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -37,11 +50,15 @@ class CalibrationPair:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PairStream:
-    """pairs, whether they follow each other in time (`moving`), and how to let go of the source."""
+    """pairs, whether they follow each other in time (`moving`), and how to let go of the source.
+
+    devices: which visible and thermal camera it is, once pictures have come; "" where the source does not tell.
+    """
 
     pairs: Iterator[CalibrationPair]
     moving: bool
     close: Callable[[], None]
+    devices: Callable[[], tuple[str, str]] = lambda: ("", "")
 
 
 def open_pairs(source: Path, thermal: Path | None, every: int) -> PairStream:
@@ -113,7 +130,13 @@ def live_pairs(visible_uri: str, thermal_uri: str, timeout_s: float) -> PairStre
             if pair.visible is not None and pair.thermal is not None:
                 yield CalibrationPair(f"{pair.thermal.index:06d}", pair.visible.pixels, pair.thermal.pixels)
 
-    return PairStream(pairs(), True, close)
+    def devices() -> tuple[str, str]:
+        return (
+            device_identity(cameras.visible.info.identity) or "",
+            device_identity(cameras.thermal.info.identity) or "",
+        )
+
+    return PairStream(pairs(), True, close, devices)
 
 
 def simulated_pairs(board: Board, count: int, seed: int = 1) -> PairStream:
@@ -126,6 +149,31 @@ def simulated_pairs(board: Board, count: int, seed: int = 1) -> PairStream:
             yield CalibrationPair(view.name, view.visible, view.thermal)
 
     return PairStream(pairs(), False, _nothing)
+
+
+def save_devices(folder: Path, devices: tuple[str, str]) -> None:
+    """Note beside the views which cameras they are of; nothing where it is not known."""
+    if any(devices):
+        text = yaml.safe_dump({"visible": devices[0], "thermal": devices[1]}, sort_keys=False)
+        (folder / CAMERAS_FILE).write_text(text, encoding="utf-8")
+
+
+def read_devices(folder: Path) -> tuple[str, str]:
+    """What `save_devices` has noted; ("", "") where there is nothing.
+
+    Raises:
+        BadInputError: the file is not understood.
+    """
+    path = folder / CAMERAS_FILE
+    if not path.is_file():
+        return "", ""
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+        return str(found["visible"]), str(found["thermal"])
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError) as error:
+        raise BadInputError(
+            f"{path} is not understood ({error}), must hold visible: and thermal:; or delete it"
+        ) from error
 
 
 def save_pair(folder: Path, name: str, visible: np.ndarray, thermal: np.ndarray) -> None:

@@ -20,10 +20,15 @@ from app.stats import Stage, Stats
 from fusion_core.errors import CaptureError, UsageError
 from fusion_core.frames import Frame, Stream
 
-__all__ = ["CaptureCrew"]
+__all__ = ["CaptureCrew", "device_identity"]
 
 _RESTART_S: Final = 2.0
 _TROUBLE: Final = (CaptureState.STALLED, CaptureState.LOST, CaptureState.FAILED)
+
+
+def device_identity(identity: str) -> str | None:
+    """A camera's identity where it names a device; None for files, pictures and simulated cameras."""
+    return None if identity.partition(":")[0] in ("file", "images", "sim") else identity or None
 
 
 class CaptureCrew:
@@ -106,6 +111,13 @@ class CaptureCrew:
     def figures(self, stream: Stream) -> CaptureStats:
         """State and counters of one camera."""
         return self._threads[stream].stats()
+
+    def device(self, stream: Stream) -> str | None:
+        """Which very device gives the pictures, as a URI that finds it again; None while it gives none, and for files
+        and simulated cameras, which are no devices."""
+        if self._threads[stream].stats().state is not CaptureState.STREAMING:
+            return None
+        return device_identity(self._cameras[stream].info.identity)
 
     def lost_frames(self, stream: Stream) -> int:
         """Frames that the source produced and we never got, since the start."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from app.live_fusion import LiveFusion, PipelineState, Severity
 from app.recording.reader import RecordingReader
 from app.recording.segments import list_recordings
 from app.stats import RecordingState
+from calibration.rig import plain_scaling, save_calibration
 from fusion_core.agc import AgcConfig, AgcMode
 from fusion_core.engine import FusionEngine, create_engine
 from fusion_core.errors import (
@@ -499,3 +501,25 @@ def test_a_replay_as_fast_as_possible_is_watched_but_not_corrected(running: Runn
     assert live.wait(30.0) and live.failure is None
     assert "not corrected on the way" in texts(live, "calibration")
     assert any("propose here" in warning for warning in live.stats.snapshot().warnings)
+
+
+def test_a_calibration_of_other_cameras_is_put_aside(running: Running, tmp_path: Path) -> None:
+    size = (support.HEIGHT, support.WIDTH)
+    fits = plain_scaling(size, size)
+    shifted = fits.with_correction(np.array([[1, 0, 20], [0, 1, 0], [0, 0, 1.0]]))
+    own = replace(shifted, visible=replace(shifted.visible, identity="test:camera"))
+    other = replace(shifted, thermal=replace(shifted.thermal, identity="v4l2:serial=4711"))
+    for name, calibration in (("own", own), ("other", other)):
+        save_calibration(calibration, tmp_path / f"{name}.yaml")
+    live = running(calibration={"file": tmp_path / "own.yaml", "self_align": "off"})
+    frame = pictures(live, 5)
+    assert frame.thermal_8bit is not None and not frame.thermal_8bit[:, :19].any()
+    assert live.camera_devices() == ("test:camera", "test:camera")
+    live.set_calibration(tmp_path / "other.yaml")
+    wait_until(lambda: "belongs to 'v4l2:serial=4711'" in texts(live, "calibration"))
+    frame = pictures(live, 3)
+    assert frame.thermal_8bit is not None and frame.thermal_8bit[:, :19].any(), "only scaled meanwhile"
+    assert any("belongs to other cameras" in warning for warning in live.stats.snapshot().warnings)
+    live.set_calibration(tmp_path / "own.yaml")
+    pictures(live, 3)
+    assert not any("belongs to other cameras" in warning for warning in live.stats.snapshot().warnings)

@@ -10,10 +10,12 @@ import pytest
 from typer.testing import CliRunner
 
 from app.__main__ import build_cli
+from app.commands.calibrate_sources import read_devices, save_devices
 from calibration.board import parse_board
 from calibration.capture_guide import CaptureGuide
 from calibration.render import random_poses, render_pair, synthetic_rig
 from calibration.rig import load_calibration
+from fusion_core.errors import BadInputError
 
 
 def run(*arguments: object) -> tuple[int, str]:
@@ -44,6 +46,17 @@ def test_capture_solve_check(tmp_path: Path) -> None:
     assert loaded.visible.identity == "A" and loaded.report_sha256 and rig.with_suffix(".html").is_file()
     code, text = run("check", rig, views, "-b", "acircles:4x11:28mm")
     assert code == 0 and "12 of 12 views" in text
+
+
+def test_cameras_of_a_live_capture_are_noted_beside_the_views(tmp_path: Path) -> None:
+    assert read_devices(tmp_path) == ("", "")
+    save_devices(tmp_path, ("", ""))
+    assert not (tmp_path / "cameras.yaml").exists(), "files and simulated cameras are no devices"
+    save_devices(tmp_path, ("v4l2:serial=17", "rtsp://10.0.0.7/heat"))
+    assert read_devices(tmp_path) == ("v4l2:serial=17", "rtsp://10.0.0.7/heat")
+    (tmp_path / "cameras.yaml").write_text("visible: [")
+    with pytest.raises(BadInputError, match=r"cameras\.yaml is not understood"):
+        read_devices(tmp_path)
 
 
 def test_refine_without_a_board_removes_a_shift(tmp_path: Path) -> None:
