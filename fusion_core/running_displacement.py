@@ -8,6 +8,10 @@ input alone.
 
 from __future__ import annotations
 
+import contextlib
+import os
+import sys
+import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
@@ -23,6 +27,8 @@ SMOOTHING = 0.5
 
 JUMP_PX = 3.0
 """A new estimate further off than this (median over the grid) replaces the running one: the rig was hit, or a cut."""
+
+_NICENESS = 5
 
 Floats = npt.NDArray[np.float32]
 Estimator = Callable[[np.ndarray, np.ndarray], tuple[Floats, Floats]]
@@ -40,11 +46,19 @@ class Estimate(NamedTuple):
 class RunningDisplacement:
     """The field in use. One owner thread calls it; with every > 1 a thread of its own runs the estimates."""
 
-    def __init__(self, estimator: Estimator, every: int) -> None:
-        """every: frames between two estimates; 1 estimates anew on each frame, in the caller's thread, unsmoothed."""
+    def __init__(self, estimator: Estimator, every: int, *, smoothing: float = SMOOTHING) -> None:
+        """Estimate nothing yet.
+
+        Args:
+            every: frames between two estimates; 1 estimates anew on each frame, in the caller's thread, unsmoothed.
+            smoothing: weight of a new estimate against the running one, above 0 to 1 (no smoothing).
+        """
         self._estimator = estimator
         self._every = every
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="displacement") if every > 1 else None
+        self._smoothing = smoothing
+        self._pool = (
+            ThreadPoolExecutor(1, thread_name_prefix="displacement", initializer=_give_way) if every > 1 else None
+        )
         self._current: Estimate | None = None
         self._pending: Future[Estimate] | None = None
         self._age = 0
@@ -97,9 +111,19 @@ class RunningDisplacement:
         if before is not None:
             step = float(np.median(np.abs(displacement - before.displacement_px)))
             if step < JUMP_PX:
-                displacement = before.displacement_px + SMOOTHING * (displacement - before.displacement_px)
-                confidence = before.log_confidence + SMOOTHING * (confidence - before.log_confidence)
+                displacement = before.displacement_px + self._smoothing * (displacement - before.displacement_px)
+                confidence = before.log_confidence + self._smoothing * (confidence - before.log_confidence)
         return Estimate(displacement, confidence, remap_maps(displacement, *visible.shape))
+
+
+def _give_way() -> None:
+    """Let the fusion have the larger part of a busy core, so that an estimate is spread over several frames.
+
+    Linux alone has a niceness for each thread; elsewhere the estimate stays at the priority of the rest.
+    """
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), os.getpriority(os.PRIO_PROCESS, 0) + _NICENESS)
 
 
 def remap_maps(displacement: Floats, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
