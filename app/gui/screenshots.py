@@ -18,12 +18,15 @@ from PyQt6.QtCore import QPointF, Qt
 from PyQt6.QtTest import QTest
 from PyQt6.QtWidgets import QApplication, QWidget
 
+from app.calibration_session import BOARDS
+from app.comparison import ComparisonSettings
 from app.gui.application import Session, make_application
+from app.gui.calibration_controller import CalibrationPhase
 from app.gui.pipeline_protocol import ControllerState
 from app.gui.sections import Section
 from app.gui.theme import Appearance, apply_theme
 from app.playback import FuseSettings
-from app.rehearsal import FaultyRig
+from app.rehearsal import BoardRig, FaultyRig
 from app.setup_assistant import simulated_config
 from app.stats import RecordingState
 from app.view_settings import Isotherm, IsothermKind, ViewMode
@@ -32,7 +35,7 @@ from fusion_core.frames import Stream
 
 __all__ = ["main", "take_all"]
 
-_PATIENCE_S = 60.0
+_PATIENCE_S = 180.0
 _TEST: Any = QTest  # its stubs take the static functions for methods
 
 
@@ -59,6 +62,13 @@ class _Photographer:
         path = self.folder / f"{name}.png"
         (widget or self.session.window).grab().save(str(path))
         self.taken.append(path)
+
+    def close(self) -> bool:
+        """Close the window and end its threads; whether that worked."""
+        ended: list[bool] = []
+        self.session.window.closed.connect(lambda: ended.append(True))
+        self.session.window.close()
+        return self.wait(lambda: bool(ended), "the end") and self.session.close()
 
 
 def take_all(session: Session, rig: FaultyRig, folder: Path, work: Path) -> list[Path]:
@@ -92,14 +102,17 @@ def take_all(session: Session, rig: FaultyRig, folder: Path, work: Path) -> list
     control.set_view(isotherm=None)
     control.set_region(None)
     control.set_agc(AgcConfig(mode=AgcMode.MANUAL, manual_low=23600, manual_high=24600))
-    window.live.panel.agc.show_agc(AgcConfig(mode=AgcMode.MANUAL, manual_low=23600, manual_high=24600))
-    shot.take("agc_manual", settle_ms=1500)
+    shot.take("agc_histogram", settle_ms=1500)
     control.set_agc(AgcConfig())
-    window.live.panel.agc.show_agc(AgcConfig())
     control.set_mode(ViewMode.FUSED)
+    _compare(shot)
+    window.actions_by_name["timing"].trigger()
+    shot.wait(lambda: window.live.timing.ready, "the timing plot")
+    shot.take("timing", settle_ms=3000)
+    window.actions_by_name["timing"].trigger()
     panel = window.live.panel
     picture: tuple[Section, ...] = (panel.agc, panel.view)
-    rest: tuple[Section, ...] = (panel.engine, panel.record, panel.source)
+    rest: tuple[Section, ...] = (panel.engine, panel.record, panel.calibration, panel.source)
     for shown, hidden, name in ((rest, picture, "rig_panels"), (picture, rest, "")):
         for section in hidden:
             section.set_open(False)
@@ -150,6 +163,47 @@ def _recording(shot: _Photographer, work: Path) -> None:
     control.set_recording(False)
     shot.wait(lambda: bool(shot.session.settings.recent("recordings")), "the end of the recording")
     window.live.stage.banners.show_notice("")
+
+
+def _compare(shot: _Photographer) -> None:
+    """A and B on the live picture, with the panel that says what B is."""
+    session, panel = shot.session, shot.session.window.live.panel
+    for section in (panel.agc, panel.view):
+        section.set_open(False)
+    panel.engine.set_open(True)
+    session.controllers.comparison.compare(ComparisonSettings("edges", agc=AgcConfig(mode=AgcMode.CLAHE)))
+    shot.wait(lambda: session.window.live.stage.video.has_second, "the second fusion")
+    shot.take("live_ab", settle_ms=1500)
+    session.controllers.comparison.compare(None)
+    panel.compare.set_open(False)
+    panel.engine.set_open(False)
+    for section in (panel.agc, panel.view):
+        section.set_open(True)
+
+
+def take_calibration(application: QApplication, folder: Path, work: Path) -> list[Path]:
+    """The calibration assistant on a rig before a rendered board, from choosing the board to the verdict."""
+    from calibration.board import parse_board
+    from calibration.render import synthetic_rig
+
+    rig = BoardRig(synthetic_rig(), parse_board(BOARDS[0]), 40, seed=3)
+    session = Session(application, work / "calibration.ini", work, rig.make_pipeline)
+    shot = _Photographer(session, folder)
+    window, control = session.window, session.controllers.calibration
+    control.progress_ready.connect(lambda p: rig.show_next() if p.accepted or p.reason.startswith("much") else None)
+    window.resize(1320, 820)
+    window.show()
+    window.open_config(simulated_config(engine={"name": "pyramid"}))
+    if shot.wait(lambda: session.controller.frame is not None, "the board"):
+        window.open_calibration()
+        shot.take("calibration_board", settle_ms=900)
+        control.begin(BOARDS[0])
+        shot.wait(lambda: window.calibration.views.value() >= 9, "nine views")
+        shot.take("calibration_views", settle_ms=10)
+        shot.wait(lambda: control.phase is CalibrationPhase.RESULT, "the result")
+        shot.take("calibration_result")
+    shot.close()
+    return shot.taken
 
 
 def _settings(shot: _Photographer) -> None:
@@ -215,15 +269,10 @@ def main(arguments: list[str]) -> int:
         rig = FaultyRig()
         session = Session(application, Path(name) / "window.ini", Path(name), rig.make_pipeline)
         taken = take_all(session, rig, folder, Path(name))
-        ended: list[bool] = []
-        session.window.closed.connect(lambda: ended.append(True))
-        session.window.close()
-        end = time.monotonic() + _PATIENCE_S
-        while not ended and time.monotonic() < end:
-            _TEST.qWait(40)
-        done = session.close()
+        done = _Photographer(session, folder).close()
+        taken += take_calibration(application, folder, Path(name))
     print(f"{len(taken)} pictures in {folder}")
-    return 0 if done and ended else 1
+    return 0 if done else 1
 
 
 if __name__ == "__main__":

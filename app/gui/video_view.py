@@ -154,6 +154,11 @@ class VideoView(QWidget):
         self.set_viewport(self._viewport.zoomed(factor, self._viewport.center_y, self._viewport.center_x))
 
     @property
+    def has_second(self) -> bool:
+        """Whether the picture shown comes with a B."""
+        return self._second is not None
+
+    @property
     def viewport(self) -> Viewport:
         """Zoom and pan now."""
         return self._viewport
