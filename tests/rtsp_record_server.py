@@ -1,6 +1,6 @@
 """A real RTSP server on the loopback that takes a published stream: GStreamer's, in a process that a test may kill.
 
-Run as a script by the system's Python: /usr/bin/python3 tests/rtsp_record_server.py --port 8556
+Run as a script by the system's Python: /usr/bin/python3 tests/rtsp_record_server.py --port 8556 [--tls CERT_AND_KEY]
 prints `ready PORT` when rtsp://127.0.0.1:PORT/rig may be published to, then `au NANOSECONDS BASE64` for each picture:
 its H.264 bytes as they came out of the depayloader, and the monotonic time of that moment.
 
@@ -39,12 +39,15 @@ def missing_reason() -> str | None:
 
 
 class RecordServer:
-    """The server process as a test sees it. `units`: (arrival, monotonic ns; H.264 bytes) of every picture."""
+    """The server process as a test sees it. tls: PEM file with certificate and key.
 
-    def __init__(self, port: int = 0) -> None:
-        self._process = subprocess.Popen(
-            [SYSTEM_PYTHON, __file__, "--port", str(port)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-        )
+    `units`: (arrival, monotonic ns; H.264 bytes) of every picture.
+    """
+
+    def __init__(self, port: int = 0, tls: Path | None = None) -> None:
+        command = [SYSTEM_PYTHON, __file__, "--port", str(port), *(["--tls", str(tls)] if tls is not None else [])]
+        self._scheme = "rtsp" if tls is None else "rtsps"
+        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
         assert self._process.stdout is not None
         line = self._process.stdout.readline().split()
         if len(line) != 2 or line[0] != "ready":
@@ -58,7 +61,7 @@ class RecordServer:
     @property
     def url(self) -> str:
         """Where to publish."""
-        return f"rtsp://127.0.0.1:{self.port}/rig"
+        return f"{self._scheme}://127.0.0.1:{self.port}/rig"
 
     def freeze(self) -> None:
         """SIGSTOP: the connection stays open, nothing is taken."""
@@ -97,18 +100,31 @@ def _serve() -> None:
     gi.require_version("Gst", "1.0")
     gi.require_version("GstApp", "1.0")
     gi.require_version("GstRtspServer", "1.0")
-    from gi.repository import GLib, Gst, GstApp, GstRtspServer  # noqa: F401
+    from gi.repository import Gio, GLib, Gst, GstApp, GstRtspServer  # noqa: F401
 
     parser = argparse.ArgumentParser()
     parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--tls", default=None)
     wanted = parser.parse_args()
     Gst.init(None)
     server = GstRtspServer.RTSPServer()
+    if wanted.tls is not None:
+        auth = GstRtspServer.RTSPAuth()
+        auth.set_tls_certificate(Gio.TlsCertificate.new_from_file(wanted.tls))
+        token = GstRtspServer.RTSPToken.new()
+        token.set_string("media.factory.role", "anybody")
+        auth.set_default_token(token)
+        server.set_auth(auth)
     server.set_address("127.0.0.1")
     server.set_service(str(wanted.port))
     factory = GstRtspServer.RTSPMediaFactory()
     factory.set_transport_mode(GstRtspServer.RTSPTransportMode.RECORD)
     factory.set_latency(0)
+    if wanted.tls is not None:
+        permissions = GstRtspServer.RTSPPermissions.new()
+        for permission in ("media.factory.access", "media.factory.construct"):
+            permissions.add_permission_for_role("anybody", permission, True)
+        factory.set_permissions(permissions)
     factory.set_launch(
         "( rtph264depay name=depay0 ! h264parse config-interval=-1 ! video/x-h264,stream-format=byte-stream"
         ",alignment=au ! appsink name=out emit-signals=true sync=false max-buffers=200 )"

@@ -134,6 +134,9 @@ class PushConfig(_Section):
         None, description="file with the address, for one that holds a password; credential:NAME = from systemd"
     )
     token_file: Path | None = Field(None, description="file with the bearer token of a WHIP server")
+    tls_ca_file: Path | None = Field(
+        None, description="PEM with the authority of an rtsps or https server, or its own certificate; null = system's"
+    )
     picture: PushPicture = Field(PushPicture.FUSED, description="fused, visible or thermal")
     max_fps: float = Field(30, ge=1, le=120, description="pictures/s at most")
     bitrate_kbps: int = Field(2500, ge=100, le=100_000, description="kbit/s that the encoder aims at")

@@ -10,6 +10,7 @@ import queue
 import ssl
 import subprocess
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -159,21 +160,43 @@ def _post(hook: HookConfig, url: str, message: Mapping[str, Any], token: str | N
 
 
 def _publish(hook: HookConfig, url: str, message: Mapping[str, Any], secret: str | None) -> None:
+    """One message, and the broker's word that it has it; within the hook's time whatever the broker does."""
     try:
-        publish: Any = importlib.import_module("paho.mqtt.publish")
+        mqtt: Any = importlib.import_module("paho.mqtt.client")
     except ImportError as error:
         raise ConfigError(
             f"hook {hook.name}: MQTT needs the package paho-mqtt; install it, or use a webhook"
         ) from error
     parts = urlsplit(url)
     user, _, password = (secret or "").partition(":")
-    publish.single(
-        parts.path.lstrip("/"),
-        json.dumps(message),
-        qos=1,
-        hostname=parts.hostname,
-        port=parts.port or (8883 if parts.scheme == "mqtts" else 1883),
-        keepalive=max(5, int(hook.timeout_s)),
-        auth={"username": user, "password": password} if secret else None,
-        tls={} if parts.scheme == "mqtts" else None,
-    )
+    end_s = time.monotonic() + hook.timeout_s
+    answered, refusal = threading.Event(), []
+
+    def on_connect(_client: Any, _data: Any, _flags: Any, reason: Any, _properties: Any) -> None:
+        if reason.is_failure:
+            refusal.append(str(reason))
+        answered.set()
+
+    client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2)
+    client.on_connect = on_connect
+    client.connect_timeout = hook.timeout_s
+    if secret:
+        client.username_pw_set(user, password)
+    if parts.scheme == "mqtts":
+        client.tls_set()
+    client.connect(parts.hostname, parts.port or (8883 if parts.scheme == "mqtts" else 1883))
+    client.loop_start()
+    try:
+        if not answered.wait(max(0.0, end_s - time.monotonic())):
+            raise ValueError(f"the broker did not answer within {hook.timeout_s:g} s")
+        if refusal:
+            raise ValueError(f"the broker refused: {refusal[0]}")
+        told = client.publish(parts.path.lstrip("/"), json.dumps(message), qos=1)
+        told.wait_for_publish(max(0.0, end_s - time.monotonic()))
+        if not told.is_published():
+            raise ValueError(f"the broker did not take the message within {hook.timeout_s:g} s")
+    except RuntimeError as error:  # paho's word for a connection that broke off
+        raise ValueError(str(error)) from error
+    finally:
+        client.disconnect()
+        client.loop_stop()

@@ -11,6 +11,7 @@ import json
 import os
 import select
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -46,8 +47,22 @@ _PROBE_S: Final = 2.0
 _NAMES_S: Final = 60.0  # for the system to look a name up
 _START_S: Final = 10.0  # for the child to load, on a busy machine
 _PORTS: Final = {"rtsp": 554, "rtsps": 322, "http": 80, "https": 443}
-_SOFTWARE: Final = {"preset": "ultrafast", "tune": "zerolatency", "bf": "0", "x264-params": "scenecut=0:open-gop=0"}
-_NVENC: Final = {"preset": "p3", "tune": "ull", "rc": "cbr", "zerolatency": "1", "delay": "0", "bf": "0"}
+_SOFTWARE: Final = {
+    "preset": "ultrafast",
+    "profile": "baseline",
+    "tune": "zerolatency",
+    "bf": "0",
+    "x264-params": "scenecut=0:open-gop=0",
+}
+_NVENC: Final = {
+    "preset": "p3",
+    "profile": "baseline",
+    "tune": "ull",
+    "rc": "cbr",
+    "zerolatency": "1",
+    "delay": "0",
+    "bf": "0",
+}
 
 
 def resolve_url(config: PushConfig) -> str:
@@ -69,7 +84,7 @@ class PushThread:
     """One stream. Thread: `push NAME`, which owns encoder and child process.
 
     Raises:
-        ConfigError: see resolve_url.
+        ConfigError: see resolve_url; or tls_ca_file cannot be used.
     """
 
     def __init__(
@@ -83,6 +98,7 @@ class PushThread:
             if config.token_file is not None
             else None
         )
+        self._tls = _tls_context(config) if self._parts.scheme in ("rtsps", "https") else None
         self._stopping = threading.Event()
         self.pulse = Pulse()
         self._connected = False
@@ -120,9 +136,11 @@ class PushThread:
                 try:
                     self._session()
                 except (av.error.FFmpegError, OSError, RunError) as error:
-                    self._note(error)
+                    if not self._stopping.is_set():
+                        self._note(error)
                 finally:
                     self._connected = False
+                    self.pulse.beat()
                 self._pause(self._config.retry_s)
         except BaseException as error:
             self._on_failure(error)
@@ -200,17 +218,25 @@ class PushThread:
     # ------------------------------------------------------------------ the connection
 
     def _probe(self) -> None:
-        """Is anybody there? FFmpeg would wait for a long time for a host that is off."""
+        """Is anybody there, and who? FFmpeg would wait for a long time for a host that is off.
+
+        With TLS the certificate is checked here, for a message that says what is wrong with it; FFmpeg checks that of
+        its own connection for rtsps, but its WHIP does not.
+        """
         assert self._parts.hostname is not None  # by check_push_url
         port = self._parts.port or _PORTS[self._parts.scheme]
         self.pulse.allow(_NAMES_S)
-        socket.create_connection((self._parts.hostname, port), _PROBE_S).close()
+        with socket.create_connection((self._parts.hostname, port), _PROBE_S) as plain:
+            if self._tls is not None:
+                self._tls.wrap_socket(plain, server_hostname=self._parts.hostname).close()
         self.pulse.beat()
 
     @contextmanager
     def _open(self, height: int, width: int) -> Iterator[subprocess.Popen[bytes]]:
         """The child process, once the server has accepted the stream."""
         options = {"rtsp_transport": "tcp"}
+        if self._parts.scheme == "rtsps":
+            options |= {"tls_verify": "1", "ca_file": str(self._config.tls_ca_file or _system_authorities())}
         if self._parts.scheme in ("http", "https"):
             options = {"handshake_timeout": "5000", **({"authorization": self._token} if self._token else {})}
         setup = {
@@ -256,6 +282,7 @@ class PushThread:
                 rest = rest[os.write(child.stdin.fileno(), rest) :]
             if time.monotonic() > deadline_s:
                 raise RunError(f"the server took nothing for {limit_s:g} s")
+        raise RunError("the push was told to stop")
 
     def _make_encoder(self, height: int, width: int) -> VideoCodecContext:
         choices = [] if self._software_only else [("h264_nvenc", _NVENC)]
@@ -277,6 +304,21 @@ class PushThread:
             encoder.options = dict(options)
             return encoder
         raise RunError(f"push {self._config.name}: no encoder works; wanted service.push.encoder: auto or software")
+
+
+def _tls_context(config: PushConfig) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=config.tls_ca_file)
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigError(
+            f"service.push {config.name}.tls_ca_file: {config.tls_ca_file} cannot be used ({error}); wanted a PEM file"
+            " with certificates"
+        ) from error
+
+
+def _system_authorities() -> str:
+    """The file of the authorities that this computer trusts; empty where it keeps none in one file."""
+    return ssl.get_default_verify_paths().cafile or ""
 
 
 def _video_frame(pixels: np.ndarray, pts: int) -> av.VideoFrame:

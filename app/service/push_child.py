@@ -22,6 +22,11 @@ __all__ = ["HEADER", "main"]
 HEADER = struct.Struct("<IqB")
 _MAX_PACKET = 32_000_000
 _CLOCK = 90_000
+_DESCRIBED = {
+    "tune": "zerolatency",
+    "bf": "0",
+    "profile": "baseline",
+}  # the stream, to the server: as PushThread encodes
 
 
 def main(source: BinaryIO, answers: BinaryIO) -> int:
@@ -29,7 +34,7 @@ def main(source: BinaryIO, answers: BinaryIO) -> int:
     setup = json.loads(source.readline())
     try:
         with av.open(setup["url"], "w", format=setup["format"], options=setup["options"]) as container:
-            stream = container.add_stream("libx264", rate=setup["fps"], options={"tune": "zerolatency", "bf": "0"})
+            stream = container.add_stream("libx264", rate=setup["fps"], options=_DESCRIBED)
             if not isinstance(stream, VideoStream):
                 raise TypeError("libx264 is no video encoder")
             stream.height, stream.width, stream.pix_fmt = setup["height"], setup["width"], "yuv420p"

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import shutil
 import socket
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -149,6 +151,40 @@ def test_pictures_arrive_and_a_killed_server_is_found_again(
             f" over {len(found)} pictures; back {back_s:.1f} s after the server;"
             f" slowest put {feeder.slowest_put_s * 1e3:.1f} ms"
         )
+
+
+def self_signed(folder: Path) -> tuple[Path, Path]:
+    """A certificate for 127.0.0.1, and a file with it and its key."""
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl is not installed; it makes the certificate")
+    names = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
+    kind = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]
+    files = ["-keyout", str(folder / "key.pem"), "-out", str(folder / "cert.pem")]
+    subprocess.run(["openssl", "req", "-x509", *kind, *files, *names], check=True, capture_output=True)
+    both = folder / "both.pem"
+    both.write_text((folder / "cert.pem").read_text() + (folder / "key.pem").read_text())
+    return folder / "cert.pem", both
+
+
+@needs_server
+@pytest.mark.rtsp
+def test_rtsps_reaches_the_server_that_it_trusts_and_no_other(feeder: Feeder, tmp_path: Path) -> None:
+    certificate, both = self_signed(tmp_path)
+    with RecordServer(tls=both) as server:
+        stranger = PushThread(push_config(url=server.url), feeder.slot, print)
+        told: list[str] = []
+        stranger._note = lambda error: told.append(str(error))  # type: ignore[method-assign]
+        stranger.start()
+        feeder.until(lambda: told)
+        assert stranger.stop()
+        assert "certificate" in told[0] and not server.units
+        push = PushThread(push_config(url=server.url, tls_ca_file=certificate), feeder.slot, print)
+        push.start()
+        feeder.until(lambda: len(server.units) >= 10)
+        assert push.stop()
+        assert latencies_ms(server, feeder)
+    with pytest.raises(ConfigError, match="tls_ca_file"):
+        PushThread(push_config(url="rtsps://h/x", tls_ca_file=tmp_path / "none.pem"), feeder.slot, print)
 
 
 def test_a_server_that_takes_nothing_is_given_up(feeder: Feeder) -> None:

@@ -191,19 +191,27 @@ def freeze_each(handle: Any, live: LiveFusion, cameras: Any, gate: threading.Eve
     def blocking_beat(part: Any) -> Callable[[], object]:
         return block(part.pulse, "beat")
 
+    beside = {
+        "triggers": block(handle.triggers, "_look"),
+        "hooks": blocking_beat(handle.hooks),
+        "retention": blocking_beat(handle.retention),
+        "control": blocking_beat(handle.control),
+        "push away": block(handle.pushes["away"], "_pause"),
+    }
     return {
         "visible capture": cameras[Stream.VISIBLE].thaw.clear,
         "thermal capture": cameras[Stream.THERMAL].thaw.clear,
         "no picture": block(live._recording, "offer"),  # the fusion thread, after its engine
         "pipeline": block(live._crew, "tick"),
         "recorder": block(recorder._loop, "tick"),
-        "triggers": block(handle.triggers, "_look"),
-        "hooks": blocking_beat(handle.hooks),
-        "retention": blocking_beat(handle.retention),
-        "control": blocking_beat(handle.control),
-        "push away": blocking_beat(handle.pushes["away"]),
+        ", ".join(beside): lambda: [freeze() for freeze in beside.values()],
         "web": lambda: handle.web.loop.call_soon_threadsafe(gate.wait),  # blocks the loop, as a bug would
     }
+
+
+def stuck(handle: Any, names: list[str]) -> bool:
+    """Whether all of these are named."""
+    return all(any(name in text for text in handle.health.verdict.stuck) for name in names)
 
 
 @pytest.mark.slow
@@ -227,7 +235,7 @@ def test_any_frozen_worker_stops_the_pings_within_15_s(notify: NotifySocket, tmp
             frozen_s = time.monotonic()
             freeze()
             try:
-                wait_until(lambda name=what: any(name in text for text in handle.health.verdict.stuck), 60)
+                wait_until(lambda names=what.split(", "): stuck(handle, names), 60)
                 noticed_s = time.monotonic() - frozen_s
                 pings = notify.count("WATCHDOG=1")
                 time.sleep(0.7)  # more than the time between two pings
@@ -240,11 +248,16 @@ def test_any_frozen_worker_stops_the_pings_within_15_s(notify: NotifySocket, tmp
                 gate.set()
                 for camera in cameras.values():
                     camera.thaw.set()
-            for target, name in ((live._recording, "offer"), (live._crew, "tick"), (handle.triggers, "_look")):
+            for target, name in (
+                (live._recording, "offer"),
+                (live._crew, "tick"),
+                (handle.triggers, "_look"),
+                (handle.pushes["away"], "_pause"),
+            ):
                 vars(target).pop(name, None)
             if recorder := live._recording._recorder:
                 vars(recorder._loop).pop("tick", None)
-            for part in (handle.hooks, handle.retention, handle.control, handle.pushes["away"]):
+            for part in (handle.hooks, handle.retention, handle.control):
                 vars(part.pulse).pop("beat", None)
         print("frozen, noticed after: " + ", ".join(told))
 
