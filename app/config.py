@@ -91,6 +91,13 @@ class EngineConfig(_Section):
         default=None,
         description="CPU threads of the engine; null = all cores but one, which capture and recording need",
     )
+    align_every: int = Field(
+        default=5,
+        ge=1,
+        le=300,
+        description="pictures between two displacement estimates on a CPU: 5 suits a fixed rig and saves time, "
+        "1 follows a rig that is swept about",
+    )
     fallback: FallbackEngine = Field(
         default=FallbackEngine.PYRAMID,
         description="runs while the engine is being built, and in its place if it cannot start; the reason is shown",

@@ -35,7 +35,7 @@ from app.recording.recorder import RecorderStatus, RecordingSummary
 from app.stats import Latency, Stage, Stats
 from calibration.rig import check_identities
 from fusion_core.agc import Agc, AgcConfig, contract_of
-from fusion_core.engine import VIDEO_ALIGN_EVERY, FusionEngine, create_engine
+from fusion_core.engine import FusionEngine, create_engine
 from fusion_core.errors import BadInputError, LumithermError, RunError
 from fusion_core.frames import FrameFlag, FusedFrame, Stream
 
@@ -45,6 +45,7 @@ _LOOP_S: Final = 0.06  # the budget needs two frames 50 to 200 ms apart
 _SILENT_NS: Final = 1_000_000_000
 _END_S: Final = 30.0  # after the end of a replay: time to write what is queued and to check the files
 _BINS: Final = 256
+_PAINTING_S: Final = 0.7  # at most, on a slow machine
 _PAINTED_S: Final = 1.5  # of the simulated rig's world, before its first picture; the rest follows beside the cameras
 
 
@@ -358,7 +359,7 @@ class LiveFusion:
             self._builder.start()
             rig = cameras.rig if not cameras.lossless else None
             if rig is not None:
-                rig.warm_up(_PAINTED_S, stopping)
+                rig.warm_up(_PAINTED_S, stopping, _PAINTING_S)
             if stopping.is_set():
                 return
             self._recording.tick()  # a recording from the start has the very first picture
@@ -539,7 +540,9 @@ class LiveFusion:
         threads = self.config.engine.threads
         if threads is None and name in NEURAL_ENGINES:
             threads = _engine_threads(_usable_cores())
-        return EngineSpec(name, preset, weights if name not in CLASSICAL else None, threads, VIDEO_ALIGN_EVERY)
+        return EngineSpec(
+            name, preset, weights if name not in CLASSICAL else None, threads, self.config.engine.align_every
+        )
 
 
 def _engine_threads(cores: int) -> int:

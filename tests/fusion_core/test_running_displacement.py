@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import threading
 
 import numpy as np
@@ -68,6 +70,30 @@ def test_a_jump_is_taken_at_once_and_a_small_step_is_smoothed() -> None:
     running = RunningDisplacement(Estimator(0.0, 8.0, 9.0), 2)
     assert drive(running, 7)[4:] == [8.0, 8.0, 8.5]
     running.close()
+
+
+def test_smoothing_is_chosen_and_one_means_none() -> None:
+    for smoothing, wanted in ((1.0, 2.0), (0.25, 0.5)):
+        running = RunningDisplacement(Estimator(0.0, 2.0), 2, smoothing=smoothing)
+        assert drive(running, 5)[-1] == wanted
+        running.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has a niceness for each thread")
+def test_estimates_give_way_to_the_fusion() -> None:
+    found: list[int] = []
+
+    class Asking(Estimator):
+        def __call__(self, visible: np.ndarray, thermal: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            found.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
+            return super().__call__(visible, thermal)
+
+    running = RunningDisplacement(Asking(0.0), 2)
+    drive(running, 5)
+    running.close()
+    own = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+    assert found[0] == own  # the first frame waits for its estimate in its own thread
+    assert found[1] == min(own + 5, 19)
 
 
 def test_reset_forgets_the_estimate_that_is_under_way() -> None:
