@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -264,7 +265,9 @@ class SimulatedRig:
         """Whether the thermal shutter is closed at the stamp t_s."""
         return self._shutter_phase_s(t_s) < self.config.ffc_duration_s
 
-    def warm_up(self, until_s: float | None = None, stopping: threading.Event | None = None) -> None:
+    def warm_up(
+        self, until_s: float | None = None, stopping: threading.Event | None = None, limit_s: float = math.inf
+    ) -> None:
         """Paint all who move now, instead of at first sight: no slow frames later. From any thread; changes no frame.
 
         They are painted in the order in which the frames will need them. A real-time source calls it for the first
@@ -274,9 +277,11 @@ class SimulatedRig:
             until_s: only what the frames up to this time need; None: whatever may ever be seen, which takes about a
                 second.
             stopping: ends it early when set.
+            limit_s: ends it after so long: what is left is painted at first sight, or by another call.
         """
+        end_s = time.monotonic() + limit_s
         for figures, number, phase in self._as_needed(until_s):
-            if stopping is not None and stopping.is_set():
+            if (stopping is not None and stopping.is_set()) or time.monotonic() > end_s:
                 return
             figures.paint(number, phase)
 
