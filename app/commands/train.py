@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -52,11 +51,15 @@ def _train(
         float, typer.Option(min=0.0, max=0.95, help="Share of all crops that come from --generic.")
     ] = 0.3,
     name: Annotated[str | None, typer.Option(help="Add the fine-tuned weights to the models by this name.")] = None,
+    even_if_worse: Annotated[
+        bool, typer.Option("--even-if-worse", help="Export weights that are worse than those they came from, too.")
+    ] = False,
 ) -> None:
     """Train the fusion network. Ctrl-C or SIGTERM saves and ends; --resume RUN goes on where it was.
 
     With --from MODEL --data DIR: a short training from existing weights, measured before and after on held-out
-    sessions, checked for collapse and for the engine's parity, and exported with a model card.
+    sessions, checked for collapse and for the engine's parity, and exported with a model card. Weights that are worse
+    in edges, ghosts, Qabf or SSIM are not exported: the old ones are kept, the reason is told, the exit code is 1.
     """
     if context.invoked_subcommand is not None:
         return
@@ -64,6 +67,8 @@ def _train(
         if config is not None:
             raise UsageError("--from takes its settings from the weights; give --config or --from, not both")
         request = _finetune_request(from_, data, validation, generic, generic_share, vgg16, set_ or [], resume)
+        if even_if_worse:
+            request = dataclasses.replace(request, even_if_worse=True)
         _finetune(request, resume, name)
         return
     if name is not None or validation is not None or generic is not None:
@@ -129,7 +134,17 @@ def _finetune(request: FinetuneRequest, resume: Path | None, name: str | None) -
             keys = ("qabf", "ssim", "g_visible", "g_thermal", "g_ghost")
             table.add_row(summary.displacement.label, label, *(f"{summary.values[key]:.3f}" for key in keys))
     console.print(table)
-    console.print(f"weights: {result.weights}\ncard: {result.card}", highlight=False, soft_wrap=True)
+    console.print(f"card: {result.card}", highlight=False, soft_wrap=True)
+    if result.weights is None:
+        console.print(
+            f"no new weights; {request.initial} stays in use. More footage, --generic DIR or a lower "
+            "optimizer.learning_rate may help; --even-if-worse exports them all the same",
+            highlight=False, soft_wrap=True,
+        )  # fmt: skip
+        raise typer.Exit(1)
+    console.print(f"weights: {result.weights}", highlight=False, soft_wrap=True)
+    for reason in result.kept_old:
+        console.print(f"exported although {reason}", highlight=False, soft_wrap=True)
     if name is not None:
         added = ModelStore().add(result.weights, name, replace=True)
         console.print(f"added as {added.name}; put it to use: lumitherm models use {added.name}", highlight=False)
@@ -140,11 +155,13 @@ def _doctor(
     validation: Annotated[Path | None, typer.Option(help="Folder of the held-out pairs, if it is another.")] = None,
     max_shift_px: Annotated[float, typer.Option(min=0.0, help="A larger residual shift is a problem.")] = 8.0,
     limit: Annotated[int, typer.Option(min=1, help="Show at most this many findings of a kind.")] = 20,
+    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write all of it as a page, too.")] = None,
 ) -> None:
     """Look for unreadable, unequal, constant, doubled and misaligned pairs. Exit code 1 if there are any."""
     from rich.console import Console
     from rich.table import Table
 
+    from app.doctor_report import SHIFT_BOUNDS_PX, shift_counts, write_doctor_report
     from fusion_core.training.doctor import Problem, examine
 
     console = Console()
@@ -159,14 +176,18 @@ def _doctor(
             table.add_row(problem.value, f"... {len(of_kind) - limit} more", "")
     if found.findings:
         console.print(table)
-    bounds = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0, float("inf"))
-    counts = [sum(low <= shift < high for shift in found.shifts_px) for low, high in itertools.pairwise(bounds)]
-    histogram = Table(*(f"< {high:g}" for high in bounds[1:-1]), ">= 8", "unclear", title="residual shift, px: pairs")
+    counts = shift_counts(found.shifts_px)
+    histogram = Table(
+        *(f"< {high:g}" for high in SHIFT_BOUNDS_PX[1:-1]), ">= 8", "unclear", title="residual shift, px: pairs"
+    )
     histogram.add_row(*(str(count) for count in counts), str(found.unclear))
     console.print(histogram)
     shown = ", ".join(f"{count} x {kind}" for kind, count in found.sizes[:4])
     more = f", {len(found.sizes) - 4} more sizes" if len(found.sizes) > 4 else ""
     console.print(f"{shown}{more}; {found.repeated} near-duplicates inside the training part", highlight=False)
+    if html is not None:
+        write_doctor_report(found, directory, html)
+        console.print(f"page: {html}", highlight=False, soft_wrap=True)
     if found.findings:
         console.print(f"{len(found.findings)} problems", highlight=False)
         raise typer.Exit(1)

@@ -3,8 +3,9 @@
 The run continues the training that the weights came from (its losses, read from the file), with a low learning rate.
 The displacement estimate stays as it is, unless asked for (stage=joint), and then changes ten times slower. Generic
 pairs, where given, make up a share of every epoch. Before and after, the held-out sessions are measured at known
-displacements; the export is refused when the engine would not give the reference's pictures, and warns when the fused
-picture follows one camera alone.
+displacements. The old weights are kept where the new ones are worse in what matters (`acceptance`); the export is
+refused when the engine would not give the reference's pictures, and warns when the fused picture follows one camera
+alone.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from fusion_core.engine import FusionEngine
 from fusion_core.errors import BadInputError, ConfigError, EngineError
 from fusion_core.evaluation import EvaluationPair, Summary, evaluate_engine, summarize
 from fusion_core.torch_engine import TorchEngine
+from fusion_core.training.acceptance import AgainstStart, why_worse
 from fusion_core.training.collapse import ModalityShares, collapse_warnings, measure_shares
 from fusion_core.training.config import LossConfig, TrainingConfig, apply_override
 from fusion_core.training.dataset import TrainingPair
@@ -59,6 +61,7 @@ class FinetuneRequest:
     validation: held-out pairs; None takes data/validation, or the end of each session in `data`.
     generic: folder of other pairs, of which `generic_share` (0..1) of all crops are cut.
     overrides: `key=value` as in `lumitherm train --set`.
+    even_if_worse: export weights that are worse than the start, too; what is worse stands in their card.
     """
 
     initial: Path
@@ -68,20 +71,26 @@ class FinetuneRequest:
     generic_share: float = 0.3
     vgg16: Path | None = None
     overrides: tuple[str, ...] = ()
+    even_if_worse: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class FinetuneResult:
-    """What came of it. before, after: summaries by displacement on the held-out pairs; warnings: collapse alarms."""
+    """What came of it. before, after: summaries by displacement on the held-out pairs; warnings: collapse alarms.
+
+    weights, parity: None when the old weights were kept; kept_old says why (and is not empty either where worse
+    weights were exported because that was asked for).
+    """
 
     run: Path
-    weights: Path
+    weights: Path | None
     card: Path
     before: list[Summary]
     after: list[Summary]
     shares_before: ModalityShares
     shares_after: ModalityShares
-    parity: ParityReport
+    parity: ParityReport | None
+    kept_old: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
 
@@ -118,9 +127,9 @@ def finetune_config(request: FinetuneRequest, loaded: LoadedCheckpoint) -> Train
             "registration": {"enabled": not own},  # a built set is registered already, and better
         },
         "loss": _loss_of(facts, with_vgg=request.vgg16 is not None).model_dump(mode="json"),
-        "optimizer": {"learning_rate": 2e-4, "alignment_learning_rate": 2e-5},
-        "schedule": {"kind": "cosine", "max_steps": 1500, "warmup_steps": 50},
-        "validation": {"every_steps": 250, "pairs": 16, "patience": 4},
+        "optimizer": {"learning_rate": 1e-4, "alignment_learning_rate": 1e-5},
+        "schedule": {"kind": "cosine", "max_steps": 1000, "warmup_steps": 50},
+        "validation": {"every_steps": 125, "pairs": 12, "patience": 4},
         "run": {"ema_decay": 0.99, "checkpoint_every_steps": 250},
     }  # fmt: skip
     for item in request.overrides:
@@ -228,6 +237,7 @@ def finetune(
             processes=team,
             vgg=load_vgg16(config.vgg16, list(config.loss.perception.taps)) if needs_vgg else None,
             export=export_weights, reporter=reporter, manifest_sha256=digest,
+            selection=AgainstStart(folder) if first else None,
         )  # fmt: skip
         if resume is not None:
             reporter.say(f"going on with {folder} after step {trainer.resume()}")
@@ -237,9 +247,14 @@ def finetune(
         weights = trainer.run()
     if before is None:
         return None
-    after = _measure_best(folder, weights, before, measured, console)
+    after = _measure_best(request, folder, weights, before, measured, console)
+    reasons = _why_kept(after, before[0])
+    if reasons and not request.even_if_worse:
+        for reason in reasons:
+            console.print(f"kept the old weights because {reason}", highlight=False, soft_wrap=True)
+        return _keep_old(request, folder, loaded, before, after, reasons)
     parity = check_parity(after.source, measured, min_psnr_db=min_psnr_db, make_engine=make_engine)
-    return _export(request, folder, loaded, before, after, parity, console)
+    return _export(request, folder, loaded, before, after, parity, reasons, console)
 
 
 def _generic_pairs(config: TrainingConfig, request: FinetuneRequest, console: Console) -> list[TrainingPair]:
@@ -285,23 +300,83 @@ class _After:
     curve: list[Summary]
     shares: ModalityShares
     warnings: list[str]
+    step: int  # that they are of; 0: nothing was better than the start
+
+
+def _why_kept(after: _After, before: Sequence[Summary]) -> list[str]:
+    """Why the start is better; empty where it is not."""
+    if after.step == 0:
+        return ["no validation was better than the one before the first step"]
+    return why_worse(before, after.curve) + after.warnings
 
 
 def _measure_best(
+    request: FinetuneRequest,
     folder: Path,
     weights: Path,
     before: tuple[list[Summary], ModalityShares],
     pairs: Sequence[EvaluationPair],
     console: Console,
 ) -> _After:
-    """Measure the best weights on the held-out pairs, and warn of a collapse."""
+    """Measure the best weights on the held-out pairs, and warn of a collapse. Where nothing was better than the start,
+    the start's figures stand; the last weights', if those are to be exported all the same."""
     best = folder / "best.safetensors"
-    source = best if best.is_file() else weights
-    curve, shares = _measure(load_checkpoint(source), pairs)
+    loaded = load_checkpoint(best if best.is_file() else weights)
+    if int(loaded.facts.get("steps", 0)) == 0:
+        if not request.even_if_worse:
+            return _After(loaded.path, before[0], before[1], [], 0)
+        loaded = load_checkpoint(weights)
+    curve, shares = _measure(loaded, pairs)
     warnings = collapse_warnings(shares, before[1])
     for warning in warnings:
         console.print(f"warning: {warning}", highlight=False, soft_wrap=True)
-    return _After(source, curve, shares, warnings)
+    return _After(loaded.path, curve, shares, warnings, int(loaded.facts.get("steps", 0)))
+
+
+def _facts(
+    request: FinetuneRequest,
+    folder: Path,
+    initial: LoadedCheckpoint,
+    before: tuple[list[Summary], ModalityShares],
+    after: _After,
+    reasons: list[str],
+    parity: ParityReport | None,
+) -> dict[str, Any]:
+    """What goes into the weights file; written, with the shares, to finetune.json."""
+    facts = {
+        "initial_sha256": initial.sha256,
+        "agc": _agc_contract(request.data, initial),
+        "parity": None if parity is None else parity.facts(),
+        "warnings": [*after.warnings, *(reason for reason in reasons if reason not in after.warnings)],
+        "best_step": after.step,
+        "generic_share": request.generic_share if request.generic is not None else 0.0,
+        "metrics": {"before": _curve(before[0]), "after": _curve(after.curve)},
+    }
+    kept_old = reasons if parity is None else []
+    document = facts | {
+        "kept_old": kept_old,
+        "shares": {"before": asdict(before[1]), "after": asdict(after.shares)},
+    }
+    atomic_write(folder / "finetune.json", lambda path: _write_text(path, json.dumps(_plain(document), indent=1)))
+    return facts
+
+
+def _keep_old(
+    request: FinetuneRequest,
+    folder: Path,
+    initial: LoadedCheckpoint,
+    before: tuple[list[Summary], ModalityShares],
+    after: _After,
+    reasons: list[str],
+) -> FinetuneResult:
+    """Write finetune.json and the card, and no weights."""
+    (folder / "finetuned.safetensors").unlink(missing_ok=True)
+    _facts(request, folder, initial, before, after, reasons, None)
+    card = folder / "MODEL_CARD.md"
+    write_model_card(card, folder, name=folder.name)
+    return FinetuneResult(
+        folder, None, card, before[0], after.curve, before[1], after.shares, None, reasons, after.warnings
+    )
 
 
 def _export(
@@ -311,19 +386,11 @@ def _export(
     before: tuple[list[Summary], ModalityShares],
     after: _After,
     parity: ParityReport,
+    reasons: list[str],
     console: Console,
 ) -> FinetuneResult:
     """Write finetune.json; then, if the engine agrees, the weights and their card. Raises EngineError if not."""
-    facts = {
-        "initial_sha256": initial.sha256,
-        "agc": _agc_contract(request.data, initial),
-        "parity": parity.facts(),
-        "warnings": after.warnings,
-        "generic_share": request.generic_share if request.generic is not None else 0.0,
-        "metrics": {"before": _curve(before[0]), "after": _curve(after.curve)},
-    }
-    document = facts | {"shares": {"before": asdict(before[1]), "after": asdict(after.shares)}}
-    atomic_write(folder / "finetune.json", lambda path: _write_text(path, json.dumps(_plain(document), indent=1)))
+    facts = _facts(request, folder, initial, before, after, reasons, parity)
     exported = folder / "finetuned.safetensors"
     try:
         require_parity(parity)
@@ -339,7 +406,7 @@ def _export(
         highlight=False, soft_wrap=True,
     )  # fmt: skip
     return FinetuneResult(
-        folder, exported, card, before[0], after.curve, before[1], after.shares, parity, after.warnings
+        folder, exported, card, before[0], after.curve, before[1], after.shares, parity, reasons, after.warnings
     )
 
 
@@ -385,6 +452,7 @@ def load_request(run: Path) -> FinetuneRequest:
             generic_share=float(values["generic_share"]),
             vgg16=None if values["vgg16"] is None else Path(values["vgg16"]),
             overrides=tuple(str(item) for item in values["overrides"]),
+            even_if_worse=bool(values.get("even_if_worse", False)),
         )
     except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
         raise ConfigError(f"{run} is no run of `lumitherm train --from` ({error})") from error

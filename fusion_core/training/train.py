@@ -28,7 +28,7 @@ from fusion_core.training.run_state import Ema, latest_state, save_state, trunca
 from fusion_core.training.validation import validate
 from fusion_core.training.vgg import Vgg16Features
 
-__all__ = ["FusionNetwork", "Trainer", "learning_rate_factor", "new_run_folder"]
+__all__ = ["FusionNetwork", "Selection", "Trainer", "learning_rate_factor", "new_run_folder"]
 
 _STATE_FORMAT = 1
 
@@ -44,6 +44,17 @@ class FusionNetwork(Protocol):
 
     def fusion_parameters(self) -> Iterator[nn.Parameter]:
         """The rest."""
+
+
+class Selection(Protocol):
+    """Which validation is best; `acceptance.AgainstStart` fulfils it."""
+
+    @property
+    def wants_start(self) -> bool:
+        """Whether to validate before the first step."""
+
+    def score(self, results: dict[str, float]) -> float:
+        """Less is better; `results` as `validation.validate` gives them."""
 
 
 class _Estimate(NamedTuple):
@@ -117,6 +128,8 @@ class Trainer:
         folder: of the run; training states, logs and weights go there.
         vgg: needed unless the perception loss is off.
         export: writes the network's weights to a file: export(path, network, facts).
+        selection: judges validations, less is better, and sees the weights as they are before the first step; None:
+            the loss, or the end-point error of the displacement, decides.
 
     Raises:
         ConfigError: the batch does not divide over the processes, or nothing would be trained.
@@ -135,12 +148,14 @@ class Trainer:
         export: Callable[[Path, nn.Module, dict[str, Any]], None],
         reporter: Reporter,
         manifest_sha256: str = "",
+        selection: Selection | None = None,
     ) -> None:
         if config.batch_size % processes.world_size:
             raise ConfigError(f"batch_size {config.batch_size} does not divide over {processes.world_size} processes")
         self._config, self._folder, self._processes = config, folder, processes
         self._export, self._reporter, self._manifest_sha256 = export, reporter, manifest_sha256
         self._validation_pairs = validation
+        self._selection = selection
         self._device = processes.device
         self._sampler = CropSampler(training, config.data, config.run.seed)
         self.steps_per_epoch = max(1, math.ceil(self._sampler.crops_per_epoch / config.batch_size))
@@ -217,6 +232,8 @@ class Trainer:
         self._reporter.start(self._step, self.total_steps, config.batch_size)
         try:
             with self._stop_on_signals():
+                if self._step == 0 and self._selection is not None and self._selection.wants_start:
+                    self._validate()
                 while self._step < self.total_steps and not self._should_stop(started):
                     self._train_step(forward, next(batches))
                     every = config.validation.every_steps
@@ -416,7 +433,10 @@ class Trainer:
             )
             if results is None:  # stopped half-way: the state is saved, validation comes after the resume
                 return
-            score = results.get("epe_px", math.inf) if self._config.stage == "align" else results["loss"]
+            if self._selection is not None:
+                score = self._selection.score(results)
+            else:
+                score = results.get("epe_px", math.inf) if self._config.stage == "align" else results["loss"]
             better = math.isfinite(score) and (self._best is None or score < self._best)
             self._validations_since_best = 0 if better else self._validations_since_best + 1
             if better:

@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -18,9 +19,11 @@ import torch
 from rich.console import Console
 
 from fusion_core.checkpoint import load_checkpoint
+from fusion_core.displacement import uniform
 from fusion_core.errors import BadInputError, ConfigError, EngineError
-from fusion_core.evaluation import EvaluationPair
+from fusion_core.evaluation import EvaluationPair, Summary
 from fusion_core.torch_engine import TorchEngine
+from fusion_core.training.acceptance import AgainstStart, why_worse
 from fusion_core.training.collapse import ModalityShares, collapse_warnings, measure_shares
 from fusion_core.training.dataset import TrainingPair
 from fusion_core.training.finetune import FinetuneRequest, finetune, finetune_config, load_request, mix_pairs
@@ -91,10 +94,12 @@ def test_mix_holds_the_share(own: int, generic: int, share: float) -> None:
 def test_run_from_end_to_end(tmp_path: Path) -> None:
     generic = support.make_pairs(tmp_path / "generic", ["a_0", "b_0"])
     base = request_in(tmp_path)
-    request = FinetuneRequest(base.initial, base.data, generic=generic, generic_share=0.4, overrides=base.overrides)
+    request = FinetuneRequest(
+        base.initial, base.data, generic=generic, generic_share=0.4, overrides=base.overrides, even_if_worse=True
+    )  # three steps from random weights: whether they are better is chance
     said = io.StringIO()
     result = finetune(request, console=Console(file=said, width=200), make_engine=bfloat16_engine)
-    assert result is not None
+    assert result is not None and result.weights is not None
     assert result.run == tmp_path / "runs" / "mine"
     exported = load_checkpoint(result.weights)
     before = load_checkpoint(request.initial)
@@ -118,11 +123,60 @@ def test_run_from_end_to_end(tmp_path: Path) -> None:
 def test_export_is_refused_below_the_wanted_parity(tmp_path: Path) -> None:
     with pytest.raises(EngineError, match="not exported"):
         finetune(
-            request_in(tmp_path, "schedule.max_steps=1"),
+            replace(request_in(tmp_path, "schedule.max_steps=1"), even_if_worse=True),
             console=Console(quiet=True), min_psnr_db=120.0, make_engine=bfloat16_engine,
         )  # fmt: skip
     assert not (tmp_path / "runs" / "mine" / "finetuned.safetensors").exists()
     assert (tmp_path / "runs" / "mine" / "weights.safetensors").is_file()  # the run itself is kept
+
+
+@pytest.mark.slow
+def test_weights_that_got_worse_are_not_exported(tmp_path: Path) -> None:
+    said = io.StringIO()
+    request = request_in(tmp_path, "optimizer.learning_rate=0.03", "optimizer.clip_norm=0", "run.ema_decay=0")
+    result = finetune(request, console=Console(file=said, width=200), make_engine=bfloat16_engine)
+    assert result is not None and result.weights is None and result.parity is None
+    assert result.kept_old and "kept the old weights because" in said.getvalue()
+    assert not (result.run / "finetuned.safetensors").exists() and result.card.is_file()
+    assert json.loads((result.run / "finetune.json").read_text())["kept_old"] == result.kept_old
+    best = load_checkpoint(result.run / "best.safetensors")
+    assert best.facts["steps"] == 0, "the start is the best candidate"
+
+
+def _summary(size_px: float, **values: float) -> Summary:
+    whole = {"g_thermal": 0.85, "g_visible": 0.7, "ghost_share": 0.012, "qabf": 0.504, "ssim": 1.3}
+    return Summary(uniform(size_px), 4, whole | values, 1.0)
+
+
+def test_a_trade_is_told_at_the_displacement_where_it_is_worst() -> None:
+    before = [_summary(0.0, ghost_share=float("nan")), _summary(8.0)]
+    better = [_summary(0.0, ghost_share=float("nan"), qabf=0.555), _summary(8.0, qabf=0.54)]
+    assert why_worse(before, better) == []
+    assert why_worse(before, [before[0], _summary(8.0, g_thermal=0.80)]) == []  # noise
+    traded = [_summary(0.0, ghost_share=float("nan"), qabf=0.555, g_thermal=0.72), _summary(8.0, g_thermal=0.69)]
+    traded[1].values["ghost_share"] = 0.046
+    assert why_worse(before, traded) == [
+        f"thermal edges fell from 0.850 to 0.690 at {before[1].displacement.label}",
+        f"the ghost share rose from 0.012 to 0.046 at {before[1].displacement.label}",
+    ]
+
+
+def test_selection_prefers_the_start_to_a_lower_loss_with_fainter_heat(tmp_path: Path) -> None:
+    def results(loss: float, infrared: float, ghost: float) -> dict[str, float]:
+        return {
+            "loss": loss, "uniform8/loss": loss, "uniform8/edges_infrared": infrared, "uniform8/edges_ghost": ghost,
+            "uniform8/edges_visible": 0.7,
+        }  # fmt: skip
+
+    selection = AgainstStart(tmp_path)
+    assert selection.wants_start and selection.score(results(0.4, 0.85, 0.01)) == pytest.approx(1.0)
+    assert selection.score(results(0.36, 0.84, 0.015)) == pytest.approx(0.9)
+    assert selection.score(results(0.34, 0.69, 0.046)) > 1.0
+    resumed = AgainstStart(tmp_path)
+    assert not resumed.wants_start and resumed.score(results(0.36, 0.84, 0.015)) == pytest.approx(0.9)
+    (tmp_path / "start.json").write_text("[1")
+    with pytest.raises(ConfigError, match="begin the run anew"):
+        AgainstStart(tmp_path)
 
 
 def test_without_held_out_pairs_it_does_not_start(tmp_path: Path) -> None:
@@ -146,7 +200,7 @@ def test_two_processes_fine_tune(tmp_path: Path) -> None:
     options = [option for override in request.overrides for option in ("--set", override)]
     command = [
         sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone", "-m", "app", "train",
-        "--from", str(request.initial), "--data", str(request.data), *options,
+        "--from", str(request.initial), "--data", str(request.data), "--even-if-worse", *options,
     ]  # fmt: skip
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=HANG_S)
