@@ -282,9 +282,12 @@ def test_doctor_command_exit_codes(tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     assert "no problems" in result.output
     _write(good, "a_50", _scene(1), np.full_like(_scene(1), 5))
-    result = CliRunner().invoke(build_cli(), ["train", "doctor", str(good)])
+    page = tmp_path / "pages" / "doctor.html"
+    result = CliRunner().invoke(build_cli(), ["train", "doctor", str(good), "--html", str(page)])
     assert result.exit_code == 1
     assert "constant" in result.output
+    text = page.read_text()
+    assert "1 problems" in text and "a_50" in text and "<svg" in text and "http" not in text
 
 
 def test_train_command_trains_the_network_and_resumes(tmp_path: Path) -> None:
