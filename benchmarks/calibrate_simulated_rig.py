@@ -65,7 +65,7 @@ def film(folder: Path, poses: int, held: int) -> None:
         folder / "thermal.mkv", *sizes[1], Fraction(1, 1000), Fraction(FPS), VideoFormat("ffv1", "gray16le")
     )
     number = 0
-    for index, pose in enumerate(random_poses(rig, board, poses, seed=2)):
+    for index, pose in enumerate(random_poses(rig, board, poses, seed=2, distances=(1.3, 3.6))):
         view = render_pair(rig, pose, board, seed=index)
         for _ in range(held):
             at_ms, long_ms = round(1000 * number / FPS), round(1000 / FPS)
@@ -134,7 +134,7 @@ def main() -> None:
     commands = parser.add_subparsers(required=True, dest="command")
     filming = commands.add_parser("film")
     filming.add_argument("folder", type=Path)
-    filming.add_argument("--poses", type=int, default=24)
+    filming.add_argument("--poses", type=int, default=44)
     filming.add_argument("--held", type=int, default=3)
     commands.add_parser("compare").add_argument("file", type=Path)
     args = parser.parse_args()

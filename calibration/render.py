@@ -103,9 +103,18 @@ def synthetic_rig(
 
 
 def random_poses(
-    rig: RigCalibration, board: Board, count: int, seed: int = 0, max_tilt_deg: float = 35.0
+    rig: RigCalibration,
+    board: Board,
+    count: int,
+    seed: int = 0,
+    max_tilt_deg: float = 35.0,
+    distances: tuple[float, float] = (1.25, 2.6),
 ) -> list[BoardPose]:
-    """Poses in which both cameras see the whole board, spread over the picture, tilted, at several distances."""
+    """Poses in which both cameras see the whole board, spread over the picture, tilted, at several distances.
+
+    Args:
+        distances: nearest and farthest, in those at which the board's longer side fills the visible picture's width.
+    """
     rng = np.random.default_rng(seed)
     points = board.object_points()
     corners = _outline(board)
@@ -115,7 +124,7 @@ def random_poses(
     for _ in range(count * 400):
         if len(poses) == count:
             break
-        distance = size_m * rng.uniform(1.25, 2.6) * rig.visible.fx_px / rig.visible.width
+        distance = size_m * rng.uniform(*distances) * rig.visible.fx_px / rig.visible.width
         u = rng.uniform(0.12, 0.88) * rig.visible.width
         v = rng.uniform(0.12, 0.88) * rig.visible.height
         ray = np.array([(u - rig.visible.cx_px) / rig.visible.fx_px, (v - rig.visible.cy_px) / rig.visible.fy_px, 1.0])

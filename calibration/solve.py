@@ -38,6 +38,7 @@ MAX_TWO_SIGMA_PX = 2.0
 MAX_HELD_OUT_MEDIAN_PX = 1.0  # thermal pixels
 MAX_HELD_OUT_P95_PX = 2.0
 MIN_COVERAGE = 0.8
+MIN_REACHED = 0.6  # of the common field at the working distance that a board could be held into where it was held
 COVERAGE_CELLS = 6
 FOLDS = 5
 
@@ -92,6 +93,7 @@ class Solution:
     coverage_visible: np.ndarray  # (6, 6) int points; -1 outside the common field of view
     coverage_thermal: np.ndarray
     range_8px: DistanceRange
+    reached: float  # share of the common field at the working distance that both cameras also saw at the boards'
     gates: list[Gate] = field(default_factory=list)
 
     @property
@@ -228,6 +230,7 @@ def solve_views(
         coverage_visible=coverage([pair.visible_px for pair in kept.values()], rig, "visible", board_m),
         coverage_thermal=coverage([pair.thermal_px for pair in kept.values()], rig, "thermal", board_m),
         range_8px=distance_range(rig, budget_px),
+        reached=reached_share(rig, board_m),
     )
     gates = _gates(solution)
     verdict = "good" if all(gate.passed for gate in gates) else "not good"
@@ -356,6 +359,23 @@ def coverage(points_px: list[np.ndarray], rig: RigCalibration, side: str, board_
     return np.where((shared > 0.5 * shared.max()) | (counts > 0), counts, -1)
 
 
+def reached_share(rig: RigCalibration, board_distance_m: float) -> float:
+    """How much of what both cameras see at the working distance they also both see at the boards' distance, 0..1.
+
+    A board held close to a wide rig is seen by both in a strip only: full coverage of that strip says little about the
+    rest, which the solution then extrapolates.
+    """
+    y, x = np.mgrid[0:48, 0:48].astype(np.float64)
+    size = (rig.visible.width, rig.visible.height)
+    pixels = np.stack([(x + 0.5) * size[0] / 48, (y + 0.5) * size[1] / 48], axis=-1).reshape(-1, 2)
+    seen = []
+    for distance in (rig.working_distance_m, board_distance_m):
+        thermal = rig.thermal_from_visible(pixels, distance)
+        seen.append((thermal >= 0).all(axis=1) & (thermal < (rig.thermal.width, rig.thermal.height)).all(axis=1))
+    common = int(seen[0].sum())
+    return float((seen[0] & seen[1]).sum() / common) if common else 0.0
+
+
 def covered_share(counts: np.ndarray) -> float:
     """Share of the cells in the common field of view that hold a board point."""
     common = counts >= 0
@@ -376,6 +396,11 @@ def _gates(solution: Solution) -> list[Gate]:
         Gate(f"{held_out}, 95th percentile", f"at most {MAX_HELD_OUT_P95_PX} thermal px", f"{p95:.2f} px",
              p95 <= MAX_HELD_OUT_P95_PX, "Look at the per-view residuals and delete the blurred views."),
     ]  # fmt: skip
+    reached = solution.reached
+    gates.append(
+        Gate("common field that the boards were held in", f"at least {MIN_REACHED:.0%}", f"{reached:.0%}",
+             reached >= MIN_REACHED, "Hold a larger board farther away: so close, both cameras see it in a strip only.")
+    )  # fmt: skip
     for side, counts in (("visible", solution.coverage_visible), ("thermal", solution.coverage_thermal)):
         share = covered_share(counts)
         gates.append(

@@ -16,7 +16,15 @@ from calibration.homography import solve_points
 from calibration.render import project, random_poses, render_set, synthetic_rig, thermal_pose
 from calibration.report import write_report
 from calibration.rig import RigCalibration, apply_homography
-from calibration.solve import BoardView, Solution, detect_views, distance_range, propose_working_distance_m, solve_views
+from calibration.solve import (
+    BoardView,
+    Solution,
+    detect_views,
+    distance_range,
+    propose_working_distance_m,
+    reached_share,
+    solve_views,
+)
 from fusion_core.errors import BadInputError
 
 BOARD = parse_board("checkerboard:10x7:80mm")  # large, as a wide baseline needs it
@@ -110,6 +118,15 @@ def test_few_views_never_pass(wide: tuple[RigCalibration, Solution]) -> None:
     assert not next(gate for gate in solution.gates if gate.name == "accepted views").passed
     with pytest.raises(BadInputError, match="at least 4"):
         solve_views(point_views(rig, 3, seed=4), BOARD, bootstrap=0)
+
+
+def test_full_coverage_of_a_strip_is_not_enough(wide: tuple[RigCalibration, Solution]) -> None:
+    rig, solution = wide
+    assert solution.reached > 0.6
+    assert reached_share(rig, rig.working_distance_m) == 1.0
+    assert reached_share(rig, 0.35) < 0.6, "at arm's length a baseline of 0.2 m leaves a strip"
+    apart = replace(rig, t_visible_thermal_m=np.array([30.0, 0.0, 0.0]))
+    assert reached_share(apart, 3.0) == 0.0, "cameras that see nothing in common fail"
 
 
 def test_without_an_uncertainty_the_verdict_fails_closed(wide: tuple[RigCalibration, Solution]) -> None:
