@@ -49,6 +49,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--frames", type=int, default=200)
     frames = parser.parse_args().frames
+    import cv2
+
+    cv2.setNumThreads(1)  # as `lumitherm gui` does
     application = QApplication(["present"])
     stats = Stats()
     print(

@@ -40,6 +40,8 @@ def _gui(
         os.environ.get(n) for n in ("DISPLAY", "WAYLAND_DISPLAY", "QT_QPA_PLATFORM")
     ):
         raise RunError("there is no display (DISPLAY and WAYLAND_DISPLAY are not set); `lumitherm run` needs none")
+    import cv2
+
     from app.config import LoggingConfig, load_config
     from app.logging_setup import configure_logging
     from app.setup_assistant import simulated_config
@@ -48,6 +50,7 @@ def _gui(
     if chosen is None and simulated:
         chosen = simulated_config()
     configure_logging(chosen.logging if chosen is not None else LoggingConfig())
+    cv2.setNumThreads(1)  # the stages run side by side already; OpenCV's own threads would only get in their way
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     from app.gui.application import run
 
