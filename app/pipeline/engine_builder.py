@@ -91,6 +91,7 @@ class EngineBuilder:
         self._changed = threading.Condition()
         self._request: _Request | None = None
         self._building: _Request | None = None
+        self._began_s = 0.0
         self._result: BuiltEngine | BuildFailure | None = None
         self._size: tuple[int, int] | None = None
         self._worker = Worker("engine builder", self._run, on_failure)
@@ -142,6 +143,12 @@ class EngineBuilder:
             return result
 
     @property
+    def building(self) -> tuple[EngineSpec, float] | None:
+        """What is being built just now and for how long, s; None while nothing is. Cheap enough for every frame."""
+        request, began_s = self._building, self._began_s
+        return None if request is None else (request.spec, max(0.0, time.monotonic() - began_s))
+
+    @property
     def busy(self) -> bool:
         """Whether something is asked for and not yet finished."""
         with self._changed:
@@ -169,6 +176,7 @@ class EngineBuilder:
             if request is None or wait_s > 0:
                 self._changed.wait(wait_s)
                 return None
+            self._began_s = time.monotonic()
             self._request, self._building = None, request
             return request
 

@@ -28,6 +28,7 @@ __all__ = ["FusionThread", "LastOutput", "PairSource"]
 _WAIT_S = 0.1
 _FIRST_RETRY_S = 5.0
 _LONGEST_RETRY_S = 300.0
+_TELL_S = 10
 _SOUND_S = 60.0  # an engine that ran so long before it failed starts over with the shortest wait
 
 
@@ -94,6 +95,7 @@ class FusionThread:
         self._in_ffc = False
         self._was_pair = False
         self._grid_fits = True
+        self._told_s = 0  # of the build under way
         self._worker = Worker("fusion", self._run, on_failure, on_end)
         # Read by others:
         self.last_output: LastOutput | None = None
@@ -314,6 +316,7 @@ class FusionThread:
             self._builder.request(built.spec)
 
     def _take_engine(self) -> None:
+        self._tell_progress()
         result = self._builder.take()
         if isinstance(result, BuiltEngine):
             if self._size is not None and result.size != self._size:
@@ -339,6 +342,15 @@ class FusionThread:
                 f"{reason}; {self._engine.name} fuses instead{again}",
                 "choose another engine, or mend what the message says",
             )
+
+    def _tell_progress(self) -> None:
+        """Every ten seconds of a build, while something else stands in: which engine it is, and how long it takes."""
+        building = self._builder.building
+        if building is None or self._engine is not self._fallback:
+            self._told_s = 0
+        elif building[1] >= self._told_s + _TELL_S:
+            self._told_s = int(building[1])
+            self._stats.engine(self._engine.name, f"{building[0].shown} is being built, {self._told_s} s so far")
 
     def _fuse(self, visible: np.ndarray, levels: np.ndarray) -> tuple[np.ndarray, str]:
         try:

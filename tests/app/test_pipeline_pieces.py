@@ -163,6 +163,24 @@ def test_builder_waits_for_the_size_and_warms_up(failures: list[object]) -> None
     assert factory.made[0].closed == 0  # it belongs to who took it
 
 
+def test_builder_tells_what_is_being_built_and_for_how_long(failures: list[object]) -> None:
+    factory = Factory("one")
+    factory.gate.clear()
+    builder = make_builder(factory, failures)
+    assert builder.building is None
+    builder.set_size(4, 4)
+    builder.request(spec())
+    support.wait_until(lambda: builder.building is not None)
+    told = builder.building
+    assert told is not None and told[0] == spec() and told[1] >= 0.0
+    support.wait_until(lambda: builder.building is not None and builder.building[1] > told[1])
+    factory.gate.set()
+    assert isinstance(result_of(builder), BuiltEngine)
+    assert builder.building is None
+    builder.request_stop()
+    assert builder.join(20.0) and not failures
+
+
 def test_builder_closes_what_nobody_wants_any_more(failures: list[object]) -> None:
     factory = Factory("old", "new")
     factory.gate.clear()
