@@ -104,7 +104,7 @@ class AssistantPage(QWidget):
         self.progress = QProgressBar()
         self.progress.setRange(0, 100)
         self.progress.setTextVisible(False)
-        self.progress.setFixedHeight(8)
+        self.progress.setProperty("thin", True)
         self.progress.setAccessibleName(self.tr("Measuring the offset"))
         save_head = QLabel(self.tr("4. Save"))
         save_head.setProperty("role", "heading")

@@ -31,13 +31,13 @@ class Banner(QFrame):
         sign.setPixmap(icon(name, level_colour(level).name()).pixmap(QSize(24, 24)))
         words = QVBoxLayout()
         words.setSpacing(2)
-        self.text = QLabel(text)
+        self.text = QLabel(_sentence(text))
         self.text.setWordWrap(True)
         self.text.setProperty("role", "value")
         self.text.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         words.addWidget(self.text)
         if advice:
-            hint = QLabel(advice)
+            hint = QLabel(_sentence(advice))
             hint.setWordWrap(True)
             hint.setProperty("role", "dim")
             words.addWidget(hint)
@@ -123,3 +123,7 @@ class BannerStack(QWidget):
         parent = self.parentWidget()
         if parent is not None and hasattr(parent, "place_overlays"):
             parent.place_overlays()
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:]

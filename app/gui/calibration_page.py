@@ -390,6 +390,6 @@ def _bar(name: str) -> QProgressBar:
     bar = QProgressBar()
     bar.setRange(0, 100)
     bar.setTextVisible(False)
-    bar.setFixedHeight(8)
+    bar.setProperty("thin", True)
     bar.setAccessibleName(name)
     return bar

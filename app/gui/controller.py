@@ -401,7 +401,7 @@ class MainController(ViewController):
         if on:
             self._call("recording", lambda pipeline: pipeline.start_recording())
         else:
-            self._call("recording", lambda pipeline: pipeline.stop_recording(), self._recorded, Lane.CONTROL)
+            self._call("recording", lambda pipeline: pipeline.stop_recording(_STOP_S), self._recorded)
 
     def _recorded(self, summary: Any) -> None:
         if summary is None:

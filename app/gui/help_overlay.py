@@ -88,7 +88,8 @@ def _column(groups: list[tuple[str, list[tuple[str, str]]]]) -> QWidget:
     row = 0
     for title, entries in groups:
         heading = QLabel(title)
-        heading.setProperty("role", "caption")
+        heading.setProperty("role", "step")
+        heading.setContentsMargins(0, 10 if row else 0, 0, 0)
         grid.addWidget(heading, row, 0, 1, 2)
         row += 1
         for key, text in entries:

@@ -38,8 +38,8 @@ class VideoStage(QWidget):
         width = max(200, min(760, self.width() - 48))
         self.banners.setFixedWidth(width)
         layout = self.banners.layout()
-        height = layout.heightForWidth(width) if layout is not None and layout.hasHeightForWidth() else 0
-        height = max(height, self.banners.sizeHint().height())
+        wraps = layout is not None and layout.hasHeightForWidth()
+        height = layout.heightForWidth(width) if layout is not None and wraps else self.banners.sizeHint().height()
         self.banners.setGeometry((self.width() - width) // 2, self.height() - height - 24, width, height)
         self.banners.raise_()
 

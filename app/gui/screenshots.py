@@ -1,4 +1,4 @@
-"""Takes a picture of every view and state of the window: `python -m app.gui.screenshots FOLDER`.
+"""Takes a picture of every view and state of the window: `python -m app.gui.screenshots FOLDER [live|calibration]`.
 
 Drives the real window with the simulated rig, as a user would. Needs a display, a virtual one (xvfb-run), or Qt's
 offscreen platform, which it chooses itself where there is no display.
@@ -83,7 +83,11 @@ def take_all(session: Session, rig: FaultyRig, folder: Path, work: Path) -> list
     window.resize(1320, 820)
     window.show()
     shot.take("start", settle_ms=900)
-    config = simulated_config(engine={"name": "pyramid"}, recording={"directory": str(work / "recordings")})
+    config = simulated_config(
+        engine={"name": "pyramid"},
+        recording={"directory": str(work / "recordings")},
+        simulation={"visible_fps": 15.0, "thermal_fps": 15.0},  # for machines that do other things as well
+    )
     window.open_config(config)
     shot.wait(lambda: control.frame is not None, "the first picture")
     shot.wait(lambda: bool(window.live.status.text_of("latency")), "numbers")
@@ -161,7 +165,10 @@ def _recording(shot: _Photographer, work: Path) -> None:
     shot.take("snapshot")
     _TEST.qWait(2000)
     control.set_recording(False)
-    shot.wait(lambda: bool(shot.session.settings.recent("recordings")), "the end of the recording")
+    shot.wait(
+        lambda: bool(shot.session.settings.recent("recordings")) or state() is not RecordingState.RECORDING,
+        "the end of the recording",
+    )
     window.live.stage.banners.show_notice("")
 
 
@@ -171,7 +178,7 @@ def _compare(shot: _Photographer) -> None:
     for section in (panel.agc, panel.view):
         section.set_open(False)
     panel.engine.set_open(True)
-    session.controllers.comparison.compare(ComparisonSettings("edges", agc=AgcConfig(mode=AgcMode.CLAHE)))
+    session.controllers.comparison.compare(ComparisonSettings("average", agc=AgcConfig(mode=AgcMode.LINEAR)))
     shot.wait(lambda: session.window.live.stage.video.has_second, "the second fusion")
     shot.take("live_ab", settle_ms=1500)
     session.controllers.comparison.compare(None)
@@ -257,20 +264,25 @@ def _playback(shot: _Photographer, work: Path) -> None:
 
 def main(arguments: list[str]) -> int:
     """Take all pictures into the folder given; returns the exit code."""
-    if len(arguments) != 1:
-        print("usage: python -m app.gui.screenshots FOLDER", file=sys.stderr)
+    if len(arguments) not in (1, 2) or arguments[1:] not in ([], ["live"], ["calibration"]):
+        print("usage: python -m app.gui.screenshots FOLDER [live|calibration]", file=sys.stderr)
         return 2
+    live, calibration = (part in arguments[1:] or len(arguments) == 1 for part in ("live", "calibration"))
     if sys.platform == "linux" and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
         os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
     folder = Path(arguments[0])
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as name:
         application = make_application(["lumitherm"])
-        rig = FaultyRig()
-        session = Session(application, Path(name) / "window.ini", Path(name), rig.make_pipeline)
-        taken = take_all(session, rig, folder, Path(name))
-        done = _Photographer(session, folder).close()
-        taken += take_calibration(application, folder, Path(name))
+        taken: list[Path] = []
+        done = True
+        if live:
+            rig = FaultyRig()
+            session = Session(application, Path(name) / "window.ini", Path(name), rig.make_pipeline)
+            taken += take_all(session, rig, folder, Path(name))
+            done = _Photographer(session, folder).close()
+        if calibration:
+            taken += take_calibration(application, folder, Path(name))
     print(f"{len(taken)} pictures in {folder}")
     return 0 if done else 1
 

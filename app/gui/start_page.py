@@ -28,6 +28,7 @@ __all__ = ["StartPage"]
 
 _MOST_WIDE = 1080
 _LIST_PX = 340
+_HEAD_PX = 36
 
 
 class _Card(QPushButton):
@@ -78,7 +79,9 @@ class _FileList(QFrame):
         self.list.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self.list.itemActivated.connect(self._open)
         self.list.itemClicked.connect(self._open)
+        heading.setMinimumHeight(_HEAD_PX)  # as high with a button beside it as without
         self.head = QHBoxLayout()
+        self.head.setContentsMargins(0, 0, 0, 0)
         self.head.addWidget(heading)
         self.head.addStretch(1)
         self.setMaximumHeight(_LIST_PX)
@@ -130,6 +133,7 @@ class StartPage(QWidget):
         heads.addWidget(title)
         heads.addWidget(subtitle)
         top = QHBoxLayout()
+        top.setSpacing(8)
         top.addLayout(heads)
         top.addStretch(1)
         for name, text, signal in (

@@ -59,6 +59,7 @@ class Colours:
     border: str
     text: str
     dim: str
+    faint: str  # what cannot be used now
     accent: str
     on_accent: str
     good: str
@@ -67,11 +68,11 @@ class Colours:
 
 
 _DARK = Colours(
-    True, "#0f1115", "#171a20", "#222730", "#323947", "#edf0f4", "#9ea8b7", "#45a4ff", "#06121f",
+    True, "#0f1115", "#171a20", "#222730", "#323947", "#edf0f4", "#9ea8b7", "#667184", "#45a4ff", "#06121f",
     "#3fc8a5", "#ffc24d", "#ff6f52",
 )  # fmt: skip
 _LIGHT = Colours(
-    False, "#eceef2", "#ffffff", "#f1f3f7", "#cbd1db", "#171b22", "#566070", "#0b6bcb", "#ffffff",
+    False, "#eceef2", "#ffffff", "#f1f3f7", "#cbd1db", "#171b22", "#566070", "#949eac", "#0b6bcb", "#ffffff",
     "#0c8368", "#a86200", "#c8371a",
 )  # fmt: skip
 
@@ -132,9 +133,7 @@ def apply_theme(application: QApplication, appearance: Appearance) -> None:
     ):
         palette.setColor(role, QColor(colour))
     for role in (QPalette.ColorRole.WindowText, QPalette.ColorRole.Text, QPalette.ColorRole.ButtonText):
-        faint = QColor(scheme.dim)
-        faint.setAlpha(120)
-        palette.setColor(QPalette.ColorGroup.Disabled, role, faint)
+        palette.setColor(QPalette.ColorGroup.Disabled, role, QColor(scheme.faint))
     application.setPalette(palette)
     font = QFont()
     font.setFamilies(["Inter", "Segoe UI", "Noto Sans", "Cantarell", "Helvetica Neue", "DejaVu Sans"])
@@ -154,7 +153,7 @@ def icon(name: str, colour: str | None = None) -> QIcon:
     scheme = colours()
     return QIcon(
         qtawesome.icon(
-            f"mdi6.{name}", color=colour or scheme.text, color_disabled=scheme.border, color_on=colour or scheme.text
+            f"mdi6.{name}", color=colour or scheme.text, color_disabled=scheme.faint, color_on=colour or scheme.text
         )
     )
 
@@ -210,7 +209,7 @@ def _style(c: Colours) -> str:
     QPushButton:pressed, QToolButton:pressed {{ background: {press}; }}
     QPushButton:focus, QToolButton:focus, QComboBox:focus, QLineEdit:focus, QSpinBox:focus, QDoubleSpinBox:focus,
     QListWidget:focus, QPlainTextEdit:focus {{ border: 1px solid {c.accent}; }}
-    QPushButton:disabled, QToolButton:disabled {{ color: {c.border}; }}
+    QPushButton:disabled, QToolButton:disabled, QComboBox:disabled {{ color: {c.faint}; }}
     QPushButton[primary="true"] {{ background: {c.accent}; color: {c.on_accent}; border-color: {c.accent};
         font-weight: 600; }}
     QPushButton[primary="true"]:hover {{ border-color: {c.text}; }}
@@ -260,6 +259,8 @@ def _style(c: Colours) -> str:
     QSlider::handle:horizontal:focus {{ background: {c.accent}; }}
     QProgressBar {{ background: {c.raised}; border: 1px solid {c.border}; border-radius: 6px; text-align: center;
         min-height: 18px; }}
+    QProgressBar[thin="true"] {{ min-height: 6px; max-height: 6px; border-radius: 4px; }}
+    QProgressBar[thin="true"]::chunk {{ border-radius: 3px; }}
     QProgressBar::chunk {{ background: {c.accent}; border-radius: 5px; }}
     QTabWidget::pane {{ border: 1px solid {c.border}; border-radius: 8px; background: {c.surface}; top: -1px; }}
     QTabBar::tab {{ background: transparent; padding: 8px 16px; border-bottom: 2px solid transparent; color: {c.dim}; }}

@@ -40,7 +40,7 @@ class FakePipeline:
     def start_recording(self, label: str | None = None) -> None:
         self.calls.append(("start_recording",))
 
-    def stop_recording(self) -> Any:
+    def stop_recording(self, timeout_s: float = 5.0) -> Any:
         self.calls.append(("stop_recording",))
         return SimpleNamespace(segments=(), seconds=1.0, bytes=1)
 

@@ -183,9 +183,9 @@ def test_banners_come_go_and_are_never_more_than_four(qtbot: QtBot) -> None:
     stack: BannerStack = shown(qtbot, BannerStack(), 500, 300)
     problems = [PipelineProblem(datetime.now(UTC), Severity.ERROR, f"s{n}", f"text {n}", "do this") for n in range(5)]
     stack.show_problems(problems)
-    assert stack.texts() == ["text 0", "text 1", "text 2", "2 more: see the log"]
+    assert stack.texts() == ["Text 0", "Text 1", "Text 2", "2 more: see the log"]
     stack.show_notice("saved")
-    assert stack.texts()[-1] == "saved"
+    assert stack.texts()[-1] == "Saved"
     stack.show_problems([])
     stack.show_notice("")
     assert stack.isHidden()
