@@ -18,7 +18,7 @@ OUT ?= out/demo
 PYTEST_ARGS ?=
 QT_OFFSCREEN := QT_QPA_PLATFORM=$${QT_QPA_PLATFORM:-offscreen}
 
-.PHONY: help demo test check lint types pytest setup system screenshots clean
+.PHONY: help demo test check lint types audit pytest setup system screenshots clean
 
 help:
 	@echo "make demo         fuse a simulated rig and show the result (out/demo); opens the window where there is a display"
@@ -61,13 +61,17 @@ types: setup
 pytest: setup
 ifeq ($(PYTEST_ARGS),)
 	OMP_NUM_THREADS=1 $(QT_OFFSCREEN) $(BIN)/python -m pytest -n 2 --dist loadfile --cov=fusion_core --cov=calibration --cov-branch \
-		--cov-report=term:skip-covered tests/fusion_core tests/calibration tests/test_import_rules.py
+		--cov-report=term:skip-covered tests/fusion_core tests/calibration tests/test_import_rules.py tests/test_audit.py
 	$(QT_OFFSCREEN) $(BIN)/python -m pytest tests/app
 else
 	$(QT_OFFSCREEN) $(BIN)/python -m pytest $(PYTEST_ARGS)
 endif
 
-check: lint types pytest
+# What is installed: consistent, pinned, licences that fit, no version that is known to be bad. Needs no network.
+audit: setup
+	$(BIN)/python scripts/audit.py
+
+check: lint types audit pytest
 
 test: check
 

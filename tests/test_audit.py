@@ -1,0 +1,37 @@
+"""The audit of what is installed: it finds what it is for, and this environment passes it."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+_spec = importlib.util.spec_from_file_location("audit", ROOT / "scripts" / "audit.py")
+assert _spec is not None and _spec.loader is not None
+audit = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(audit)
+
+
+def test_each_kind_of_finding() -> None:
+    pinned = audit.pins("A_b==1.2  # why\nstarlette==0.40 ; python_version > '3'\nclosed==1\n")
+    assert pinned == {"a-b": "1.2", "starlette": "0.40", "closed": "1"}
+    sound = [("a-b", "1.2+cpu", "MIT License")]
+    assert audit.findings(sound, pinned) == []
+    packages = [*sound, ("stranger", "1", "MIT"), ("starlette", "0.40", "BSD-3-Clause"), ("closed", "1", "Commercial")]
+    told = audit.findings(packages, pinned)
+    assert len(told) == 3
+    assert "stranger 1 is installed and not pinned" in told[0]
+    assert "Commercial" in told[1] and "CVE-2025-62727" in told[2]
+    assert "constraints.txt says 1.2" in audit.findings([("a-b", "1.3", "MIT")], pinned)[0]
+
+
+def test_every_pin_is_exact() -> None:
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    named = [line for line in lines if line.strip() and not line.startswith("#")]
+    assert len(audit.pins("\n".join(named))) == len(named)
+
+
+def test_no_known_bad_version_is_pinned() -> None:
+    pinned = audit.pins((ROOT / "constraints.txt").read_text(encoding="utf-8"))
+    packages = [(name, version, "MIT") for name, version in pinned.items()]
+    assert [told for told in audit.findings(packages, pinned) if "CVE" in told] == []
