@@ -6,15 +6,13 @@ A gap is the time between two beats. It divides into the thread's own work (proc
 
 from __future__ import annotations
 
-import faulthandler
 import os
 import sys
-import tempfile
 import threading
 import time
+import traceback
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 from PyQt6.QtCore import QObject, Qt, QTimer
 
@@ -24,6 +22,7 @@ _INTERVAL_MS = 5
 _MOST_GAPS = 400  # of the long ones; more are counted, not kept
 _FINE_MS = 0.1  # gaps are counted in bins of this width
 _BINS = 100_000
+_DEEPEST = 6  # calls shown of a thread
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +55,8 @@ class Heartbeat(QObject):
 
     Args:
         note_ms: gaps longer than this are kept one by one.
-        stacks: also write down what all threads do while a gap lasts longer than that. Costs some 100 us a beat, and
-            works while another thread holds the interpreter's lock.
+        stacks: also note what all threads do when a gap has lasted that long; costs a thread, `heartbeat stacks`, that
+            looks every few ms. It needs the interpreter's lock: a look that comes late says that somebody held it.
     """
 
     def __init__(self, note_ms: float = 20.0, *, stacks: bool = False, parent: QObject | None = None) -> None:
@@ -68,8 +67,11 @@ class Heartbeat(QObject):
         self._bins = [0] * (_BINS + 1)
         self._beats = 0
         self._worst_ms = self._own_worst_ms = self._recent_ms = 0.0
-        self._stacks: IO[str] | None = tempfile.TemporaryFile("w+", encoding="utf-8") if stacks else None  # noqa: SIM115
-        self._read_to = 0
+        self._look = stacks
+        self._over = threading.Event()
+        self._looker: threading.Thread | None = None
+        self._seen: tuple[float, str] = (0.0, "")  # the beat before the gap, and what was seen during it
+        self._gui_thread = 0
         self._schedstat = -1
         self._began_s = self._last_s = 0.0
         self._worked_s = 0.0
@@ -86,8 +88,11 @@ class Heartbeat(QObject):
             self._schedstat = os.open(path, os.O_RDONLY)
         self._began_s = time.perf_counter()
         self.forget()
+        self._gui_thread = threading.get_ident()
         self._timer.start()
-        self._arm()
+        if self._look and self._looker is None:
+            self._looker = threading.Thread(target=self._watch, name="heartbeat stacks")
+            self._looker.start()
 
     def forget(self) -> None:
         """Leave out the gap that lasts: it is there on purpose."""
@@ -96,10 +101,9 @@ class Heartbeat(QObject):
     def stop(self) -> None:
         """End; figures stay."""
         self._timer.stop()
-        if self._stacks is not None:
-            faulthandler.cancel_dump_traceback_later()
-            self._stacks.close()
-            self._stacks = None
+        self._over.set()
+        if self._looker is not None:
+            self._looker.join()
         if self._schedstat >= 0:
             os.close(self._schedstat)
             self._schedstat = -1
@@ -141,30 +145,31 @@ class Heartbeat(QObject):
         if gap_ms > self._note_ms:
             ready_ms = (ready_ns - self._ready_ns) / 1e6
             held_ms = max(0.0, gap_ms - work_ms - ready_ms - _INTERVAL_MS)
-            stacks = self._dumped()
+            before_s, stacks = self._seen
+            stacks = stacks if before_s == self._last_s else ""
             if len(self.gaps) < _MOST_GAPS:
                 self.gaps.append(Gap(now_s - self._began_s, gap_ms, work_ms, ready_ms, held_ms, stacks))
             else:
                 self.missed += 1
         self.forget()
-        self._arm()
 
-    def _arm(self) -> None:
-        if self._stacks is not None:
-            faulthandler.dump_traceback_later(self._note_ms / 1e3, repeat=True, file=self._stacks)
+    def _watch(self) -> None:
+        """The looker: once in each long gap, all stacks, the GUI thread's first."""
+        while not self._over.wait(_INTERVAL_MS / 2e3):
+            last_s, now_s = self._last_s, time.perf_counter()
+            gap_ms = (now_s - last_s) * 1e3
+            if gap_ms > self._note_ms and self._seen[0] != last_s:
+                self._seen = last_s, f"after {gap_ms:.0f} ms:\n{self._stacks()}"
 
-    def _dumped(self) -> str:
-        """What was written since the last call, threads by name. Their names are looked up now."""
-        if self._stacks is None:
-            return ""
-        faulthandler.cancel_dump_traceback_later()
-        self._stacks.seek(self._read_to)
-        text = self._stacks.read()
-        self._read_to = self._stacks.tell()
-        for thread in threading.enumerate():
-            if thread.ident is not None:
-                text = text.replace(f"Thread 0x{thread.ident:016x}", f"Thread {thread.name}")
-        return text
+    def _stacks(self) -> str:
+        names = {thread.ident: thread.name for thread in threading.enumerate()}
+        frames = sorted(sys._current_frames().items(), key=lambda item: item[0] != self._gui_thread)
+        own = threading.get_ident()
+        return "".join(
+            f"  {names.get(ident, ident)}\n{''.join(traceback.format_stack(frame)[-_DEEPEST:])}"
+            for ident, frame in frames
+            if ident != own
+        )
 
     def _waited_ns(self) -> int:
         """How long this thread has waited for a processor so far; 0 where the system does not tell."""

@@ -173,6 +173,7 @@ def run_window(plan: Plan) -> Report:
     if missing:
         raise RunError("xdotool is missing; `sudo apt-get install xdotool`, or drive the window by hand")
     os.environ["QT_QPA_PLATFORM"] = "xcb"
+    os.environ.setdefault("OPENCV_FOR_THREADS_NUM", "1")  # as `lumitherm gui` has it
     began_s = time.perf_counter()
     from app.gui.application import Session, load_pipeline, make_application
     from app.gui.heartbeat import Heartbeat
