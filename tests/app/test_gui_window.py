@@ -104,7 +104,7 @@ def rig(qapp: QApplication, qtbot: QtBot, tmp_path: Path) -> Iterator[Rig]:
     assert rig.session.close()
     rig.window.deleteLater()
     QApplication.sendPostedEvents(None, 52)  # DeferredDelete
-    left = [t.name for t in threading.enumerate() if t.ident not in before and "warm-up" not in t.name]
+    left = [t.name for t in threading.enumerate() if t.ident not in before]
     assert not left, left
 
 
