@@ -144,7 +144,7 @@ def test_from_a_board_to_aligned_live_pictures(
         assert session.close()
         window.deleteLater()
         QApplication.sendPostedEvents(None, 52)  # DeferredDelete
-    left = [t.name for t in threading.enumerate() if t.ident not in before and "warm-up" not in t.name]
+    left = [t.name for t in threading.enumerate() if t.ident not in before]
     assert not left, left
 
 
