@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,24 @@ def test_dashboard() -> None:
     assert used <= set(METRICS)
     assert len({panel["id"] for panel in board["panels"]}) == len(board["panels"])
     assert {"lumitherm_latency_seconds", "lumitherm_skew_seconds", "lumitherm_drops_total"} <= used
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="no promtool; Debian: apt-get install prometheus")
+def test_prometheus_itself_accepts_rules_configuration_and_every_panel(tmp_path: Path) -> None:
+    token = tmp_path / "token"
+    token.write_text("x")
+    text = (DEPLOY / "prometheus.yml").read_text().replace("/etc/prometheus/lumitherm.token", str(token))
+    (tmp_path / "prometheus.yml").write_text(text)
+    shutil.copy(DEPLOY / "alerts.yml", tmp_path)
+    board = json.loads((DEPLOY / "grafana-dashboard.json").read_text())
+    panels = [target["expr"] for panel in board["panels"] for target in panel["targets"]]
+    plain = [re.sub(r"\$__[a-z_]+", "5m", re.sub(r"\$(?!_)\w+|\$\{\w+\}", "x", expression)) for expression in panels]
+    rules = [{"record": f"panel:{number}", "expr": expression} for number, expression in enumerate(plain)]
+    (tmp_path / "panels.yml").write_text(yaml.safe_dump({"groups": [{"name": "panels", "rules": rules}]}))
+    for words in (["config", "prometheus.yml"], ["rules", "alerts.yml"], ["rules", "panels.yml"]):
+        command = ["promtool", "check", *words]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr + done.stdout
 
 
 @pytest.mark.parametrize("name", ["mediamtx.yml", "go2rtc.yaml", "frigate.yml", "prometheus.yml"])
