@@ -64,6 +64,8 @@ def find_tracks(container: av.container.InputContainer, path: Path) -> dict[Trac
             continue
         name = TrackName(title)
         context = stream.codec_context
+        if context is None:  # no decoder for what the damaged header names
+            raise BadInputError(f"{path}: the {name} track has an unknown codec; that is damage")
         if not (0 < context.width <= _MAX_SIDE_PX and 0 < context.height <= _MAX_SIDE_PX):
             raise BadInputError(f"{path}: the {name} track is {context.width}x{context.height} px; that is damage")
         tracks.setdefault(

@@ -135,13 +135,13 @@ def _check_files(outcome: Outcome, disk: Path) -> None:
     for path in list_recordings(disk):
         outcome.files += 1
         try:
-            problems = check_recording(path, time.monotonic() + 20.0).problems
+            problems = list(check_recording(path, time.monotonic() + 20.0).problems)
         except LumithermError as error:
             problems = [str(error)]
         if any("not closed" in problem for problem in problems):
             outcome.cut_files += 1
             recover(path)
-            problems = check_recording(path, time.monotonic() + 20.0).problems
+            problems = list(check_recording(path, time.monotonic() + 20.0).problems)
         outcome.file_problems += [f"{path.name}: {problem}" for problem in problems]
         if path.stat().st_mtime < before:
             outcome.file_problems.append(f"{path.name}: older than the file with the number before")

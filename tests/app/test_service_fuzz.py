@@ -106,6 +106,9 @@ def test_sidecar_and_container(tmp_path: Path) -> None:
     av.logging.set_level(None)
     try:
         target.with_suffix(".jsonl").unlink()
+        target.write_bytes(container.replace(b"V_MPEG4/ISO/AVC", b"V_MPEG4/ISO/XVC"))
+        with pytest.raises(LumithermError, match="unknown codec"):  # found by fuzzing
+            read(target)
         fuzz("container", [container], target, read)
         target.with_suffix(".jsonl").write_bytes(sidecar)
         fuzz("container with sidecar", [container], target, read)
@@ -120,6 +123,23 @@ def test_weights(tmp_path: Path) -> None:
     overlap = json.dumps({"a": {"dtype": "F32", "shape": [2**40], "data_offsets": [0, 2**42]}}).encode()
     seeds = [whole, whole[: 8 + header], huge, len(overlap).to_bytes(8, "little") + overlap + bytes(64)]
     fuzz("safetensors", seeds, tmp_path / "w.safetensors", load_checkpoint)
+
+
+def test_header_of_sound_weights(tmp_path: Path) -> None:
+    """Weights that load, with changes in their header alone: metadata, names, shapes, places."""
+    shipped = min(
+        (CONFIGS.parent / "fusion_core" / "weights").glob("*.safetensors"), key=lambda path: path.stat().st_size
+    )
+    whole = shipped.read_bytes()
+    end = 8 + int.from_bytes(whole[:8], "little")
+    load_checkpoint(shipped)
+
+    def load(path: Path) -> None:
+        header = path.read_bytes()[8:]
+        path.write_bytes(len(header).to_bytes(8, "little") + header + whole[end:])
+        load_checkpoint(path)
+
+    fuzz("safetensors header", [whole[:end]], tmp_path / "w.safetensors", load)
 
 
 def test_our_own_state_files(tmp_path: Path) -> None:

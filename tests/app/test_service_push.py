@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import os
 import shutil
 import socket
 import subprocess
@@ -37,9 +38,10 @@ from service_support import secret_file  # noqa: E402
 
 MISSING = missing_reason()
 needs_server = pytest.mark.skipif(MISSING is not None, reason=MISSING or "")
+OUTAGE_S = float(os.environ.get("LUMITHERM_PUSH_OUTAGE", "2"))  # s that the server is away; 30 for the figures
 BITS = 16
-CELL = 16
-HEIGHT, WIDTH = 64, BITS * CELL
+CELL = int(os.environ.get("LUMITHERM_PUSH_CELL", "8"))  # px; 40 makes pictures of 640x480
+HEIGHT, WIDTH = 12 * CELL, BITS * CELL
 
 
 def numbered(number: int) -> FusedFrame:
@@ -125,7 +127,7 @@ def test_pictures_arrive_and_a_killed_server_is_found_again(
         port = server.port
         server.kill()
         feeder.until(lambda: not push.figures.connected)
-        feeder.feed(2.0)
+        feeder.feed(OUTAGE_S)
         assert push.figures.drops > 20  # counted while nobody takes them
         server = RecordServer(port)
         back_s = time.monotonic()
