@@ -59,6 +59,11 @@ class BoardPreview(QWidget):
         self.setAccessibleDescription(found)
         self.update()
 
+    def hide_points(self) -> None:
+        """Show the covered parts only."""
+        self._points = None
+        self.update()
+
     def paintEvent(self, event: QPaintEvent | None) -> None:
         painter = QPainter(self)
         painter.setRenderHint(QPainter.RenderHint.SmoothPixmapTransform)
@@ -99,7 +104,7 @@ def _paint_cells(painter: QPainter, area: QRectF, cells: npt.NDArray[np.int64]) 
             cell = QRectF(area.left() + column * wide, area.top() + row * tall, wide, tall).adjusted(2, 2, -2, -2)
             if cells[row, column]:
                 painter.setPen(QPen(QColor(79, 220, 184, 190), 1.2))
-                painter.setBrush(QColor(79, 220, 184, 46))
+                painter.setBrush(QColor(79, 220, 184, 26))
             else:
                 painter.setPen(QPen(QColor(255, 255, 255, 70), 1, Qt.PenStyle.DotLine))
                 painter.setBrush(Qt.BrushStyle.NoBrush)
@@ -256,6 +261,10 @@ class CalibrationPage(QWidget):
         scroll.setFrameShape(QFrame.Shape.NoFrame)
         scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         scroll.setWidget(self.gates)
+        self.gates.setAutoFillBackground(False)  # the card's colour, not the window's
+        view = scroll.viewport()
+        if view is not None:
+            view.setAutoFillBackground(False)
         self.apply = icon_button("check", self.tr("Apply"), primary=True)
         self.apply.clicked.connect(self.apply_asked)
         report = icon_button("file-document-outline", self.tr("Open the report"))
@@ -279,6 +288,9 @@ class CalibrationPage(QWidget):
             for preview in self.previews.values():
                 preview.show_found(None, None, False)
             self.begin.setFocus()
+        elif phase in (CalibrationPhase.SOLVING, CalibrationPhase.RESULT):
+            for preview in self.previews.values():
+                preview.hide_points()  # the board moves on
         elif phase is CalibrationPhase.CAPTURING:
             self.guidance.setText(self.guidance.text() or self.tr("Show the board to both cameras."))
             if not self.views_text.text():
@@ -293,7 +305,7 @@ class CalibrationPage(QWidget):
         self.previews[Stream.VISIBLE].show_found(progress.found_visible, None, progress.accepted)
         self.previews[Stream.THERMAL].show_found(progress.found_thermal, progress.cells, progress.accepted)
         sign = level_sign(Level.GOOD if progress.accepted else Level.NEUTRAL)
-        self.reason.setText(f"{sign} {progress.reason}")
+        self.reason.setText(f"{sign} {progress.reason[:1].upper()}{progress.reason[1:]}")
         self.guidance.setText(progress.guidance)
         self.views.setRange(0, progress.target)
         self.views.setValue(min(progress.views, progress.target))
@@ -329,7 +341,7 @@ class CalibrationPage(QWidget):
             sign = QLabel(level_sign(level))
             sign.setProperty("level", level.value)
             sign.setAccessibleName(self.tr("passed") if gate.passed else self.tr("failed"))
-            name = _words(gate.name)
+            name = _words(gate.name[:1].upper() + gate.name[1:])
             got = QLabel(gate.got)
             got.setProperty("role", "value")
             got.setToolTip(self.tr("wanted: {0}").format(gate.wanted))

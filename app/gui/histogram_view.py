@@ -104,7 +104,10 @@ class HistogramView(QWidget):
         painter.setFont(font)
         painter.setPen(QColor(scheme.dim))
         axis = QRectF(0, self.height() - _AXIS + 2, self.width(), _AXIS - 2)
-        text = self.tr("{0:.0f} to {1:.0f} counts").format(*self._span) if self._counts.any() else self.tr("no picture")
+        mapped = self._span[1] > self._shown[0] and self._span[0] < self._shown[1]  # else: of no thermal picture
+        text = self.tr("no picture")
+        if mapped and self._counts.any():
+            text = self.tr("{0:.0f} to {1:.0f} counts").format(*self._span)
         painter.drawText(axis, Qt.AlignmentFlag.AlignCenter, text)
         painter.drawText(axis, Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter, f"{self._shown[0]:.0f}")
         painter.drawText(axis, Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter, f"{self._shown[1]:.0f}")

@@ -17,7 +17,6 @@ from app.gui.model_controller import ModelController
 from app.gui.pipeline_protocol import ControllerState, Readout
 from app.gui.status_text import hud_figures
 from app.gui.tasks import Lane, TaskRunner
-from app.gui.theme import icon
 from app.gui.timing_plot import load_library
 from app.gui.window_actions import WindowActions
 from app.stats import RecordingState, StatsSnapshot
@@ -49,7 +48,7 @@ class LiveWiring(QObject):
     ) -> None:
         super().__init__(parent)
         self._page, self._control, self._actions, self._tasks = page, control, actions.by_name, tasks
-        self._comparison, self._models = comparison, models
+        self._comparison, self._models, self._icons = comparison, models, actions
         self._view_recorder: ViewRecorder | None = None
         self._show_what_it_says()
         self._ask_for_what_is_wanted()
@@ -108,7 +107,7 @@ class LiveWiring(QObject):
         running = state in (ControllerState.RUNNING, ControllerState.STARTING)
         run = self._actions["run"]
         run.setText(self.tr("Stop") if running else self.tr("Start"))
-        run.setIcon(icon("stop" if running else "play"))
+        self._icons.show_icon("run", "stop" if running else "play")
         messages = {
             ControllerState.IDLE: self.tr("stopped"),
             ControllerState.STARTING: self.tr("starting…"),

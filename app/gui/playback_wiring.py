@@ -8,7 +8,6 @@ from PyQt6.QtCore import QObject, pyqtSignal
 
 from app.gui.playback_controller import PlaybackController
 from app.gui.playback_page import PlaybackPage
-from app.gui.theme import icon
 from app.gui.window_actions import WindowActions
 from app.playback import PlayedFrame
 from app.view_settings import Picture
@@ -29,7 +28,7 @@ class PlaybackWiring(QObject):
         self, page: PlaybackPage, control: PlaybackController, actions: WindowActions, parent: QObject
     ) -> None:
         super().__init__(parent)
-        self._page, self._control, self._actions = page, control, actions.by_name
+        self._page, self._control, self._actions, self._icons = page, control, actions.by_name, actions
         video = page.stage.video
         video.panel_names = video.panel_names | {Picture.FUSED: self.tr("A"), Picture.SECOND: self.tr("B")}
         control.frame_ready.connect(self._show_played)
@@ -71,7 +70,7 @@ class PlaybackWiring(QObject):
         self._actions["compare"].setChecked(second is not None)
 
     def _playing_changed(self, playing: bool) -> None:
-        self._actions["play"].setIcon(icon("pause" if playing else "play"))
+        self._icons.show_icon("play", "pause" if playing else "play")
 
     def _failed(self, text: str) -> None:
         self._page.stage.banners.show_notice(text)

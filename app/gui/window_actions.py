@@ -32,6 +32,7 @@ class WindowActions(QObject):
         self._window = window
         self._held_keys: dict[str, QKeySequence] = {}
         self._down: set[str] = set()
+        self._icons: dict[str, str] = {}  # of actions whose icon tells a state
         self.by_name: dict[str, QAction] = {}
         views = QActionGroup(window)
         for spec in ACTIONS:
@@ -75,10 +76,16 @@ class WindowActions(QObject):
         """Mark the view in use."""
         self.by_name[f"view_{mode}"].setChecked(True)
 
+    def show_icon(self, name: str, icon_name: str) -> None:
+        """Give an action the icon of its state, e.g. "pause" while something plays."""
+        self._icons[name] = icon_name
+        self.by_name[name].setIcon(icon(icon_name))
+
     def refresh_icons(self) -> None:
         """Icons in the colours of the scheme in use."""
         for spec in ACTIONS:
-            self.by_name[spec.name].setIcon(_icon_of(spec))
+            name = self._icons.get(spec.name)
+            self.by_name[spec.name].setIcon(icon(name) if name is not None else _icon_of(spec))
 
     def let_go(self) -> None:
         """Watch the keyboard no more; the window is about to end."""
