@@ -16,6 +16,7 @@ from app.gui.settings import GuiSettings, default_settings_file
 from app.gui.tasks import Lane, TaskRunner
 from app.gui.theme import apply_theme
 from app.gui.translation import install_language
+from app.pipeline.collector import held_collector
 
 __all__ = ["Session", "make_application", "make_pipeline", "run"]
 
@@ -29,7 +30,8 @@ def make_pipeline(config: AppConfig) -> Pipeline:
 
 def load_pipeline() -> None:
     """Import what `make_pipeline` needs, ahead of time: half a second that the first start need not wait for."""
-    import app.live_fusion  # noqa: F401
+    with held_collector():
+        import app.live_fusion  # noqa: F401
 
 
 def make_application(arguments: list[str]) -> QApplication:

@@ -210,11 +210,13 @@ def run_window(plan: Plan) -> Report:
 
 
 def _threads_left(session: Session) -> list[str]:
-    """Close the session; the threads of ours that are still there a moment later."""
+    """Close the session; the threads of ours, which all have names, that are still there a moment later."""
     ended = session.close()
     limit_s = time.monotonic() + 5.0
     left: Callable[[], list[str]] = lambda: [  # noqa: E731
-        thread.name for thread in threading.enumerate() if thread is not threading.main_thread()
+        thread.name
+        for thread in threading.enumerate()
+        if thread is not threading.main_thread() and not thread.name.startswith("ThreadPoolExecutor-")
     ]
     while left() and time.monotonic() < limit_s:
         time.sleep(0.02)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from app.pipeline.collector import held_collector
 from app.pipeline.worker import Worker
 from fusion_core.engine import FusionEngine
 from fusion_core.errors import UsageError
@@ -185,8 +186,9 @@ class EngineBuilder:
         engine: FusionEngine | None = None
         began_s = time.monotonic()
         try:
-            engine = self._factory(spec.name, spec.preset, spec.weights, spec.threads, align_every=spec.align_every)
-            sha256, agc = _checkpoint_facts(spec)
+            with held_collector():
+                engine = self._factory(spec.name, spec.preset, spec.weights, spec.threads, align_every=spec.align_every)
+                sha256, agc = _checkpoint_facts(spec)
             size = self._wait_for_size(request, stopping)
             if size is not None:
                 engine.warm_up(*size)
