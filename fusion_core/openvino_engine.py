@@ -33,6 +33,11 @@ _CONVERSION_VERSION = 3
 """Raised whenever the same network converts to another model; part of the cache key."""
 
 
+_PIN_THREADS = False
+"""Threads tied to cores wait for theirs while another is idle: both parts of the network, capture and encoding share
+the same few cores."""
+
+
 def default_threads() -> int:
     """Threads for the network: every core this process may use, less one for capture and encoding from three on.
 
@@ -264,6 +269,7 @@ class _Compiled:
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_PRECISION_HINT": precision,
             "INFERENCE_NUM_THREADS": threads,
+            "ENABLE_CPU_PINNING": _PIN_THREADS,
         }
         try:
             if self._cache is None:
