@@ -139,6 +139,26 @@ def test_the_view_can_be_recorded_with_its_figures(qtbot: QtBot) -> None:
     assert (taken[-1][12:180, 12:100, :3].max(axis=2) < 60).any()  # the shade of the figures over a grey picture
 
 
+def test_a_dense_screen_gets_as_many_pixels_as_it_has(qtbot: QtBot) -> None:
+    class Dense(VideoView):
+        def devicePixelRatioF(self) -> float:
+            return 2.0
+
+    view: VideoView = shown(qtbot, Dense())
+    view.set_settings(ViewSettings(mode=ViewMode.WIPE))
+    view.set_frame(_support.a_frame(960, 1280))
+    taken: list[Any] = []
+    view.set_capture(taken.append)
+    view.grab()
+    assert taken[-1].shape == (960, 1280, 4)
+    view.zoom_by(2)
+    with qtbot.waitSignal(view.viewport_changed) as moved:  # panning follows the pointer in its own units
+        qtbot.mousePress(view, Qt.MouseButton.LeftButton, pos=QPoint(100, 100))
+        qtbot.mouseMove(view, QPoint(164, 100))
+    assert moved.args[0].center_x == pytest.approx(0.5 - 64 / (640 * 2), abs=0.002)
+    qtbot.mouseRelease(view, Qt.MouseButton.LeftButton, pos=QPoint(164, 100))
+
+
 def test_the_histogram_span_is_dragged(qtbot: QtBot) -> None:
     histogram: HistogramView = shown(qtbot, HistogramView(), 300, 132)
     counts = np.zeros(256, np.int64)
