@@ -20,13 +20,17 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Estimate", "Estimator", "RunningDisplacement", "remap_maps"]
+__all__ = ["FRAME_PX", "Estimate", "Estimator", "RunningDisplacement", "remap_maps"]
 
 SMOOTHING = 0.5
 """Weight of a new estimate against the running one."""
 
 JUMP_PX = 3.0
 """A new estimate further off than this (median over the grid) replaces the running one: the rig was hit, or a cut."""
+
+FRAME_PX = 2.0
+"""Sensors and frame grabbers leave dark lines at the picture's edge, which the warp would draw out into broad strips:
+it repeats what lies this far inside instead."""
 
 _NICENESS = 5
 
@@ -133,7 +137,7 @@ def remap_maps(displacement: Floats, height: int, width: int) -> tuple[np.ndarra
         cv2.resize(plane, (columns * 8, rows * 8), interpolation=cv2.INTER_LINEAR)[:height, :width]
         for plane in displacement
     ]
-    xs = full[0] + np.arange(width, dtype=np.float32)
-    ys = full[1] + np.arange(height, dtype=np.float32)[:, None]
+    xs = np.clip(full[0] + np.arange(width, dtype=np.float32), FRAME_PX, width - 1 - FRAME_PX)
+    ys = np.clip(full[1] + np.arange(height, dtype=np.float32)[:, None], FRAME_PX, height - 1 - FRAME_PX)
     first, second = cv2.convertMaps(xs, ys, cv2.CV_16SC2)
     return np.asarray(first), np.asarray(second)

@@ -34,12 +34,13 @@ class Alignment(NamedTuple):
     log_confidence: Tensor  # (B, 1, H/8, W/8): minus the log of the expected error in pixels
 
 
-def warp(image: Tensor, displacement: Tensor, *, cubic: bool = False) -> Tensor:
+def warp(image: Tensor, displacement: Tensor, *, cubic: bool = False, inset_px: float = 0.0) -> Tensor:
     """Sample `image` at p + d(p), bilinear (cubic keeps more of fine edges), border repeated.
 
     Args:
         image: (B, C, H, W), any float dtype.
         displacement: (B, 2, h, w) in pixels of `image`; resized to (H, W) when it is coarser.
+        inset_px: the border that is repeated lies this far inside; nothing is sampled outside of it.
 
     Returns:
         (B, C, H, W) in the dtype of `image`; computed in float32.
@@ -49,8 +50,12 @@ def warp(image: Tensor, displacement: Tensor, *, cubic: bool = False) -> Tensor:
         displacement = F.interpolate(displacement.float(), size=(height, width), mode="bilinear", align_corners=False)
     xs = torch.arange(width, device=image.device, dtype=torch.float32)
     ys = torch.arange(height, device=image.device, dtype=torch.float32)
-    x = (xs.view(1, 1, width) + displacement[:, 0].float()) * (2.0 / width) + (1.0 / width - 1.0)
-    y = (ys.view(1, height, 1) + displacement[:, 1].float()) * (2.0 / height) + (1.0 / height - 1.0)
+    x, y = xs.view(1, 1, width) + displacement[:, 0].float(), ys.view(1, height, 1) + displacement[:, 1].float()
+    if inset_px > 0.0:
+        x = x.clamp(inset_px, width - 1.0 - inset_px)
+        y = y.clamp(inset_px, height - 1.0 - inset_px)
+    x = x * (2.0 / width) + (1.0 / width - 1.0)
+    y = y * (2.0 / height) + (1.0 / height - 1.0)
     grid = torch.stack((x, y), dim=-1)  # (B, H, W, 2) in [-1, 1]
     mode = "bicubic" if cubic else "bilinear"
     out = F.grid_sample(image.float(), grid, mode=mode, padding_mode="border", align_corners=False)

@@ -20,6 +20,7 @@ from fusion_core.rfvif.fdam import ComplementaryMaskFusion, FeatureDynamicAlignm
 from fusion_core.rfvif.mgfrm import LevelMixing, LocalFeatureRefinement
 from fusion_core.rfvif.padding import pad_to_multiple
 from fusion_core.rfvif.pffm import PyramidFeatureFusion, Reconstruction
+from fusion_core.running_displacement import FRAME_PX
 
 __all__ = ["Rfvif", "RfvifOutput"]
 
@@ -121,7 +122,7 @@ class Rfvif(nn.Module):
         evidence = self._evidence(visible, moved) if self.config.alignment == "observed" else None
         if alignment is None:
             return self.fuse_warped(visible, moved, None, evidence)
-        infrared = warp(moved, alignment.displacements[-1], cubic=True).clamp(0.0, 1.0)
+        infrared = warp(moved, alignment.displacements[-1], cubic=True, inset_px=FRAME_PX).clamp(0.0, 1.0)
         out = self.fuse_warped(visible, infrared, alignment.log_confidence, evidence)
         return RfvifOutput(out.fused, out.aligned_infrared, alignment.displacements, alignment.log_confidence)
 

@@ -158,6 +158,15 @@ def test_warp_samples_at_the_displaced_position() -> None:
     torch.testing.assert_close(moved[0, 0, 8, 5:30], picture[0, 0, 8, 5:30] + 2.5)
 
 
+def test_warp_repeats_the_border_from_inside_the_dark_lines_at_the_edge() -> None:
+    picture = torch.full((1, 1, 32, 40), 0.5)
+    picture[..., 0], picture[..., -1], picture[..., 0, :] = 0.0, 0.0, 0.0
+    for dx in (-6.0, 6.0):
+        shift = torch.tensor([dx, -6.0]).view(1, 2, 1, 1).expand(1, 2, 4, 5)
+        assert warp(picture, shift, cubic=True).min() < 0.01
+        torch.testing.assert_close(warp(picture, shift, cubic=True, inset_px=2.0), torch.full((1, 1, 32, 40), 0.5))
+
+
 def test_gradient_features_ignore_contrast_sign_and_gain() -> None:
     visible, _ = pictures(64, 64, 1)
     features = gradient_features(visible, 8)

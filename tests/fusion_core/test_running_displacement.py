@@ -9,7 +9,7 @@ import threading
 import numpy as np
 import pytest
 
-from fusion_core.running_displacement import RunningDisplacement, remap_maps
+from fusion_core.running_displacement import FRAME_PX, RunningDisplacement, remap_maps
 
 
 class Estimator:
@@ -130,5 +130,5 @@ def test_maps_sample_at_the_displaced_position() -> None:
     assert whole.shape == (30, 39, 2)
     x = whole[..., 0] + (fraction & 31) / 32.0
     y = whole[..., 1] + (fraction >> 5) / 32.0
-    assert np.allclose(x[10], np.arange(39) + 2.25)
-    assert np.allclose(y[:, 10], np.arange(30) - 1.5)
+    assert np.allclose(x[10], np.clip(np.arange(39) + 2.25, FRAME_PX, 38 - FRAME_PX))
+    assert np.allclose(y[:, 10], np.clip(np.arange(30) - 1.5, FRAME_PX, 29 - FRAME_PX))
