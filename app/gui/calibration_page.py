@@ -354,7 +354,7 @@ class CalibrationPage(QWidget):
                 self._gate_grid.addWidget(_words(advice, "dim"), row, 1, 1, 2)
                 row += 1
         if outcome.rejected:
-            rejected = self.tr("{0} views rejected; the report says why").format(len(outcome.rejected))
+            rejected = self.tr("Rejected views: {0}; the report says why").format(len(outcome.rejected))
             self._gate_grid.addWidget(_words(rejected, "dim"), row, 1, 1, 2)
             row += 1
         self._gate_grid.setRowStretch(row, 1)

@@ -565,247 +565,247 @@
 </context><context>
     <name>CalibrationPage</name>
     <message>
-        <location filename="../calibration_page.py" line="125" />
+        <location filename="../calibration_page.py" line="130" />
         <source>Visible camera</source>
         <translation>Sichtbare Kamera</translation>
     </message>
     <message>
-        <location filename="../calibration_page.py" line="126" />
+        <location filename="../calibration_page.py" line="131" />
         <source>Thermal camera</source>
         <translation>Wärmebildkamera</translation>
     </message>
     <message>
-        <location filename="../calibration_page.py" line="151" />
+        <location filename="../calibration_page.py" line="156" />
         <source>Visible</source>
         <translation>Sichtbar</translation>
     </message>
     <message>
-        <location filename="../calibration_page.py" line="151" />
+        <location filename="../calibration_page.py" line="156" />
         <source>Thermal</source>
         <translation>Thermisch</translation>
     </message>
     <message>
-        <location filename="../calibration_page.py" line="171" />
+        <location filename="../calibration_page.py" line="176" />
         <source>Back</source>
         <translation>Zurück</translation>
     </message>
     <message>
-        <location filename="../calibration_page.py" line="173" />
+        <location filename="../calibration_page.py" line="178" />
         <source>Calibrate the rig</source>
         <translation>Anlage kalibrieren</translation>
     </message>
     <message>
-        <location filename="../calibration_page.py" line="186" />
+        <location filename="../calibration_page.py" line="191" />
         <source>Board</source>
         <translation>Tafel</translation>
     </message>
     <message>
-        <location filename="../calibration_page.py" line="187" />
+        <location filename="../calibration_page.py" line="192" />
         <source>Begin</source>
         <translation>Beginnen</translation>
     </message>
     <message>
-        <location filename="../calibration_page.py" line="189" />
+        <location filename="../calibration_page.py" line="194" />
         <source>Save the board to print…</source>
         <translation>Tafel zum Drucken speichern…</translation>
     </message>
     <message>
-        <location filename="../calibration_page.py" line="192" />
+        <location filename="../calibration_page.py" line="197" />
         <source>1. The board</source>
         <translation>1. Die Tafel</translation>
     </message>
     <message>
-        <location filename="../calibration_page.py" line="194" />
+        <location filename="../calibration_page.py" line="199" />
         <source>Both cameras must see the pattern: circles cut out of a sheet before something warm, or a print on a warmed plate. An asymmetric grid of circles is the safest choice.</source>
         <translation>Beide Kameras müssen das Muster sehen: aus einem Blatt geschnittene Kreise vor etwas Warmem, oder einen Druck auf einer erwärmten Platte. Ein asymmetrisches Kreisgitter ist die sicherste Wahl.</translation>
     </message>
     <message>
-        <location filename="../calibration_page.py" line="200" />
+        <location filename="../calibration_page.py" line="205" />
         <source>kind : columns x rows : spacing, as `lumitherm calibrate board` takes it</source>
         <translation>Art : Spalten x Zeilen : Abstand, wie `lumitherm calibrate board` es nimmt</translation>
     </message>
     <message>
-        <location filename="../calibration_page.py" line="209" />
+        <location filename="../calibration_page.py" line="214" />
         <source>Views kept</source>
         <translation>Behaltene Ansichten</translation>
     </message>
     <message>
-        <location filename="../calibration_page.py" line="210" />
+        <location filename="../calibration_page.py" line="215" />
         <source>Share of the thermal picture covered</source>
         <translation>Abgedeckter Anteil des Wärmebilds</translation>
     </message>
     <message>
-        <location filename="../calibration_page.py" line="212" />
+        <location filename="../calibration_page.py" line="217" />
         <source>Solve now</source>
         <translation>Jetzt lösen</translation>
     </message>
     <message>
-        <location filename="../calibration_page.py" line="214" />
+        <location filename="../calibration_page.py" line="219" />
         <source>Start over</source>
         <translation>Von vorn beginnen</translation>
     </message>
     <message>
-        <location filename="../calibration_page.py" line="217" />
+        <location filename="../calibration_page.py" line="222" />
         <source>2. Views of the board</source>
         <translation>2. Ansichten der Tafel</translation>
     </message>
     <message>
-        <location filename="../calibration_page.py" line="224" />
+        <location filename="../calibration_page.py" line="229" />
         <source>A view is kept by itself when the board is still, sharp and in a new place.</source>
         <translation>Eine Ansicht wird von selbst behalten, wenn die Tafel ruhig, scharf und an neuer Stelle ist.</translation>
     </message>
     <message>
-        <location filename="../calibration_page.py" line="231" />
+        <location filename="../calibration_page.py" line="236" />
         <source>Solving</source>
         <translation>Lösung</translation>
     </message>
     <message>
-        <location filename="../calibration_page.py" line="234" />
+        <location filename="../calibration_page.py" line="239" />
         <source>3. Solving</source>
         <translation>3. Lösen</translation>
     </message>
     <message>
-        <location filename="../calibration_page.py" line="236" />
+        <location filename="../calibration_page.py" line="241" />
         <source>Both lenses and the geometry between them, then again without some views and with others twice, to tell how certain they are. Up to a minute; the live picture goes on.</source>
         <translation>Beide Objektive und ihre Lage zueinander, dann noch einmal ohne manche Ansichten und mit anderen doppelt, um zu sagen, wie sicher sie sind. Bis zu einer Minute; das Bild läuft weiter.</translation>
     </message>
     <message>
-        <location filename="../calibration_page.py" line="349" />
-        <location filename="../calibration_page.py" line="259" />
+        <location filename="../calibration_page.py" line="361" />
+        <location filename="../calibration_page.py" line="268" />
         <source>Apply</source>
         <translation>Anwenden</translation>
     </message>
     <message>
-        <location filename="../calibration_page.py" line="261" />
+        <location filename="../calibration_page.py" line="270" />
         <source>Open the report</source>
         <translation>Bericht öffnen</translation>
     </message>
     <message>
-        <location filename="../calibration_page.py" line="263" />
+        <location filename="../calibration_page.py" line="272" />
         <source>Capture more views</source>
         <translation>Mehr Ansichten aufnehmen</translation>
     </message>
     <message>
-        <location filename="../calibration_page.py" line="265" />
+        <location filename="../calibration_page.py" line="274" />
         <source>Discard</source>
         <translation>Verwerfen</translation>
     </message>
     <message>
-        <location filename="../calibration_page.py" line="267" />
+        <location filename="../calibration_page.py" line="276" />
         <source>4. Result</source>
         <translation>4. Ergebnis</translation>
     </message>
     <message>
-        <location filename="../calibration_page.py" line="283" />
+        <location filename="../calibration_page.py" line="295" />
         <source>Show the board to both cameras.</source>
         <translation>Die Tafel beiden Kameras zeigen.</translation>
     </message>
     <message>
-        <location filename="../calibration_page.py" line="300" />
+        <location filename="../calibration_page.py" line="312" />
         <source>Views: {0} of {1}</source>
         <translation>Ansichten: {0} von {1}</translation>
     </message>
     <message>
-        <location filename="../calibration_page.py" line="302" />
+        <location filename="../calibration_page.py" line="314" />
         <source>Thermal picture covered: {0:.0f} %</source>
         <translation>Wärmebild abgedeckt: {0:.0f} %</translation>
     </message>
     <message>
-        <location filename="../calibration_page.py" line="309" />
+        <location filename="../calibration_page.py" line="321" />
         <source>Good</source>
         <translation>Gut</translation>
     </message>
     <message>
-        <location filename="../calibration_page.py" line="309" />
+        <location filename="../calibration_page.py" line="321" />
         <source>Not good enough</source>
         <translation>Nicht gut genug</translation>
     </message>
     <message>
-        <location filename="../calibration_page.py" line="313" />
+        <location filename="../calibration_page.py" line="325" />
         <source>the horizon</source>
         <translation>zum Horizont</translation>
     </message>
     <message>
-        <location filename="../calibration_page.py" line="315" />
+        <location filename="../calibration_page.py" line="327" />
         <source>Held-out error {0:.2f} px (95 %: {1:.2f} px). Exact at {2:.1f} m; parallax stays inside {3:g} px from {4:.1f} m to {5}.</source>
         <translation>Fehler auf ungesehenen Ansichten {0:.2f} px (95 %: {1:.2f} px). Genau bei {2:.1f} m; die Parallaxe bleibt unter {3:g} px von {4:.1f} m bis {5}.</translation>
     </message>
     <message>
-        <location filename="../calibration_page.py" line="331" />
+        <location filename="../calibration_page.py" line="343" />
         <source>passed</source>
         <translation>erfüllt</translation>
     </message>
     <message>
-        <location filename="../calibration_page.py" line="331" />
+        <location filename="../calibration_page.py" line="343" />
         <source>failed</source>
         <translation>nicht erfüllt</translation>
     </message>
     <message>
-        <location filename="../calibration_page.py" line="341" />
-        <location filename="../calibration_page.py" line="335" />
+        <location filename="../calibration_page.py" line="353" />
+        <location filename="../calibration_page.py" line="347" />
         <source>wanted: {0}</source>
         <translation>verlangt: {0}</translation>
     </message>
     <message>
-        <location filename="../calibration_page.py" line="345" />
-        <source>{0} views rejected; the report says why</source>
-        <translation>{0} Ansichten verworfen; der Bericht sagt, warum</translation>
+        <location filename="../calibration_page.py" line="357" />
+        <source>Rejected views: {0}; the report says why</source>
+        <translation>Verworfene Ansichten: {0}; der Bericht sagt, warum</translation>
     </message>
     <message>
-        <location filename="../calibration_page.py" line="349" />
+        <location filename="../calibration_page.py" line="361" />
         <source>Apply all the same</source>
         <translation>Trotzdem anwenden</translation>
     </message>
     <message>
-        <location filename="../calibration_page.py" line="358" />
+        <location filename="../calibration_page.py" line="370" />
         <source>Save the board</source>
         <translation>Tafel speichern</translation>
     </message>
     <message>
-        <location filename="../calibration_page.py" line="358" />
+        <location filename="../calibration_page.py" line="370" />
         <source>Drawing (*.pdf *.svg)</source>
         <translation>Zeichnung (*.pdf *.svg)</translation>
     </message>
 </context><context>
     <name>CalibrationPanel</name>
     <message>
-        <location filename="../rig_panels.py" line="257" />
-        <location filename="../rig_panels.py" line="230" />
+        <location filename="../rig_panels.py" line="259" />
+        <location filename="../rig_panels.py" line="232" />
         <source>Calibration</source>
         <translation>Kalibrierung</translation>
     </message>
     <message>
-        <location filename="../rig_panels.py" line="234" />
+        <location filename="../rig_panels.py" line="236" />
         <source>Calibrate with a board…</source>
         <translation>Mit einer Tafel kalibrieren…</translation>
     </message>
     <message>
-        <location filename="../rig_panels.py" line="236" />
+        <location filename="../rig_panels.py" line="238" />
         <source>Choose a file…</source>
         <translation>Datei wählen…</translation>
     </message>
     <message>
-        <location filename="../rig_panels.py" line="238" />
+        <location filename="../rig_panels.py" line="240" />
         <source>None</source>
         <translation>Keine</translation>
     </message>
     <message>
-        <location filename="../rig_panels.py" line="239" />
+        <location filename="../rig_panels.py" line="241" />
         <source>Use no calibration</source>
         <translation>Keine Kalibrierung verwenden</translation>
     </message>
     <message>
-        <location filename="../rig_panels.py" line="252" />
+        <location filename="../rig_panels.py" line="254" />
         <source>None: thermal is only scaled, so that only a distant scene is aligned</source>
         <translation>Keine: das Wärmebild wird nur skaliert, daher ist nur Fernes ausgerichtet</translation>
     </message>
     <message>
-        <location filename="../rig_panels.py" line="253" />
+        <location filename="../rig_panels.py" line="255" />
         <source>In use: {0}</source>
         <translation>In Gebrauch: {0}</translation>
     </message>
     <message>
-        <location filename="../rig_panels.py" line="257" />
+        <location filename="../rig_panels.py" line="259" />
         <source>Calibrations (*.yaml)</source>
         <translation>Kalibrierungen (*.yaml)</translation>
     </message>
@@ -979,79 +979,79 @@
         <translation>Die Enden des Bereichs ziehen, um ihn von Hand zu setzen; Pfeiltasten verschieben ihn</translation>
     </message>
     <message>
-        <location filename="../histogram_view.py" line="107" />
-        <source>{0:.0f} to {1:.0f} counts</source>
-        <translation>Rohwerte {0:.0f} bis {1:.0f}</translation>
-    </message>
-    <message>
-        <location filename="../histogram_view.py" line="107" />
+        <location filename="../histogram_view.py" line="108" />
         <source>no picture</source>
         <translation>kein Bild</translation>
+    </message>
+    <message>
+        <location filename="../histogram_view.py" line="110" />
+        <source>{0:.0f} to {1:.0f} counts</source>
+        <translation>Rohwerte {0:.0f} bis {1:.0f}</translation>
     </message>
 </context><context>
     <name>LiveWiring</name>
     <message>
-        <location filename="../live_wiring.py" line="104" />
+        <location filename="../live_wiring.py" line="103" />
         <source>A  as it fuses now</source>
         <translation>A  wie jetzt fusioniert</translation>
     </message>
     <message>
-        <location filename="../live_wiring.py" line="104" />
+        <location filename="../live_wiring.py" line="103" />
         <source>fused</source>
         <translation>fusioniert</translation>
     </message>
     <message>
-        <location filename="../live_wiring.py" line="105" />
+        <location filename="../live_wiring.py" line="104" />
         <source>B</source>
         <translation>B</translation>
     </message>
     <message>
-        <location filename="../live_wiring.py" line="110" />
+        <location filename="../live_wiring.py" line="109" />
         <source>Stop</source>
         <translation>Anhalten</translation>
     </message>
     <message>
-        <location filename="../live_wiring.py" line="110" />
+        <location filename="../live_wiring.py" line="109" />
         <source>Start</source>
         <translation>Starten</translation>
     </message>
     <message>
-        <location filename="../live_wiring.py" line="113" />
+        <location filename="../live_wiring.py" line="112" />
         <source>stopped</source>
         <translation>angehalten</translation>
     </message>
     <message>
-        <location filename="../live_wiring.py" line="114" />
+        <location filename="../live_wiring.py" line="113" />
         <source>starting…</source>
         <translation>startet…</translation>
     </message>
     <message>
-        <location filename="../live_wiring.py" line="115" />
+        <location filename="../live_wiring.py" line="114" />
         <source>waiting for the first picture…</source>
         <translation>wartet auf das erste Bild…</translation>
     </message>
     <message>
-        <location filename="../live_wiring.py" line="116" />
+        <location filename="../live_wiring.py" line="115" />
         <source>stopping, ending the recording…</source>
         <translation>hält an, die Aufnahme wird beendet…</translation>
     </message>
     <message>
-        <location filename="../live_wiring.py" line="135" />
+        <location filename="../live_wiring.py" line="134" />
         <source>FROZEN</source>
         <translation>STANDBILD</translation>
     </message>
     <message>
-        <location filename="../live_wiring.py" line="219" />
+        <location filename="../live_wiring.py" line="218" />
         <source>Stop recording</source>
         <translation>Aufnahme beenden</translation>
     </message>
     <message>
-        <location filename="../live_wiring.py" line="219" />
+        <location filename="../live_wiring.py" line="218" />
         <source>Record</source>
         <translation>Aufnehmen</translation>
     </message>
     <message>
-        <location filename="../live_wiring.py" line="239" />
+        <location filename="../live_wiring.py" line="238" />
         <source>View recorded: {0}</source>
         <translation>Ansicht aufgenommen: {0}</translation>
     </message>
@@ -1277,12 +1277,12 @@
 </context><context>
     <name>PlaybackWiring</name>
     <message>
-        <location filename="../playback_wiring.py" line="34" />
+        <location filename="../playback_wiring.py" line="33" />
         <source>A</source>
         <translation>A</translation>
     </message>
     <message>
-        <location filename="../playback_wiring.py" line="34" />
+        <location filename="../playback_wiring.py" line="33" />
         <source>B</source>
         <translation>B</translation>
     </message>
@@ -1341,11 +1341,6 @@
         <translation>Anwenden (startet die Anlage neu)</translation>
     </message>
     <message>
-        <location filename="../rig_panels.py" line="130" />
-        <source>Tracks</source>
-        <translation>Spuren</translation>
-    </message>
-    <message>
         <location filename="../rig_panels.py" line="131" />
         <source>Pre-event</source>
         <translation>Vorlauf</translation>
@@ -1356,7 +1351,12 @@
         <translation>Nachlauf</translation>
     </message>
     <message>
-        <location filename="../rig_panels.py" line="154" />
+        <location filename="../rig_panels.py" line="133" />
+        <source>Tracks</source>
+        <translation>Spuren</translation>
+    </message>
+    <message>
+        <location filename="../rig_panels.py" line="156" />
         <source>Folder: {0}</source>
         <translation>Ordner: {0}</translation>
     </message>
@@ -1466,125 +1466,125 @@
 </context><context>
     <name>SourcePanel</name>
     <message>
-        <location filename="../rig_panels.py" line="172" />
+        <location filename="../rig_panels.py" line="174" />
         <source>Sources</source>
         <translation>Quellen</translation>
     </message>
     <message>
-        <location filename="../rig_panels.py" line="175" />
+        <location filename="../rig_panels.py" line="177" />
         <source>Visible camera</source>
         <translation>Sichtbare Kamera</translation>
     </message>
     <message>
-        <location filename="../rig_panels.py" line="176" />
+        <location filename="../rig_panels.py" line="178" />
         <source>Thermal camera</source>
         <translation>Wärmebildkamera</translation>
     </message>
     <message>
-        <location filename="../rig_panels.py" line="181" />
+        <location filename="../rig_panels.py" line="183" />
         <source>Use these</source>
         <translation>Diese verwenden</translation>
     </message>
     <message>
-        <location filename="../rig_panels.py" line="185" />
+        <location filename="../rig_panels.py" line="187" />
         <source>Look again</source>
         <translation>Neu suchen</translation>
     </message>
     <message>
-        <location filename="../rig_panels.py" line="188" />
+        <location filename="../rig_panels.py" line="190" />
         <source>Visible</source>
         <translation>Sichtbar</translation>
     </message>
     <message>
-        <location filename="../rig_panels.py" line="189" />
+        <location filename="../rig_panels.py" line="191" />
         <source>Thermal</source>
         <translation>Thermisch</translation>
     </message>
     <message>
-        <location filename="../rig_panels.py" line="220" />
+        <location filename="../rig_panels.py" line="222" />
         <source>as the configuration names them</source>
         <translation>wie die Konfiguration sie nennt</translation>
     </message>
 </context><context>
     <name>StartPage</name>
     <message>
-        <location filename="../start_page.py" line="126" />
+        <location filename="../start_page.py" line="129" />
         <source>One picture from a visible and a thermal camera</source>
         <translation>Ein Bild aus einer sichtbaren und einer Wärmebildkamera</translation>
     </message>
     <message>
-        <location filename="../start_page.py" line="136" />
+        <location filename="../start_page.py" line="140" />
         <source>Settings</source>
         <translation>Einstellungen</translation>
     </message>
     <message>
-        <location filename="../start_page.py" line="137" />
+        <location filename="../start_page.py" line="141" />
         <source>Help</source>
         <translation>Hilfe</translation>
     </message>
     <message>
-        <location filename="../start_page.py" line="147" />
+        <location filename="../start_page.py" line="151" />
         <source>Simulated rig</source>
         <translation>Simulierte Anlage</translation>
     </message>
     <message>
-        <location filename="../start_page.py" line="148" />
+        <location filename="../start_page.py" line="152" />
         <source>Two simulated cameras before a moving scene. No hardware needed.</source>
         <translation>Zwei simulierte Kameras vor einer bewegten Szene. Keine Geräte nötig.</translation>
     </message>
     <message>
-        <location filename="../start_page.py" line="153" />
+        <location filename="../start_page.py" line="157" />
         <source>Set up two cameras</source>
         <translation>Zwei Kameras einrichten</translation>
     </message>
     <message>
-        <location filename="../start_page.py" line="154" />
+        <location filename="../start_page.py" line="158" />
         <source>Pick visible and thermal, see both live, measure the offset, save the configuration.</source>
         <translation>Beide Kameras wählen, beide live sehen, den Versatz messen, die Konfiguration speichern.</translation>
     </message>
     <message>
-        <location filename="../start_page.py" line="158" />
+        <location filename="../start_page.py" line="162" />
         <source>Open</source>
         <translation>Öffnen</translation>
     </message>
     <message>
-        <location filename="../start_page.py" line="158" />
+        <location filename="../start_page.py" line="162" />
         <source>A configuration (.yaml) or a recording (.mkv) from disk.</source>
         <translation>Eine Konfiguration (.yaml) oder eine Aufnahme (.mkv) von der Platte.</translation>
     </message>
     <message>
-        <location filename="../start_page.py" line="165" />
+        <location filename="../start_page.py" line="169" />
         <source>Recent configurations</source>
         <translation>Letzte Konfigurationen</translation>
     </message>
     <message>
-        <location filename="../start_page.py" line="167" />
-        <location filename="../start_page.py" line="165" />
+        <location filename="../start_page.py" line="171" />
+        <location filename="../start_page.py" line="169" />
         <source>None yet</source>
         <translation>Noch keine</translation>
     </message>
     <message>
-        <location filename="../start_page.py" line="167" />
+        <location filename="../start_page.py" line="171" />
         <source>Recent recordings</source>
         <translation>Letzte Aufnahmen</translation>
     </message>
     <message>
-        <location filename="../start_page.py" line="169" />
+        <location filename="../start_page.py" line="173" />
         <source>Connected cameras</source>
         <translation>Angeschlossene Kameras</translation>
     </message>
     <message>
-        <location filename="../start_page.py" line="169" />
+        <location filename="../start_page.py" line="173" />
         <source>None found</source>
         <translation>Keine gefunden</translation>
     </message>
     <message>
-        <location filename="../start_page.py" line="175" />
+        <location filename="../start_page.py" line="179" />
         <source>Look again</source>
         <translation>Neu suchen</translation>
     </message>
     <message>
-        <location filename="../start_page.py" line="176" />
+        <location filename="../start_page.py" line="180" />
         <source>Look for cameras again</source>
         <translation>Neu nach Kameras suchen</translation>
     </message>
