@@ -22,7 +22,7 @@ METRICS: Mapping[str, str] = {
     "lumitherm_ready": "1 when pictures come out, degraded or not",
     "lumitherm_state": "1 for the state the pipeline is in",
     "lumitherm_safe_mode": "1 in safe mode: raw recording only",
-    "lumitherm_restarts": "starts within the window that did not end in order",
+    "lumitherm_restarts": "restarts within the window, after runs that did not end in order",
     "lumitherm_fps": "frames/s by stage: visible, thermal, paired, fused, shown, recorded",
     "lumitherm_frames_total": "frames by stage since the start",
     "lumitherm_drops_total": "lost frames by cause",

@@ -113,8 +113,9 @@ def _boot_s() -> float:
 
 
 class StartLedger:
-    """Remembers in a file when the service was started without having ended in order before.
+    """Remembers in a file when the service was started again without having ended in order before.
 
+    It is the restart that has to be within the window, not the start of the run that failed: that may be long ago.
     Times are those since the computer was switched on, so that no clock step makes or hides a restart. A damaged file
     counts as an empty one.
     """
@@ -126,31 +127,35 @@ class StartLedger:
         self._boot = boot if boot is not None else boot_id()
 
     def begin(self) -> int:
-        """Note this start; returns how many starts within the window before it did not end in order.
+        """Note this start; returns how many restarts there were within the window, this one included if it is one.
 
         Raises:
             ConfigError: the file cannot be written.
         """
         now_s = self._clock_s()
-        starts = [start for start in self._read() if 0 <= now_s - start <= self._window_s]
-        self._write([*starts, now_s])
-        return len(starts)
+        running, restarts = self._read()
+        restarts = [
+            moment for moment in (*restarts, *([now_s] if running else [])) if 0 <= now_s - moment <= self._window_s
+        ]
+        self._write(True, restarts)
+        return len(restarts)
 
     def end(self) -> None:
         """It ended in order: nothing before counts any more."""
-        self._write([])
+        self._write(False, [])
 
-    def _read(self) -> list[float]:
+    def _read(self) -> tuple[bool, list[float]]:
+        """(whether the last run has not ended in order, restarts)."""
         try:
             data = json.loads(self._file.read_text(encoding="ascii"))
             if data["boot"] != self._boot:
-                return []
-            return [float(start) for start in data["starts"]][-100:]
+                return False, []
+            return data["running"] is True, [float(moment) for moment in data["restarts"]][-100:]
         except (OSError, ValueError, KeyError, TypeError):
-            return []
+            return False, []
 
-    def _write(self, starts: list[float]) -> None:
-        text = json.dumps({"boot": self._boot, "starts": starts[-100:]})
+    def _write(self, running: bool, restarts: list[float]) -> None:
+        text = json.dumps({"boot": self._boot, "running": running, "restarts": restarts[-100:]})
         try:
             self._file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             part = self._file.with_suffix(".part")

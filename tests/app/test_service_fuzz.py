@@ -143,7 +143,7 @@ def test_header_of_sound_weights(tmp_path: Path) -> None:
 
 
 def test_our_own_state_files(tmp_path: Path) -> None:
-    ledger = json.dumps({"boot": "x", "starts": [1.0, 2.0]}).encode()
+    ledger = json.dumps({"boot": "x", "running": True, "restarts": [1.0, 2.0]}).encode()
     fuzz("start ledger", [ledger], tmp_path / "s.json", lambda path: StartLedger(path, 600, lambda: 5.0, "x").begin())
     book = json.dumps({"clock_s": 5.0, "wall_s": 1.0, "first_seen": {"a": 1.0}}).encode()
     fuzz("age book", [book], tmp_path / "a.json", lambda path: AgeBook(path).age_s("a"))
