@@ -36,7 +36,7 @@ SURE = 0.15  # confidence from which a cell counts
 TRUSTED_SHARE = 0.25  # of the grid that must be sure before a correction may be applied unasked
 TRUSTED_QUARTER_SHARE = 0.08  # of each quarter of the picture, in three of the four at least
 AGREEING = 10  # proposals in a row that must say the same
-AGREE_PX = 2.0  # at the picture's corners
+AGREE_PX = 2.0  # on average over the picture
 
 
 class DriftLevel(StrEnum):
@@ -202,8 +202,8 @@ def _spread_out(estimated: ResidualField, share: float) -> bool:
 class SelfAligner:
     """Turns proposals into corrections: never ("off"), on request ("propose"), or by itself and slowly ("apply").
 
-    By itself only after `agreeing` proposals in a row from states that are `trusted` and say the same to 2 px at the
-    corners: what passes through the picture does not stay that long in the same place. One owner thread. The
+    By itself only after `agreeing` proposals in a row from states that are `trusted` and say the same to 2 px on
+    average: what passes through the picture does not stay that long in the same place. One owner thread. The
     correction moves by at most `rate_px_s` at the picture's corners; while it moves, `moving` is True and the drift
     monitor's evidence is of no use (`DriftMonitor.reset` when it has settled).
     """
@@ -227,6 +227,8 @@ class SelfAligner:
         self.mode = mode
         height, width = size
         self._corners = np.array([[0, 0], [width - 1, 0], [width - 1, height - 1], [0, height - 1]], np.float64)
+        y, x = np.mgrid[1:6:2, 1:6:2] / 6
+        self._inside = np.stack([x.ravel() * width, y.ravel() * height], axis=-1)  # (9, 2) places all over the picture
         self._rate_px_s, self._limit_px = rate_px_s, limit_px
         self._start = np.eye(3) if correction is None else np.array(correction, np.float64)
         self._current = self._start.copy()
@@ -283,8 +285,11 @@ class SelfAligner:
 
     def _agree(self) -> bool:
         """Whether the last proposals say the same as the newest."""
-        newest = self._agreeing[-1]
-        return all(self._distance(other, newest) <= AGREE_PX for other in self._agreeing)
+        newest = apply_homography(self._agreeing[-1], self._inside)
+        return all(
+            float(np.linalg.norm(apply_homography(other, self._inside) - newest, axis=1).mean()) <= AGREE_PX
+            for other in self._agreeing
+        )
 
     def accept(self) -> None:
         """Start moving to the proposal. Does nothing without one."""

@@ -200,8 +200,9 @@ def _scatter_svg(solution: Solution, side: str) -> Markup:
         bar = 120 * value / top
         parts.append(f'<rect x="{x}" y="{130 - bar:.1f}" width="16" height="{bar:.1f}" fill="#3f6fb5"><title>')
         parts.append(f"{html.escape(name)}: {value:.3f} px</title></rect>")
-        label = html.escape(name[-4:])
-        parts.append(f'<text x="{x + 8}" y="144" font-size="9" text-anchor="middle">{label}</text>')
+        if position % 2 == 0:  # every other one has room
+            label = html.escape(name.split("_")[0][-6:])
+            parts.append(f'<text x="{x + 8}" y="144" font-size="9" text-anchor="middle">{label}</text>')
     return _svg(width, 150, parts, f"residual of each view, {side} pixels")
 
 
