@@ -422,9 +422,13 @@ class Shift:
         if line < 0:
             raise RunError(f"{name} has no line {text!r}")
         self._click(lambda: self._box(name))
-        self._until(lambda: self._calls.ask(lambda: self._box(name).view().isVisible()), f"the list of {name}")
+        self._until(lambda: self._calls.ask(lambda: self._is_open(name)), f"the list of {name}")
         self._keys("Home", *["Down"] * line, "Return")
         self._until(lambda: self._calls.ask(lambda: self._box(name).currentIndex()) == line, f"{name} {text}")
+
+    def _is_open(self, name: str) -> bool:
+        lines = self._box(name).view()
+        return lines is not None and lines.isVisible()
 
     def _recording(self) -> RecordingState | None:
         snapshot = self._control.snapshot_of_stats
