@@ -301,13 +301,13 @@ def _write(path: Path, text: str) -> None:
 
 
 def write_plot(path: Path, results: list[Result], facts: dict[str, Any]) -> None:
-    """Time and memory against the number of pixels, one line for each engine and preset. Raises RunError."""
+    """Time, processor time and memory against the pixels, one line for each engine and preset. Raises RunError."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(12, 5), layout="constrained")
+    figure = Figure(figsize=(15, 5), layout="constrained")
     FigureCanvasAgg(figure)
-    times, memory = figure.subplots(1, 2)
+    times, work, memory = figure.subplots(1, 3)
     lines: dict[str, list[Result]] = {}
     for result in results:
         tiled = ", in tiles" if result.case.tiled else ""
@@ -316,10 +316,12 @@ def write_plot(path: Path, results: list[Result], facts: dict[str, Any]) -> None
         line = sorted(line, key=lambda r: r.case.height * r.case.width)
         megapixels = [r.case.height * r.case.width / 1e6 for r in line]
         times.plot(megapixels, [r.median_ms for r in line], marker="o", label=name)
+        work.plot(megapixels, [r.cpu_ms for r in line], marker="o", label=name)
         memory.plot(megapixels, [r.memory_mib for r in line], marker="o", label=name)
     times.set(xlabel="megapixels", ylabel="median, ms", xscale="log", yscale="log", title="time")
+    work.set(xlabel="megapixels", ylabel="ms of all cores", xscale="log", yscale="log", title="processor time")
     memory.set(xlabel="megapixels", ylabel="MiB", title="memory above the libraries")
-    for axes in (times, memory):
+    for axes in (times, work, memory):
         axes.grid(True, alpha=0.3)
     times.legend(fontsize="small")
     figure.suptitle(f"{facts['processor']}, {facts['usable_threads']} threads, {facts['gpu'] or 'no GPU'}")
