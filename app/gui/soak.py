@@ -16,7 +16,6 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -213,14 +212,14 @@ def _threads_left(session: Session) -> list[str]:
     """Close the session; the threads of ours, which all have names, that are still there a moment later."""
     ended = session.close()
     limit_s = time.monotonic() + 5.0
-    left: Callable[[], list[str]] = lambda: [  # noqa: E731
-        thread.name
-        for thread in threading.enumerate()
-        if thread is not threading.main_thread() and not thread.name.startswith("ThreadPoolExecutor-")
-    ]
-    while left() and time.monotonic() < limit_s:
+    while _own_threads() and time.monotonic() < limit_s:
         time.sleep(0.02)
-    return left() if ended else [*left(), "tasks"]
+    return _own_threads() if ended else [*_own_threads(), "tasks"]
+
+
+def _own_threads() -> list[str]:
+    threads = (thread for thread in threading.enumerate() if thread is not threading.main_thread())
+    return [thread.name for thread in threads if not thread.name.startswith("ThreadPoolExecutor-")]
 
 
 def main(arguments: list[str] | None = None) -> int:
