@@ -33,10 +33,14 @@ done
 command -v Xvfb >/dev/null 2>&1 || optional+=(xvfb xdotool)
 /usr/bin/python3 -c 'import gi; gi.require_version("GstRtspServer", "1.0")' >/dev/null 2>&1 ||
   optional+=(python3-gi gir1.2-gst-rtsp-server-1.0 gir1.2-gstreamer-1.0
-    gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-ugly)
+    gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly)
+command -v chromium >/dev/null 2>&1 || command -v google-chrome >/dev/null 2>&1 || optional+=(chromium)
+PATH="$PATH:/usr/sbin" command -v mosquitto >/dev/null 2>&1 || optional+=(mosquitto)
+command -v promtool >/dev/null 2>&1 || optional+=(prometheus)
+command -v openssl >/dev/null 2>&1 || optional+=(openssl)
 
 if [ "${#optional[@]}" -gt 0 ]; then
-  echo "Note: the window on a display and the tests against a real RTSP server also want:"
+  echo "Note: the window on a display and the tests against real servers and a real browser also want:"
   echo "  sudo apt-get install -y --no-install-recommends ${optional[*]}"
 fi
 if [ "${#needed[@]}" -gt 0 ]; then

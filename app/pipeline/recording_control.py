@@ -192,6 +192,9 @@ class RecordingControl:
         if before == now:
             return
         self._show(status)
+        goes_on = status.state in (RecorderState.RECORDING, RecorderState.DEGRADED)
+        if before[0] is RecorderState.WAITING_FOR_DISK and goes_on:
+            self._problems.add(Severity.INFO, "recording", "there is space again, the recording goes on")
         if status.state is RecorderState.FAILED:
             self._problems.add(
                 Severity.ERROR,
@@ -208,8 +211,6 @@ class RecordingControl:
             )
         elif status.state is RecorderState.DEGRADED:
             self._problems.add(Severity.WARNING, "recording", status.reason)
-        elif status.state is RecorderState.RECORDING and before[0] is RecorderState.WAITING_FOR_DISK:
-            self._problems.add(Severity.INFO, "recording", "there is space again, the recording goes on")
 
     def _show(self, status: RecorderStatus) -> None:
         self._stats.recording(

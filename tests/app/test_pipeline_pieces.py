@@ -341,3 +341,19 @@ def test_an_engine_that_is_stuck_is_told_once_and_so_is_its_recovery() -> None:
         told.append([problem.severity for problem in problems.recent()])
     error, info = Severity.ERROR, Severity.INFO
     assert told == [[], [error], [error], [error, info], [error, info]]
+
+
+def test_a_recording_that_goes_on_after_a_full_disk_says_so_even_if_the_disk_is_nearly_full() -> None:
+    from app.pipeline.recording_control import RecordingControl
+    from app.recording.config import RecordingConfig
+    from app.recording.recorder import RecorderState, RecorderStatus
+    from app.stats import Stats
+
+    problems = ProblemLog()
+    control = RecordingControl(RecordingConfig.model_validate({}), lambda: 0, Stats(), problems)
+    waits, nearly = RecorderState.WAITING_FOR_DISK, RecorderState.DEGRADED
+    for state, reason in ((waits, "no space left"), (nearly, "the disk is full in 9 min"), (waits, "no space left")):
+        control._on_state(RecorderStatus(True, state, reason, None, 1.0, 1, 0, {}, 0, None, "x"))
+    told = [problem.text for problem in problems.recent()]
+    assert told[1] == "there is space again, the recording goes on" and told[2] == "the disk is full in 9 min"
+    assert len(told) == 4

@@ -1,0 +1,79 @@
+"""How a run begins: with the configuration as it is, or in safe mode after too many runs that did not end in order."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import platformdirs
+import structlog
+
+from app.service.config import ServiceConfig
+from app.service.systemd import StartLedger
+
+if TYPE_CHECKING:
+    from app.config import AppConfig
+
+__all__ = ["begin_run", "safe_mode_config", "state_directory"]
+
+
+def state_directory(config: ServiceConfig, environment: Mapping[str, str] = os.environ) -> Path:
+    """Where to keep what survives a restart."""
+    if config.state_directory is not None:
+        return config.state_directory
+    folder = environment.get("STATE_DIRECTORY", "").partition(":")[0]
+    return Path(folder) if folder else Path(platformdirs.user_state_path("lumitherm"))
+
+
+def begin_run(config: AppConfig, ledger: StartLedger | None = None) -> tuple[AppConfig, StartLedger, int]:
+    """Note this start, and decide whether it is in safe mode. Call it once, before the pipeline is made.
+
+    Returns:
+        The configuration to run (that of safe mode if it has to be), the ledger to end in order, and how many starts
+        within the window did not end in order.
+
+    Raises:
+        ConfigError: the state folder cannot be written.
+    """
+    limits = config.service.watchdog
+    if ledger is None:
+        ledger = StartLedger(state_directory(config.service) / f"starts-{_plain(config.rig)}.json", limits.window_s)
+    restarts = ledger.begin()
+    if restarts < limits.max_restarts:
+        return config, ledger, restarts
+    structlog.get_logger("service").error(
+        "safe mode: raw recording only",
+        restarts=restarts,
+        window_s=limits.window_s,
+        advice="the log before this line tells why it kept failing",
+    )
+    return safe_mode_config(config), ledger, restarts
+
+
+def safe_mode_config(config: AppConfig) -> AppConfig:
+    """The same rig with only what recording both cameras needs: no network, calibration, push or triggers."""
+    engine = config.engine.model_copy(update={"name": _average(config), "weights": None})
+    tracks = tuple(t for t in type(config.recording).model_fields["tracks"].default if t.value != "fused")
+    recording = config.recording.model_copy(
+        update={"autostart": True, "tracks": tracks, "pre_event_s": 0, "post_event_s": 0, "encoder": "software"}
+    )
+    if recording.disk_policy.value == "fused_only":
+        recording = recording.model_copy(update={"disk_policy": type(recording.disk_policy)("stop")})
+    return config.model_copy(
+        update={
+            "engine": engine.model_copy(update={"fallback": type(engine.fallback)("average")}),
+            "calibration": type(config.calibration).model_validate({"self_align": "off"}),
+            "recording": recording,
+            "service": config.service.model_copy(update={"push": (), "triggers": ()}),
+        }
+    )
+
+
+def _average(config: AppConfig) -> Any:
+    return type(config.engine.name)("average")
+
+
+def _plain(rig: str) -> str:
+    return "".join(c if c.isalnum() or c in "-_" else "_" for c in rig)
