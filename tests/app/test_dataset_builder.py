@@ -18,14 +18,22 @@ import pytest
 
 import app.__main__ as command_line
 from app import dataset_builder
-from app.dataset_builder import BuildSettings, PairRecord, build_dataset, distance, largest_rectangle, signature
+from app.dataset_builder import (
+    BuildSettings,
+    PairRecord,
+    build_dataset,
+    distance,
+    largest_rectangle,
+    signature,
+    thermal_pitch_px,
+)
 from app.dataset_report import write_dataset_report
 from app.dataset_sources import Candidate, RecordingSource, session_name
 from app.media.writer import VideoFormat, VideoWriter
 from app.pixel_alignment import PixelAlignment, align_pixels
 from app.recording.config import RecordingConfig
 from app.recording.recorder import Recorder
-from calibration.rig import CameraSide, PlaneCalibration, save_calibration
+from calibration.rig import CameraSide, PlaneCalibration, plain_scaling, save_calibration
 from fusion_core.colour import luminance
 from fusion_core.errors import BadInputError, UsageError
 from fusion_core.frames import Frame, FrameFlag, FramePair, FusedFrame, Stream, TimestampSource
@@ -318,3 +326,16 @@ def test_command_builds_from_two_videos(
         command_line.main()
     assert not ended.value.code, capsys.readouterr().err
     assert len(json.loads((tmp_path / "set" / "dataset.json").read_text())["kept"]) == 3
+
+
+def test_limits_grow_with_the_size_of_a_thermal_pixel() -> None:
+    assert thermal_pitch_px(None, (240, 320), (480, 640)) == 2.0
+    assert thermal_pitch_px(None, (512, 640), (480, 640)) == 1.0
+    rig = plain_scaling((480, 640), (120, 160))
+    assert thermal_pitch_px(rig, (120, 160), (480, 640)) == pytest.approx(4.0)
+    assert thermal_pitch_px(rig, (120, 160), (240, 320)) == pytest.approx(2.0)
+    settings = BuildSettings()
+    assert settings.for_pitch(1.0) == settings
+    coarse = settings.for_pitch(2.0)
+    assert coarse.max_median_px == pytest.approx(1.05) and coarse.max_p95_px == pytest.approx(3.75)
+    assert 0.3 < coarse.min_correlation < settings.min_correlation
