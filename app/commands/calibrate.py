@@ -37,7 +37,7 @@ from calibration.rig import (
     save_calibration,
 )
 from calibration.solve import BUDGET_PX, detect_views, distance_range, solve_views
-from fusion_core.errors import BadInputError
+from fusion_core.errors import BadInputError, CaptureError
 
 __all__ = ["register"]
 
@@ -121,7 +121,10 @@ def _capture(
         if guide.accepted:
             save_devices(output, stream.devices())
     finally:
-        stream.close()
+        try:
+            stream.close()
+        except CaptureError as error:  # a camera that hangs must not cost the views that are kept
+            typer.echo(f"note: {error}", err=True)
     typer.echo(f"{len(guide.accepted)} views in {output}, {guide.coverage:.0%} of the thermal picture covered")
     if len(guide.accepted) < 3:
         raise BadInputError(
