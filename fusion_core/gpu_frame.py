@@ -63,8 +63,10 @@ class GpuFrame(nn.Module):
         scale = 1.0 / 255.0
         fused = self.network((old_y[None, None].float() * scale).to(self.dtype), (moved * scale).to(self.dtype))
         new_y = (fused[0, 0].float() * 255.0).round().to(torch.int32)
-        change = (new_y - old_y).unsqueeze(-1)
-        return (visible.to(torch.int32) + change).clamp(0, 255).to(torch.uint8)
+        # As `fusion_core.colour.replace_luminance`: brighter by adding, darker by scaling.
+        brighter = (new_y - old_y).clamp(min=0).unsqueeze(-1)
+        share = (torch.minimum(new_y, old_y) * 255.0 / old_y.clamp(min=1)).round().unsqueeze(-1)
+        return ((visible.float() * share * scale).round() + brighter).clamp(0, 255).to(torch.uint8)
 
 
 class FrameRunner:

@@ -20,14 +20,23 @@ def test_a_plane_is_its_own_luminance() -> None:
     assert luminance(plane) is plane
 
 
-def test_keeps_the_chroma_and_takes_the_luminance() -> None:
+def test_takes_the_luminance_keeping_chroma_where_brighter_and_hue_where_darker() -> None:
     rng = np.random.default_rng(0)
     rgb = rng.integers(96, 160, (40, 50, 3), dtype=np.uint8)
-    y = np.clip(luminance(rgb).astype(int) + rng.integers(-90, 90, (40, 50)), 0, 255).astype(np.uint8)
+    old = luminance(rgb)
+    y = np.clip(old.astype(int) + rng.integers(-90, 90, (40, 50)), 0, 255).astype(np.uint8)
     result = replace_luminance(rgb, y)
     assert np.abs(luminance(result).astype(int) - y).max() <= 1
     before, after = (cv2.cvtColor(x, cv2.COLOR_RGB2YCrCb)[..., 1:].astype(int) for x in (rgb, result))
-    assert np.abs(before - after).max() <= 1
+    assert np.abs(before - after)[y >= old].max() <= 1
+    darker = y < old
+    assert np.abs(result[darker] - rgb[darker] * (y[darker] / old[darker])[:, None]).max() <= 1.01
+
+
+def test_a_darkened_sky_is_grey_blue_and_not_violet() -> None:
+    sky = np.array([[[200, 215, 250]]], np.uint8)
+    red, green, blue = replace_luminance(sky, np.array([[40]], np.uint8))[0, 0].tolist()
+    assert red < green < blue < 52
 
 
 def test_the_same_luminance_changes_nothing_and_the_input_is_not_touched() -> None:
@@ -40,7 +49,7 @@ def test_the_same_luminance_changes_nothing_and_the_input_is_not_touched() -> No
 
 def test_clips_instead_of_wrapping_round() -> None:
     rgb = np.array([[[250, 10, 10], [250, 10, 10]]], np.uint8)
-    assert replace_luminance(rgb, np.array([[255, 0]], np.uint8)).tolist() == [[[255, 188 - 5, 188 - 5], [168, 0, 0]]]
+    assert replace_luminance(rgb, np.array([[255, 0]], np.uint8)).tolist() == [[[255, 188 - 5, 188 - 5], [0, 0, 0]]]
 
 
 @pytest.mark.parametrize(
