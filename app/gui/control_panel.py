@@ -14,7 +14,7 @@ from app.gui.view_panel import ViewPanel
 
 __all__ = ["ControlPanel"]
 
-_WIDTH = 340
+_WIDTH = 352
 
 
 class ControlPanel(QScrollArea):

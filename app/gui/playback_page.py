@@ -158,7 +158,7 @@ class PlaybackPage(QWidget):
         panel.setWidgetResizable(True)
         panel.setFrameShape(QFrame.Shape.NoFrame)
         panel.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        panel.setFixedWidth(340)
+        panel.setFixedWidth(352)
         panel.setWidget(inner)
         return panel
 

@@ -32,6 +32,7 @@ from pytestqt.qtbot import QtBot
 import app.gui
 from app.gui.actions import ACTIONS, action_text
 from app.gui.application import Session
+from app.gui.sections import Section
 from app.gui.status_text import status_figures
 from app.gui.timing_plot import load_library
 from app.gui.translation import FOLDER, LANGUAGES, TsTranslator, choose_language, install_language
@@ -126,6 +127,11 @@ def test_the_window_speaks_german(
         assert window.live.panel.compare.engine.accessibleName() == "A und B vergleichen: Rechenwerk"
         assert status_figures(Stats().snapshot())[0].label == "Rate"
         assert QCoreApplication.translate("QPlatformTheme", "Cancel") == "Abbrechen"  # Qt's own texts as well
+        panel = window.live.panel
+        for section in panel.findChildren(Section):
+            section.set_open(True)
+        inner = panel.widget()
+        assert inner is not None and inner.minimumSizeHint().width() <= panel.width() - 10  # longer words fit as well
         german = {action_text(spec) for spec in ACTIONS}
         assert len(german) == len(ACTIONS) and "Freeze picture" not in german
         with qtbot.waitSignal(

@@ -769,43 +769,43 @@
 </context><context>
     <name>CalibrationPanel</name>
     <message>
-        <location filename="../rig_panels.py" line="259" />
-        <location filename="../rig_panels.py" line="232" />
+        <location filename="../rig_panels.py" line="256" />
+        <location filename="../rig_panels.py" line="229" />
         <source>Calibration</source>
         <translation>Kalibrierung</translation>
     </message>
     <message>
-        <location filename="../rig_panels.py" line="236" />
+        <location filename="../rig_panels.py" line="233" />
         <source>Calibrate with a board…</source>
         <translation>Mit einer Tafel kalibrieren…</translation>
     </message>
     <message>
-        <location filename="../rig_panels.py" line="238" />
+        <location filename="../rig_panels.py" line="235" />
         <source>Choose a file…</source>
         <translation>Datei wählen…</translation>
     </message>
     <message>
-        <location filename="../rig_panels.py" line="240" />
+        <location filename="../rig_panels.py" line="237" />
         <source>None</source>
         <translation>Keine</translation>
     </message>
     <message>
-        <location filename="../rig_panels.py" line="241" />
+        <location filename="../rig_panels.py" line="238" />
         <source>Use no calibration</source>
         <translation>Keine Kalibrierung verwenden</translation>
     </message>
     <message>
-        <location filename="../rig_panels.py" line="254" />
+        <location filename="../rig_panels.py" line="251" />
         <source>None: thermal is only scaled, so that only a distant scene is aligned</source>
         <translation>Keine: das Wärmebild wird nur skaliert, daher ist nur Fernes ausgerichtet</translation>
     </message>
     <message>
-        <location filename="../rig_panels.py" line="255" />
+        <location filename="../rig_panels.py" line="252" />
         <source>In use: {0}</source>
         <translation>In Gebrauch: {0}</translation>
     </message>
     <message>
-        <location filename="../rig_panels.py" line="259" />
+        <location filename="../rig_panels.py" line="256" />
         <source>Calibrations (*.yaml)</source>
         <translation>Kalibrierungen (*.yaml)</translation>
     </message>
@@ -888,22 +888,22 @@
         <translation>Zurücknehmen</translation>
     </message>
     <message>
-        <location filename="../rig_panels.py" line="69" />
+        <location filename="../rig_panels.py" line="66" />
         <source>Back to {0}</source>
         <translation>Zurück zu {0}</translation>
     </message>
     <message>
-        <location filename="../rig_panels.py" line="71" />
+        <location filename="../rig_panels.py" line="68" />
         <source>No other model was in use before</source>
         <translation>Vorher war kein anderes Modell in Gebrauch</translation>
     </message>
     <message>
-        <location filename="../rig_panels.py" line="77" />
+        <location filename="../rig_panels.py" line="74" />
         <source>Running: {0}</source>
         <translation>Es läuft: {0}</translation>
     </message>
     <message>
-        <location filename="../rig_panels.py" line="79" />
+        <location filename="../rig_panels.py" line="76" />
         <source>Fallback: {0}</source>
         <translation>Ersatz: {0}</translation>
     </message>
@@ -1296,67 +1296,67 @@
 </context><context>
     <name>RecordPanel</name>
     <message>
-        <location filename="../rig_panels.py" line="107" />
+        <location filename="../rig_panels.py" line="104" />
         <source>Recording</source>
         <translation>Aufnahme</translation>
     </message>
     <message>
-        <location filename="../rig_panels.py" line="110" />
+        <location filename="../rig_panels.py" line="107" />
         <source>fused</source>
         <translation>fusioniert</translation>
     </message>
     <message>
-        <location filename="../rig_panels.py" line="111" />
+        <location filename="../rig_panels.py" line="108" />
         <source>visible</source>
         <translation>sichtbar</translation>
     </message>
     <message>
-        <location filename="../rig_panels.py" line="112" />
+        <location filename="../rig_panels.py" line="109" />
         <source>thermal</source>
         <translation>thermisch</translation>
     </message>
     <message>
-        <location filename="../rig_panels.py" line="119" />
+        <location filename="../rig_panels.py" line="116" />
         <source>Record the {0} track</source>
         <translation>Spur „{0}“ aufnehmen</translation>
     </message>
     <message>
-        <location filename="../rig_panels.py" line="121" />
+        <location filename="../rig_panels.py" line="118" />
         <source>Seconds kept before an event</source>
         <translation>Sekunden, die vor einem Ereignis bewahrt werden</translation>
     </message>
     <message>
-        <location filename="../rig_panels.py" line="122" />
+        <location filename="../rig_panels.py" line="119" />
         <source>Seconds recorded after an event</source>
         <translation>Sekunden, die nach einem Ereignis aufgenommen werden</translation>
     </message>
     <message>
-        <location filename="../rig_panels.py" line="123" />
+        <location filename="../rig_panels.py" line="120" />
         <source>Also record the view, figures included</source>
-        <translation>Auch die Ansicht aufnehmen, mit Zahlen</translation>
+        <translation>Auch die Ansicht, mit Zahlen</translation>
     </message>
     <message>
-        <location filename="../rig_panels.py" line="127" />
+        <location filename="../rig_panels.py" line="124" />
         <source>Apply (restarts the rig)</source>
         <translation>Anwenden (startet die Anlage neu)</translation>
     </message>
     <message>
-        <location filename="../rig_panels.py" line="131" />
+        <location filename="../rig_panels.py" line="128" />
         <source>Pre-event</source>
         <translation>Vorlauf</translation>
     </message>
     <message>
-        <location filename="../rig_panels.py" line="132" />
+        <location filename="../rig_panels.py" line="129" />
         <source>Post-event</source>
         <translation>Nachlauf</translation>
     </message>
     <message>
-        <location filename="../rig_panels.py" line="133" />
+        <location filename="../rig_panels.py" line="130" />
         <source>Tracks</source>
         <translation>Spuren</translation>
     </message>
     <message>
-        <location filename="../rig_panels.py" line="156" />
+        <location filename="../rig_panels.py" line="153" />
         <source>Folder: {0}</source>
         <translation>Ordner: {0}</translation>
     </message>
@@ -1466,42 +1466,42 @@
 </context><context>
     <name>SourcePanel</name>
     <message>
-        <location filename="../rig_panels.py" line="174" />
+        <location filename="../rig_panels.py" line="171" />
         <source>Sources</source>
         <translation>Quellen</translation>
     </message>
     <message>
-        <location filename="../rig_panels.py" line="177" />
+        <location filename="../rig_panels.py" line="174" />
         <source>Visible camera</source>
         <translation>Sichtbare Kamera</translation>
     </message>
     <message>
-        <location filename="../rig_panels.py" line="178" />
+        <location filename="../rig_panels.py" line="175" />
         <source>Thermal camera</source>
         <translation>Wärmebildkamera</translation>
     </message>
     <message>
-        <location filename="../rig_panels.py" line="183" />
+        <location filename="../rig_panels.py" line="180" />
         <source>Use these</source>
         <translation>Diese verwenden</translation>
     </message>
     <message>
-        <location filename="../rig_panels.py" line="187" />
+        <location filename="../rig_panels.py" line="184" />
         <source>Look again</source>
         <translation>Neu suchen</translation>
     </message>
     <message>
-        <location filename="../rig_panels.py" line="190" />
+        <location filename="../rig_panels.py" line="187" />
         <source>Visible</source>
         <translation>Sichtbar</translation>
     </message>
     <message>
-        <location filename="../rig_panels.py" line="191" />
+        <location filename="../rig_panels.py" line="188" />
         <source>Thermal</source>
         <translation>Thermisch</translation>
     </message>
     <message>
-        <location filename="../rig_panels.py" line="222" />
+        <location filename="../rig_panels.py" line="219" />
         <source>as the configuration names them</source>
         <translation>wie die Konfiguration sie nennt</translation>
     </message>
