@@ -31,10 +31,10 @@ def luminance(rgb: np.ndarray) -> np.ndarray:
 def replace_luminance(rgb: np.ndarray, y: np.ndarray, *, old_y: np.ndarray | None = None) -> np.ndarray:
     """Put the luminance `y` under the colours of `rgb`.
 
-    Where the picture gets brighter the chroma (Cb, Cr) stays as it is: y - old_y is added to all channels, and where one
+    Where the picture gets brighter the chroma (Cb, Cr) stays as it is: y - old_y is added to all channels; where one
     would leave 255 it is clipped, and the luminance of the result then is below `y`. Where it gets darker all channels
-    are scaled by y / old_y, which keeps hue and saturation: chroma left as it is would turn the pale blue of a sky that
-    thermal darkens into violet.
+    are scaled by y / old_y, which keeps hue and saturation: chroma left as it is would turn the pale blue of a sky
+    that thermal darkens into violet.
 
     Args:
         rgb: (H, W, 3) uint8 RGB.
