@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from PyQt6.QtCore import QByteArray, QSettings
+from PyQt6.QtCore import QByteArray, QEvent, QSettings
 
 from app.gui.theme import Appearance
 from app.view_settings import Isotherm, IsothermKind, Picture, ViewMode, ViewSettings
@@ -34,11 +34,23 @@ def default_settings_file() -> Path:
     return Path(platformdirs.user_config_dir("lumitherm")) / "window.ini"
 
 
+class _Store(QSettings):
+    """Written by `sync` alone: by itself Qt writes after each change, and waits for the disk, on the GUI thread.
+
+    That took up to 2 s while a recording kept the disk busy.
+    """
+
+    def event(self, event: QEvent | None) -> bool:
+        if event is not None and event.type() == QEvent.Type.UpdateRequest:
+            return True
+        return super().event(event)
+
+
 class GuiSettings:
-    """Reads and writes the file; damaged or foreign values fall back to defaults. GUI thread."""
+    """Reads the file, and writes it in `save`; damaged or foreign values fall back to defaults. GUI thread."""
 
     def __init__(self, file: Path) -> None:
-        self._store = QSettings(str(file), QSettings.Format.IniFormat)
+        self._store = _Store(str(file), QSettings.Format.IniFormat)
 
     # ---- for all rigs
 
@@ -108,7 +120,7 @@ class GuiSettings:
         self._store.setValue("rigs", json.dumps(rigs))
 
     def save(self) -> None:
-        """Write to disk now."""
+        """Write to disk now, and wait for it: when the window closes, not over live video."""
         self._store.sync()
 
     def _json(self, key: str) -> dict[str, Any]:

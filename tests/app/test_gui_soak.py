@@ -20,6 +20,7 @@ from pytestqt.qtbot import QtBot
 
 from app.gui.application import Session
 from app.gui.heartbeat import Heartbeat
+from app.gui.settings import GuiSettings
 from app.gui.soak_operator import missing_programs
 from app.pipeline import collector
 from app.recording.reader import RecordingReader
@@ -96,6 +97,17 @@ def test_the_heartbeat_sees_who_keeps_the_thread(qtbot: QtBot) -> None:
     qtbot.waitUntil(lambda: heart.figures.beats > figures.beats)
     assert max(gap.gap_ms for gap in heart.gaps) == worst_ms
     heart.stop()
+
+
+def test_settings_wait_for_the_disk_only_when_saved(qapp: QApplication, tmp_path: Path) -> None:
+    settings = GuiSettings(tmp_path / "window.ini")
+    settings.set_shortcuts({"record": "F5"})
+    for _ in range(5):
+        qapp.processEvents()
+    assert not (tmp_path / "window.ini").exists()
+    assert settings.shortcuts() == {"record": "F5"}
+    settings.save()
+    assert "F5" in (tmp_path / "window.ini").read_text()
 
 
 def test_the_collector_leaves_libraries_alone(monkeypatch: pytest.MonkeyPatch) -> None:
