@@ -26,7 +26,8 @@ from typing import Any
 import msgspec
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.archive_item import ItemResult, ItemTask, StopFlag, fuse_item
+from app.archive_item import ItemResult, ItemTask, fuse_item
+from app.fuse_recording import StopFlag
 from app.media.writer import VIDEO_SUFFIXES
 from app.views import View
 from fusion_core.errors import BadInputError, RunError, UsageError

@@ -41,7 +41,7 @@ class RecordingOptions:
     limit: int | None = None
     agc: AgcConfig = field(default_factory=AgcConfig)
     calibration: Path | None = None
-    encoder_threads: int | None = None
+    encoder_threads: int = 1
     title: str = ""
 
 
@@ -76,7 +76,8 @@ def fuse_recording(
     interrupted = False
     with RecordingReader(recording) as reader:
         grid, agc = ThermalGrid(options.calibration), Agc(options.agc)
-        start_ns = thermal_ns = None
+        start_ns: int | None = None
+        thermal_ns: int | None = None
         last_ms = -1
         began_s = time.perf_counter()
         total = min(len(reader), options.limit or len(reader))
