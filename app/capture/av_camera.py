@@ -56,6 +56,8 @@ class _AvSource:
             raise self._cannot_open(uri, error) from None
         try:
             self.track = self._choose_track(uri)
+            if getattr(self.track, "codec_context", None) is None:
+                raise self._cannot_open(uri, ValueError("its video is in a format that the decoder does not know"))
         except BaseException:
             self._container.close()
             raise
