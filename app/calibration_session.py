@@ -140,6 +140,7 @@ class CalibrationSession:
         name: of the rig, the beginning of the files' names.
         target: views to capture.
         working_distance_m: where the alignment is to be exact; 0 = near to horizon.
+        identities: (visible, thermal) devices for the file, which is then refused for others; "" for none.
     """
 
     def __init__(
@@ -151,10 +152,11 @@ class CalibrationSession:
         *,
         target: int = 20,
         working_distance_m: float = 0.0,
+        identities: tuple[str, str] = ("", ""),
     ) -> None:
         self.progress: LatestSlot[CaptureProgress] = LatestSlot()
         self._source, self._board, self._folder, self._name = source, board, folder, name
-        self._target, self._distance_m = target, working_distance_m
+        self._target, self._distance_m, self._identities = target, working_distance_m, identities
         self._lock = threading.Lock()
         self._state = SessionState.CAPTURING
         self._error = ""
@@ -271,7 +273,9 @@ class CalibrationSession:
             raise RunError(
                 f"{len(guide.accepted)} views are kept, at least {_LEAST_VIEWS} are needed. {guide.guidance()}"
             )
-        solution = solve_views(list(guide.accepted), board, working_distance_m=self._distance_m)
+        solution = solve_views(
+            list(guide.accepted), board, working_distance_m=self._distance_m, identities=self._identities
+        )
         stem = f"{self._name}-{datetime.now().astimezone():%Y%m%d-%H%M%S}"
         file, report = self._folder / f"{stem}.yaml", self._folder / f"{stem}.html"
         try:

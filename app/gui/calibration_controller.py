@@ -22,7 +22,14 @@ _TICK_MS = 60
 _PREVIEW_EVERY = 2  # ticks
 _MORE_VIEWS = 4  # after a result that was not good enough, before solving by itself again
 
-SessionFactory = Callable[[LatestSlot[FusedFrame], str, Path, str], CalibrationSession]
+SessionFactory = Callable[[LatestSlot[FusedFrame], str, Path, str, tuple[str, str]], CalibrationSession]
+"""pictures, board, folder, name, (visible, thermal) devices"""
+
+
+def _session(
+    pictures: LatestSlot[FusedFrame], board: str, folder: Path, name: str, devices: tuple[str, str]
+) -> CalibrationSession:
+    return CalibrationSession(pictures, board, folder, name, identities=devices)
 
 
 class CalibrationPhase(StrEnum):
@@ -55,7 +62,7 @@ class CalibrationController(QObject):
         main: MainController,
         tasks: TaskRunner,
         folder: Path,
-        make_session: SessionFactory = CalibrationSession,
+        make_session: SessionFactory = _session,
         parent: QObject | None = None,
     ) -> None:
         super().__init__(parent)
@@ -109,7 +116,7 @@ class CalibrationController(QObject):
         def checked(_: str) -> None:
             if not self.is_open or self._session is not None or self._main.pictures is not pictures:
                 return
-            self._session = self._make_session(pictures, board, folder, name)
+            self._session = self._make_session(pictures, board, folder, name, self._main.camera_devices)
             self._session.start()
             self._sequence, self._solved_views = 0, -_MORE_VIEWS
             self._set_phase(CalibrationPhase.CAPTURING)

@@ -371,6 +371,17 @@ class MainController(ViewController):
 
         self._call("calibration", lambda pipeline: pipeline.set_calibration(path), in_use)
 
+    @property
+    def camera_devices(self) -> tuple[str, str]:
+        """The devices that give visible and thermal; "" for files, simulated cameras and while nothing runs."""
+        return self._pipeline.camera_devices() if self._pipeline is not None else ("", "")
+
+    def decide_on_correction(self, accept: bool) -> None:
+        """Move thermal by what the drift monitor proposes, or go back to the calibration as it was loaded."""
+        self._call(
+            "calibration", lambda pipeline: pipeline.accept_correction() if accept else pipeline.discard_correction()
+        )
+
     def change_config(self, **sections: Any) -> None:
         """Change sections that need the pipeline to start again (sources, recording), and start it again."""
         if self.config is None:

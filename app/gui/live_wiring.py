@@ -124,6 +124,7 @@ class LiveWiring(QObject):
     def _show_stats(self, snapshot: StatsSnapshot) -> None:
         self._page.status.show_snapshot(snapshot)
         self._page.panel.engine.show_running(snapshot)
+        self._page.panel.calibration.show_drift(snapshot.drift)
         self._page.timing.add(snapshot)
         if self._control.hud:
             self._page.stage.video.set_figures(hud_figures(snapshot, self._control.frozen))
@@ -168,6 +169,7 @@ class LiveWiring(QObject):
         panel.compare.settings_chosen.connect(self._comparison.compare)
         panel.compare.promote_asked.connect(self._comparison.promote)
         panel.calibration.file_chosen.connect(control.set_calibration)
+        panel.calibration.correction_decided.connect(control.decide_on_correction)
         panel.record.recording_chosen.connect(lambda recording: control.change_config(recording=recording))
         page.timing_asked.connect(self._load_timing)
         panel.source.refresh_asked.connect(self.devices_asked)

@@ -15,7 +15,7 @@ from app.gui.sections import Section, combo, form, spin
 from app.gui.theme import icon_button
 from app.recording.config import RecordingConfig, TrackName
 from app.setup_assistant import SourceChoice
-from app.stats import StatsSnapshot
+from app.stats import DriftReading, StatsSnapshot
 from fusion_core.frames import Stream
 
 __all__ = ["CalibrationPanel", "EnginePanel", "RecordPanel", "SourcePanel"]
@@ -220,10 +220,11 @@ class SourcePanel(Section):
 
 
 class CalibrationPanel(Section):
-    """assistant_asked: open it. file_chosen: a calibration file, None = plain scaling."""
+    """assistant_asked: open it. file_chosen: a file, None = plain scaling. correction_decided: accept it or undo it."""
 
     assistant_asked = pyqtSignal()
     file_chosen = pyqtSignal(object)
+    correction_decided = pyqtSignal(bool)
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(QCoreApplication.translate("CalibrationPanel", "Calibration"), "grid", False, parent)
@@ -241,10 +242,41 @@ class CalibrationPanel(Section):
         row.setSpacing(8)
         row.addWidget(choose, 1)
         row.addWidget(self._none)
+        self._drift = QLabel()
+        self._drift.setWordWrap(True)
+        self.accept = QPushButton(self.tr("Correct"))
+        self.accept.setAccessibleName(self.tr("Move thermal as the drift monitor proposes"))
+        self.accept.clicked.connect(lambda: self.correction_decided.emit(True))
+        self.discard = QPushButton(self.tr("Undo"))
+        self.discard.setAccessibleName(self.tr("Go back to the calibration as it was loaded"))
+        self.discard.clicked.connect(lambda: self.correction_decided.emit(False))
+        decide = QHBoxLayout()
+        decide.setSpacing(8)
+        decide.addWidget(self.accept, 1)
+        decide.addWidget(self.discard)
         self.body.addWidget(self._used)
         self.body.addWidget(begin)
         self.body.addLayout(row)
+        self.body.addWidget(self._drift)
+        self.body.addLayout(decide)
         self.show_file(None)
+        self.show_drift(None)
+
+    def show_drift(self, drift: DriftReading | None) -> None:
+        """What the drift monitor says, and whether there is something to decide."""
+        proposed = drift.proposed_px if drift is not None else None
+        applied = drift.applied_px if drift is not None else 0.0
+        lines = []
+        if drift is not None and drift.drift_px is not None:
+            lines.append(self.tr("Measured drift: {0:.1f} px").format(drift.drift_px))
+        if proposed is not None:
+            lines.append(self.tr("Proposed correction: {0:.1f} px").format(proposed))
+        if applied > 0.0:
+            lines.append(self.tr("Corrected by: {0:.1f} px").format(applied))
+        self._drift.setText("\n".join(lines))
+        self._drift.setVisible(bool(lines))
+        self.accept.setVisible(proposed is not None and not (drift is not None and drift.mode == "apply"))
+        self.discard.setVisible(applied > 0.0)
 
     def show_file(self, path: Path | None) -> None:
         """What is in use."""

@@ -60,6 +60,15 @@ class FakePipeline:
         self.calls.append(("snapshot", folder))
         return folder / "x"
 
+    def camera_devices(self) -> tuple[str, str]:
+        return "usb visible", "usb thermal"
+
+    def accept_correction(self) -> None:
+        self.calls.append(("accept_correction",))
+
+    def discard_correction(self) -> None:
+        self.calls.append(("discard_correction",))
+
     def set_calibration(self, path: Path | None) -> None:
         self.calls.append(("set_calibration", path))
 

@@ -20,11 +20,13 @@ from app.gui.application import Session
 from app.gui.calibration_controller import CalibrationController, CalibrationPhase
 from app.gui.controller import MainController
 from app.gui.pipeline_protocol import ControllerState
+from app.gui.rig_panels import CalibrationPanel
 from app.gui.settings import GuiSettings
 from app.gui.tasks import TaskRunner
 from app.pipeline.latest_slot import LatestSlot
 from app.rehearsal import BoardRig
 from app.setup_assistant import config_text, simulated_config
+from app.stats import DriftReading
 from app.yaml_edit import set_value, with_value
 from calibration.board import parse_board
 from calibration.render import synthetic_rig
@@ -268,7 +270,7 @@ def test_enough_views_are_solved_by_themselves_and_more_can_be_asked_for(
     assistant.begin(BOARD)
     qtbot.waitUntil(lambda: assistant.phase is CalibrationPhase.CAPTURING)
     session = made[0]
-    assert session.arguments[1:] == (BOARD, tmp_path / "calibration", "simulated")
+    assert session.arguments[1:] == (BOARD, tmp_path / "calibration", "simulated", ("usb visible", "usb thermal"))
     session.see(20, done=True)
     assistant.tick()
     assert assistant.phase is CalibrationPhase.SOLVING and session.calls == ["start", "solve"]
@@ -341,3 +343,21 @@ def test_a_file_that_would_not_load_any_more_stays_as_it_was(tmp_path: Path) -> 
     assert file.read_text() == before.replace("file: null", 'file: "rig-calibration.yaml"')
     with pytest.raises(ConfigError, match="cannot be changed"):
         set_value(tmp_path / "none.yaml", "a", "b", "c")
+
+
+def test_a_proposed_correction_is_shown_accepted_and_undone(qtbot: QtBot, main: Any) -> None:
+    control, pipeline = main
+    panel = CalibrationPanel()
+    qtbot.addWidget(panel)
+    panel.correction_decided.connect(control.decide_on_correction)
+    assert panel.accept.isHidden() and panel.discard.isHidden()
+    panel.show_drift(DriftReading("warn", "propose", drift_px=5.25, proposed_px=5.5))
+    assert not panel.accept.isHidden() and panel.discard.isHidden()
+    qtbot.mouseClick(panel.accept, Qt.MouseButton.LeftButton)
+    qtbot.waitUntil(lambda: ("accept_correction",) in pipeline.calls)
+    panel.show_drift(DriftReading("ok", "propose", drift_px=0.5, applied_px=5.5))
+    assert panel.accept.isHidden() and not panel.discard.isHidden()
+    qtbot.mouseClick(panel.discard, Qt.MouseButton.LeftButton)
+    qtbot.waitUntil(lambda: ("discard_correction",) in pipeline.calls)
+    panel.show_drift(DriftReading("warn", "apply", drift_px=5.25, proposed_px=5.5))
+    assert panel.accept.isHidden()  # it is applied by itself

@@ -533,32 +533,32 @@
 </context><context>
     <name>CalibrationController</name>
     <message>
-        <location filename="../calibration_controller.py" line="101" />
+        <location filename="../calibration_controller.py" line="108" />
         <source>Nothing is running: start a rig first</source>
         <translation>Es läuft nichts: zuerst eine Anlage starten</translation>
     </message>
     <message>
-        <location filename="../calibration_controller.py" line="153" />
+        <location filename="../calibration_controller.py" line="160" />
         <source>written into {0}</source>
         <translation>in {0} eingetragen</translation>
     </message>
     <message>
-        <location filename="../calibration_controller.py" line="153" />
+        <location filename="../calibration_controller.py" line="160" />
         <source>for this run</source>
         <translation>für diesen Lauf</translation>
     </message>
     <message>
-        <location filename="../calibration_controller.py" line="154" />
+        <location filename="../calibration_controller.py" line="161" />
         <source>Calibration {0} is in use, {1}</source>
         <translation>Kalibrierung {0} ist in Gebrauch, {1}</translation>
     </message>
     <message>
-        <location filename="../calibration_controller.py" line="166" />
+        <location filename="../calibration_controller.py" line="173" />
         <source>Board saved: {0}</source>
         <translation>Tafel gespeichert: {0}</translation>
     </message>
     <message>
-        <location filename="../calibration_controller.py" line="220" />
+        <location filename="../calibration_controller.py" line="227" />
         <source>The rig was stopped; start it and begin again.</source>
         <translation>Die Anlage wurde angehalten; starten und neu beginnen.</translation>
     </message>
@@ -769,43 +769,78 @@
 </context><context>
     <name>CalibrationPanel</name>
     <message>
-        <location filename="../rig_panels.py" line="256" />
-        <location filename="../rig_panels.py" line="229" />
+        <location filename="../rig_panels.py" line="288" />
+        <location filename="../rig_panels.py" line="230" />
         <source>Calibration</source>
         <translation>Kalibrierung</translation>
     </message>
     <message>
-        <location filename="../rig_panels.py" line="233" />
+        <location filename="../rig_panels.py" line="234" />
         <source>Calibrate with a board…</source>
         <translation>Mit einer Tafel kalibrieren…</translation>
     </message>
     <message>
-        <location filename="../rig_panels.py" line="235" />
+        <location filename="../rig_panels.py" line="236" />
         <source>Choose a file…</source>
         <translation>Datei wählen…</translation>
     </message>
     <message>
-        <location filename="../rig_panels.py" line="237" />
+        <location filename="../rig_panels.py" line="238" />
         <source>None</source>
         <translation>Keine</translation>
     </message>
     <message>
-        <location filename="../rig_panels.py" line="238" />
+        <location filename="../rig_panels.py" line="239" />
         <source>Use no calibration</source>
         <translation>Keine Kalibrierung verwenden</translation>
     </message>
     <message>
+        <location filename="../rig_panels.py" line="247" />
+        <source>Correct</source>
+        <translation>Korrigieren</translation>
+    </message>
+    <message>
+        <location filename="../rig_panels.py" line="248" />
+        <source>Move thermal as the drift monitor proposes</source>
+        <translation>Wärmebild so verschieben, wie die Driftüberwachung vorschlägt</translation>
+    </message>
+    <message>
+        <location filename="../rig_panels.py" line="250" />
+        <source>Undo</source>
+        <translation>Zurücknehmen</translation>
+    </message>
+    <message>
         <location filename="../rig_panels.py" line="251" />
+        <source>Go back to the calibration as it was loaded</source>
+        <translation>Zurück zur Kalibrierung, wie sie geladen wurde</translation>
+    </message>
+    <message>
+        <location filename="../rig_panels.py" line="271" />
+        <source>Measured drift: {0:.1f} px</source>
+        <translation>Gemessene Drift: {0:.1f} px</translation>
+    </message>
+    <message>
+        <location filename="../rig_panels.py" line="273" />
+        <source>Proposed correction: {0:.1f} px</source>
+        <translation>Vorgeschlagene Korrektur: {0:.1f} px</translation>
+    </message>
+    <message>
+        <location filename="../rig_panels.py" line="275" />
+        <source>Corrected by: {0:.1f} px</source>
+        <translation>Korrigiert um: {0:.1f} px</translation>
+    </message>
+    <message>
+        <location filename="../rig_panels.py" line="283" />
         <source>None: thermal is only scaled, so that only a distant scene is aligned</source>
         <translation>Keine: das Wärmebild wird nur skaliert, daher ist nur Fernes ausgerichtet</translation>
     </message>
     <message>
-        <location filename="../rig_panels.py" line="252" />
+        <location filename="../rig_panels.py" line="284" />
         <source>In use: {0}</source>
         <translation>In Gebrauch: {0}</translation>
     </message>
     <message>
-        <location filename="../rig_panels.py" line="256" />
+        <location filename="../rig_panels.py" line="288" />
         <source>Calibrations (*.yaml)</source>
         <translation>Kalibrierungen (*.yaml)</translation>
     </message>
@@ -1036,22 +1071,22 @@
         <translation>hält an, die Aufnahme wird beendet…</translation>
     </message>
     <message>
-        <location filename="../live_wiring.py" line="134" />
+        <location filename="../live_wiring.py" line="135" />
         <source>FROZEN</source>
         <translation>STANDBILD</translation>
     </message>
     <message>
-        <location filename="../live_wiring.py" line="218" />
+        <location filename="../live_wiring.py" line="220" />
         <source>Stop recording</source>
         <translation>Aufnahme beenden</translation>
     </message>
     <message>
-        <location filename="../live_wiring.py" line="218" />
+        <location filename="../live_wiring.py" line="220" />
         <source>Record</source>
         <translation>Aufnehmen</translation>
     </message>
     <message>
-        <location filename="../live_wiring.py" line="238" />
+        <location filename="../live_wiring.py" line="240" />
         <source>View recorded: {0}</source>
         <translation>Ansicht aufgenommen: {0}</translation>
     </message>
@@ -1095,22 +1130,22 @@
         <translation>Rohwerte, relativ</translation>
     </message>
     <message>
-        <location filename="../controller.py" line="411" />
+        <location filename="../controller.py" line="422" />
         <source>Recorded {0:.1f} s, {1:.1f} MB: {2}</source>
         <translation>Aufgenommen: {0:.1f} s, {1:.1f} MB: {2}</translation>
     </message>
     <message>
-        <location filename="../controller.py" line="419" />
+        <location filename="../controller.py" line="430" />
         <source>Event marked at {0}</source>
         <translation>Ereignis markiert um {0}</translation>
     </message>
     <message>
-        <location filename="../controller.py" line="429" />
+        <location filename="../controller.py" line="440" />
         <source>Snapshot saved: {0}</source>
         <translation>Schnappschuss gespeichert: {0}</translation>
     </message>
     <message>
-        <location filename="../controller.py" line="444" />
+        <location filename="../controller.py" line="455" />
         <source>Nothing is running: start a rig first</source>
         <translation>Es läuft nichts: zuerst eine Anlage starten</translation>
     </message>
