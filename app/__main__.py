@@ -27,6 +27,7 @@ from app.commands import (
     service,
     train,
 )
+from app.heap import bound_heap
 from fusion_core.errors import LumithermError
 
 __all__ = ["build_cli", "main"]
@@ -68,6 +69,7 @@ def build_cli() -> typer.Typer:
 
 def main() -> None:
     """Entry point of the `lumitherm` command. Exit codes: 0 done, 1 failed at run time, 2 bad usage or config."""
+    bound_heap()
     try:
         code = build_cli()(standalone_mode=False)
     except (typer.Abort, KeyboardInterrupt):

@@ -20,6 +20,7 @@ from app.capture.factory import CameraPair, create_cameras
 from app.capture.synchronizer import output_time_ns
 from app.capture.uri import redact
 from app.config import NEURAL_ENGINES, AppConfig, SelfAlign
+from app.heap import give_back
 from app.pipeline.capture_crew import CaptureCrew
 from app.pipeline.engine_builder import CLASSICAL, EngineBuilder, EngineFactory, EngineSpec
 from app.pipeline.fusion_thread import FusionThread
@@ -533,6 +534,7 @@ class LiveFusion:
         if crew is not None:
             crew.stop(max(0.3, deadline_s - time.monotonic()))
         self._builder.join(0.1)
+        give_back()
         if alignment is not None and not alignment.join(max(0.3, deadline_s - time.monotonic())):
             self._problems.add(Severity.WARNING, "calibration", "the drift monitor did not end in time")
 

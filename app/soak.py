@@ -31,6 +31,7 @@ import psutil
 from app.capture.factory import create_cameras
 from app.config import AppConfig, load_config
 from app.faults import FaultyCameras, FaultyEngine, full_disk, pause_process
+from app.heap import bound_heap
 from app.live_fusion import LiveFusion, PipelineState
 from app.recording.segments import list_recordings
 from app.recording.self_check import check_recording
@@ -340,6 +341,7 @@ def small_disk(folder: Path) -> Iterator[bool]:
 
 
 def main() -> int:
+    bound_heap()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", type=Path, default=Path("configs/simulated.yaml"))
     parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE")

@@ -25,6 +25,7 @@ import yaml
 
 from app.gui.soak_operator import missing_programs, private_display
 from app.gui.soak_report import Report, Sample, conclude, write_out
+from app.heap import bound_heap
 from fusion_core.errors import LumithermError, RunError
 
 if TYPE_CHECKING:
@@ -224,6 +225,7 @@ def _own_threads() -> list[str]:
 
 def main(arguments: list[str] | None = None) -> int:
     """See the module; returns 0 when everything went as it should, 1 if not, 2 for bad usage."""
+    bound_heap()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--out", type=Path, default=Path("window_soak"))
