@@ -1,7 +1,7 @@
 """Keeps the C library's heap from hoarding: pictures are large, threads come and go, and each has its own arena.
 
-Every arena of glibc keeps the most that it ever held. With the dozen and a half threads of a pipeline, started anew a few times,
-that came to hundreds of MB that nothing used.
+Every arena of glibc keeps the most that it ever held. With the dozen and a half threads of a pipeline, started anew a
+few times, that came to hundreds of MB that nothing used.
 """
 
 from __future__ import annotations
