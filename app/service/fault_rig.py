@@ -22,6 +22,7 @@ import typer
 from app.commands.run import run_headless
 from app.config import AppConfig, load_config
 from app.faults import FaultyEngine
+from app.heap import bound_heap
 from app.live_fusion import LiveFusion
 from app.logging_setup import configure_logging
 from fusion_core.engine import FusionEngine, create_engine
@@ -93,6 +94,7 @@ class _Drill:
 
 def main() -> int:
     """Run until a signal; the exit code."""
+    bound_heap()  # as the command does
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", type=Path, required=True)
     parser.add_argument("--switches", type=Path, required=True)
