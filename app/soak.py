@@ -251,7 +251,9 @@ class Soak:
                     "recording": snapshot.recording.value,
                     "drops": dict(snapshot.drops),
                 }
-                self.samples.append({key: sample[key] for key in ("t_s", "rss_mb", "fused_fps", "latency_ms")})
+                self.samples.append(
+                    {key: sample[key] for key in ("t_s", "rss_mb", "threads", "fds", "fused_fps", "latency_ms")}
+                )
                 file.write(json.dumps(sample) + "\n")
         # Files on a small disk: keep the last two
         for old in list_recordings(self.folder)[:-2]:
