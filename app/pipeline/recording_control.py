@@ -177,6 +177,7 @@ class RecordingControl:
                 recorder.start(self._label)
                 self._started = True
         except LumithermError as error:
+            self._recorder = None  # it never ran, and would say that nothing is wanted
             self._stats.recording(RecordingState.FAILED)
             self._problems.add(
                 Severity.ERROR,
