@@ -18,6 +18,7 @@ from filelock import FileLock, Timeout
 from platformdirs import user_cache_path
 
 from fusion_core.errors import EngineError
+from fusion_core.openvino_runtime import load_openvino
 
 __all__ = ["CacheEntry", "EngineCache"]
 
@@ -101,8 +102,7 @@ class EngineCache:
 
         Where it cannot be kept (disk full), the converted one is returned all the same and the log says so.
         """
-        import openvino as ov
-
+        ov = load_openvino()
         converted: list[Any] = []
 
         def make(folder: Path) -> None:

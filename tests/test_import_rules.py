@@ -74,6 +74,13 @@ def test_fusion_core_knows_neither_app_nor_calibration_nor_qt() -> None:
             assert relative in TENSORRT_FILES, relative
 
 
+@pytest.mark.parametrize("package", ["app", "fusion_core", "calibration", "benchmarks", "scripts"])
+def test_openvino_is_imported_without_its_telemetry(package: str) -> None:
+    """By `fusion_core.openvino_runtime`, and nobody else."""
+    for path in modules_in(package):
+        assert "openvino" not in tops(imports_of(path)), path
+
+
 def test_calibration_knows_neither_torch_nor_app_nor_qt() -> None:
     for path in modules_in("calibration"):
         names = imports_of(path)

@@ -1,0 +1,27 @@
+"""The one place that imports OpenVINO: without its telemetry.
+
+OpenVINO's Python package sends a report over the network at every import and at every conversion, unless a file in the
+user's home folder says no. A rig tells nobody about itself, and each report is a process of its own, started from the
+middle of a live pipeline. The package works without `openvino_telemetry`, so it does not get to see it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Any
+
+__all__ = ["load_openvino"]
+
+_TELEMETRY = "openvino_telemetry"
+
+
+def load_openvino() -> Any:
+    """The module `openvino`.
+
+    Raises:
+        ImportError: OpenVINO is not installed.
+    """
+    if _TELEMETRY not in sys.modules:
+        sys.modules[_TELEMETRY] = None  # type: ignore[assignment]  # importing it raises ImportError from now on
+    return importlib.import_module("openvino")
