@@ -11,8 +11,9 @@ from app.fuse_recording import RecordingOptions, StopFlag, fuse_recording
 from app.fuse_video import FuseReport
 from app.views import View
 from fusion_core.agc import AgcConfig
-from fusion_core.engine import VIDEO_ALIGN_EVERY, FusionEngine, create_engine
+from fusion_core.engine import FusionEngine, create_engine
 from fusion_core.errors import LumithermError
+from fusion_core.video_options import VideoOptions
 
 __all__ = ["ItemResult", "ItemTask", "fuse_item"]
 
@@ -82,7 +83,7 @@ def fuse_item(task: ItemTask, stop: StopFlag | None = None) -> ItemResult:
 
 def _fuse(task: ItemTask, part: Path, stop: StopFlag | None) -> FuseReport:
     def make_engine() -> FusionEngine:
-        return create_engine(task.engine, task.preset, task.weights, task.threads, align_every=VIDEO_ALIGN_EVERY)
+        return create_engine(task.engine, task.preset, task.weights, task.threads, video=VideoOptions())
 
     options = RecordingOptions(
         view=task.view, crf=task.crf, agc=_agc_of(task), calibration=task.calibration,

@@ -212,13 +212,12 @@ class _SecondFuser:
         return np.asarray(self._grid.to_visible(levels, height, width), dtype=np.uint8)
 
     def _ready_engine(self, height: int, width: int) -> FusionEngine:
-        from fusion_core.engine import VIDEO_ALIGN_EVERY, create_engine
+        from fusion_core.engine import create_engine
+        from fusion_core.video_options import VideoOptions
 
         if self._engine is None:
             settings = self.settings
-            self._engine = create_engine(
-                settings.engine, settings.preset, settings.weights, align_every=VIDEO_ALIGN_EVERY
-            )
+            self._engine = create_engine(settings.engine, settings.preset, settings.weights, video=VideoOptions())
         if self._size != (height, width):
             self._engine.warm_up(height, width)
             self._engine.reset()

@@ -98,6 +98,22 @@ class EngineConfig(_Section):
         description="pictures between two displacement estimates on a CPU: 5 suits a fixed rig and saves time, "
         "1 follows a rig that is swept about",
     )
+    align_smoothing: float = Field(
+        default=0.5,
+        gt=0,
+        le=1,
+        description="weight of a new displacement estimate against the running one; 1 = not smoothed (more flicker)",
+    )
+    kernels_every: int = Field(
+        default=1,
+        ge=1,
+        le=300,
+        description="pictures between two computations of the network's dynamic kernels on a CPU; "
+        "above 1 saves a little time and costs memory (docs/engines.md)",
+    )
+    kernels_smoothing: float = Field(
+        default=0.5, gt=0, le=1, description="weight of new dynamic kernels against the running ones; 1 = not smoothed"
+    )
     fallback: FallbackEngine = Field(
         default=FallbackEngine.PYRAMID,
         description="runs while the engine is being built, and in its place if it cannot start; the reason is shown",

@@ -39,6 +39,7 @@ from fusion_core.agc import Agc, AgcConfig, contract_of
 from fusion_core.engine import FusionEngine, create_engine
 from fusion_core.errors import BadInputError, LumithermError, RunError
 from fusion_core.frames import FrameFlag, FusedFrame, Stream
+from fusion_core.video_options import VideoOptions
 
 __all__ = ["AgcHistogram", "LiveFusion", "PipelineProblem", "PipelineState", "Severity"]
 
@@ -416,7 +417,7 @@ class LiveFusion:
     def _make_classical(self, fallback: FusionEngine) -> FusionEngine:
         spec = self._spec
         try:
-            return self._engine_factory(spec.name, spec.preset, None, spec.threads, align_every=spec.align_every)
+            return self._engine_factory(spec.name, spec.preset, None, spec.threads, video=spec.video)
         except LumithermError as error:
             self._problems.add(
                 Severity.ERROR, "engine", f"{spec.shown} cannot be used: {error}; {fallback.name} fuses instead"
@@ -542,9 +543,9 @@ class LiveFusion:
         threads = self.config.engine.threads
         if threads is None and name in NEURAL_ENGINES:
             threads = _engine_threads(_usable_cores())
-        return EngineSpec(
-            name, preset, weights if name not in CLASSICAL else None, threads, self.config.engine.align_every
-        )
+        wanted = self.config.engine
+        video = VideoOptions(wanted.align_every, wanted.align_smoothing, wanted.kernels_every, wanted.kernels_smoothing)
+        return EngineSpec(name, preset, weights if name not in CLASSICAL else None, threads, video)
 
 
 def _engine_threads(cores: int) -> int:

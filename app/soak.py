@@ -37,6 +37,7 @@ from app.recording.segments import list_recordings
 from app.recording.self_check import check_recording
 from fusion_core.engine import FusionEngine, create_engine
 from fusion_core.frames import FrameFlag, FusedFrame, Stream
+from fusion_core.video_options import VideoOptions
 
 __all__ = ["Fault", "Report", "Soak", "small_disk"]
 
@@ -117,9 +118,9 @@ class Soak:
         self.samples: list[dict[str, Any]] = []
 
     def _engine(
-        self, name: str, preset: str, weights: Path | None, threads: int | None, *, align_every: int
+        self, name: str, preset: str, weights: Path | None, threads: int | None, *, video: VideoOptions
     ) -> FusionEngine:
-        return FaultyEngine(create_engine(name, preset, weights, threads, align_every=align_every), self.engine_broken)
+        return FaultyEngine(create_engine(name, preset, weights, threads, video=video), self.engine_broken)
 
     # ------------------------------------------------------------------ the faults
 

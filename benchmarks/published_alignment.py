@@ -118,7 +118,7 @@ def check_registered(weights: str, pairs: list[EvaluationPair]) -> None:
     }
     kept = [pair for pair in pairs if registrations[pair.stem].reliable]
     for name in ("ncc-pyramid", "torch"):
-        engine = create_engine(name, weights, None, None, align_every=1)
+        engine = create_engine(name, weights, None, None)
         for displacement in (uniform(0.0), uniform(5.0), uniform(8.0), field(3.0), field(5.0), field(8.0)):
             rows = []
             for pair in kept:

@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fusion_core.engine import VIDEO_ALIGN_EVERY, FusionEngine, create_engine
+from fusion_core.engine import FusionEngine, create_engine
 from fusion_core.errors import UsageError
+from fusion_core.openvino_runtime import load_openvino
+from fusion_core.video_options import STILL_PICTURES, VideoOptions
 
 if TYPE_CHECKING:
     from fusion_core.checkpoint import LoadedCheckpoint
@@ -227,7 +229,7 @@ def _openvino(case: Case, checkpoint: LoadedCheckpoint, cache: EngineCache) -> F
         label=case.preset,
         precision="f32" if case.engine == "openvino-f32" else "auto",
         threads=case.threads,
-        align_every=VIDEO_ALIGN_EVERY if case.engine == "openvino-video" else 1,
+        video=VideoOptions() if case.engine == "openvino-video" else STILL_PICTURES,
         cache=cache,
     )
 
@@ -288,7 +290,7 @@ def giga_macs(case: Case, weights: Path | None) -> float:
     if case.engine == "openvino-video" and network.alignment is not None:
         padded = network.pad(picture)
         estimate = count(lambda: network.estimate(padded, padded))
-        total -= estimate * (1.0 - 1.0 / VIDEO_ALIGN_EVERY)
+        total -= estimate * (1.0 - 1.0 / VideoOptions().align_every)
     if case.tiled:
         rows = tile_starts(case.height, min(_TILE[0], case.height), _TILE_OVERLAP_PX)
         columns = tile_starts(case.width, min(_TILE[1], case.width), _TILE_OVERLAP_PX)
@@ -361,7 +363,7 @@ def load_libraries(engine: str) -> None:
     for name in ("torch", "openvino" if engine.startswith("openvino") else "onnxruntime"):
         if name != "onnxruntime" or engine == name:
             with contextlib.suppress(ImportError):
-                importlib.import_module(name)
+                load_openvino() if name == "openvino" else importlib.import_module(name)
 
 
 def _processor() -> str:

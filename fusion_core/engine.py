@@ -14,12 +14,13 @@ import numpy as np
 import structlog
 
 from fusion_core.errors import EngineError, UsageError
+from fusion_core.video_options import STILL_PICTURES, VideoOptions
 
 if TYPE_CHECKING:
     from fusion_core.checkpoint import LoadedCheckpoint
     from fusion_core.engine_cache import EngineCache
 
-__all__ = ["ENGINE_NAMES", "VIDEO_ALIGN_EVERY", "FusionEngine", "create_engine"]
+__all__ = ["ENGINE_NAMES", "FusionEngine", "create_engine"]
 
 
 @runtime_checkable
@@ -60,9 +61,6 @@ class FusionEngine(Protocol):
 ENGINE_NAMES = ("auto", "tensorrt", "torch-cuda", "openvino", "torch", "average", "pyramid", "ncc-pyramid", "edges")
 """What `create_engine` takes."""
 
-VIDEO_ALIGN_EVERY = 5
-"""Frames between displacement estimates on video, by default: a rig's displacement field changes slowly."""
-
 
 def create_engine(
     name: str = "auto",
@@ -70,7 +68,7 @@ def create_engine(
     weights: Path | None = None,
     threads: int | None = None,
     *,
-    align_every: int = 1,
+    video: VideoOptions = STILL_PICTURES,
 ) -> FusionEngine:
     """Make an engine; libraries that it needs are imported here and not before.
 
@@ -80,7 +78,7 @@ def create_engine(
         preset: which shipped network, for the engines that run one.
         weights: a weights file instead of the shipped one; its network is the one in its header.
         threads: of the engine on the CPU; None: see `fusion_core.openvino_engine.default_threads`.
-        align_every: on video, frames between two displacement estimates (engines that split the network).
+        video: what is carried over between pictures, by default nothing (engines that split the network).
 
     Raises:
         UsageError: there is no such engine or preset. CheckpointError: no such weights, or damaged.
@@ -109,7 +107,7 @@ def create_engine(
     makers: dict[str, Callable[[], FusionEngine]] = {
         "tensorrt": lambda: _tensorrt(checkpoint, label),
         "torch-cuda": lambda: _torch_cuda(checkpoint, label),
-        "openvino": lambda: _openvino(checkpoint, label, threads, align_every),
+        "openvino": lambda: _openvino(checkpoint, label, threads, video),
         "torch": lambda: _torch(checkpoint, label, threads),
     }
     if name != "auto":
@@ -159,11 +157,11 @@ def _torch_cuda(checkpoint: LoadedCheckpoint, label: str) -> FusionEngine:
     return TorchCudaEngine(checkpoint, label=label)
 
 
-def _openvino(checkpoint: LoadedCheckpoint, label: str, threads: int | None, align_every: int) -> FusionEngine:
+def _openvino(checkpoint: LoadedCheckpoint, label: str, threads: int | None, video: VideoOptions) -> FusionEngine:
     try:
         from fusion_core.openvino_engine import OpenVinoEngine
 
-        return OpenVinoEngine(checkpoint, label=label, threads=threads, align_every=align_every, cache=_cache())
+        return OpenVinoEngine(checkpoint, label=label, threads=threads, video=video, cache=_cache())
     except ImportError as error:
         raise EngineError(f"OpenVINO is not usable here ({error}); `pip install openvino`") from error
 

@@ -22,10 +22,13 @@ from fusion_core.checkpoint import LoadedCheckpoint
 from fusion_core.colour import luminance, replace_luminance
 from fusion_core.engine_cache import EngineCache
 from fusion_core.errors import EngineError
+from fusion_core.openvino_runtime import load_openvino
 from fusion_core.rfvif import NETWORK_VERSION, Rfvif
+from fusion_core.rfvif.fdam import CarriedKernels
 from fusion_core.rfvif.inference import for_inference
 from fusion_core.running_displacement import RunningDisplacement
 from fusion_core.torch_engine import MIN_SIDE_PX, check_network_pair
+from fusion_core.video_options import STILL_PICTURES, VideoOptions
 
 __all__ = ["OpenVinoEngine", "cpu_has_bfloat16", "default_threads"]
 
@@ -49,9 +52,7 @@ def default_threads() -> int:
 
 def cpu_has_bfloat16() -> bool:
     """Whether the processor multiplies bfloat16 by itself (AVX-512 BF16 or AMX); emulated it is slower than float32."""
-    import openvino as ov
-
-    return "BF16" in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return "BF16" in load_openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 class _Estimate(nn.Module):
@@ -76,11 +77,39 @@ class _Fuse(nn.Module):
         self.network = network
 
     def forward(self, visible: Tensor, infrared: Tensor, log_confidence: Tensor) -> Tensor:
+        return self.fuse(visible, infrared, log_confidence, None)
+
+    def fuse(self, visible: Tensor, infrared: Tensor, log_confidence: Tensor, carried: CarriedKernels | None) -> Tensor:
         height, width = visible.shape[-2:]
         scale = 1.0 / 255.0
         pad = self.network.pad
-        out = self.network.fuse_warped(pad(visible.float() * scale), pad(infrared.float() * scale), log_confidence)
+        out = self.network.fuse_warped(
+            pad(visible.float() * scale), pad(infrared.float() * scale), log_confidence, carried=carried
+        )
         return _to_uint8(out.fused[:, :, :height, :width])
+
+
+class _FuseAndRenew(_Fuse):
+    """As `_Fuse`, with the dynamic kernels of the picture before: moves them towards this picture's, and uses those.
+
+    kernels (N,), weight (1,) of the new ones -> uint8 luminance, kernels (N,).
+    """
+
+    def forward(  # type: ignore[override]
+        self, visible: Tensor, infrared: Tensor, log_confidence: Tensor, kernels: Tensor, weight: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        carried = CarriedKernels(kernels, weight)
+        fused = self.fuse(visible, infrared, log_confidence, carried)
+        return fused, carried.used.float()
+
+
+class _FuseWithKernels(_Fuse):
+    """As `_Fuse`, with dynamic kernels (N,) that are given."""
+
+    def forward(  # type: ignore[override]
+        self, visible: Tensor, infrared: Tensor, log_confidence: Tensor, kernels: Tensor
+    ) -> Tensor:
+        return self.fuse(visible, infrared, log_confidence, CarriedKernels(kernels, None))
 
 
 class _Whole(nn.Module):
@@ -109,7 +138,7 @@ class OpenVinoEngine:
         label: str = "",
         precision: str = "auto",
         threads: int | None = None,
-        align_every: int = 1,
+        video: VideoOptions = STILL_PICTURES,
         cache: EngineCache | None = None,
     ) -> None:
         """Set up; nothing is compiled before `warm_up` or the first frame of a size.
@@ -117,21 +146,19 @@ class OpenVinoEngine:
         Args:
             precision: auto, f32 or bf16, of the fusion part.
             threads: of the inference; None takes `default_threads`.
-            align_every: frames between displacement estimates; 1 estimates anew on every frame, without smoothing.
+            video: what is carried over between frames; by default nothing.
             cache: where converted models are kept; None converts at every start.
 
         Raises:
-            EngineError: align_every or precision is none of these. ImportError: OpenVINO is not installed.
+            EngineError: precision is none of these. ImportError: OpenVINO is not installed.
         """
-        if align_every < 1:
-            raise EngineError(f"align_every is {align_every}, must be at least 1")
         if precision not in ("auto", "f32", "bf16"):
             raise EngineError(f"precision is {precision!r}, must be auto, f32 or bf16")
         bfloat16 = cpu_has_bfloat16()
         self._checkpoint = checkpoint
         self._precision = precision if precision != "auto" else ("bf16" if bfloat16 else "f32")
         self._threads = threads if threads is not None else default_threads()
-        self._align_every = align_every
+        self._video = video
         self._cache = cache
         self._name = f"openvino-{self._precision}:{label or checkpoint.path.stem}"
         self._size: tuple[int, int] | None = None
@@ -185,10 +212,37 @@ class OpenVinoEngine:
                     self._compiled.close()
                     self._compiled = None
                 self._compiled = _Compiled(
-                    self._checkpoint, height, width, self._precision, self._threads, self._align_every, self._cache
+                    self._checkpoint, height, width, self._precision, self._threads, self._video, self._cache
                 )
                 self._size = (height, width)
             return self._compiled
+
+
+class _RunningKernels:
+    """The fusion part on video with dynamic kernels that are carried over, and renewed on every n-th picture."""
+
+    def __init__(self, renew: Any, given: Any, values: int, video: VideoOptions) -> None:
+        """renew, given: the inference requests of `_FuseAndRenew` and `_FuseWithKernels`; values: kernel numbers."""
+        self._renew, self._given, self._values = renew, given, values
+        self._every, self._smoothing = video.kernels_every, video.kernels_smoothing
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the kernels: the next picture's are taken as they are."""
+        self._kernels: npt.NDArray[np.float32] | None = None
+        self._age = 0
+
+    def infer(self, inputs: list[np.ndarray]) -> Any:
+        """As the request of `_Fuse`."""
+        age, self._age = self._age, (self._age + 1) % self._every
+        if self._kernels is not None and age:
+            return self._given.infer([*inputs, self._kernels])
+        first = self._kernels is None
+        carried = np.zeros(self._values, np.float32) if self._kernels is None else self._kernels
+        weight = np.array([1.0 if first else self._smoothing], np.float32)
+        out = self._renew.infer([*inputs, carried, weight])
+        self._kernels = np.array(out[1])
+        return out
 
 
 class _Compiled:
@@ -201,7 +255,7 @@ class _Compiled:
         width: int,
         precision: str,
         threads: int,
-        align_every: int,
+        video: VideoOptions,
         cache: EngineCache | None,
     ) -> None:
         self._checkpoint, self._cache, self._height, self._width = checkpoint, cache, height, width
@@ -213,10 +267,22 @@ class _Compiled:
         multiple = network.config.multiple
         grid = tuple(-(-side // multiple) * multiple // 8 for side in (height, width))
         # The estimate of a video runs beside the fusion: one thread is enough for it, and leaves the others alone.
-        estimate_threads = threads if align_every == 1 else 1
+        estimate_threads = threads if video.align_every == 1 else 1
         self._estimate = self._request("estimate", _Estimate(network), 2, (), "f32", estimate_threads)
-        self._fuse = self._request("fuse", _Fuse(network), 2, (torch.zeros(1, 1, *grid),), precision, threads)
-        self.running = RunningDisplacement(self.estimate, align_every)
+        confidence = torch.zeros(1, 1, *grid)
+        self._kernels: _RunningKernels | None = None
+        if video.kernels_every > 1 and network.kernel_values:
+            kernels, weight = torch.zeros(network.kernel_values), torch.ones(1)
+            renew, given = _FuseAndRenew(network), _FuseWithKernels(network)
+            self._kernels = _RunningKernels(
+                self._request("fuse-renew", renew, 2, (confidence, kernels, weight), precision, threads),
+                self._request("fuse-kernels", given, 2, (confidence, kernels), precision, threads),
+                network.kernel_values,
+                video,
+            )
+        else:
+            self._fuse = self._request("fuse", _Fuse(network), 2, (confidence,), precision, threads)
+        self.running = RunningDisplacement(self.estimate, video.align_every, smoothing=video.align_smoothing)
 
     def run(self, visible: np.ndarray, thermal: np.ndarray, name: str) -> npt.NDArray[np.uint8]:
         """(H, W) uint8 twice -> (H, W) uint8. Raises EngineError."""
@@ -227,7 +293,7 @@ class _Compiled:
                 found = self.running.at(visible, thermal)
                 warped = cv2.remap(thermal, *found.maps, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
                 inputs = [visible[None, None], np.asarray(warped)[None, None], found.log_confidence[None]]
-                out = self._fuse.infer(inputs)
+                out = self._fuse.infer(inputs) if self._kernels is None else self._kernels.infer(inputs)
             return np.asarray(out[0][0, 0])
         except RuntimeError as error:
             raise EngineError(f"{name} failed on a frame: {error}") from error
@@ -241,6 +307,8 @@ class _Compiled:
     def reset(self) -> None:
         if self.running is not None:
             self.running.reset()
+            if self._kernels is not None:
+                self._kernels.reset()
 
     def close(self) -> None:
         if self.running is not None:
@@ -249,9 +317,7 @@ class _Compiled:
     def _request(
         self, name: str, module: nn.Module, pictures: int, more: tuple[Tensor, ...], precision: str, threads: int
     ) -> Any:
-        os.environ.setdefault("OPENVINO_TELEMETRY_OPTOUT", "1")
-        import openvino as ov
-
+        ov = load_openvino()
         height, width = self._height, self._width
 
         def convert() -> object:

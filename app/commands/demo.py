@@ -36,12 +36,13 @@ def _demo(
 
     Leaves visible.mkv, thermal.mkv (16 bit), fused.mkv and contact_sheet.png.
     """
-    from fusion_core.engine import VIDEO_ALIGN_EVERY, create_engine
+    from fusion_core.engine import create_engine
     from fusion_core.pyramid_engine import LaplacianPyramidEngine
+    from fusion_core.video_options import VideoOptions
 
     def make_engine() -> FusionEngine:
         try:
-            return create_engine(engine, preset, None, None, align_every=VIDEO_ALIGN_EVERY)
+            return create_engine(engine, preset, None, None, video=VideoOptions())
         except (CheckpointError, EngineError) as error:
             if engine != "auto":
                 raise

@@ -109,10 +109,11 @@ def _fuse(
 
     def make_engine() -> FusionEngine:
         # the network's libraries load once the inputs are known good
-        from fusion_core.engine import VIDEO_ALIGN_EVERY, create_engine
+        from fusion_core.engine import create_engine
+        from fusion_core.video_options import VideoOptions
 
         name = engine if needs_fused(view) else "average"
-        return create_engine(name, preset, weights, threads, align_every=VIDEO_ALIGN_EVERY)
+        return create_engine(name, preset, weights, threads, video=VideoOptions())
 
     with stop_on_signals() as (stop, received), ProgressPrinter() as printer:
         report = fuse_files(request, make_engine, printer.update, stop)

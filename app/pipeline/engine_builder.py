@@ -14,6 +14,7 @@ from app.pipeline.collector import held_collector
 from app.pipeline.worker import Worker
 from fusion_core.engine import FusionEngine
 from fusion_core.errors import UsageError
+from fusion_core.video_options import VideoOptions
 
 __all__ = ["CLASSICAL", "BuildFailure", "BuiltEngine", "EngineBuilder", "EngineFactory", "EngineSpec"]
 
@@ -29,19 +30,19 @@ class EngineFactory(Protocol):
     """`fusion_core.engine.create_engine`, or a test's stand-in."""
 
     def __call__(
-        self, name: str, preset: str, weights: Path | None, threads: int | None, *, align_every: int
+        self, name: str, preset: str, weights: Path | None, threads: int | None, *, video: VideoOptions
     ) -> FusionEngine: ...
 
 
 @dataclass(frozen=True, slots=True)
 class EngineSpec:
-    """Which engine is wanted. align_every: frames between two displacement estimates."""
+    """Which engine is wanted. video: what it carries over between pictures."""
 
     name: str
     preset: str
     weights: Path | None
     threads: int | None
-    align_every: int
+    video: VideoOptions
 
     @property
     def shown(self) -> str:
@@ -187,7 +188,7 @@ class EngineBuilder:
         began_s = time.monotonic()
         try:
             with held_collector():
-                engine = self._factory(spec.name, spec.preset, spec.weights, spec.threads, align_every=spec.align_every)
+                engine = self._factory(spec.name, spec.preset, spec.weights, spec.threads, video=spec.video)
                 sha256, agc = _checkpoint_facts(spec)
             size = self._wait_for_size(request, stopping)
             if size is not None:

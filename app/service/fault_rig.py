@@ -28,6 +28,7 @@ from app.logging_setup import configure_logging
 from fusion_core.engine import FusionEngine, create_engine
 from fusion_core.errors import LumithermError
 from fusion_core.frames import FrameFlag
+from fusion_core.video_options import VideoOptions
 
 __all__ = ["FAILS", "HANGS", "PICTURES", "main"]
 
@@ -65,9 +66,9 @@ class _Drill:
         return live
 
     def _engine(
-        self, name: str, preset: str, weights: Path | None, threads: int | None, *, align_every: int
+        self, name: str, preset: str, weights: Path | None, threads: int | None, *, video: VideoOptions
     ) -> FusionEngine:
-        engine = create_engine(name, preset, weights, threads, align_every=align_every)
+        engine = create_engine(name, preset, weights, threads, video=video)
         return _HangingEngine(engine, self._broken, self._hanging)
 
     def _watch(self) -> None:

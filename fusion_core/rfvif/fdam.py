@@ -8,7 +8,15 @@ from torch import Tensor, nn
 
 from fusion_core.rfvif.cmfem import conv3x3, three_convs
 
-__all__ = ["ComplementaryMaskFusion", "DynamicKernelGenerator", "FeatureAlignmentBlock", "FeatureDynamicAlignment"]
+__all__ = [
+    "CarriedKernels",
+    "ComplementaryMaskFusion",
+    "DynamicKernelGenerator",
+    "FeatureAlignmentBlock",
+    "FeatureDynamicAlignment",
+]
+
+_TAPS = 3 * 3 + 5 * 5 + 7 * 7
 
 
 class DynamicKernelGenerator(nn.Module):
@@ -44,6 +52,44 @@ class DynamicKernelGenerator(nn.Module):
         return kernels
 
 
+class CarriedKernels:
+    """The kernels of all blocks in the order in which these run, taken over from an earlier picture of a video.
+
+    Serves one pass of the network, of one picture.
+    """
+
+    def __init__(self, carried: Tensor, weight: Tensor | None) -> None:
+        """Start before the first block.
+
+        Args:
+            carried: (N,), N as `FeatureDynamicAlignment.kernel_values` says for all levels together.
+            weight: (1,) of new kernels against these; None: the generators do not run at all.
+        """
+        self._carried, self._weight = carried, weight
+        self._used: list[Tensor] = []
+        self._position = 0
+
+    @property
+    def used(self) -> Tensor:
+        """(N,): what the blocks convolved with, for the next picture."""
+        return torch.cat(self._used)
+
+    def next(
+        self, generator: DynamicKernelGenerator, visible: Tensor, infrared: Tensor, evidence: Tensor | None
+    ) -> list[Tensor]:
+        """As `generator` itself: [(1, C, 3, 3), (1, C, 5, 5), (1, C, 7, 7)] for the block that is next."""
+        count = generator.channels * _TAPS
+        flat = self._carried[self._position : self._position + count]
+        self._position += count
+        if self._weight is not None:
+            fresh = torch.cat([kernel.flatten() for kernel in generator(visible, infrared, evidence)])
+            flat = flat + self._weight * (fresh - flat)
+        self._used.append(flat)
+        sides = (3, 5, 7)
+        parts = torch.split(flat, [generator.channels * side**2 for side in sides])
+        return [part.view(1, generator.channels, side, side) for part, side in zip(parts, sides, strict=True)]
+
+
 class FeatureAlignmentBlock(nn.Module):
     """FAB, Fig. 2(d): three depthwise convolutions with dynamic kernels, concat, 1x1, BN, ReLU, channel attention.
 
@@ -64,12 +110,18 @@ class FeatureAlignmentBlock(nn.Module):
             nn.Linear(channels, squeezed), nn.ReLU(inplace=True), nn.Linear(squeezed, channels), nn.Sigmoid()
         )
 
-    def forward(self, visible: Tensor, infrared: Tensor, evidence: Tensor | None) -> Tensor:
+    def forward(
+        self, visible: Tensor, infrared: Tensor, evidence: Tensor | None, carried: CarriedKernels | None = None
+    ) -> Tensor:
         batch, channels, height, width = infrared.shape
         if self.generator is not None:
             folded = infrared.reshape(1, batch * channels, height, width)
             paths = []
-            for kernel in self.generator(visible, infrared, evidence):
+            if carried is None:
+                kernels = self.generator(visible, infrared, evidence)
+            else:
+                kernels = carried.next(self.generator, visible, infrared, evidence)
+            for kernel in kernels:
                 side = kernel.shape[-1]
                 weight = kernel.reshape(batch * channels, 1, side, side)
                 path = F.conv2d(folded, weight, padding=side // 2, groups=batch * channels)
@@ -90,11 +142,19 @@ class FeatureDynamicAlignment(nn.Module):
         self.features = nn.Conv2d(blocks * channels, channels, 1)
         self.picture = nn.Conv2d(blocks * channels, 1, 1)
 
-    def forward(self, visible: Tensor, infrared: Tensor, evidence: Tensor | None) -> tuple[Tensor, Tensor]:
+    @property
+    def kernel_values(self) -> int:
+        """How many numbers the dynamic kernels of these blocks are; 0 where kernels are fixed."""
+        generators = [block.generator for block in self.blocks]
+        return sum(g.channels * _TAPS for g in generators if isinstance(g, DynamicKernelGenerator))
+
+    def forward(
+        self, visible: Tensor, infrared: Tensor, evidence: Tensor | None, carried: CarriedKernels | None = None
+    ) -> tuple[Tensor, Tensor]:
         """-> aligned features (B, C, h, w), and the concatenated block outputs from which `picture` maps Eq. (7)."""
         outputs = []
         for block in self.blocks:
-            infrared = block(visible, infrared, evidence)
+            infrared = block(visible, infrared, evidence, carried)
             outputs.append(infrared)
         joined = torch.cat(outputs, dim=1)
         return self.features(joined), joined

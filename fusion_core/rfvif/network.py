@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from fusion_core.rfvif.cmfem import CrossModulation, Msrb
 from fusion_core.rfvif.config import RfvifConfig
 from fusion_core.rfvif.correlation import Alignment, CorrelationAlignment, gradient_features, warp
-from fusion_core.rfvif.fdam import ComplementaryMaskFusion, FeatureDynamicAlignment
+from fusion_core.rfvif.fdam import CarriedKernels, ComplementaryMaskFusion, FeatureDynamicAlignment
 from fusion_core.rfvif.mgfrm import LevelMixing, LocalFeatureRefinement
 from fusion_core.rfvif.padding import pad_to_multiple
 from fusion_core.rfvif.pffm import PyramidFeatureFusion, Reconstruction
@@ -126,8 +126,19 @@ class Rfvif(nn.Module):
         out = self.fuse_warped(visible, infrared, alignment.log_confidence, evidence)
         return RfvifOutput(out.fused, out.aligned_infrared, alignment.displacements, alignment.log_confidence)
 
+    @property
+    def kernel_values(self) -> int:
+        """How many numbers all dynamic kernels are, for `CarriedKernels`; 0 where there are none."""
+        blocks = self.fdams if self.fdams is not None else ()
+        return sum(fdam.kernel_values for fdam in blocks if isinstance(fdam, FeatureDynamicAlignment))
+
     def fuse_warped(
-        self, visible: Tensor, infrared: Tensor, log_confidence: Tensor | None, evidence: Tensor | None = None
+        self,
+        visible: Tensor,
+        infrared: Tensor,
+        log_confidence: Tensor | None,
+        evidence: Tensor | None = None,
+        carried: CarriedKernels | None = None,
     ) -> RfvifOutput:
         """The network after the warp. Apart from `forward`, so that video can carry the estimate between frames.
 
@@ -135,6 +146,7 @@ class Rfvif(nn.Module):
             visible, infrared: (B, 1, H, W), multiples of `config.multiple`; infrared already warped.
             log_confidence: (B, 1, H/8, W/8) of the estimate, None for networks without one.
             evidence: of alignment "observed".
+            carried: dynamic kernels of an earlier picture, for B = 1; None: all are computed.
         """
         config = self.config
         confidence = torch.sigmoid(log_confidence).to(visible.dtype) if log_confidence is not None else None
@@ -159,7 +171,7 @@ class Rfvif(nn.Module):
             if self.fdams is not None:
                 fdam = self.fdams[level]
                 assert isinstance(fdam, FeatureDynamicAlignment)
-                aligned, joined = fdam(f_visible, f_infrared, evidence)
+                aligned, joined = fdam(f_visible, f_infrared, evidence, carried)
                 if self.training:
                     aligned_pictures.append(fdam.picture(joined))  # for Eq. (7)
             seen = None

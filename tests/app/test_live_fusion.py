@@ -29,6 +29,7 @@ from fusion_core.errors import (
     RunError,
 )
 from fusion_core.frames import FrameFlag, FusedFrame, Stream
+from fusion_core.video_options import VideoOptions
 
 _spec = importlib.util.spec_from_file_location("live_support", Path(__file__).with_name("live_support.py"))
 assert _spec is not None and _spec.loader is not None
@@ -239,9 +240,9 @@ class SlowFactory:
         self.broken = threading.Event()
 
     def __call__(
-        self, name: str, preset: str, weights: Path | None, threads: int | None, *, align_every: int
+        self, name: str, preset: str, weights: Path | None, threads: int | None, *, video: VideoOptions
     ) -> FusionEngine:
-        assert align_every == 5
+        assert video == VideoOptions(align_every=5)
         self.gate.wait(30.0)
         if self.error is not None:
             raise self.error

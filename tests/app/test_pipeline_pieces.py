@@ -24,6 +24,7 @@ from app.pipeline.worker import Worker
 from fusion_core.errors import CameraLost, CameraTimeout, CheckpointError, EngineError, RunError, UsageError
 from fusion_core.frames import Frame, FrameFlag, FramePair, FusedFrame, Stream, TimestampSource
 from fusion_core.pyramid_engine import AverageEngine
+from fusion_core.video_options import VideoOptions
 
 _spec = importlib.util.spec_from_file_location("live_support", Path(__file__).with_name("live_support.py"))
 assert _spec is not None and _spec.loader is not None
@@ -101,7 +102,7 @@ class Factory:
         self.gate.set()
 
     def __call__(
-        self, name: str, preset: str, weights: Path | None, threads: int | None, *, align_every: int
+        self, name: str, preset: str, weights: Path | None, threads: int | None, *, video: VideoOptions
     ) -> object:
         self.gate.wait(30)
         step = self.script.pop(0) if self.script else name
@@ -127,7 +128,7 @@ class NamedEngine(AverageEngine):
 
 
 def spec(name: str = "average") -> EngineSpec:
-    return EngineSpec(name, "tiny", None, None, 5)
+    return EngineSpec(name, "tiny", None, None, VideoOptions())
 
 
 @pytest.fixture
@@ -220,7 +221,7 @@ def test_builder_tells_failures_and_retries_only_what_may_mend(failures: list[ob
 def test_spec_is_shown_with_what_it_runs() -> None:
     assert spec().shown == "average"
     assert spec("auto").shown == "auto:tiny"
-    assert EngineSpec("torch", "tiny", Path("a/mine.safetensors"), 1, 5).shown == "torch:mine.safetensors"
+    assert EngineSpec("torch", "tiny", Path("a/mine.safetensors"), 1, VideoOptions()).shown == "torch:mine.safetensors"
 
 
 # ---------------------------------------------------------------------------------------------- problems

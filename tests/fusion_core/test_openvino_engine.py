@@ -10,11 +10,13 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from fusion_core.engine_cache import EngineCache
 from fusion_core.errors import EngineError
 from fusion_core.openvino_engine import OpenVinoEngine, cpu_has_bfloat16, default_threads
 from fusion_core.torch_engine import TorchEngine
+from fusion_core.video_options import VideoOptions
 
 
 def _module(name: str) -> Any:
@@ -70,7 +72,7 @@ def test_agrees_with_the_reference_and_keeps_its_models(checkpoint: Any, cache: 
     kept = {entry.name for entry in cache.entries()}
     assert {entry.key["kind"] for entry in cache.entries()} == {"openvino-estimate", "openvino-fuse"}
 
-    again = OpenVinoEngine(checkpoint, threads=1, align_every=3, cache=cache)
+    again = OpenVinoEngine(checkpoint, threads=1, video=VideoOptions(align_every=3), cache=cache)
     again.warm_up(*SIZE)
     assert {entry.name for entry in cache.entries()} == kept  # converted once, for every precision
     pair = smooth_pair(0)
@@ -98,9 +100,34 @@ def test_agrees_with_the_reference_and_keeps_its_models(checkpoint: Any, cache: 
         again.fuse(*pair)
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_dynamic_kernels_may_be_carried_from_picture_to_picture(folder: Path) -> None:
+    checkpoint = weights.checkpoint(folder, "tiny")
+    with torch.no_grad():
+        for fdam in checkpoint.network.fdams:
+            for block in fdam.blocks:
+                for layer in block.generator.kernels:
+                    layer.weight.normal_(0.0, 0.5)  # kernels that differ from picture to picture
+    still = OpenVinoEngine(checkpoint, precision="f32", threads=1)
+    carrying = OpenVinoEngine(checkpoint, precision="f32", threads=1, video=VideoOptions(1, 1.0, kernels_every=3))
+    assert checkpoint.network.kernel_values == 3 * checkpoint.network.config.fab_count * 8 * 83
+    one, other = smooth_pair(0), smooth_pair(1)
+    first = carrying.fuse(*one)
+    assert psnr_db(first, still.fuse(*one)) > 60  # nothing to carry yet
+    carried = carrying.fuse(*other)
+    alone = still.fuse(*other)
+    assert not np.array_equal(carried, alone)  # with the kernels of another picture
+    assert np.array_equal(carrying.fuse(*one), first)  # they are still those of the first
+    renewed = carrying.fuse(*other)  # half new, half old
+    assert 0 < np.abs(renewed.astype(int) - alone).mean() < np.abs(carried.astype(int) - alone).mean()
+    carrying.reset()
+    assert psnr_db(carrying.fuse(*other), alone) > 60
+    for engine in (still, carrying):
+        engine.close()
+
+
 def test_wrong_settings_and_sizes_are_refused(checkpoint: Any) -> None:
-    with pytest.raises(EngineError, match="align_every is 0"):
-        OpenVinoEngine(checkpoint, align_every=0)
     with pytest.raises(EngineError, match="precision is 'f8'"):
         OpenVinoEngine(checkpoint, precision="f8")
     with pytest.raises(EngineError, match="at least 32x32"):
