@@ -135,32 +135,19 @@ class Recorder:
             return True
 
     def start(self, label: str | None = None) -> None:
-        """Begin a recording with the next frame; `label` becomes part of the file's name. No effect while recording.
+        """Begin a recording with the next frame; `label` becomes part of the file's name. One that is under way goes
+        on, also when it was begun by an event that would end it.
 
         Raises:
             RecordingError: the folder cannot be written, or the recorder is closed or has failed.
         """
-        self._check_usable()
-        self._make_folder()
-        with self._condition:
-            if self._wanted:
-                return
-            self._wanted = True
-            self._refused_total = 0
-        self._ensure_thread()
-        self._command(Command("start", label))
+        self._want(Command("start", label))
 
     def event(self, label: str) -> None:
-        """Mark this moment. Starts a recording with the pre-event buffer's seconds if none is under way; a recording
-        with an event is protected from the ring policy. Raises as `start`."""
-        self._check_usable()
-        self._make_folder()
-        with self._condition:
-            if not self._wanted:
-                self._refused_total = 0
-            self._wanted = True
-        self._ensure_thread()
-        self._command(Command("event", label, self._clock()))
+        """Mark this moment. Starts a recording with the pre-event buffer's seconds if none is under way, which ends by
+        itself `post_event_s` after the last event; a recording with an event is protected from the ring policy. Raises
+        as `start`."""
+        self._want(Command("event", label, self._clock()))
 
     def stop(self, timeout_s: float = 5.0) -> RecordingSummary:
         """Write what is queued, close the files, check them, and tell what was recorded.
@@ -235,6 +222,15 @@ class Recorder:
 
     # ---- inside
 
+    def _want(self, command: Command) -> None:
+        self._check_usable()
+        self._ensure_thread()
+        with self._condition:
+            if not self._wanted:
+                self._refused_total = 0
+            self._wanted = True
+            self._command(command)
+
     def _check_usable(self) -> None:
         if self._error is not None:
             raise RecordingError(f"the recorder failed earlier and cannot record: {self._error}") from self._error
@@ -283,10 +279,13 @@ class Recorder:
                             entry = None
                     refused, self._refused = self._refused, None
                     context = dict(self._context)
-                if refused is not None:
+                begins = isinstance(entry, Command) and entry.kind in ("start", "event")
+                if refused is not None and not begins:
                     loop.refused(*refused)
                 if isinstance(entry, Command):
                     going_on = loop.obey(entry)
+                    if refused is not None and begins:
+                        loop.refused(*refused)
                     if entry.kind == "stop":
                         with self._condition:
                             self._hurry_at = None
@@ -312,8 +311,9 @@ class Recorder:
 
     def _tell(self, report: StateReport) -> None:
         if report.ended:
-            with self._condition:
-                self._wanted = False
+            with self._condition:  # unless somebody has just asked for another
+                asked = (entry.kind for entry in self._inbox if isinstance(entry, Command))
+                self._wanted = self._wanted and any(kind in ("start", "event") for kind in asked)
             paths = [info.path for info in report.ended]
             self._finisher = threading.Thread(
                 target=finish_recording,

@@ -112,6 +112,7 @@ class RecorderLoop:
         self._gap_from_ns: int | None = None  # the last pair that is safe on disk, while nothing can be written
         self._last_written_ns: int | None = None
         self._last_event_ns: int | None = None
+        self._by_event = False  # nobody but an event asked for this recording: it ends with the event
         self._protected = False
         self._settings: dict[str, Any] = {}
         self._written_before = 0
@@ -140,7 +141,9 @@ class RecorderLoop:
     def obey(self, command: Command) -> bool:
         """Carry out a command. Returns False when the thread shall end."""
         self._bank.drain()
-        if command.kind == "start" and not self._recording:
+        if command.kind == "start" and self._recording:
+            self._by_event = False  # it goes on after the event
+        elif command.kind == "start":
             self._begin(command.label, "start")
             self._ring.clear()
             self._bank.want_start()
@@ -172,7 +175,7 @@ class RecorderLoop:
             self._next_sync = now + self._config.sync_s
             self._on_disk(self._segment.sync)
         if (
-            self._recording
+            self._by_event
             and self._config.post_event_s > 0
             and self._last_event_ns is not None
             and self._clock() - self._last_event_ns > self._config.post_event_s * 1e9
@@ -276,6 +279,7 @@ class RecorderLoop:
 
     def _begin(self, label: str | None, reason: str) -> None:
         self._recording = True
+        self._by_event = reason == "event"
         self._label = label
         self._finished = []
         self._written_before = 0
@@ -295,7 +299,7 @@ class RecorderLoop:
                     break
             self._close_segment(reason)
         self._marks = []
-        self._recording = False
+        self._recording = self._by_event = False
         self._paused = ""
         self._last_event_ns = None
         self._label = None
