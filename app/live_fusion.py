@@ -221,6 +221,12 @@ class LiveFusion:
         """Mark this moment; begins a recording with the seconds before if none is under way. Raises RecordingError."""
         self._recording.mark(label)
 
+    def remember_recording(
+        self, note: Callable[[bool, str | None], None], wanted: bool | None = None, label: str | None = None
+    ) -> None:
+        """Go on as before a restart, and tell `note` what is asked for; before `start`. See RecordingControl."""
+        self._recording.remember(note, wanted, label)
+
     @property
     def recorder_status(self) -> RecorderStatus | None:
         """How the recorder is doing; None before it was used."""
@@ -230,6 +236,12 @@ class LiveFusion:
     def last_recording(self) -> RecordingSummary | None:
         """What the last recording that was stopped consists of."""
         return self._recording.summary
+
+    @property
+    def engine_build_s(self) -> float | None:
+        """For how long an engine has been building in the background, s; None while none is."""
+        building = self._builder.building
+        return building[1] if building is not None else None
 
     # ------------------------------------------------------------------ changes while it runs
 

@@ -50,6 +50,10 @@ class RecordingControl:
         self._told: tuple[RecorderState, str] = (RecorderState.IDLE, "")
         self._context: dict[str, Any] = {}
         self._closed = False
+        self._wish: tuple[bool, str | None] | None = None  # what somebody asked for, and its label
+        self._noted: tuple[bool, str | None] | None = None
+        self._note: Callable[[bool, str | None], None] | None = None
+        self._noting = threading.Lock()  # the last word is noted last
         self._refused = self._refused_before = 0  # of this recording, and of those before
         self.summary: RecordingSummary | None = None
         """Of the last recording that was stopped."""
@@ -79,6 +83,23 @@ class RecordingControl:
 
     # ------------------------------------------------------------------ requests
 
+    def remember(
+        self,
+        note: Callable[[bool, str | None], None],
+        wanted: bool | None = None,
+        label: str | None = None,
+    ) -> None:
+        """Begin as `wanted` says in place of `recording.autostart`, and tell `note` of requests from now on.
+
+        `note` gets (True, label) when somebody began a recording that only somebody ends, and (False, None) when
+        somebody ended one. It is called by whoever asked, and may take its time.
+        """
+        with self._lock:
+            self._note = note
+            if wanted is not None:
+                self._wanted, self._label = wanted, label
+                self._wish = self._noted = (wanted, label)
+
     def start(self, label: str | None = None) -> None:
         """Begin a recording. Raises RecordingError; without effect while recording."""
         with self._lock:
@@ -87,15 +108,26 @@ class RecordingControl:
                 self._refused_before += self._refused
                 self._refused = 0
             self._wanted, self._started, self._label = True, True, label
+            self._wish = (True, label)
+        self._tell_wish()
 
     def mark(self, label: str) -> None:
         """Mark this moment; begins a recording (with the seconds before) if there is none. Raises RecordingError."""
         with self._lock:
             self._make().event(label)
+            if not self._wanted and self._config.post_event_s == 0:
+                self._wish = (True, label)
             self._wanted = self._started = True
+        self._tell_wish()
 
     def stop(self, timeout_s: float) -> RecordingSummary | None:
         """End the recording; None if there was none. Raises RecordingError when it could not be finished."""
+        with self._lock:
+            self._wish = (False, None)
+        self._tell_wish()
+        return self._end(timeout_s)
+
+    def _end(self, timeout_s: float) -> RecordingSummary | None:
         with self._lock:
             recorder, wanted = self._recorder, self._wanted
             self._wanted, self._started, self._label = False, False, None
@@ -118,7 +150,7 @@ class RecordingControl:
             return
         deadline_s = time.monotonic() + timeout_s
         try:
-            self.stop(0.9 * timeout_s)
+            self._end(0.9 * timeout_s)
         except LumithermError as error:
             self._problems.add(Severity.ERROR, "recording", str(error), "lumitherm recover FILE mends the last file")
         try:
@@ -159,6 +191,14 @@ class RecordingControl:
         return recorder.status() if recorder is not None else None
 
     # ------------------------------------------------------------------ inside
+
+    def _tell_wish(self) -> None:
+        with self._noting:
+            with self._lock:
+                wish, note = self._wish, self._note
+            if wish is not None and note is not None and wish != self._noted:
+                self._noted = wish
+                note(*wish)
 
     def _make(self) -> Recorder:
         if self._closed:

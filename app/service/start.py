@@ -11,12 +11,14 @@ import platformdirs
 import structlog
 
 from app.service.config import ServiceConfig
+from app.service.state_file import plain_name
 from app.service.systemd import StartLedger
+from app.service.wish import RecordingWish
 
 if TYPE_CHECKING:
     from app.config import AppConfig
 
-__all__ = ["begin_run", "safe_mode_config", "state_directory"]
+__all__ = ["begin_run", "recording_wish", "safe_mode_config", "state_directory"]
 
 
 def state_directory(config: ServiceConfig, environment: Mapping[str, str] = os.environ) -> Path:
@@ -25,6 +27,11 @@ def state_directory(config: ServiceConfig, environment: Mapping[str, str] = os.e
         return config.state_directory
     folder = environment.get("STATE_DIRECTORY", "").partition(":")[0]
     return Path(folder) if folder else Path(platformdirs.user_state_path("lumitherm"))
+
+
+def recording_wish(config: AppConfig) -> RecordingWish:
+    """Where this rig keeps what somebody last asked of its recorder."""
+    return RecordingWish(state_directory(config.service) / f"recording-{plain_name(config.rig)}.json")
 
 
 def begin_run(config: AppConfig, ledger: StartLedger | None = None) -> tuple[AppConfig, StartLedger, int]:
@@ -39,7 +46,7 @@ def begin_run(config: AppConfig, ledger: StartLedger | None = None) -> tuple[App
     """
     limits = config.service.watchdog
     if ledger is None:
-        ledger = StartLedger(state_directory(config.service) / f"starts-{_plain(config.rig)}.json", limits.window_s)
+        ledger = StartLedger(state_directory(config.service) / f"starts-{plain_name(config.rig)}.json", limits.window_s)
     restarts = ledger.begin()
     if restarts < limits.max_restarts:
         return config, ledger, restarts
@@ -73,7 +80,3 @@ def safe_mode_config(config: AppConfig) -> AppConfig:
 
 def _average(config: AppConfig) -> Any:
     return type(config.engine.name)("average")
-
-
-def _plain(rig: str) -> str:
-    return "".join(c if c.isalnum() or c in "-_" else "_" for c in rig)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import structlog
 
+from app.service.state_file import write_state
 from fusion_core.errors import ConfigError
 
 __all__ = ["Notifier", "StartLedger", "UnitSettings", "boot_id", "unit_text", "watchdog_period_s"]
@@ -157,13 +158,7 @@ class StartLedger:
     def _write(self, running: bool, restarts: list[float]) -> None:
         text = json.dumps({"boot": self._boot, "running": running, "restarts": restarts[-100:]})
         try:
-            self._file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            part = self._file.with_suffix(".part")
-            with part.open("w", encoding="ascii") as stream:
-                stream.write(text)
-                stream.flush()
-                os.fsync(stream.fileno())
-            part.replace(self._file)
+            write_state(self._file, text)
         except OSError as error:
             raise ConfigError(
                 f"service.state_directory: {self._file} cannot be written ({error.strerror or error}); wanted a folder"
@@ -246,6 +241,8 @@ def unit_text(settings: UnitSettings) -> str:
         f"MemoryMax={settings.memory_max}",
         "TasksMax=512",
         "OOMPolicy=stop",
+        "# A core dump holds passwords and pictures; where each thread hung is in the journal without it.",
+        "LimitCORE=0",
     ]
     lines += [f"LoadCredential={_word(name)}:{_word(str(path))}" for name, path in settings.credentials]
     lines += [

@@ -439,6 +439,7 @@ def test_the_unit_is_hardened_and_no_word_breaks_out_of_it(tmp_path: Path) -> No
         "DeviceAllow=char-video4linux rw",
         "User=lumitherm",
         "MemoryMax=4G",
+        "LimitCORE=0",
         "RestartPreventExitStatus=2",
         "LoadCredential=web:/etc/t",
     ):
