@@ -58,7 +58,7 @@ class Keeper:
     """Starts `command` and restarts it when it ends or is silent. Threads: `keeper`, and one that reads the log.
 
     Speaks what sd_notify(3) describes: READY=1, WATCHDOG=1, WATCHDOG_USEC=, EXTEND_TIMEOUT_USEC=, STOPPING=1. A process
-    that does not ping in time gets SIGABRT, and SIGKILL five seconds later.
+    that does not ping in time gets SIGABRT, with a SIGCONT for one that is stopped, and SIGKILL five seconds later.
     """
 
     def __init__(
@@ -152,6 +152,7 @@ class Keeper:
     def _abort(self, process: subprocess.Popen[bytes]) -> None:
         why = "no ping in time" if self._deadline.watching else "not ready in time"
         process.send_signal(signal.SIGABRT)
+        process.send_signal(signal.SIGCONT)
         try:
             process.wait(_ABORT_S)
         except subprocess.TimeoutExpired:

@@ -37,6 +37,7 @@ METRICS: Mapping[str, str] = {
     "lumitherm_queue_capacity": "most entries a queue takes",
     "lumitherm_engine": "1 for the engine that fuses; reason says why it is not the wanted one",
     "lumitherm_engine_fallback": "1 while another engine stands in for the wanted one",
+    "lumitherm_engine_build_seconds": "s that an engine has been building in the background; absent while none is",
     "lumitherm_recording": "1 for the state of the recorder",
     "lumitherm_recorded_seconds": "s of the recording under way",
     "lumitherm_disk_seconds_left": "s until the disk's reserve is reached at the present rate",
@@ -81,6 +82,7 @@ class ServiceFigures:
     refused: Mapping[str, int] = field(default_factory=dict)
     gpus: tuple[GpuReading, ...] = ()
     scrape_s: float | None = None
+    engine_build_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +118,7 @@ class MetricsCollector(Collector):
         snapshot, figures = self._snapshot(), self._figures()
         yield self._info()
         yield from self._pipeline(snapshot)
-        yield from self._engine(snapshot)
+        yield from self._engine(snapshot, figures)
         yield from self._recording(snapshot)
         yield from self._budget(snapshot)
         yield from self._service(figures)
@@ -148,10 +150,11 @@ class MetricsCollector(Collector):
         yield self._gauges("lumitherm_queue_capacity", ("queue",), [((k,), q.capacity) for k, q in s.queues.items()])
         yield self._gauge("lumitherm_warnings", len(s.warnings))
 
-    def _engine(self, s: StatsSnapshot) -> Iterable[Metric]:
+    def _engine(self, s: StatsSnapshot, f: ServiceFigures) -> Iterable[Metric]:
         reason = s.fallback_reason or ""
         yield self._gauges("lumitherm_engine", ("engine", "reason"), [((s.engine, reason[:200]), 1)])
         yield self._gauge("lumitherm_engine_fallback", bool(reason))
+        yield self._gauge("lumitherm_engine_build_seconds", f.engine_build_s)
 
     def _recording(self, s: StatsSnapshot) -> Iterable[Metric]:
         states = [((state.value,), state is s.recording) for state in RecordingState]

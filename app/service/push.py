@@ -14,11 +14,13 @@ import socket
 import ssl
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from fractions import Fraction
+from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -32,6 +34,7 @@ from app.capture.synchronizer import output_time_ns
 from app.capture.uri import redact
 from app.pipeline.latest_slot import LatestSlot
 from app.service.config import PushConfig, check_push_url
+from app.service.dtls import make_identity
 from app.service.metrics import PushFigures
 from app.service.preview import picture_of
 from app.service.pulse import Pulse
@@ -45,6 +48,7 @@ __all__ = ["PushThread", "resolve_url"]
 _CLOCK: Final = 90_000
 _PROBE_S: Final = 2.0
 _NAMES_S: Final = 60.0  # for the system to look a name up
+_KEY_S: Final = 30.0
 _START_S: Final = 10.0  # for the child to load, on a busy machine
 _PORTS: Final = {"rtsp": 554, "rtsps": 322, "http": 80, "https": 443}
 _SOFTWARE: Final = {
@@ -234,14 +238,43 @@ class PushThread:
     @contextmanager
     def _open(self, height: int, width: int) -> Iterator[subprocess.Popen[bytes]]:
         """The child process, once the server has accepted the stream."""
+        with ExitStack() as after:
+            if self._is_whip:
+                folder = Path(after.enter_context(tempfile.TemporaryDirectory(prefix="lumitherm-push-")))
+                options = self._whip_options(folder)
+            else:
+                options = self._rtsp_options()
+            child = self._start_child(options, height, width)
+            after.callback(_end_child, child)
+            yield child
+
+    @property
+    def _is_whip(self) -> bool:
+        return self._parts.scheme in ("http", "https")
+
+    def _rtsp_options(self) -> dict[str, str]:
         options = {"rtsp_transport": "tcp"}
         if self._parts.scheme == "rtsps":
             options |= {"tls_verify": "1", "ca_file": str(self._config.tls_ca_file or _system_authorities())}
-        if self._parts.scheme in ("http", "https"):
-            options = {"handshake_timeout": "5000", **({"authorization": self._token} if self._token else {})}
+        return options
+
+    def _whip_options(self, folder: Path) -> dict[str, str]:
+        """A key of its own for each connection, in a folder that goes with it."""
+        options = {"handshake_timeout": "5000", **({"authorization": self._token} if self._token else {})}
+        self.pulse.allow(_KEY_S)
+        try:
+            identity = make_identity(folder)
+        except subprocess.SubprocessError as error:
+            raise RunError(f"no key could be made for WHIP: {error}") from error
+        if identity is None:
+            self._log.warning("openssl is not installed: FFmpeg's own certificate is used, which servers may refuse")
+            return options
+        return {**options, "cert_file": str(identity[0]), "key_file": str(identity[1])}
+
+    def _start_child(self, options: dict[str, str], height: int, width: int) -> subprocess.Popen[bytes]:
         setup = {
             "url": self._url,
-            "format": "whip" if self._parts.scheme in ("http", "https") else "rtsp",
+            "format": "whip" if self._is_whip else "rtsp",
             "options": options,
             "fps": max(1, round(self._config.max_fps)),
             "height": height,
@@ -254,17 +287,14 @@ class PushThread:
             stderr=subprocess.PIPE,
             bufsize=0,
         )
+        assert child.stdin is not None
+        os.set_blocking(child.stdin.fileno(), False)
         try:
-            assert child.stdin is not None
-            os.set_blocking(child.stdin.fileno(), False)
             self._send(child, json.dumps(setup).encode() + b"\n", b"R", _START_S + self._config.stall_s)
-            yield child
-        finally:
-            child.kill()  # the server sees the connection close; a farewell might hang
-            child.wait()
-            for pipe in (child.stdin, child.stdout, child.stderr):
-                if pipe is not None:
-                    pipe.close()
+        except BaseException:
+            _end_child(child)
+            raise
+        return child
 
     def _send(self, child: subprocess.Popen[bytes], data: bytes, answer: bytes, limit_s: float) -> None:
         """Hand data to the child and wait for its answer. Raises RunError when it ends, or takes longer than that."""
@@ -304,6 +334,14 @@ class PushThread:
             encoder.options = dict(options)
             return encoder
         raise RunError(f"push {self._config.name}: no encoder works; wanted service.push.encoder: auto or software")
+
+
+def _end_child(child: subprocess.Popen[bytes]) -> None:
+    child.kill()  # the server sees the connection close; a farewell might hang
+    child.wait()
+    for pipe in (child.stdin, child.stdout, child.stderr):
+        if pipe is not None:
+            pipe.close()
 
 
 def _tls_context(config: PushConfig) -> ssl.SSLContext:

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 if TYPE_CHECKING:
     from app.config import AppConfig
 
-__all__ = ["SAFE_KEYS", "changed_keys", "split_changes"]
+__all__ = ["SAFE_KEYS", "changed_keys", "split_changes", "taken_over"]
 
 SAFE_KEYS: Final = (
     "agc",
@@ -37,6 +37,29 @@ def split_changes(keys: list[str]) -> tuple[list[str], list[str]]:
     """(keys that take effect at once, keys that need a restart)."""
     safe = [key for key in keys if any(key == known or key.startswith(f"{known}.") for known in SAFE_KEYS)]
     return safe, [key for key in keys if key not in safe]
+
+
+def taken_over(old: AppConfig, new: AppConfig) -> AppConfig:
+    """The configuration in force: what was taken over from the new one, and the old one for the rest."""
+    service = old.service.model_copy(
+        update={
+            "triggers": new.service.triggers,
+            "hooks": new.service.hooks,
+            "retention": new.service.retention,
+        }
+    )
+    engine = old.engine.model_copy(
+        update={"name": new.engine.name, "preset": new.engine.preset, "weights": new.engine.weights}
+    )
+    return old.model_copy(
+        update={
+            "agc": new.agc,
+            "engine": engine,
+            "calibration": old.calibration.model_copy(update={"file": new.calibration.file}),
+            "logging": old.logging.model_copy(update={"level": new.logging.level}),
+            "service": service,
+        }
+    )
 
 
 def _differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str) -> Iterator[str]:

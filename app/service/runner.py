@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
+from app.service.aftercare import Aftercare
 from app.service.auth import Authenticator
 from app.service.config import HookEvent, ServiceConfig
 from app.service.control import ControlServer, default_socket
@@ -30,15 +31,15 @@ from app.service.operations import Operations
 from app.service.preview import Preview
 from app.service.pulse import Pulse
 from app.service.push import PushThread
-from app.service.reload import changed_keys, split_changes
+from app.service.reload import changed_keys, split_changes, taken_over
 from app.service.retention import RetentionThread
-from app.service.start import begin_run, safe_mode_config, state_directory
+from app.service.start import begin_run, recording_wish, safe_mode_config, state_directory
 from app.service.systemd import Notifier, StartLedger, watchdog_period_s
 from app.service.triggers import TriggerThread, make_rules
 from app.service.watchdog import Verdict
 from app.service.web import WebApp
 from app.service.web_server import WebServer
-from app.stats import RecordingState
+from app.service.wish import RecordingWish
 from fusion_core.errors import ConfigError, LumithermError
 
 if TYPE_CHECKING:
@@ -57,8 +58,11 @@ _STUCK_EXIT = 70
 class ServiceHandle:
     """What runs beside the pipeline. Thread `service` looks twice a second; `stop` ends everything but the pipeline.
 
+    Make it before the pipeline is started: it tells the recorder what a run before was asked for.
+
     Args:
         read_config: reads the configuration again, for reload; None = it cannot be reloaded.
+        wish: what somebody asked of the recorder; None = it is not remembered.
         on_end: called when the run should end in order: safe mode is over.
         on_stuck: called once when the service has been stuck for too long and no systemd watches; ends the process.
 
@@ -75,6 +79,7 @@ class ServiceHandle:
         restarts: int = 0,
         safe_mode: bool = False,
         ledger: StartLedger | None = None,
+        wish: RecordingWish | None = None,
         notifier: Notifier | None = None,
         on_end: Callable[[], None] = lambda: None,
         on_stuck: Callable[[Verdict], None] | None = None,
@@ -110,6 +115,9 @@ class ServiceHandle:
         self.retention = RetentionThread(
             service.retention, recording.directory, recording.prefix, self._busy_files, self._failed("retention")
         )
+        self.aftercare = Aftercare(
+            recording.directory, recording.prefix, self._busy_files, self._file_finished, self._failed("aftercare")
+        )
         self.pushes = {
             push.name: PushThread(push, live.latest, self._failed(f"push {push.name}")) for push in service.push
         }
@@ -124,6 +132,8 @@ class ServiceHandle:
                 if self.web is not None:
                     self.web.stop(0.1)
                 raise
+        if wish is not None:
+            _go_on(live, config, wish)
         self._thread = threading.Thread(target=self._run, name="service", daemon=True)
 
     # ------------------------------------------------------------------ life
@@ -133,8 +143,8 @@ class ServiceHandle:
         logging.getLogger().addHandler(self.log)
         self.triggers.start()
         self.health.watch("triggers", lambda: self.triggers.beats)
-        pulsing: dict[str, HookRunner | RetentionThread | PushThread]
-        pulsing = {"hooks": self.hooks, "retention": self.retention}
+        pulsing: dict[str, HookRunner | RetentionThread | Aftercare | PushThread]
+        pulsing = {"hooks": self.hooks, "retention": self.retention, "aftercare": self.aftercare}
         pulsing |= {f"push {name}": push for name, push in self.pushes.items()}
         for name, part in pulsing.items():
             part.start()
@@ -154,7 +164,8 @@ class ServiceHandle:
         self._stopping.set()
         if self._thread.ident is not None and self._thread is not threading.current_thread():
             self._thread.join(3.0)
-        for part in (self.web, self.control, self.triggers, self.retention, *self.pushes.values(), self.hooks):
+        parts = (self.web, self.control, self.triggers, self.retention, *self.pushes.values())
+        for part in (*parts, self.aftercare, self.hooks):
             if part is not None and not part.stop():
                 structlog.get_logger("service").warning("did not end in time", part=type(part).__name__)
         logging.getLogger().removeHandler(self.log)
@@ -193,7 +204,7 @@ class ServiceHandle:
                 self.triggers.use(rules)
             self.hooks.use(new.service.hooks)
             self.retention.use(new.service.retention)
-            self._config = _taken_over(old, new)
+            self._config = taken_over(old, new)
         structlog.get_logger("service").info("configuration reloaded", changed=now, needs_restart=later)
         return {"changed": now, "needs_restart": later}
 
@@ -215,6 +226,7 @@ class ServiceHandle:
             refused=self.gatekeeper.refused if self.gatekeeper is not None else {},
             gpus=self._gpus,
             scrape_s=self._scrape_s,
+            engine_build_s=self._live.engine_build_s,
         )
 
     def _facts(self) -> dict[str, Any]:
@@ -264,11 +276,11 @@ class ServiceHandle:
         period_s = watchdog_period_s()
         next_gpu_s = 0.0
         stuck_since_s: float | None = None
-        state, recording = "", RecordingState.OFF
+        state = ""
         while not self._stopping.wait(_LOOK_S):
             now_s = time.monotonic()
             verdict = self.health.look()
-            state, recording = self._tell_changes(state, recording)
+            state = self._tell_changes(state)
             self._feed(now_s, verdict, period_s)
             self._begin_afresh(verdict, period_s)
             stuck_since_s = None if verdict.alive else (stuck_since_s if stuck_since_s is not None else now_s)
@@ -319,7 +331,7 @@ class ServiceHandle:
             )
             self._on_end()
 
-    def _tell_changes(self, state: str, recording: RecordingState) -> tuple[str, RecordingState]:
+    def _tell_changes(self, state: str) -> str:
         ready, now = self.health.readiness()
         shown = f"{'safe mode, ' if self.safe_mode else ''}{now.replace('_', ' ')}"
         if ready and not self._ready_told:
@@ -329,15 +341,10 @@ class ServiceHandle:
             self._notifier.status(shown)
         if now != state and state:
             self.hooks.tell(HookEvent.STATE_CHANGED, {"state": now, "before": state})
-        snapshot = self._live.stats.snapshot()
-        if recording is RecordingState.RECORDING and snapshot.recording in (
-            RecordingState.OFF,
-            RecordingState.BUFFERING,
-        ):
-            summary = self._live.last_recording
-            files = [str(segment.path) for segment in summary.segments] if summary is not None else []
-            self.hooks.tell(HookEvent.RECORDING_FINISHED, {"files": files, "file": files[-1] if files else ""})
-        return now, snapshot.recording
+        return now
+
+    def _file_finished(self, video: Path) -> None:
+        self.hooks.tell(HookEvent.RECORDING_FINISHED, {"files": [str(video)], "file": str(video)})
 
     def _watch_stuck(
         self, now_s: float, since_s: float | None, verdict: Verdict, systemd_period_s: float | None
@@ -387,9 +394,13 @@ def attach_services(
     restarts: int = 0,
     safe_mode: bool = False,
     ledger: StartLedger | None = None,
+    wish: RecordingWish | None = None,
     on_end: Callable[[], None] = lambda: None,
 ) -> ServiceHandle:
-    """Make and start everything beside a pipeline; from the main thread SIGHUP then reloads. See ServiceHandle."""
+    """Make and start everything beside a pipeline that is not started. See ServiceHandle.
+
+    From the main thread SIGHUP then reloads.
+    """
     handle = ServiceHandle(
         live,
         config,
@@ -397,6 +408,7 @@ def attach_services(
         restarts=restarts,
         safe_mode=safe_mode,
         ledger=ledger,
+        wish=wish,
         on_end=on_end,
     )
     handle.start()
@@ -411,8 +423,11 @@ def service_run(
 ) -> Iterator[tuple[AppConfig, Callable[[LiveFusion], ServiceHandle]]]:
     """One run as a service: gives the configuration to run with, and what to call with the pipeline made from it.
 
-    An end by an exception or a failed pipeline counts as a restart; the rest of the ends were wanted.
+    An end by an exception or a failed pipeline counts as a restart; the rest of the ends were wanted. From here on a
+    signal that ends the process (systemd's SIGABRT to one that hangs) first writes where each thread is.
     """
+    with contextlib.suppress(OSError, ValueError):  # a standard error that is no file
+        faulthandler.enable(all_threads=True)
     settings, ledger, restarts = begin_run(config)
     handles: list[tuple[ServiceHandle, LiveFusion]] = []
 
@@ -424,6 +439,7 @@ def service_run(
             restarts=restarts,
             safe_mode=settings is not config,
             ledger=ledger,
+            wish=recording_wish(config),
             on_end=on_end,
         )
         handles.append((handle, live))
@@ -438,35 +454,23 @@ def service_run(
             handle.stop(in_order)
 
 
+def _go_on(live: LiveFusion, config: AppConfig, wish: RecordingWish) -> None:
+    """Have the recorder do what the run before was last asked for, and write down what this one is asked for."""
+    before = wish.read()
+    if before is not None and before.wanted is not config.recording.autostart:
+        structlog.get_logger("service").info(
+            "recording goes on" if before.wanted else "nothing is recorded, because somebody ended the recording",
+            label=before.label or "",
+        )
+    live.remember_recording(wish.note, *((before.wanted, before.label) if before is not None else ()))
+
+
 def _exit_stuck(verdict: Verdict) -> None:
     """End the process at once: something hangs, so an orderly end would hang too. Whoever started us restarts us."""
     structlog.get_logger("service").critical("stuck for too long, ending", reason="; ".join(verdict.stuck))
     faulthandler.dump_traceback(sys.stderr, all_threads=True)  # names of functions and lines, no values
     logging.shutdown()
     os._exit(_STUCK_EXIT)
-
-
-def _taken_over(old: AppConfig, new: AppConfig) -> AppConfig:
-    """The configuration in force: what was taken over from the new one, and the old one for the rest."""
-    service = old.service.model_copy(
-        update={
-            "triggers": new.service.triggers,
-            "hooks": new.service.hooks,
-            "retention": new.service.retention,
-        }
-    )
-    engine = old.engine.model_copy(
-        update={"name": new.engine.name, "preset": new.engine.preset, "weights": new.engine.weights}
-    )
-    return old.model_copy(
-        update={
-            "agc": new.agc,
-            "engine": engine,
-            "calibration": old.calibration.model_copy(update={"file": new.calibration.file}),
-            "logging": old.logging.model_copy(update={"level": new.logging.level}),
-            "service": service,
-        }
-    )
 
 
 def _beats(pulse: Pulse) -> int:

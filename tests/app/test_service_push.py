@@ -25,7 +25,12 @@ from app.service.push import PushThread, resolve_url
 from fusion_core.errors import ConfigError
 from fusion_core.frames import Frame, FramePair, FusedFrame, Stream, TimestampSource
 
-for _name, _folder in (("live_support", "."), ("service_support", "."), ("rtsp_record_server", "..")):
+for _name, _folder in (
+    ("live_support", "."),
+    ("service_support", "."),
+    ("rtsp_record_server", ".."),
+    ("whip_server", ".."),
+):
     if _name not in sys.modules:
         _file = Path(__file__).parent / _folder / f"{_name}.py"
         _spec = importlib.util.spec_from_file_location(_name, _file)
@@ -35,6 +40,7 @@ for _name, _folder in (("live_support", "."), ("service_support", "."), ("rtsp_r
 from live_support import wait_until  # noqa: E402
 from rtsp_record_server import RecordServer, missing_reason  # noqa: E402
 from service_support import secret_file  # noqa: E402
+from whip_server import WhipServer, python_with_aiortc  # noqa: E402
 
 MISSING = missing_reason()
 needs_server = pytest.mark.skipif(MISSING is not None, reason=MISSING or "")
@@ -53,8 +59,11 @@ def numbered(number: int) -> FusedFrame:
 
 
 def number_of(picture: av.VideoFrame) -> int:
-    grey = picture.to_ndarray(format="gray")[HEIGHT // 2]
-    return sum(1 << bit for bit in range(BITS) if grey[bit * CELL + CELL // 2] > 120)
+    return number_in(picture.to_ndarray(format="gray")[HEIGHT // 2])
+
+
+def number_in(row: Any) -> int:
+    return sum(1 << bit for bit in range(BITS) if row[bit * CELL + CELL // 2] > 120)
 
 
 def push_config(**changes: Any) -> PushConfig:
@@ -187,6 +196,51 @@ def test_rtsps_reaches_the_server_that_it_trusts_and_no_other(feeder: Feeder, tm
         assert latencies_ms(server, feeder)
     with pytest.raises(ConfigError, match="tls_ca_file"):
         PushThread(push_config(url="rtsps://h/x", tls_ca_file=tmp_path / "none.pem"), feeder.slot, print)
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed; it makes WHIP's key")
+def test_whip_reaches_a_real_server_and_finds_it_again(
+    feeder: Feeder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    python = python_with_aiortc()
+    if python is None:
+        pytest.skip("no Python with aiortc; set LUMITHERM_WHIP_PYTHON to one")
+    token = "whip-token-" + "x" * 24
+    server = WhipServer(python, token)
+    wrong = PushThread(push_config(url=server.url), feeder.slot, print)
+    told: list[str] = []
+    wrong._note = lambda error: told.append(str(error))  # type: ignore[method-assign]
+    wrong.start()
+    feeder.until(lambda: told)
+    assert wrong.stop() and not server.rows
+    push = PushThread(push_config(url=server.url, token_file=secret_file(tmp_path, "t", token)), feeder.slot, print)
+    push.start()
+    try:
+        feeder.until(lambda: len(server.rows) >= 60)
+        found = sorted(
+            (at_ns - feeder.made_ns[number]) / 1e6
+            for at_ns, row in list(server.rows)
+            if (number := number_in(row)) in feeder.made_ns
+        )
+        assert len(found) >= 40, "the numbers cannot be read back"
+        port = server.port
+        server.kill()
+        feeder.until(lambda: not push.figures.connected)
+        feeder.feed(OUTAGE_S)
+        server = WhipServer(python, token, port)
+        back_s = time.monotonic()
+        feeder.until(lambda: len(server.rows) >= 5)
+        back_s = time.monotonic() - back_s
+    finally:
+        stopped = push.stop()
+        server.kill()
+    assert stopped
+    with capsys.disabled():
+        print(
+            f"\nWHIP: made to decoded p50 {found[len(found) // 2]:.0f} ms,"
+            f" p95 {found[int(len(found) * 0.95)]:.0f} ms"
+            f" over {len(found)} pictures; back {back_s:.1f} s after the server"
+        )
 
 
 def test_a_server_that_takes_nothing_is_given_up(feeder: Feeder) -> None:
