@@ -23,6 +23,13 @@ QUICK_RUNGS = 4
 MAX_MOTION_PX = 1.0  # per picture, at 640 px across
 MIN_SHARPNESS = 0.45  # of the sharpest board so far
 MIN_NEWNESS = 0.10
+MIN_LEAN = 0.15  # some 15 degrees at the usual distances
+_TILTS = (
+    (3, 1, "its right edge turned away by about 30 degrees"),
+    (3, -1, "its left edge turned away by about 30 degrees"),
+    (4, 1, "its lower edge tipped away by about 30 degrees"),
+    (4, -1, "its upper edge tipped away by about 30 degrees"),
+)
 _PLACES = (("top left", "top", "top right"), ("left", "middle", "right"), ("bottom left", "bottom", "bottom right"))
 
 
@@ -112,15 +119,8 @@ class CaptureGuide:
         poses = np.array(self._poses).reshape(-1, 5)
         place = _PLACES[int(row)][int(column)]
         text = f"{count} of {self._target} views. Bring the board to the {place} of the thermal picture"
-        if count >= 3:
-            tilts = np.abs(poses[:, 3:]).max(axis=0)
-            if tilts[0] < 0.12:
-                text += ", turned left or right by about 30 degrees"
-            elif tilts[1] < 0.12:
-                text += ", tipped up or down by about 30 degrees"
-            elif poses[:, 2].max() < 1.4 * poses[:, 2].min():
-                text += ", nearer or farther than before"
-        return text + "."
+        wanted = _wanted(poses) if count >= 3 else ""
+        return text + (f", {wanted}." if wanted else ".")
 
     def _objection(self, view: BoardView) -> str:
         if view.found_visible is None or view.found_thermal is None:
@@ -145,6 +145,15 @@ class CaptureGuide:
         if self._poses and min(float(np.linalg.norm(pose - other)) for other in self._poses) < MIN_NEWNESS:
             return "much like a view that is kept already"
         return ""
+
+
+def _wanted(poses: np.ndarray) -> str:
+    """What the poses (n, 5) lack. Tilts about both axes and to both sides are what tells a turned camera from a moved
+    principal point; near and far boards tell a focal length from a distance."""
+    for axis, sign, words in _TILTS:
+        if (sign * poses[:, axis]).max() < MIN_LEAN:
+            return words
+    return "nearer or farther than before" if poses[:, 2].max() < 1.4 * poses[:, 2].min() else ""
 
 
 def _pose(detection: Detection, board: Board) -> np.ndarray:

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 
 from calibration.board import Board
+from calibration.bundle import BundleResult, Sighting, solve_bundle
 from calibration.detect import Detection
 from calibration.rig import CameraIntrinsics, RigCalibration
 from fusion_core.errors import BadInputError
@@ -16,7 +17,6 @@ from fusion_core.errors import BadInputError
 __all__ = ["PairView", "StereoResult", "board_pose", "rotation_angle_deg", "solve_stereo", "transfer_errors_px"]
 
 MIN_PAIRS = 3
-JOINT_FIT_PAIRS = 8  # from here on the pairs also refine the lenses
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -34,14 +34,24 @@ class PairView:
         ids, in_visible, in_thermal = np.intersect1d(visible.ids, thermal.ids, return_indices=True)
         return cls(name, ids, visible.points_px[in_visible], thermal.points_px[in_thermal])
 
+    @property
+    def sighting(self) -> Sighting:
+        """The common points as a sighting."""
+        return Sighting(self.name, self.ids, self.visible_px, self.ids, self.thermal_px)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class StereoResult:
-    """The rig, rms (in each camera's pixels) of each kept pair, and rejected pairs with the reason."""
+    """The rig, rms (in each camera's pixels) of each kept pair, rejected pairs with the reason; the fit, and its views.
+
+    sightings: what the fit rests on, by view name, in the order of `bundle.poses`.
+    """
 
     rig: RigCalibration
     view_rms_px: dict[str, tuple[float, float]]
     rejected: dict[str, str]
+    bundle: BundleResult
+    sightings: dict[str, Sighting]
 
 
 def board_pose(
@@ -74,48 +84,53 @@ def solve_stereo(
     thermal: CameraIntrinsics,
     *,
     working_distance_m: float,
-    weight_thermal: float = 1.0,
-    reject: bool = True,
+    sightings: Mapping[str, Sighting] | None = None,
 ) -> StereoResult:
-    """Solve R_visible_thermal and t_visible_thermal_m; pairs that contradict the others are dropped and named.
+    """Solve lenses and rig together; pairs that contradict the others are dropped and named.
 
     Args:
-        weight_thermal: how much a thermal pixel of error counts against a visible one (noise visible / noise thermal).
-        reject: False takes the pairs as they are (resampling).
+        visible, thermal: each camera's lens as found alone, to begin with.
+        sightings: everything that was found, by view name; also views of which one camera alone saw the board, which
+            serve its lens. None: the pairs' common points.
 
     Raises:
         BadInputError: fewer than 3 consistent pairs.
     """
     object_points = board.object_points()
     rejected: dict[str, str] = {}
-    kept = list(pairs)
-    if reject:
-        kept = _consistent(kept, object_points, visible, thermal, rejected)
-    for _ in range(4):
+    kept, R, t = _consistent(list(pairs), object_points, visible, thermal, rejected)
+    start = RigCalibration(visible, thermal, R, t, 0.0, working_distance_m)
+    seen = dict(sightings) if sightings is not None else {pair.name: pair.sighting for pair in pairs}
+    for name in rejected:
+        seen.pop(name, None)
+    for last in (False, False, False, True):
         if len(kept) < MIN_PAIRS:
             raise BadInputError(
                 f"only {len(kept)} pairs in which both cameras see the board and agree, at least "
                 f"{MIN_PAIRS} are needed. "
                 f"Rejected: {rejected or 'none'}."
             )
-        rig = _joint_fit(kept, object_points, visible, thermal, working_distance_m, weight_thermal)
-        errors = {pair.name: _pair_rms(rig, pair, object_points[pair.ids]) for pair in kept}
+        bundle = solve_bundle(list(seen.values()), object_points, start)
+        errors = {pair.name: bundle.view_rms_px[pair.name] for pair in kept}
         scale = np.median(np.array(list(errors.values())), axis=0)
         bad = [
             pair.name
             for pair in kept
             if any(errors[pair.name][side] > max(3 * scale[side], scale[side] + 0.35) for side in (0, 1))
         ]
-        if not bad or not reject:
+        if not bad or last:
             break
         for name in bad:
             rejected[name] = (
                 f"visible {errors[name][0]:.2f} px / thermal {errors[name][1]:.2f} px after the joint fit, "
                 f"the others have {scale[0]:.2f} / {scale[1]:.2f} px (did the board move between the two pictures?)"
             )
+            del seen[name]
         kept = [pair for pair in kept if pair.name not in bad]
+        start = bundle.rig
     rms = float(np.sqrt(np.mean([error**2 for pair in kept for error in errors[pair.name]])))
-    return StereoResult(replace(rig, rms_px=rms), {pair.name: errors[pair.name] for pair in kept}, rejected)
+    rig = replace(bundle.rig, rms_px=rms)
+    return StereoResult(rig, {pair.name: errors[pair.name] for pair in kept}, rejected, bundle, seen)
 
 
 def transfer_errors_px(rig: RigCalibration, pair: PairView, object_points_m: np.ndarray) -> np.ndarray:
@@ -132,57 +147,35 @@ def transfer_errors_px(rig: RigCalibration, pair: PairView, object_points_m: np.
     return np.asarray(np.linalg.norm(rig.visible.project(X_visible) - pair.visible_px, axis=1))
 
 
-def _pair_rms(rig: RigCalibration, pair: PairView, object_points_m: np.ndarray) -> tuple[float, float]:
-    """rms in visible and in thermal pixels with the one board pose that suits both cameras best."""
-    R, t = board_pose(rig.visible, object_points_m, pair.visible_px)
-    start = np.concatenate([cv2.Rodrigues(R)[0].reshape(3), t])
-
-    def residual(pose: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        R_board = cv2.Rodrigues(pose[:3])[0]
-        X_visible = object_points_m @ R_board.T + pose[3:]
-        X_thermal = (X_visible - rig.t_visible_thermal_m) @ rig.R_visible_thermal
-        return rig.visible.project(X_visible) - pair.visible_px, rig.thermal.project(X_thermal) - pair.thermal_px
-
-    pose = start
-    for _ in range(4):  # Gauss-Newton with numeric derivatives: six parameters, starts at the solution nearly
-        base = np.concatenate([part.reshape(-1) for part in residual(pose)])
-        jacobian = np.empty((base.size, 6))
-        for index in range(6):
-            step = np.zeros(6)
-            step[index] = 1e-6
-            jacobian[:, index] = (np.concatenate([part.reshape(-1) for part in residual(pose + step)]) - base) / 1e-6
-        pose = pose - np.linalg.lstsq(jacobian, base, rcond=None)[0]
-    off_visible, off_thermal = residual(pose)
-    return (
-        float(np.sqrt(np.mean(np.sum(off_visible**2, axis=1)))),
-        float(np.sqrt(np.mean(np.sum(off_thermal**2, axis=1)))),
-    )
-
-
 def _consistent(
     pairs: list[PairView],
     object_points: np.ndarray,
     visible: CameraIntrinsics,
     thermal: CameraIntrinsics,
     rejected: dict[str, str],
-) -> list[PairView]:
-    """Each pair alone says how the cameras are turned; drop those that say something else than the majority."""
+) -> tuple[list[PairView], np.ndarray, np.ndarray]:
+    """Each pair alone says how the cameras are turned; drop those that say something else than the majority.
+
+    Also the relation R_visible_thermal, t_visible_thermal_m of the pair that the others agree with best.
+    """
     turns: dict[str, np.ndarray] = {}
+    moves: dict[str, np.ndarray] = {}
     usable = []
     for pair in pairs:
         if len(pair.ids) < 6:
             rejected[pair.name] = f"only {len(pair.ids)} points found by both cameras"
             continue
         try:
-            R_visible_board, _ = board_pose(visible, object_points[pair.ids], pair.visible_px)
-            R_thermal_board, _ = board_pose(thermal, object_points[pair.ids], pair.thermal_px)
+            R_visible_board, t_visible = board_pose(visible, object_points[pair.ids], pair.visible_px)
+            R_thermal_board, t_thermal = board_pose(thermal, object_points[pair.ids], pair.thermal_px)
         except (BadInputError, cv2.error) as error:
             rejected[pair.name] = f"no board pose: {error}"
             continue
         turns[pair.name] = R_visible_board @ R_thermal_board.T
+        moves[pair.name] = t_visible - turns[pair.name] @ t_thermal
         usable.append(pair)
     if not usable:
-        return []
+        return [], np.eye(3), np.zeros(3)
     names = list(turns)
     angles = np.array([[rotation_angle_deg(turns[a], turns[b]) for b in names] for a in names])
     centre = int(np.argmin(np.median(angles, axis=1)))
@@ -197,63 +190,4 @@ def _consistent(
             )
         else:
             kept.append(pair)
-    return kept
-
-
-def _joint_fit(
-    pairs: list[PairView],
-    object_points: np.ndarray,
-    visible: CameraIntrinsics,
-    thermal: CameraIntrinsics,
-    working_distance_m: float,
-    weight_thermal: float,
-) -> RigCalibration:
-    """OpenCV's stereo fit. Thermal pixels are scaled by the weight, which weighs their errors (and scales their K)."""
-    w = weight_thermal
-    scale = np.diag([w, w, 1.0])
-    joint = len(pairs) >= JOINT_FIT_PAIRS
-    flags = (cv2.CALIB_USE_INTRINSIC_GUESS | cv2.CALIB_FIX_K3) if joint else cv2.CALIB_FIX_INTRINSIC
-    try:
-        # thermal is OpenCV's first camera: X_second = R X_first + t
-        _, K_t, d_t, K_v, d_v, R, t, *_ = cv2.stereoCalibrate(
-            [object_points[pair.ids].astype(np.float32) for pair in pairs],
-            [pair.thermal_px.astype(np.float32).reshape(-1, 1, 2) * np.float32(w) for pair in pairs],
-            [pair.visible_px.astype(np.float32).reshape(-1, 1, 2) for pair in pairs],
-            scale @ thermal.matrix,
-            np.asarray(thermal.distortion),
-            visible.matrix,
-            np.asarray(visible.distortion),
-            (visible.width, visible.height),
-            flags=flags,
-            criteria=(cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 60, 1e-7),
-        )
-    except cv2.error as error:
-        raise BadInputError(f"the pairs do not determine the rig ({error})") from error
-    if joint:
-        visible = _with(visible, K_v, d_v)
-        thermal = _with(thermal, np.linalg.inv(scale) @ K_t, d_t)
-    return RigCalibration(
-        visible=visible,
-        thermal=thermal,
-        R_visible_thermal=np.asarray(R),
-        t_visible_thermal_m=np.asarray(t).reshape(3),
-        rms_px=0.0,
-        working_distance_m=working_distance_m,
-    )
-
-
-def _with(camera: CameraIntrinsics, K: np.ndarray, distortion: np.ndarray) -> CameraIntrinsics:
-    k = np.asarray(distortion).reshape(-1)[:5]
-    return replace(
-        camera,
-        fx_px=float(K[0, 0]),
-        fy_px=float(K[1, 1]),
-        cx_px=float(K[0, 2]),
-        cy_px=float(K[1, 2]),
-        distortion=(float(k[0]), float(k[1]), float(k[2]), float(k[3]), float(k[4])),
-    )
-
-
-def select(pairs: Mapping[str, PairView], names: list[str]) -> list[PairView]:
-    """The named pairs; a name may come more than once (resampling)."""
-    return [pairs[name] for name in names]
+    return kept, turns[names[centre]], moves[names[centre]]

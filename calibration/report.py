@@ -53,8 +53,14 @@ def write_report(solution: Solution, path: Path) -> str:
             for side, counts in (("visible", solution.coverage_visible), ("thermal", solution.coverage_thermal))
         ],
         residual_svg=[(side, _scatter_svg(solution, side)) for side in ("visible", "thermal")],
-        cameras=[("visible", rig.visible, solution.visible), ("thermal", rig.thermal, solution.thermal)],
+        cameras=[
+            (side, camera, solution.bundle.lens_sigma_px(side), solution.bundle.noise_px[index])
+            for index, (side, camera) in enumerate((("visible", rig.visible), ("thermal", rig.thermal)))
+        ],
         rotation=_rotation_text(rig),
+        rotation_sigma=solution.bundle.rotation_sigma_deg,
+        baseline_sigma_mm=solution.bundle.baseline_sigma_m * 1e3,
+        predicted=solution.max_predicted_two_sigma_px,
         t_mm=[float(value) * 1e3 for value in rig.t_visible_thermal_m],
         blend=_blend(solution),
         views=[_view_row(solution, index) for index in range(len(solution.views))],

@@ -44,15 +44,17 @@ resolution, and calibration error and time skew share that budget.</p>
 {% for row in advice %}<tr><td>{{ row.need }}</td><td>{{ '%.2f'|format(row.z0) }} m</td><td>{{ row.whole }}</td><td>{{ row.half }}</td></tr>{% endfor %}
 </table></section>
 <section><h2>Uncertainty over the visible picture</h2>
-<p>2 sigma in visible pixels of where a thermal point lands at Z0, from resampled sets of views. Grey: thermal does not see it.</p>{{ uncertainty_svg }}</section>
+<p>2 sigma in visible pixels of where a thermal point lands at Z0: the larger of what the noise of the found points allows (at most
+{{ '%.2f'|format(predicted) }} px) and of what weighing the views otherwise changes, which also sees boards that bend or move. Grey: thermal does not see it.</p>{{ uncertainty_svg }}</section>
 <section><h2>Coverage</h2><p>Board points in each part of the field of view that both cameras share. Red: none yet. Grey: not shared.</p><div class="row">
 {% for side, share, svg in coverage %}<div><b>{{ side }}</b>, {{ '%.0f'|format(share * 100) }} % of the common field<br>{{ svg }}</div>{% endfor %}</div></section>
 <section><h2>Residual of each view</h2><div class="row">{% for side, svg in residual_svg %}<div><b>{{ side }}</b>, rms px<br>{{ svg }}</div>{% endfor %}</div></section>
-<section><h2>Geometry</h2><table><tr><th></th><th>focal length</th><th>centre</th><th>field of view</th><th>distortion k1 k2 p1 p2 k3</th><th>rms alone</th></tr>
-{% for side, camera, result in cameras %}<tr><td>{{ side }}</td><td>{{ '%.1f'|format(camera.fx_px) }} x {{ '%.1f'|format(camera.fy_px) }} px (1 sigma {{ '%.2f'|format(result.sigma_px[0]) }})</td>
-<td>{{ '%.1f'|format(camera.cx_px) }}, {{ '%.1f'|format(camera.cy_px) }}</td><td>{{ '%.1f'|format(camera.hfov_deg) }} deg</td>
-<td>{% for k in camera.distortion %}{{ '%.4f'|format(k) }} {% endfor %}</td><td>{{ '%.3f'|format(result.rms_px) }} px</td></tr>{% endfor %}</table>
-<p>Thermal to visible: rotation {{ rotation }}; translation {{ '%.1f'|format(t_mm[0]) }}, {{ '%.1f'|format(t_mm[1]) }}, {{ '%.1f'|format(t_mm[2]) }} mm
+<section><h2>Geometry</h2><table><tr><th></th><th>focal length</th><th>centre</th><th>field of view</th><th>distortion k1 k2 p1 p2</th><th>noise of a point</th></tr>
+{% for side, camera, sigma, noise in cameras %}<tr><td>{{ side }}</td><td>{{ '%.1f'|format(camera.fx_px) }} x {{ '%.1f'|format(camera.fy_px) }} px (&plusmn;{{ '%.1f'|format(sigma[0]) }})</td>
+<td>{{ '%.1f'|format(camera.cx_px) }}, {{ '%.1f'|format(camera.cy_px) }} (&plusmn;{{ '%.1f'|format(sigma[2]) }}, {{ '%.1f'|format(sigma[3]) }})</td><td>{{ '%.1f'|format(camera.hfov_deg) }} deg</td>
+<td>{% for k in camera.distortion[:4] %}{{ '%.4f'|format(k) }} {% endfor %}</td><td>{{ '%.3f'|format(noise) }} px</td></tr>{% endfor %}</table>
+<p>Figures after &plusmn; are 1 sigma. Thermal to visible: rotation {{ rotation }} (&plusmn;{{ '%.3f'|format(rotation_sigma) }} degrees in all); cameras
+{{ '%.1f'|format(baseline_mm) }} mm apart (&plusmn;{{ '%.1f'|format(baseline_sigma_mm) }}); translation {{ '%.1f'|format(t_mm[0]) }}, {{ '%.1f'|format(t_mm[1]) }}, {{ '%.1f'|format(t_mm[2]) }} mm
 (X_visible = R X_thermal + t).</p></section>
 {% if blend %}<section><h2>Looked at</h2><p>Thermal edges (red), carried over at the board's distance, on the visible picture of one view.</p><img src="{{ blend }}" alt="thermal edges over visible"></section>{% endif %}
 <section><h2>Views</h2><table><tr><th>view</th><th>visible</th><th>thermal</th><th>result</th></tr>

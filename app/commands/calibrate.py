@@ -1,4 +1,4 @@
-"""`lumitherm calibrate board|capture|solve|check|refine`: from a printed board to a checked rig file."""
+"""`lumitherm calibrate board|capture|solve|check|refine|points`: from a printed board to a checked rig file."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 import typer
 
+from app.commands.calibrate_points import points
 from app.commands.calibrate_sources import (
     PairStream,
     live_pairs,
@@ -45,17 +46,23 @@ BoardOption = Annotated[
     str, typer.Option("--board", "-b", help="checkerboard:10x7:30mm, acircles:4x11:30mm, charuco:8x6:40mm:30mm, ...")
 ]
 Source = Annotated[Path, typer.Argument(help="Folder with vi/ and ir/, a recording, or the visible video.")]
+AcceptColour = Annotated[
+    bool, typer.Option("--accept-colour", help="Take the brightness of thermal pictures coloured by a palette.")
+]
 ThermalVideo = Annotated[Path | None, typer.Argument(help="The thermal video, if the first is the visible one.")]
 
 
 def register(cli: typer.Typer) -> None:
     """Add the command group."""
-    group = typer.Typer(help="Calibrate the rig: print a board, capture, solve, check, refine.", no_args_is_help=True)
+    group = typer.Typer(
+        help="Calibrate: print a board, capture, solve, check, refine, pick points.", no_args_is_help=True
+    )
     group.command("board")(_board)
     group.command("capture")(_capture)
     group.command("solve")(_solve)
     group.command("check")(_check)
     group.command("refine")(_refine)
+    group.command("points")(points)
     cli.add_typer(group, name="calibrate")
 
 
@@ -89,6 +96,7 @@ def _capture(
     views: Annotated[int, typer.Option(min=3, max=200, help="How many views to keep.")] = 20,
     every: Annotated[int, typer.Option(min=1, help="Look at every n-th picture of a video.")] = 3,
     timeout_s: Annotated[float, typer.Option(min=1, help="Give up a live capture after this time.")] = 600.0,
+    accept_colour: AcceptColour = False,
     roll: Annotated[
         float, typer.Option(help="How the thermal camera is turned about its line of sight, degrees.")
     ] = 0.0,
@@ -99,12 +107,12 @@ def _capture(
     parsed = parse_board(board)
     stream: PairStream
     if live is not None:
-        stream = live_pairs(live[0], live[1], timeout_s)
+        stream = live_pairs(live[0], live[1], timeout_s, accept_colour)
     elif simulated:
         stream = simulated_pairs(parsed, views * 3)
     else:
         assert source is not None  # by the check above
-        stream = open_pairs(source, thermal, every)
+        stream = open_pairs(source, thermal, every, accept_colour)
     guide = CaptureGuide(parsed, require_still=stream.moving, roll_deg=roll, target=views)
     said = ""
     try:
@@ -147,10 +155,11 @@ def _solve(
     roll: Annotated[
         float, typer.Option(help="How the thermal camera is turned about its line of sight, degrees.")
     ] = 0.0,
+    accept_colour: AcceptColour = False,
 ) -> int:
     """Solve the rig from board views, write the file and the report. Exit code 1 when a check of the report fails."""
     parsed = parse_board(board)
-    stream = open_pairs(source, None, 1)
+    stream = open_pairs(source, None, 1, accept_colour)
     views = detect_views(
         ((p.name, p.visible, p.thermal) for p in stream.pairs), parsed, roll_deg=roll, progress=typer.echo
     )
@@ -166,6 +175,11 @@ def _solve(
         typer.echo(f"{'passed' if gate.passed else 'FAILED'}  {gate.name}: {gate.got} (wanted {gate.wanted})")
         if not gate.passed:
             typer.echo(f"        {gate.advice}")
+    typer.echo(
+        f"known to 1 sigma: rotation {solution.bundle.rotation_sigma_deg:.3f} degrees, baseline "
+        f"{solution.rig.baseline_m * 1e3:.1f} +- {solution.bundle.baseline_sigma_m * 1e3:.1f} mm; points to "
+        f"{solution.bundle.noise_px[0]:.2f} px visible, {solution.bundle.noise_px[1]:.2f} px thermal"
+    )
     far = solution.range_8px.far_m
     typer.echo(
         f"exact at {solution.range_8px.exact_m:.2f} m; parallax inside {BUDGET_PX:g} px from "
@@ -185,10 +199,11 @@ def _check(
     ] = "",
     frames: Annotated[int, typer.Option(min=1, help="Pictures to use of a video.")] = 30,
     every: Annotated[int, typer.Option(min=1, help="Use every n-th picture of a video.")] = 5,
+    accept_colour: AcceptColour = False,
 ) -> int:
     """Measure how well a calibration fits pictures: on a board, or on any scene. Exit code 1 above the budget."""
     rig = load_calibration(calibration)
-    stream = open_pairs(source, thermal, every)
+    stream = open_pairs(source, thermal, every, accept_colour)
     pairs = itertools.islice(stream.pairs, frames)
     if board:
         if not isinstance(rig, RigCalibration):

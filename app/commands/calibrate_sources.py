@@ -31,6 +31,7 @@ __all__ = [
     "live_pairs",
     "open_pairs",
     "read_devices",
+    "read_thermal_picture",
     "save_devices",
     "save_pair",
     "simulated_pairs",
@@ -61,14 +62,18 @@ class PairStream:
     devices: Callable[[], tuple[str, str]] = lambda: ("", "")
 
 
-def open_pairs(source: Path, thermal: Path | None, every: int) -> PairStream:
+def open_pairs(source: Path, thermal: Path | None, every: int, accept_colour: bool = False) -> PairStream:
     """Pairs of a folder (vi/, ir/), a recording, or a visible and a thermal video.
+
+    Args:
+        accept_colour: take the brightness of thermal pictures that a palette has coloured, in folders. A board's points
+            lie where they lie whatever the palette; temperatures cannot be had from it.
 
     Raises:
         BadInputError: missing or not understood.
     """
     if source.is_dir():
-        return PairStream(_folder(source), False, _nothing)
+        return PairStream(_folder(source, accept_colour), False, _nothing)
     if thermal is None:
         reader = RecordingReader(source)
         return PairStream(_recording(reader, every), True, reader.close)
@@ -89,13 +94,16 @@ def open_pairs(source: Path, thermal: Path | None, every: int) -> PairStream:
     return PairStream(pairs(), True, close)
 
 
-def live_pairs(visible_uri: str, thermal_uri: str, timeout_s: float) -> PairStream:
+def live_pairs(visible_uri: str, thermal_uri: str, timeout_s: float, accept_colour: bool = False) -> PairStream:
     """Pairs of two live cameras, newest first come; ends after `timeout_s` or when a camera ends.
 
     Raises:
         ConfigError, CaptureError: a camera is not understood or will not open.
     """
-    configs = {Stream.VISIBLE: CameraConfig(uri=visible_uri), Stream.THERMAL: CameraConfig(uri=thermal_uri)}
+    configs = {
+        Stream.VISIBLE: CameraConfig(uri=visible_uri),
+        Stream.THERMAL: CameraConfig(uri=thermal_uri, accept_colour=accept_colour),
+    }
     cameras = create_cameras(configs[Stream.VISIBLE], configs[Stream.THERMAL])
     synchronizer = PairSynchronizer(SyncConfig(), lossless=cameras.lossless)
     failures: list[Exception] = []
@@ -190,9 +198,18 @@ def save_pair(folder: Path, name: str, visible: np.ndarray, thermal: np.ndarray)
             raise BadInputError(f"{path} cannot be written: {error.strerror}") from error
 
 
-def _folder(source: Path) -> Iterator[CalibrationPair]:
+def _folder(source: Path, accept_colour: bool) -> Iterator[CalibrationPair]:
     for files in find_pairs(source):
-        yield CalibrationPair(files.stem, read_visible(files.visible), read_thermal(files.thermal))
+        yield CalibrationPair(
+            files.stem, read_visible(files.visible), read_thermal_picture(files.thermal, accept_colour)
+        )
+
+
+def read_thermal_picture(path: Path, accept_colour: bool) -> np.ndarray:
+    """(Ht, Wt) uint8 or uint16; with `accept_colour`, the brightness of one in colour. Raises BadInputError."""
+    if not accept_colour:
+        return read_thermal(path)
+    return np.asarray(cv2.cvtColor(read_visible(path), cv2.COLOR_RGB2GRAY))
 
 
 def _recording(reader: RecordingReader, every: int) -> Iterator[CalibrationPair]:

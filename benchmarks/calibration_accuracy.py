@@ -1,0 +1,185 @@
+"""How exact a calibration from rendered boards is, against how exact it says that it is.
+
+    python benchmarks/calibration_accuracy.py --seeds 5                        # all boards, both rigs, 20 and 44 views
+    python benchmarks/calibration_accuracy.py --rigs wide --boards acircles --cache DIR
+
+Two rigs with known truth: `narrow`, two 640x480 cameras with different, distorted lenses, 6 cm apart, exact at 3 m; and
+`wide`, that of `calibrate_simulated_rig.py`, 30 cm apart, thermal 320x256, exact at 12 m. Thermal has SNR 10, blur
+1.5 px, inverted polarity and uneven heat. Each line: mean and worst over the seeds. The homography is what the pictures
+see: thermal points carried over at the working distance, over the common field, in visible pixels. `sigma` is what the
+fit's normal equations predict (Cramer-Rao), `2 sigma` the largest over the picture that the report shows and judges.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import cv2
+import numpy as np
+from calibrate_simulated_rig import true_rig
+
+from calibration.board import Board, parse_board
+from calibration.detect import BoardNotFoundError, Detection, detect_board, match_orders
+from calibration.extrinsics import rotation_angle_deg
+from calibration.render import SyntheticView, random_poses, render_pair, synthetic_rig
+from calibration.rig import RigCalibration
+from calibration.solve import BoardView, Solution, solve_views
+from fusion_core.errors import BadInputError
+
+BOARDS = {
+    "narrow": {
+        "checkerboard": "checkerboard:10x7:30mm",
+        "circles": "circles:8x6:40mm",
+        "acircles": "acircles:4x11:30mm",
+        "charuco": "charuco:8x6:40mm:30mm",
+        "aruco": "aruco:4x3:60mm:15mm:DICT_4X4_50",
+    },
+    "wide": {
+        "checkerboard": "checkerboard:10x7:90mm",
+        "circles": "circles:8x6:110mm",
+        "acircles": "acircles:4x11:70mm",
+        "charuco": "charuco:8x6:110mm:82mm:DICT_4X4_50",
+        "aruco": "aruco:4x3:180mm:45mm:DICT_4X4_50",
+    },
+}
+DISTANCES = {"narrow": (1.25, 2.6), "wide": (1.3, 3.6)}  # of those at which the board fills the visible picture's width
+EMPTY = np.zeros((48, 64), np.uint8)
+
+
+def detected(view: SyntheticView, board: Board) -> tuple[Detection | None, Detection | None]:
+    """Both cameras' boards, numbered alike."""
+    found: list[Detection | None] = []
+    for image, polarity in ((view.visible, "normal"), (view.thermal, "unknown")):
+        try:
+            found.append(detect_board(image, board, polarity=polarity))  # type: ignore[arg-type]
+        except BoardNotFoundError:
+            found.append(None)
+    visible, thermal = found
+    if visible is not None and visible.ambiguous:  # a person holds the board upright
+        truth = view.visible_points_px
+        order = min(visible.orders, key=lambda o: float(np.abs(visible.points_px[o] - truth[visible.ids]).max()))
+        visible = visible.reordered(order)
+    if visible is not None and thermal is not None:
+        visible, thermal = match_orders(visible, thermal)
+    return visible, thermal
+
+
+def board_views(
+    name: str, rig: RigCalibration, board: Board, spec: str, count: int, seed: int, cache: Path | None
+) -> list[tuple[BoardView, np.ndarray, np.ndarray]]:
+    """Views without their pictures, and the true points of both cameras."""
+    views = []
+    for index, pose in enumerate(random_poses(rig, board, count, seed, distances=DISTANCES[name])):
+        file = cache / f"{name}-{spec.replace(':', '_')}-{seed}-{index:03d}.npz" if cache is not None else None
+        if file is not None and file.is_file():
+            data = np.load(file)
+            sizes = [(c.height, c.width) for c in (rig.visible, rig.thermal)]
+            found = [
+                Detection(data[f"px{k}"], data[f"ids{k}"], "cached", "unknown", sizes[k])
+                if len(data[f"ids{k}"])
+                else None
+                for k in (0, 1)
+            ]
+            truth = data["truth0"], data["truth1"]
+        else:
+            view = render_pair(rig, pose, board, seed=1000 * seed + index)
+            found = list(detected(view, board))
+            truth = view.visible_points_px, view.thermal_points_px
+            if file is not None:
+                file.parent.mkdir(parents=True, exist_ok=True)
+                none = np.empty((0, 2)), np.empty(0, int)
+                (a, i), (b, j) = ((f.points_px, f.ids) if f is not None else none for f in found)
+                np.savez(file, px0=a, ids0=i, px1=b, ids1=j, truth0=truth[0], truth1=truth[1])
+        why = ["" if f is not None else "not found" for f in found]
+        views.append((BoardView(f"{index:03d}", EMPTY, EMPTY, found[0], found[1], why[0], why[1]), *truth))
+    return views
+
+
+def homography_px(found: RigCalibration, truth: RigCalibration) -> np.ndarray:
+    """(N,) visible pixels: where the found rig puts thermal points at Z0, against where they belong."""
+    y, x = np.mgrid[0 : truth.visible.height : 24, 0 : truth.visible.width : 32].astype(np.float64)
+    grid = np.stack([x, y], -1).reshape(-1, 2)
+    thermal = truth.thermal_from_visible(grid)
+    inside = (thermal >= 0).all(1) & (thermal[:, 0] < truth.thermal.width) & (thermal[:, 1] < truth.thermal.height)
+    landed = found.visible_from_thermal(thermal[inside], truth.working_distance_m)
+    return np.asarray(np.linalg.norm(landed - grid[inside], axis=1))
+
+
+def point_errors(views: list[tuple[BoardView, np.ndarray, np.ndarray]], side: int) -> str:
+    """Share found, rms of a coordinate, px, and of what all points of a view share."""
+    offs, shared, found = [], [], 0
+    for view, *truth in views:
+        detection = (view.found_visible, view.found_thermal)[side]
+        if detection is not None:
+            off = detection.points_px - truth[side][detection.ids]
+            offs.append(off)
+            shared.append(off.mean(axis=0))
+            found += 1
+    every = np.concatenate(offs)
+    return f"{found}/{len(views)}, {np.sqrt((every**2).mean()):.3f} ({np.sqrt((np.array(shared) ** 2).mean()):.3f})"
+
+
+def main() -> None:
+    """Read the command line, measure, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rigs", nargs="+", default=["narrow", "wide"], choices=["narrow", "wide"])
+    parser.add_argument("--boards", nargs="+", default=list(BOARDS["narrow"]))
+    parser.add_argument("--views", nargs="+", type=int, default=[20, 44])
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--bootstrap", type=int, default=20)
+    parser.add_argument("--cache", type=Path, help="folder for found points, to solve again without rendering")
+    args = parser.parse_args()
+    cv2.setNumThreads(1)
+    print("| rig, board, views | homography px: mean, worst / max, worst | rotation deg: mean, worst | its sigma "
+          "| 2 sigma px: mean, worst | held out 95 % thermal px | baseline off, mm | good |")  # fmt: skip
+    print("|---|---|---|---|---|---|---|---|", flush=True)
+    for name in args.rigs:
+        truth = true_rig() if name == "wide" else synthetic_rig()
+        for kind in args.boards:
+            spec = BOARDS[name][kind]
+            board = parse_board(spec)
+            sets = [
+                board_views(name, truth, board, spec, max(args.views), seed, args.cache) for seed in range(args.seeds)
+            ]
+            for count in args.views:
+                solutions: list[Solution] = []
+                failed: list[str] = []
+                for views in sets:
+                    try:
+                        solutions.append(
+                            solve_views(
+                                [view for view, *_ in views[:count]], board,
+                                working_distance_m=truth.working_distance_m, bootstrap=args.bootstrap,
+                            )
+                        )  # fmt: skip
+                    except BadInputError as error:
+                        failed.append(str(error))
+                print(_row(f"{name}, {spec}, {count}", solutions, truth, failed), flush=True)
+            every = [view for views in sets for view in views]
+            print(f"    found, rms px (shared by a view): visible {point_errors(every, 0)}, "
+                  f"thermal {point_errors(every, 1)}", flush=True)  # fmt: skip
+
+
+def _row(label: str, solutions: list[Solution], truth: RigCalibration, failed: list[str]) -> str:
+    if not solutions:
+        return f"| {label} | failed: {failed[0]} |"
+    off = [homography_px(s.rig, truth) for s in solutions]
+    means, tops = [float(o.mean()) for o in off], [float(o.max()) for o in off]
+    turned = [rotation_angle_deg(s.rig.R_visible_thermal, truth.R_visible_thermal) for s in solutions]
+    sigma = [s.bundle.rotation_sigma_deg for s in solutions]
+    two = [s.max_two_sigma_px for s in solutions]
+    p95 = [s.held_out_p95_px for s in solutions]
+    base = [1e3 * abs(s.rig.baseline_m - truth.baseline_m) for s in solutions]
+    good = sum(s.good for s in solutions)
+    bad = "; ".join(sorted({gate.name for s in solutions for gate in s.gates if not gate.passed}))
+    return (
+        f"| {label} | {np.mean(means):.2f}, {max(means):.2f} / {np.mean(tops):.2f}, {max(tops):.2f} "
+        f"| {np.mean(turned):.3f}, {max(turned):.3f} | {np.mean(sigma):.3f} | {np.mean(two):.2f}, {max(two):.2f} "
+        f"| {np.mean(p95):.2f} | {np.mean(base):.1f} | {good} of {len(solutions)}{f' ({bad})' if bad else ''} |"
+        + (f" failed {len(failed)}: {failed[0]}" if failed else "")
+    )
+
+
+if __name__ == "__main__":
+    main()
