@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -23,6 +24,8 @@ from fusion_core.openvino_runtime import load_openvino
 __all__ = ["CacheEntry", "EngineCache"]
 
 _LOCK_TIMEOUT_S = 600.0
+_LIMIT_BYTES = 2 * 2**30
+_LIMIT_ENTRIES = 200
 _KEY, _FILES = "key.json", "files.json"
 _NEW, _BAD = ".new-", ".bad"
 _log = structlog.get_logger("engine")
@@ -44,11 +47,22 @@ class EngineCache:
     Each entry is a folder named by the hash of its key, with the key itself in `key.json` and the SHA-256 of its files
     in `files.json`. It is written beside, flushed, and renamed, so that a crash leaves a whole entry or none. An entry
     that is not exactly what was written, or holds another key, is never given to a parser: it is renamed to `*.bad`
-    and made anew. The folder must belong to the user and not be writable by others.
+    and made anew. The folder must belong to the user and not be writable by others. What has not been used for longest
+    goes when there is too much: every size and every trained network leaves an entry.
     """
 
-    def __init__(self, folder: Path | None = None) -> None:
-        """Raises EngineError when the folder cannot be made, or others may write into it."""
+    def __init__(
+        self, folder: Path | None = None, *, limit_bytes: int = _LIMIT_BYTES, limit_entries: int = _LIMIT_ENTRIES
+    ) -> None:
+        """Make the folder if there is none.
+
+        Args:
+            limit_bytes, limit_entries: how much is kept beside the entry that was used last.
+
+        Raises:
+            EngineError: the folder cannot be made, or others may write into it.
+        """
+        self._limit_bytes, self._limit_entries = limit_bytes, limit_entries
         self.folder = folder if folder is not None else user_cache_path("lumitherm") / "engines"
         try:
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -78,12 +92,16 @@ class EngineCache:
                 if path.is_symlink() or path.exists():
                     try:
                         _check_entry(path, key)
-                        return load(path)
+                        loaded = load(path)
+                        with contextlib.suppress(OSError):
+                            os.utime(path)  # used last
+                        return loaded
                     except EngineError:
                         raise
                     except Exception as error:  # whatever a damaged file does to a parser
                         self._set_aside(path, error)
                 self._make(path, key, make)
+                self._make_room(path)
                 try:
                     return load(path)
                 except EngineError:
@@ -143,6 +161,24 @@ class EngineCache:
             shutil.rmtree(temporary, ignore_errors=True)
             raise
 
+    def _make_room(self, newest: Path) -> None:
+        """Remove what has not been used for longest until the limits hold; what another process has in hand stays."""
+        entries = [entry for entry in self.entries() if entry.name != newest.name]
+        size = sum(entry.size_bytes for entry in entries)
+        count = len(entries)
+        for entry in reversed(entries):
+            if size <= self._limit_bytes and count < self._limit_entries:
+                return
+            try:
+                with FileLock(self.folder / f"{entry.name}.lock", timeout=0):
+                    shutil.rmtree(self.folder / entry.name, ignore_errors=True)
+            except Timeout:
+                continue
+            size, count = size - entry.size_bytes, count - 1
+            _log.info(
+                "engine removed: the cache is full", entry=entry.name, not_used_for_days=round(entry.age_s / 86400, 1)
+            )
+
     def _set_aside(self, path: Path, error: Exception) -> None:
         bad = path.with_name(f"{path.name}.{time.time_ns()}{_BAD}")
         try:
@@ -152,7 +188,7 @@ class EngineCache:
         _log.warning("engine file is damaged or foreign, building it anew", entry=path.name, error=str(error))
 
     def entries(self) -> list[CacheEntry]:
-        """What is in the cache, newest first; damaged entries have an empty key."""
+        """What is in the cache, used last first; damaged entries have an empty key."""
         found = []
         now = time.time()
         for path in self.folder.iterdir():

@@ -90,7 +90,7 @@ def _list() -> None:
         console.print(f"no engines in {cache.folder}", highlight=False, soft_wrap=True)
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("kind", "size", "weights", "made with", "GPU", "MiB", "days old"):
+    for name in ("kind", "size", "weights", "made with", "GPU", "MiB", "days unused"):
         table.add_column(name, no_wrap=True)
     for entry in entries:
         key = entry.key

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import structlog
+from filelock import FileLock
 
 from fusion_core.engine_cache import EngineCache
 from fusion_core.errors import EngineError
@@ -46,6 +47,36 @@ def test_made_once_and_then_read(cache: EngineCache) -> None:
     assert maker.made == 1
     assert [entry.key for entry in cache.entries()] == [KEY]
     assert cache.entries()[0].size_bytes > 5
+
+
+def _named(weights: str) -> dict[str, object]:
+    return {**KEY, "weights": weights}
+
+
+def _use(cache: EngineCache, weights: str, at_s: float) -> None:
+    """Make or read the entry, and pretend that it was at that time."""
+    assert cache.get_or_make(_named(weights), Maker.load, Maker().make) == "sound"
+    os.utime(cache.path_of(_named(weights)), (at_s, at_s))
+
+
+def _kept(cache: EngineCache) -> str:
+    return "".join(sorted(str(entry.key["weights"]) for entry in cache.entries()))
+
+
+@pytest.mark.parametrize("in_bytes", [False, True])
+def test_what_was_not_used_for_longest_goes_when_there_is_too_much(tmp_path: Path, in_bytes: bool) -> None:
+    unbounded = EngineCache(tmp_path / "engines")
+    for at_s, weights in enumerate("abc", start=1000):
+        _use(unbounded, weights, at_s)
+    size = unbounded.entries()[0].size_bytes
+    cache = EngineCache(unbounded.folder, **({"limit_bytes": 2 * size} if in_bytes else {"limit_entries": 3}))
+    _use(cache, "a", 1003)  # b is now the one that was not used for longest
+    assert _kept(cache) == "abc"  # nothing goes by reading
+    _use(cache, "d", 1004)
+    assert _kept(cache) == "acd"
+    with FileLock(f"{cache.path_of(_named('c'))}.lock"):  # another process has it in hand
+        _use(cache, "e", 1005)
+    assert _kept(cache) == "cde"
 
 
 @pytest.mark.parametrize("change", [{"weights": "abd"}, {"height": 720}, {"gpu": "another"}])
