@@ -80,8 +80,10 @@ def _serve() -> None:
     async def watch(track: Any) -> None:
         while True:
             frame = await track.recv()
-            row = frame.to_ndarray(format="gray")[frame.height // 2]
-            print("row", time.monotonic_ns(), row.tobytes().hex(), flush=True)
+            now_ns = time.monotonic_ns()
+            luminance = frame.planes[0]
+            begin = luminance.line_size * (frame.height // 2)
+            print("row", now_ns, bytes(luminance)[begin : begin + frame.width].hex(), flush=True)
 
     async def answer(offer: str) -> str:
         peer = RTCPeerConnection()

@@ -128,7 +128,9 @@ class PushConfig(_Section):
 
     name: Name = Field("fused", description="name in logs and metrics")
     url: str | None = Field(
-        None, max_length=2048, description="rtsp: or rtsps: address to publish to, or http(s): for WHIP"
+        None,
+        max_length=2048,
+        description="rtsp: or rtsps: address to publish to, or http(s): for WHIP, which needs the openssl command",
     )
     url_file: Path | None = Field(
         None, description="file with the address, for one that holds a password; credential:NAME = from systemd"
