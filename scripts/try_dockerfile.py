@@ -55,7 +55,7 @@ def steps(text: str) -> list[tuple[str, str]]:
     return [(word, rest.strip()) for word, _, rest in (line.partition(" ") for line in joined.splitlines()) if word]
 
 
-def fresh(base: Path, root: Path) -> Stage:
+def fresh(base: Path, root: Path, binds: list[Path]) -> Stage:
     """A stage that begins as the base."""
     shutil.rmtree(root, ignore_errors=True)
     subprocess.run(["cp", "-a", "--reflink=auto", str(base), str(root)], check=True)
@@ -63,7 +63,10 @@ def fresh(base: Path, root: Path) -> Stage:
     python = root / "usr/local/bin/python"
     python.unlink(missing_ok=True)
     python.symlink_to("/usr/bin/python3")  # the image that is stood in for has one
-    subprocess.run(["mount", "--bind", "/dev", str(root / "dev")], check=True)
+    for folder in (Path("/dev"), *binds):
+        inside = root / folder.relative_to("/")
+        inside.mkdir(parents=True, exist_ok=True)
+        subprocess.run(["mount", "--bind", str(folder), str(inside)], check=True)
     subprocess.run(["mount", "-t", "proc", "proc", str(root / "proc")], check=True)
     return Stage(root)
 
@@ -87,7 +90,7 @@ def copy(stage: Stage, stages: dict[str, Stage], rest: str) -> None:
             shutil.copy(origin, into)
 
 
-def build(dockerfile: Path, base: Path, work: Path, stages: dict[str, Stage]) -> Stage:
+def build(dockerfile: Path, base: Path, work: Path, binds: list[Path], stages: dict[str, Stage]) -> Stage:
     """All steps; `stages` is filled on the way. Raises CalledProcessError for a step that fails."""
     arguments: dict[str, str] = {}
     stage: Stage | None = None
@@ -98,7 +101,7 @@ def build(dockerfile: Path, base: Path, work: Path, stages: dict[str, Stage]) ->
             arguments[name] = value
         elif word == "FROM":
             name = rest.partition(" AS ")[2] or "final"
-            stage = stages[name] = fresh(base, work / name)
+            stage = stages[name] = fresh(base, work / name, binds)
         elif stage is None:
             raise SystemExit(f"{word} comes before FROM")
         elif word == "WORKDIR":
@@ -160,18 +163,20 @@ def main() -> int:
     parser.add_argument("--base", type=Path, required=True, help="unpacked Debian that stands in for every FROM")
     parser.add_argument("--work", type=Path, required=True, help="folder for the stages; several GB")
     parser.add_argument("--rig", type=Path, required=True, help="configuration to start with")
+    parser.add_argument("--bind", type=Path, action="append", default=[], help="folder to show inside, e.g. of wheels")
     wanted = parser.parse_args()
     wanted.work.mkdir(parents=True, exist_ok=True)
     stages: dict[str, Stage] = {}
     try:
-        return run(build(wanted.dockerfile, wanted.base, wanted.work, stages), wanted.rig)
+        stage = build(wanted.dockerfile, wanted.base, wanted.work.resolve(), wanted.bind, stages)
+        return run(stage, wanted.rig)
     except subprocess.CalledProcessError as error:
         print(f"a step failed with {error.returncode}", file=sys.stderr)
         return 1
     finally:
         for stage in stages.values():
-            for name in ("proc", "dev"):
-                subprocess.run(["umount", str(stage.root / name)], check=False)
+            for folder in (Path("/proc"), *wanted.bind[::-1], Path("/dev")):
+                subprocess.run(["umount", str(stage.root / folder.relative_to("/"))], check=False)
 
 
 if __name__ == "__main__":
