@@ -2,12 +2,14 @@
 
     python scripts/audit.py
 
-Exit code 1 with a line for each finding. Where `pip-audit` is installed and reaches its database, it is asked too; an
-unreachable database is said, and is no failure.
+Exit code 1 with a line for each finding. Where `pip-audit` is installed it is asked too, and how many packages its
+database knew is said: pip-audit itself ends with 0 when it could look up none. A database that is out of reach is said,
+and is no failure.
 """
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -114,6 +116,35 @@ def findings(packages: list[tuple[str, str, str]], pinned: dict[str, str]) -> li
     return wrong
 
 
+def read_pip_audit(text: str) -> tuple[str, list[str]]:
+    """What its JSON comes to, in a few words, and a line for each known fault."""
+    try:
+        packages = json.loads(text)["dependencies"]
+    except (ValueError, KeyError, TypeError):
+        return "pip-audit did not reach its database", []
+    known = [package for package in packages if "skip_reason" not in package]
+    wrong = [
+        f"{package['name']} {package['version']} has {fault['id']}; mended in {', '.join(fault['fix_versions']) or '?'}"
+        for package in known
+        for fault in package.get("vulns", ())
+    ]
+    return f"pip-audit's database knew {len(known)} of the {len(packages)} that are installed", wrong
+
+
+def ask_pip_audit() -> tuple[str, list[str]]:
+    """The same of the pip-audit beside this Python, or of the one on the PATH."""
+    auditor = shutil.which("pip-audit", path=str(Path(sys.executable).parent)) or shutil.which("pip-audit")
+    if auditor is None:
+        return "pip-audit is not installed, so only the list of known bad versions here was asked", []
+    command = [auditor, "--progress-spinner=off", "--format=json", "--timeout=10"]
+    command += [f"--path={folder}" for folder in sys.path if folder.endswith(("site-packages", "dist-packages"))]
+    try:
+        asked = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
+    except subprocess.TimeoutExpired:
+        return "pip-audit did not answer within ten minutes", []
+    return read_pip_audit(asked.stdout)
+
+
 def main() -> int:
     """The command; its exit code."""
     installed = sorted((plain(p.metadata["Name"]), p.version, licence(p)) for p in metadata.distributions())
@@ -124,14 +155,8 @@ def main() -> int:
     check = subprocess.run([sys.executable, "-m", "pip", "check"], capture_output=True, text=True, check=False)
     if check.returncode != 0:
         wrong += check.stdout.strip().splitlines()
-    auditor = shutil.which("pip-audit", path=str(Path(sys.executable).parent)) or shutil.which("pip-audit")
-    if auditor is None:
-        note = "pip-audit is not installed, so only the list of known bad versions here was asked"
-    else:
-        asked = subprocess.run([auditor, "--progress-spinner=off"], capture_output=True, text=True, check=False)
-        reached = "Found" in asked.stdout + asked.stderr or asked.returncode == 0
-        note = "pip-audit was asked" if reached else "pip-audit did not reach its database"
-        wrong += asked.stdout.strip().splitlines() if reached and asked.returncode != 0 else []
+    note, vulnerable = ask_pip_audit()
+    wrong += vulnerable
     if others:
         print(f"not looked at, because nothing here needs it: {', '.join(others)}")
     print(f"{len(packages)} packages looked at, {len(wrong)} findings; {note}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -35,3 +36,16 @@ def test_no_known_bad_version_is_pinned() -> None:
     pinned = audit.pins((ROOT / "constraints.txt").read_text(encoding="utf-8"))
     packages = [(name, version, "MIT") for name, version in pinned.items()]
     assert [told for told in audit.findings(packages, pinned) if "CVE" in told] == []
+
+
+def test_a_pip_audit_that_knew_nothing_is_no_clean_bill() -> None:
+    skipped = {"name": "a", "skip_reason": "Dependency not found on PyPI"}
+    sound = {"name": "b", "version": "2", "vulns": []}
+    bad = {"name": "c", "version": "3", "vulns": [{"id": "PYSEC-1", "fix_versions": ["3.1"]}]}
+    assert audit.read_pip_audit("") == ("pip-audit did not reach its database", [])
+    for packages, knew, faults in (
+        ([skipped], "knew 0 of the 1", []),
+        ([skipped, sound, bad], "knew 2 of the 3", ["c 3 has PYSEC-1; mended in 3.1"]),
+    ):
+        note, wrong = audit.read_pip_audit(json.dumps({"dependencies": packages, "fixes": []}))
+        assert knew in note and wrong == faults
