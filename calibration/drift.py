@@ -2,8 +2,9 @@
 
 Once a second one pair is compared (`residual_field`), the evidence of the last half minute is summed, and the field
 that it speaks for is judged. An estimate counts only where the whole frame and its parts agree; where the scene says
-nothing the monitor says so instead of guessing. Parallax of near things is a displacement too: the monitor reports
-what it sees, and its correction serves the depth that most of the picture has.
+nothing the monitor says so instead of guessing. Parallax of near things is a displacement too, up to some pixels
+to one side: it would hide as much of a rig's movement to the other. What the scene shows while all is well is therefore
+kept, and the drift is the larger of two: the displacement itself, and how far it has moved from there.
 """
 
 from __future__ import annotations
@@ -25,6 +26,10 @@ SECOND_NS = 1_000_000_000
 NOTICE_PX = 2.5
 WARN_PX = 4.0
 ALARM_PX = 8.0
+EARLY_PX = 0.5  # a warning or alarm is given this much before its limit: what an estimate may be short by
+CALM_EVALUATIONS = 30  # with a displacement below the notice: what the scene shows then is its own parallax
+CALM_PX = 1.0  # changes up to this are taken up slowly, as the scene's
+CALM_RATE = 1 / 600  # of the difference, an evaluation
 MIN_SHARE = 0.15  # of the grid that must be sure
 MIN_GLOBAL_CONFIDENCE = 0.25
 MAX_DISAGREEMENT_PX = 2.5  # between the whole-frame estimate and the median of the parts
@@ -51,11 +56,11 @@ class DriftLevel(StrEnum):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DriftState:
-    """One evaluation. drift_px: length of the residual (median over parts and over the last evaluations).
+    """One evaluation. drift_px: length of the residual, or of its change since the scene was calm if that is larger
+    (medians over parts and over the last evaluations). NaN if unknown.
 
-    NaN if unknown.
-
-    dx_px, dy_px: thermal(x) matches visible(x + d). confidence 0..1: share of the picture that is sure.
+    dx_px, dy_px: its direction: thermal(x) matches visible(x + d). confidence 0..1: share of the picture that is sure.
+    residual_px, moved_px: the two that drift_px is the larger of; moved_px is NaN until the scene has been calm.
     update: (3, 3) to multiply onto the correction in use, None while there is nothing to correct.
     trusted: enough of the picture, on all its sides, says so for a correction that nobody looks at first.
     """
@@ -69,6 +74,8 @@ class DriftState:
     update: np.ndarray | None = field(repr=False, default=None)
     field: ResidualField | None = field(repr=False, default=None)
     trusted: bool = False
+    residual_px: float = float("nan")
+    moved_px: float = float("nan")
 
 
 class DriftMonitor:
@@ -107,12 +114,16 @@ class DriftMonitor:
         self._total: CorrelationVolume | None = None
         self._next_ns: int | None = None
         self._additions = 0
+        self._calm: np.ndarray | None = None
+        self._calm_votes: list[tuple[float, float]] = []
 
     def reset(self) -> None:
         """Forget all evidence: after a correction was applied, or when the scene was cut."""
         self._volumes.clear()
         self._votes.clear()
         self._total = None
+        self._calm = None
+        self._calm_votes = []
 
     def due(self, t_ns: int) -> bool:
         """Whether `update` would compare now: lets the caller skip making a luma picture."""
@@ -168,15 +179,38 @@ class DriftMonitor:
         if len(self._votes) < MIN_VOTES:
             nan = float("nan")
             return DriftState(t_ns, nan, nan, nan, share if sure else 0.0, DriftLevel.UNKNOWN, None, estimated)
-        dx, dy, length = (float(value) for value in np.median(np.array(self._votes), axis=0))
+        dx, dy, residual = (float(value) for value in np.median(np.array(self._votes), axis=0))
+        change = self._change(dx, dy, residual)
+        moved = float(np.hypot(*change)) if change is not None else float("nan")
+        length = residual
+        if change is not None and moved > residual:
+            (dx, dy), length = change, moved
         level = DriftLevel.OK
-        for limit, name in ((NOTICE_PX, DriftLevel.NOTICE), (WARN_PX, DriftLevel.WARN), (ALARM_PX, DriftLevel.ALARM)):
+        limits = (NOTICE_PX, WARN_PX - EARLY_PX, ALARM_PX - EARLY_PX)
+        for limit, name in zip(limits, (DriftLevel.NOTICE, DriftLevel.WARN, DriftLevel.ALARM), strict=True):
             if length > limit:
                 level = name
         update = None
         if level is not DriftLevel.OK and sure:
             update = self._proposal(estimated, share)
-        return DriftState(t_ns, length, dx, dy, share, level, update, estimated, _spread_out(estimated, share))
+        trusted = _spread_out(estimated, share)
+        return DriftState(t_ns, length, dx, dy, share, level, update, estimated, trusted, residual, moved)
+
+    def _change(self, dx: float, dy: float, residual: float) -> tuple[float, float] | None:
+        """Since the scene was calm; None until it has been. What it showed then follows slow and small changes."""
+        now = np.array([dx, dy])
+        if self._calm is None:
+            if residual > NOTICE_PX:
+                self._calm_votes = []
+                return None
+            self._calm_votes.append((dx, dy))
+            if len(self._calm_votes) < CALM_EVALUATIONS:
+                return None
+            self._calm = np.median(np.array(self._calm_votes), axis=0)
+        change = now - self._calm
+        if float(np.hypot(*change)) < CALM_PX:
+            self._calm = self._calm + CALM_RATE * change
+        return float(change[0]), float(change[1])
 
     def _proposal(self, estimated: ResidualField, share: float) -> np.ndarray | None:
         """An affine correction where much of the picture is sure, else a shift; None if it would not help."""

@@ -372,7 +372,7 @@ def _box(stack: np.ndarray, cells: int) -> np.ndarray:
         if axis == 0:
             moved = (band @ moved.reshape(gh, gw * depth)).reshape(gh, gw, depth)
         else:
-            moved = np.einsum("ij,hjd->hid", band, moved, optimize=True)
+            moved = np.matmul(band, moved)  # (gh, gw, D), row by row
     return np.ascontiguousarray(moved.transpose(2, 0, 1))
 
 

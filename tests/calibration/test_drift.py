@@ -232,3 +232,22 @@ def test_evidence_from_one_side_of_the_picture_is_not_trusted() -> None:
         for second in range(12):
             state = monitor.update(noisy(seen[0], rng), noisy(seen[1], rng), second * SECOND_NS)
         assert state is not None and state.trusted is wanted
+
+
+def test_parallax_of_the_scene_does_not_hide_a_movement() -> None:
+    """Most of what is to be seen lies 2 px to one side from the beginning; then the rig moves 5 px to the other."""
+    monitor = DriftMonitor(SIZE)
+    before, after = volumes(monitor, shift(2, 0), 3), volumes(monitor, shift(-3, 0), 3)
+    for second in range(50):
+        state = monitor.push(before[second % 3], second * SECOND_NS)
+    assert state.level is DriftLevel.OK and state.moved_px < 0.5
+    assert state.residual_px == pytest.approx(2.0, abs=0.5)
+    for second in range(50, 110):
+        state = monitor.push(after[second % 3], second * SECOND_NS)
+    assert state.residual_px == pytest.approx(3.0, abs=0.6)
+    assert state.drift_px == state.moved_px == pytest.approx(5.0, abs=0.8)
+    assert state.level is DriftLevel.WARN and state.dx_px < -4
+    monitor.reset()
+    for second in range(110, 125):
+        state = monitor.push(after[second % 3], second * SECOND_NS)
+    assert np.isnan(state.moved_px), "after a reset the scene is learnt anew"
