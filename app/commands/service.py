@@ -52,6 +52,9 @@ def _install(
     from fusion_core.errors import RunError, UsageError
 
     settings = load_config(config, (), os.environ)
+    groups = _device_groups()
+    if start and not user and folder is None and not dry_run:
+        _check_account(account, groups)
     credentials = []
     for entry in credential or ():
         name, equals, file = entry.partition("=")
@@ -69,6 +72,7 @@ def _install(
             tuple(credentials),
             memory,
             user,
+            groups,
         )
     )
     if dry_run:
@@ -83,8 +87,8 @@ def _install(
             f"{target} cannot be written ({error.strerror or error}); do it as root, or choose --user"
         ) from error
     typer.echo(f"wrote {target}")
-    if not user and folder is None:
-        typer.echo(f"the account {account} must exist: useradd --system --groups video,render {account}")
+    if start and not user and folder is None and directory.is_absolute():
+        _make_recordings(directory, account)
     if start and folder is None:
         _systemctl(user, "daemon-reload")
         _systemctl(user, "enable", "--now", _UNIT)
@@ -135,6 +139,51 @@ def _token(file: Annotated[Path, typer.Argument(help="File for the token: servic
     from app.service.auth import new_token
 
     _write_secret(file, new_token())
+
+
+def _device_groups() -> tuple[str, ...]:
+    """The groups that own cameras and GPUs, of those that exist here."""
+    import grp
+
+    known = {entry.gr_name for entry in grp.getgrall()}
+    return tuple(name for name in ("video", "render") if name in known)
+
+
+def _check_account(account: str, groups: tuple[str, ...]) -> None:
+    """Raises RunError when systemd could not start the service as this account."""
+    import pwd
+
+    from fusion_core.errors import RunError
+
+    try:
+        pwd.getpwnam(account)
+    except KeyError:
+        more = f" --groups {','.join(groups)}" if groups else ""
+        raise RunError(
+            f"there is no account {account} to run as; make it with `useradd --system{more} {account}`, or choose"
+            " another with --account"
+        ) from None
+
+
+def _make_recordings(directory: Path, account: str) -> None:
+    """Make the folder for this account, if it is missing; say so if it is somebody else's. Raises RunError."""
+    import pwd
+
+    from fusion_core.errors import RunError
+
+    owner = pwd.getpwnam(account)
+    try:
+        if directory.exists():
+            if directory.stat().st_uid != owner.pw_uid:
+                typer.echo(f"{directory} does not belong to {account}, who has to write there: chown {account} it")
+            return
+        directory.mkdir(parents=True, mode=0o750)
+        os.chown(directory, owner.pw_uid, owner.pw_gid)
+    except OSError as error:
+        raise RunError(
+            f"recording.directory: {directory} cannot be made for {account} ({error.strerror or error})"
+        ) from error
+    typer.echo(f"made {directory} for {account}")
 
 
 def _write_secret(file: Path, secret: str) -> None:

@@ -171,7 +171,8 @@ class UnitSettings:
     """What goes into the unit file.
 
     user_unit: for `systemctl --user`, where user and device rules do not apply. writable: folders besides the state
-    folder that it may write, e.g. for recordings.
+    folder that it may write, e.g. for recordings. groups: those that own cameras and GPUs; systemd does not start the
+    service when one of them does not exist.
     """
 
     rig: str
@@ -182,6 +183,7 @@ class UnitSettings:
     credentials: tuple[tuple[str, Path], ...] = ()
     memory_max: str = "4G"
     user_unit: bool = False
+    groups: tuple[str, ...] = ("video", "render")
 
 
 def unit_text(settings: UnitSettings) -> str:
@@ -190,7 +192,7 @@ def unit_text(settings: UnitSettings) -> str:
     Raises:
         ConfigError: a path or name cannot stand in a unit file.
     """
-    for what, text in (("rig", settings.rig), ("user", settings.user)):
+    for what, text in (("rig", settings.rig), ("user", settings.user), *(("group", name) for name in settings.groups)):
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_. -]*", text):
             raise ConfigError(f"{what} is {text!r}; wanted letters, digits, space, dot, - and _")
     command = " ".join(
@@ -217,7 +219,7 @@ def unit_text(settings: UnitSettings) -> str:
         "Type=notify",
         "NotifyAccess=main",
         f"ExecStart={command}",
-        "ExecReload=/bin/kill -HUP $MAINPID",
+        'ExecReload=/bin/sh -c "kill -HUP $$MAINPID"',  # the shell's own: a small system has no /bin/kill
         "Restart=always",
         "RestartSec=1",
         "TimeoutStartSec=90",
@@ -261,12 +263,13 @@ def unit_text(settings: UnitSettings) -> str:
         "RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK",
     ]
     if settings.writable:
-        lines.append("ReadWritePaths=" + " ".join(_word(str(path)) for path in settings.writable))
+        # With -, a disk that is missing does not keep the service from starting and saying so.
+        lines.append("ReadWritePaths=" + " ".join(_word(f"-{path}") for path in settings.writable))
     if not settings.user_unit:
         lines += [
             f"User={settings.user}",
             f"Group={settings.user}",
-            "SupplementaryGroups=video render",
+            f"SupplementaryGroups={' '.join(settings.groups)}",
             "CapabilityBoundingSet=",
             "AmbientCapabilities=",
             "ProtectClock=yes",

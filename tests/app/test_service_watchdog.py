@@ -20,10 +20,10 @@ import pytest
 from app.live_fusion import LiveFusion
 from app.service.config import WatchdogConfig
 from app.service.runner import ServiceHandle, begin_run, safe_mode_config
-from app.service.systemd import Notifier, StartLedger, UnitSettings, unit_text, watchdog_period_s
+from app.service.systemd import Notifier, StartLedger, watchdog_period_s
 from app.service.watchdog import Observation, WatchdogJudge
 from fusion_core.engine import create_engine
-from fusion_core.errors import CameraLost, ConfigError
+from fusion_core.errors import CameraLost
 from fusion_core.frames import Frame, Stream
 
 for _name in ("live_support", "service_support"):  # test folders are no packages
@@ -425,47 +425,7 @@ def test_safe_mode_waits_for_cameras_and_ends_by_itself(notify: NotifySocket, tm
         live.stop()
 
 
-# ------------------------------------------------------------------ the unit and the command
-
-
-def test_the_unit_is_hardened_and_no_word_breaks_out_of_it(tmp_path: Path) -> None:
-    unit = unit_text(UnitSettings("roof", Path("/etc/lumi therm/50%.yaml"), credentials=(("web", Path("/etc/t")),)))
-    for line in (
-        "Type=notify",
-        "WatchdogSec=10",
-        "ProtectSystem=strict",
-        "NoNewPrivileges=yes",
-        "DevicePolicy=closed",
-        "DeviceAllow=char-video4linux rw",
-        "User=lumitherm",
-        "MemoryMax=4G",
-        "LimitCORE=0",
-        "RestartPreventExitStatus=2",
-        "LoadCredential=web:/etc/t",
-    ):
-        assert line in unit.splitlines()
-    assert '--config "/etc/lumi therm/50%%.yaml"' in unit
-    with pytest.raises(ConfigError):
-        unit_text(UnitSettings("a\nExecStart=/bin/sh", Path("x")))
-    with pytest.raises(ConfigError):
-        unit_text(UnitSettings("a", Path("x\nUser=root")))
-    user = unit_text(UnitSettings("roof", Path("/x"), user_unit=True))
-    assert "User=" not in user and "DeviceAllow" not in user
-
-
-def test_systemd_accepts_the_unit(tmp_path: Path) -> None:
-    unit = tmp_path / "lumitherm.service"
-    unit.write_text(unit_text(UnitSettings("roof", Path("/etc/hostname"), user="root")))
-    try:
-        done = subprocess.run(["systemd-analyze", "verify", str(unit)], capture_output=True, text=True, timeout=60)
-    except FileNotFoundError:
-        pytest.skip("systemd-analyze is not installed; it checks the unit file")
-    ours = [line for line in done.stderr.splitlines() if "lumitherm" in line]
-    assert ours == []
-    unit.write_text(unit_text(UnitSettings("roof", Path("/etc/hostname"))))
-    command = ["systemd-analyze", "security", "--offline=true", "--threshold=25", str(unit)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, done.stdout[-2000:]  # exposure of 2.5 at the most: "OK"
+# ------------------------------------------------------------------ the command
 
 
 @pytest.mark.slow
