@@ -45,7 +45,7 @@ def one(engine: str, settings: list[str], cold: bool) -> dict[str, float]:
     began_s = time.perf_counter()
     application = make_application(["lumitherm"])
     with tempfile.TemporaryDirectory() as folder:
-        session = Session(application, Path(folder) / "window.ini", Path(folder))
+        session = Session(application, Path(folder) / "window.json", Path(folder))
         session.window.show()
         QTest.qWaitForWindowExposed(session.window)
         figures["shown_s"] = time.perf_counter() - began_s

@@ -51,7 +51,7 @@ def _gui(
         chosen = simulated_config()
     configure_logging(chosen.logging if chosen is not None else LoggingConfig())
     cv2.setNumThreads(1)  # the stages run side by side already; OpenCV's own threads would only get in their way
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # until the window is there, which then ends in order
     from app.gui.application import run
 
     raise typer.Exit(run(list(files or []), chosen))

@@ -10,6 +10,7 @@ from PyQt6.QtWidgets import QApplication
 
 from app.config import AppConfig
 from app.gui.controllers import make_controllers
+from app.gui.interrupts import Interrupts
 from app.gui.main_window import MainWindow
 from app.gui.pipeline_protocol import Pipeline
 from app.gui.settings import GuiSettings, default_settings_file
@@ -70,8 +71,10 @@ class Session:
         self.window.refresh_icons()
 
     def close(self, timeout_s: float = 20.0) -> bool:
-        """End the threads of the tasks; False if something still runs."""
-        return self.tasks.close(timeout_s)
+        """End the threads of the tasks and write the settings; False if something still runs."""
+        ended = self.tasks.close(timeout_s)
+        self.settings.save()
+        return ended
 
 
 def run(paths: list[Path], config: AppConfig | None = None) -> int:
@@ -85,6 +88,8 @@ def run(paths: list[Path], config: AppConfig | None = None) -> int:
     session = Session(application, default_settings_file(), Path.cwd())
     application.setQuitOnLastWindowClosed(False)
     session.window.closed.connect(application.quit)
+    interrupts = Interrupts()
+    interrupts.asked.connect(session.window.close)
     session.window.show()
     session.tasks.run(load_pipeline, lane=Lane.CONTROL)
     if config is not None:
@@ -92,4 +97,5 @@ def run(paths: list[Path], config: AppConfig | None = None) -> int:
     elif paths:
         session.window.open_path(paths[0], paths[1] if len(paths) > 1 else None)
     code = application.exec()
+    interrupts.close()
     return code if session.close() else 1

@@ -79,8 +79,14 @@ class AssistantController(QObject):
         self._timer.timeout.connect(self.tick)
 
     def look(self) -> None:
-        """List what is connected."""
-        self._tasks.run(list_sources, self.sources_ready.emit, lambda e: self.failed.emit(str(e)), Lane.FILES)
+        """List what is connected; `sources_ready` follows unless `stop` comes first."""
+        generation = self._generation
+
+        def listed(choices: Any) -> None:
+            if generation == self._generation:  # else the page was left meanwhile, and would begin a preview
+                self.sources_ready.emit(choices)
+
+        self._tasks.run(list_sources, listed, lambda e: self.failed.emit(str(e)), Lane.FILES)
 
     def preview(self, visible_uri: str, thermal_uri: str) -> None:
         """Show these two cameras."""

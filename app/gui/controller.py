@@ -105,6 +105,7 @@ class MainController(ViewController):
         self._numbers = QTimer(self)
         self._numbers.setInterval(_NUMBERS_MS)
         self._numbers.timeout.connect(self.pull_numbers)
+        self.view_changed.connect(lambda _: self._remember())
 
     # ------------------------------------------------------------------ start and stop
 
@@ -296,6 +297,12 @@ class MainController(ViewController):
         if shown != self.hud:
             self.hud = shown
             self.hud_changed.emit(shown)
+            self._remember()
+
+    def set_panel(self, shown: bool) -> None:
+        """Whether the control panel is shown."""
+        self.panel = shown
+        self._remember()
 
     # ------------------------------------------------------------------ measuring
 
@@ -307,6 +314,7 @@ class MainController(ViewController):
     def set_scale(self, scale: str) -> None:
         """Choose how counts are read."""
         self.scale = scale if scale in SCALES else "relative"
+        self._remember()
         self._measure()
 
     def set_region(self, region: tuple[float, float, float, float] | None) -> None:
@@ -457,16 +465,12 @@ class MainController(ViewController):
         self._tasks.run(lambda: work(pipeline), done, lambda error: self.report(source, error), lane)
 
     def _remember(self) -> None:
+        """At each change: the settings write a while later, and only what is new."""
         if self.config is not None:
             view = dataclasses.replace(self.view, thermal_share=False)
             if Picture.SECOND in (view.wipe_left, view.wipe_right):  # there is no B at the next start
                 view = dataclasses.replace(view, wipe_left=Picture.VISIBLE, wipe_right=Picture.FUSED)
             self._settings.set_profile(self.config.rig, RigProfile(view, self.hud, self.panel, self.scale))
-
-    def remember_now(self) -> None:
-        """Write the remembered choices to disk."""
-        self._remember()
-        self._settings.save()
 
 
 def _config_error(error: ValueError) -> LumithermError:

@@ -23,6 +23,7 @@ class HelpOverlay(QWidget):
         self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
         self.setAccessibleName(self.tr("Help"))
         self.setProperty("takes_keys", True)
+        self._shown: dict[str, str] | None = None
         self._card = QFrame(self)
         self._card.setObjectName("help")
         self._columns = QHBoxLayout()
@@ -45,6 +46,19 @@ class HelpOverlay(QWidget):
 
     def show_keys(self, shortcuts: Mapping[str, str]) -> None:
         """Show the actions with these keys."""
+        self.prepare(shortcuts)
+        parent = self.parentWidget()
+        if parent is not None:
+            self.setGeometry(parent.rect())
+        self.show()
+        self.raise_()
+        self.setFocus()
+
+    def prepare(self, shortcuts: Mapping[str, str]) -> None:
+        """Make the table of these keys if it is not there."""
+        if self._shown == dict(shortcuts):
+            return
+        self._shown = dict(shortcuts)
         while (item := self._columns.takeAt(0)) is not None:
             widget = item.widget()
             if widget is not None:
@@ -56,12 +70,8 @@ class HelpOverlay(QWidget):
             groups.setdefault(spec.group, []).append((key, action_text(spec)))
         for names in (("Views", "Playback"), ("Picture",), ("Rig and recording", "Window")):
             self._columns.addWidget(_column([(group_text(name), groups[name]) for name in names]))
-        parent = self.parentWidget()
-        if parent is not None:
-            self.setGeometry(parent.rect())
-        self.show()
-        self.raise_()
-        self.setFocus()
+        for label in self._card.findChildren(QLabel):
+            label.ensurePolished()  # the style sheet is looked up now and not when it is shown
 
     def paintEvent(self, event: QPaintEvent | None) -> None:
         painter = QPainter(self)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from PyQt6.QtCore import Qt, pyqtSignal
-from PyQt6.QtGui import QCloseEvent, QKeyEvent, QResizeEvent
+from PyQt6.QtCore import QMimeData, Qt, QTimer, pyqtSignal
+from PyQt6.QtGui import QCloseEvent, QDragEnterEvent, QDropEvent, QKeyEvent, QMoveEvent, QResizeEvent
 from PyQt6.QtWidgets import QApplication, QFileDialog, QMainWindow, QStackedWidget, QWidget
 
 from app.config import AppConfig
@@ -38,7 +39,10 @@ from app.view_settings import ViewMode, ViewSettings
 
 __all__ = ["MainWindow"]
 
+_PATIENCE_S = 10.0  # when closing, with a task that does not end
+_SETTLE_MS = 10
 _CONFIG_SUFFIXES = (".yaml", ".yml")
+_VIDEO_SUFFIXES = (".mkv", ".mp4", ".avi", ".mov", ".webm")
 
 
 class MainWindow(QMainWindow):
@@ -52,9 +56,11 @@ class MainWindow(QMainWindow):
         self.controller, self.playback = controllers.main, controllers.playback
         self._settings, self._tasks = settings, tasks
         self._closing = self._quitting = False
+        self._patience_s = 0.0
         self.settings_dialog: SettingsDialog | None = None
         self.setWindowTitle("Lumitherm")
         self.setMinimumSize(900, 600)
+        self.setAcceptDrops(True)
         self.resize(1320, 820)
         self.actions_of = WindowActions(self)
         self.actions_by_name = self.actions_of.by_name
@@ -78,6 +84,7 @@ class MainWindow(QMainWindow):
         if geometry is not None:
             self.restoreGeometry(geometry)
         self.show_start()
+        QTimer.singleShot(500, self._prepare_help)
 
     def _wire(self) -> None:
         page, control = self.start_page, self.controller
@@ -213,7 +220,7 @@ class MainWindow(QMainWindow):
         self._leave()
         if self.controller.state is not ControllerState.IDLE:
             self.controller.stop()
-        self.start_page.show_recent(self._settings.recent("configs"), self._settings.recent("recordings"))
+        self._list_recent()
         self._list_cameras()
         self._show(self.start_page)
 
@@ -277,7 +284,7 @@ class MainWindow(QMainWindow):
             self._video.setFocus()
 
     def _show_panel(self, shown: bool) -> None:
-        self.controller.panel = shown
+        self.controller.set_panel(shown)
         self.live.panel.setVisible(shown)
         self.player.panel.setVisible(shown)
 
@@ -330,6 +337,10 @@ class MainWindow(QMainWindow):
     def _show_help(self) -> None:
         self.help.show_keys(self._settings.shortcuts())
 
+    def _prepare_help(self) -> None:
+        """Ahead of time: then it is there at once."""
+        self.help.prepare(self._settings.shortcuts())
+
     def _show_log(self) -> None:
         self.log.show()
         self.log.raise_()
@@ -353,6 +364,26 @@ class MainWindow(QMainWindow):
         elif paths:
             self.open_path(paths[0])
 
+    def dragEnterEvent(self, event: QDragEnterEvent | None) -> None:
+        """Files that can be opened may be dropped anywhere."""
+        if event is not None and _files_in(event.mimeData()):
+            event.acceptProposedAction()
+
+    def dropEvent(self, event: QDropEvent | None) -> None:
+        """A configuration, a recording, or two videos."""
+        if event is not None and (names := _files_in(event.mimeData())):
+            event.acceptProposedAction()
+            self._files_chosen(names)
+
+    def _list_recent(self) -> None:
+        recent = self._settings.recent
+        self._tasks.run(
+            lambda: (recent("configs"), recent("recordings")),
+            lambda files: self.start_page.show_recent(*files),
+            lambda error: self.controller.report("window", error),
+            Lane.FILES,
+        )
+
     def _list_cameras(self) -> None:
         def listed(choices: Any) -> None:
             self.start_page.show_cameras(choices)
@@ -360,12 +391,21 @@ class MainWindow(QMainWindow):
 
         self._tasks.run(list_sources, listed, lambda error: self.controller.report("devices", error), Lane.FILES)
 
-    # ------------------------------------------------------------------ end
+    # ------------------------------------------------------------------ size and end
 
     def resizeEvent(self, event: QResizeEvent | None) -> None:
         super().resizeEvent(event)
         if not self.help.isHidden():
             self.help.setGeometry(self.rect())
+        self._remember_place()
+
+    def moveEvent(self, event: QMoveEvent | None) -> None:
+        super().moveEvent(event)
+        self._remember_place()
+
+    def _remember_place(self) -> None:
+        if self.isVisible() and not self.isFullScreen():
+            self._settings.geometry = self.saveGeometry()
 
     def closeEvent(self, event: QCloseEvent | None) -> None:
         """Ends everything in order first; the window stays until a recording is closed properly."""
@@ -378,9 +418,7 @@ class MainWindow(QMainWindow):
         if self._closing:
             return
         self._closing = True
-        if not self.isFullScreen():
-            self._settings.geometry = self.saveGeometry()
-        self.controller.remember_now()
+        self._remember_place()
         self.live_wiring.record_view(False)
         self.playback.close()
         self.controllers.assistant.stop()
@@ -389,12 +427,21 @@ class MainWindow(QMainWindow):
 
     def _rig_stopped(self) -> None:
         if self._closing and self.controller.state is ControllerState.IDLE:
-            self._tasks.run(lambda: None, lambda _: self._after_files(), lane=Lane.FILES)
+            self._patience_s = time.monotonic() + _PATIENCE_S
+            self._tasks.run(self._settings.save, lambda _: self._after_files(), lane=Lane.FILES)
 
     def _after_files(self) -> None:
-        """Everything asked of the tasks before is done: go."""
+        """Go, when everything asked of the tasks is done, and what its results have asked for."""
+        if self._tasks.busy and time.monotonic() < self._patience_s:
+            QTimer.singleShot(_SETTLE_MS, self._after_files)
+            return
         self.actions_of.let_go()
         self._quitting = True
-        self._settings.save()
         self.close()
         self.closed.emit()
+
+
+def _files_in(dragged: QMimeData | None) -> list[str]:
+    """The files on this computer that the window opens."""
+    names = [url.toLocalFile() for url in dragged.urls()] if dragged is not None else []
+    return [name for name in names if Path(name).suffix.lower() in (*_CONFIG_SUFFIXES, *_VIDEO_SUFFIXES)]

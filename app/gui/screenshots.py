@@ -194,7 +194,7 @@ def take_calibration(application: QApplication, folder: Path, work: Path) -> lis
     from calibration.render import synthetic_rig
 
     rig = BoardRig(synthetic_rig(), parse_board(BOARDS[0]), 40, seed=3)
-    session = Session(application, work / "calibration.ini", work, rig.make_pipeline)
+    session = Session(application, work / "calibration.json", work, rig.make_pipeline)
     shot = _Photographer(session, folder)
     window, control = session.window, session.controllers.calibration
     control.progress_ready.connect(lambda p: rig.show_next() if p.accepted or p.reason.startswith("much") else None)
@@ -278,7 +278,7 @@ def main(arguments: list[str]) -> int:
         done = True
         if live:
             rig = FaultyRig()
-            session = Session(application, Path(name) / "window.ini", Path(name), rig.make_pipeline)
+            session = Session(application, Path(name) / "window.json", Path(name), rig.make_pipeline)
             taken += take_all(session, rig, folder, Path(name))
             done = _Photographer(session, folder).close()
         if calibration:

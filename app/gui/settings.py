@@ -1,14 +1,14 @@
-"""What the window remembers: for all rigs, and for each rig by its name. One INI file in a place the caller chooses."""
+"""What the window remembers: for all rigs, and for each rig by its name. One file in a place the caller chooses."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any
 
-from PyQt6.QtCore import QByteArray, QEvent, QSettings
+from PyQt6.QtCore import QByteArray
 
+from app.gui.settings_file import SettingsFile
 from app.gui.theme import Appearance
 from app.view_settings import Isotherm, IsothermKind, Picture, ViewMode, ViewSettings
 
@@ -31,26 +31,22 @@ def default_settings_file() -> Path:
     """In the user's folder for configuration of this system."""
     import platformdirs
 
-    return Path(platformdirs.user_config_dir("lumitherm")) / "window.ini"
-
-
-class _Store(QSettings):
-    """Written by `sync` alone: by itself Qt writes after each change, and waits for the disk, on the GUI thread.
-
-    That took up to 2 s while a recording kept the disk busy.
-    """
-
-    def event(self, event: QEvent | None) -> bool:
-        if event is not None and event.type() == QEvent.Type.UpdateRequest:
-            return True
-        return super().event(event)
+    return Path(platformdirs.user_config_dir("lumitherm")) / "window.json"
 
 
 class GuiSettings:
-    """Reads the file, and writes it in `save`; damaged or foreign values fall back to defaults. GUI thread."""
+    """What is read and changed here is on disk a few seconds later, written by a thread; see `SettingsFile`.
+
+    Damaged or foreign values fall back to defaults. GUI thread; nothing waits for the disk but `save`.
+    """
 
     def __init__(self, file: Path) -> None:
-        self._store = _Store(str(file), QSettings.Format.IniFormat)
+        self._store = SettingsFile(file)
+
+    @property
+    def file(self) -> Path:
+        """Where they are kept."""
+        return self._store.file
 
     # ---- for all rigs
 
@@ -58,76 +54,76 @@ class GuiSettings:
     def appearance(self) -> Appearance:
         """Light, dark or as the system."""
         try:
-            return Appearance(str(self._store.value("appearance", Appearance.SYSTEM.value)))
+            return Appearance(str(self._store.get("appearance", Appearance.SYSTEM.value)))
         except ValueError:
             return Appearance.SYSTEM
 
     @appearance.setter
     def appearance(self, value: Appearance) -> None:
-        self._store.setValue("appearance", value.value)
+        self._store.put("appearance", value.value)
 
     @property
     def language(self) -> str:
         """Code of the language, "" = the system's."""
-        return str(self._store.value("language", ""))
+        return str(self._store.get("language", ""))
 
     @language.setter
     def language(self, code: str) -> None:
-        self._store.setValue("language", code)
+        self._store.put("language", code)
 
     @property
     def geometry(self) -> QByteArray | None:
         """Size and place of the window."""
-        value = self._store.value("geometry")
-        return value if isinstance(value, QByteArray) else None
+        value = self._store.get("geometry")
+        if not isinstance(value, str) or not value.isascii():
+            return None
+        return QByteArray.fromBase64(value.encode())
 
     @geometry.setter
     def geometry(self, value: QByteArray) -> None:
-        self._store.setValue("geometry", value)
+        self._store.put("geometry", value.toBase64().data().decode())
 
     def shortcuts(self) -> dict[str, str]:
         """Changed shortcuts: action name to key sequence in portable text; "" = none."""
-        return {str(k): str(v) for k, v in self._json("shortcuts").items()}
+        return {str(k): str(v) for k, v in self._dict("shortcuts").items()}
 
     def set_shortcuts(self, shortcuts: dict[str, str]) -> None:
         """Remember all changed shortcuts."""
-        self._store.setValue("shortcuts", json.dumps(shortcuts))
+        self._store.put("shortcuts", dict(shortcuts))
 
     def recent(self, kind: str) -> list[Path]:
-        """Files of a kind ("configs", "recordings") opened lately and still there, newest first."""
-        files = self._json("recent").get(kind, [])
-        return [Path(f) for f in files if isinstance(f, str) and Path(f).exists()] if isinstance(files, list) else []
+        """Files of a kind ("configs", "recordings") opened lately and still there, newest first.
+
+        Any thread; not the GUI's, because it looks for each on its disk, which may be one behind a network.
+        """
+        return [path for path in self._listed(kind) if path.exists()]
 
     def add_recent(self, kind: str, file: Path) -> None:
         """Put a file first among the recent ones."""
-        everything = self._json("recent")
-        before = [str(path) for path in self.recent(kind)]
-        shown = str(file.resolve())
-        everything[kind] = [shown, *(name for name in before if name != shown)][:_RECENT]
-        self._store.setValue("recent", json.dumps(everything))
+        first = file.absolute()
+        others = [path for path in self._listed(kind) if path != first]
+        self._store.put(f"recent/{kind}", [str(path) for path in (first, *others)][:_RECENT])
+
+    def _listed(self, kind: str) -> list[Path]:
+        files = self._store.get(f"recent/{kind}")
+        return [Path(name) for name in files if isinstance(name, str)] if isinstance(files, list) else []
 
     # ---- for each rig
 
     def profile(self, rig: str) -> RigProfile:
         """What is remembered of this rig."""
-        stored = self._json("rigs").get(rig)
-        return _profile_from(stored) if isinstance(stored, dict) else RigProfile()
+        return _profile_from(self._dict(f"rig/{rig}"))
 
     def set_profile(self, rig: str, profile: RigProfile) -> None:
         """Remember this rig."""
-        rigs = self._json("rigs")
-        rigs[rig] = dataclasses.asdict(profile)
-        self._store.setValue("rigs", json.dumps(rigs))
+        self._store.put(f"rig/{rig}", dataclasses.asdict(profile))
 
-    def save(self) -> None:
-        """Write to disk now, and wait for it: when the window closes, not over live video."""
-        self._store.sync()
+    def save(self, timeout_s: float = 5.0) -> bool:
+        """Write to disk now, and wait for it: on a thread of the tasks. Whether everything is there."""
+        return self._store.save(timeout_s)
 
-    def _json(self, key: str) -> dict[str, Any]:
-        try:
-            value = json.loads(str(self._store.value(key, "{}")))
-        except ValueError:
-            return {}
+    def _dict(self, key: str) -> dict[str, Any]:
+        value = self._store.get(key)
         return value if isinstance(value, dict) else {}
 
 

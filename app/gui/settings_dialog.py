@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from PyQt6.QtCore import Qt, pyqtSignal
+from PyQt6.QtCore import Qt, QTimer, pyqtSignal
 from PyQt6.QtGui import QKeySequence
 from PyQt6.QtWidgets import (
     QDialog,
@@ -109,18 +109,12 @@ class SettingsDialog(QDialog):
             across.setSectionResizeMode(1, QHeaderView.ResizeMode.Stretch)
             across.setDefaultSectionSize(150)
             across.setDefaultAlignment(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter)
-        for row, spec in enumerate(ACTIONS):
-            for column, text in enumerate((group_text(spec.group), action_text(spec))):
-                item = QTableWidgetItem(text)
-                item.setFlags(Qt.ItemFlag.ItemIsEnabled | Qt.ItemFlag.ItemIsSelectable)
-                self.table.setItem(row, column, item)
-            edit = QKeySequenceEdit(QKeySequence(shortcuts.get(spec.name, spec.key)))
-            edit.setMaximumSequenceLength(1)
-            edit.setClearButtonEnabled(True)
-            edit.setAccessibleName(self.tr("Key for {0}").format(action_text(spec)))
-            edit.keySequenceChanged.connect(self._changed)
-            self._edits[spec.name] = edit
-            self.table.setCellWidget(row, 2, edit)
+        self._rows = enumerate(ACTIONS)
+        self._shortcuts = shortcuts
+        self._filling = QTimer(self)
+        self._filling.setInterval(0)
+        self._filling.timeout.connect(self._add_row)
+        self._filling.start()
         self.conflict = QLabel("")
         self.conflict.setWordWrap(True)
         reset = QPushButton(self.tr("Back to the original keys"))
@@ -133,13 +127,33 @@ class SettingsDialog(QDialog):
         layout.addWidget(reset, 0, Qt.AlignmentFlag.AlignRight)
         return widget
 
+    def _add_row(self) -> None:
+        """One shortcut a turn of the event loop: all at once took 100 ms, and the video goes on."""
+        row, spec = next(self._rows, (-1, None))
+        if spec is None:
+            self._filling.stop()
+            return
+        for column, text in enumerate((group_text(spec.group), action_text(spec))):
+            item = QTableWidgetItem(text)
+            item.setFlags(Qt.ItemFlag.ItemIsEnabled | Qt.ItemFlag.ItemIsSelectable)
+            self.table.setItem(row, column, item)
+        edit = QKeySequenceEdit(QKeySequence(self._shortcuts.get(spec.name, spec.key)))
+        edit.setMaximumSequenceLength(1)
+        edit.setClearButtonEnabled(True)
+        edit.setAccessibleName(self.tr("Key for {0}").format(action_text(spec)))
+        edit.keySequenceChanged.connect(self._changed)
+        self._edits[spec.name] = edit
+        self.table.setCellWidget(row, 2, edit)
+
     def edit_of(self, name: str) -> QKeySequenceEdit:
         """The field of an action's key."""
+        while name not in self._edits and self._filling.isActive():
+            self._add_row()
         return self._edits[name]
 
     def _changed(self) -> None:
         keys = {
-            spec.name: self._edits[spec.name].keySequence().toString(QKeySequence.SequenceFormat.PortableText)
+            spec.name: self.edit_of(spec.name).keySequence().toString(QKeySequence.SequenceFormat.PortableText)
             for spec in ACTIONS
         }
         conflicts = shortcut_conflicts(keys)
@@ -151,7 +165,7 @@ class SettingsDialog(QDialog):
 
     def _reset(self) -> None:
         for spec in ACTIONS:
-            edit = self._edits[spec.name]
+            edit = self.edit_of(spec.name)
             edit.blockSignals(True)
             edit.setKeySequence(QKeySequence(spec.key))
             edit.blockSignals(False)

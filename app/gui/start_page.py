@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from PyQt6.QtCore import QSize, Qt, pyqtSignal
+from PyQt6.QtCore import QEvent, QSize, Qt, pyqtSignal
 from PyQt6.QtGui import QColor, QShowEvent
 from PyQt6.QtWidgets import (
     QFrame,
@@ -42,23 +42,31 @@ class _Card(QPushButton):
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
         self.setMinimumHeight(132)
         self.setCursor(Qt.CursorShape.PointingHandCursor)
-        sign = QLabel()
-        sign.setPixmap(icon(icon_name, colours().accent).pixmap(QSize(30, 30)))
+        self._sign, self._sign_name = QLabel(), icon_name
+        self._show_sign()
         heading = QLabel(title)
         heading.setProperty("role", "heading")
         words = QLabel(text)
         words.setProperty("role", "dim")
         words.setWordWrap(True)
-        for label in (sign, heading, words):
+        for label in (self._sign, heading, words):
             label.setAttribute(Qt.WidgetAttribute.WA_TransparentForMouseEvents)
         column = QVBoxLayout(self)
         column.setContentsMargins(18, 16, 18, 16)
         column.setSpacing(4)
-        column.addWidget(sign)
+        column.addWidget(self._sign)
         column.addSpacing(2)
         column.addWidget(heading)
         column.addWidget(words)
         column.addStretch(1)
+
+    def changeEvent(self, event: QEvent | None) -> None:
+        super().changeEvent(event)
+        if event is not None and event.type() == QEvent.Type.StyleChange:
+            self._show_sign()
+
+    def _show_sign(self) -> None:
+        self._sign.setPixmap(icon(self._sign_name, colours().accent).pixmap(QSize(30, 30)))
 
 
 class _FileList(QFrame):

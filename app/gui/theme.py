@@ -108,8 +108,17 @@ def _is_dark() -> bool:
 def apply_theme(application: QApplication, appearance: Appearance) -> None:
     """Dress the application. Call again when the choice or the system's scheme changes."""
     application.setProperty("lumitherm_scheme", None if appearance is Appearance.SYSTEM else appearance.value)
-    application.setStyle("Fusion")
     scheme = colours()
+    first = application.property("lumitherm_dressed") is None
+    application.setProperty("lumitherm_dressed", True)
+    if first:
+        application.setStyle("Fusion")
+        font = QFont()
+        font.setFamilies(["Inter", "Segoe UI", "Noto Sans", "Cantarell", "Helvetica Neue", "DejaVu Sans"])
+        font.setPixelSize(14)
+        application.setFont(font)
+    else:
+        application.setStyleSheet("")  # with a sheet, a new palette costs as much as a new sheet
     palette = QPalette()
     for role, colour in (
         (QPalette.ColorRole.Window, scheme.window),
@@ -135,10 +144,6 @@ def apply_theme(application: QApplication, appearance: Appearance) -> None:
     for role in (QPalette.ColorRole.WindowText, QPalette.ColorRole.Text, QPalette.ColorRole.ButtonText):
         palette.setColor(QPalette.ColorGroup.Disabled, role, QColor(scheme.faint))
     application.setPalette(palette)
-    font = QFont()
-    font.setFamilies(["Inter", "Segoe UI", "Noto Sans", "Cantarell", "Helvetica Neue", "DejaVu Sans"])
-    font.setPixelSize(14)
-    application.setFont(font)
     application.setStyleSheet(_style(scheme))
     for widget in application.allWidgets():
         name = widget.property("icon_name")

@@ -72,7 +72,7 @@ def test_from_a_board_to_aligned_live_pictures(
     text = config_text("roof", "sim:visible", "sim:thermal", None)
     text = with_value(with_value(text, "engine", "name", "pyramid"), "recording", "directory", str(tmp_path / "rec"))
     config.write_text(text)
-    session = Session(qapp, tmp_path / "window.ini", tmp_path, board_rig.make_pipeline)
+    session = Session(qapp, tmp_path / "window.json", tmp_path, board_rig.make_pipeline)
     window, main, control = session.window, session.controller, session.controllers.calibration
     ended: list[bool] = []
     window.closed.connect(lambda: ended.append(True))
@@ -244,7 +244,7 @@ def main(qtbot: QtBot, tmp_path: Path) -> Iterator[Any]:
         return made[-1]
 
     tasks = TaskRunner()
-    control = MainController(make, GuiSettings(tmp_path / "window.ini"), tasks)
+    control = MainController(make, GuiSettings(tmp_path / "window.json"), tasks)
     control.open_config(simulated_config())
     qtbot.waitUntil(lambda: control.state is ControllerState.RUNNING)
     control._tasks_for_test = tasks  # type: ignore[attr-defined]

@@ -49,7 +49,7 @@ class Bench:
     def __init__(self, folder: Path) -> None:
         self.made: list[Any] = []
         self.tasks = TaskRunner()
-        self.main = MainController(self.make, GuiSettings(folder / "window.ini"), self.tasks)
+        self.main = MainController(self.make, GuiSettings(folder / "window.json"), self.tasks)
         self.models = ModelController(self.main, self.tasks, lambda: ModelStore(folder / "models"))
         self.comparison = ComparisonController(self.main, self.models, self.tasks)
         self.agc = AgcController(self.main)
@@ -131,8 +131,8 @@ def test_comparing_shows_both_sides_and_ending_it_shows_the_view_from_before(qtb
     main.frame_presented()
     assert [call[0] for call in bench.made[-1].calls] == ["start"]  # the pipeline was asked for nothing
     profile_before = main.view
-    main.remember_now()
-    assert GuiSettings(Path(main._settings._store.fileName())).profile("simulated").view.wipe_right is Picture.FUSED
+    assert main._settings.save()
+    assert GuiSettings(main._settings.file).profile("simulated").view.wipe_right is Picture.FUSED
     assert main.view == profile_before
     comparison.toggle()
     assert comparison.settings is None and main.view.mode is ViewMode.QUAD

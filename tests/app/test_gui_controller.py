@@ -34,7 +34,7 @@ class Bench:
     def __init__(self, folder: Path) -> None:
         self.made: list[Any] = []
         self.fail: Exception | None = None
-        self.settings = GuiSettings(folder / "window.ini")
+        self.settings = GuiSettings(folder / "window.json")
         self.tasks = TaskRunner()
         self.control = MainController(self.make, self.settings, self.tasks)
 
@@ -55,6 +55,7 @@ def bench(qtbot: QtBot, tmp_path: Path) -> Iterator[Bench]:
     with qtbot.waitSignal(bench.control.stopped):
         bench.control.stop()
     assert bench.tasks.close()
+    bench.settings.save()
 
 
 def test_frames_are_pulled_once_and_counted_when_shown(qtbot: QtBot, bench: Bench) -> None:
@@ -187,23 +188,29 @@ def test_views_change_by_request_and_are_remembered_for_each_rig(qtbot: QtBot, b
     control.show_thermal_share(True)
     control.set_hud(False)
     control.set_view(isotherm=Isotherm(IsothermKind.BETWEEN, 5, 9))
-    control.remember_now()
-    profile = GuiSettings(tmp_path / "window.ini").profile("simulated")
+    assert bench.settings.save()
+    profile = GuiSettings(tmp_path / "window.json").profile("simulated")
     assert profile.view.mode is ViewMode.WIPE and profile.view.black_hot and profile.view.blend == 1.0
     assert profile.view.isotherm == Isotherm(IsothermKind.BETWEEN, 5, 9)
     assert not profile.view.thermal_share and not profile.hud
-    assert GuiSettings(tmp_path / "window.ini").profile("another").view.mode is ViewMode.FUSED
+    assert GuiSettings(tmp_path / "window.json").profile("another").view.mode is ViewMode.FUSED
 
 
 def test_damaged_settings_fall_back(tmp_path: Path) -> None:
-    file = tmp_path / "w.ini"
-    file.write_text(
-        '[General]\nappearance=purple\nrigs="{\\"a\\": {\\"view\\": {\\"mode\\": \\"nonsense\\"}}}"\nrecent=[[\n'
-    )
-    settings = GuiSettings(file)
-    assert settings.appearance.value == "system"
-    assert settings.profile("a").view.mode is ViewMode.FUSED
-    assert settings.recent("configs") == []
+    file = tmp_path / "window.json"
+    for text in (
+        '{"appearance": "purple", "rig/a": {"view": {"mode": "nonsense"}}, "recent/configs": 3, "geometry": [1]}',
+        '{"appearance": null, "rig/a": {"view": []}, "recent/configs": [7], "geometry": "\u00e9", "shortcuts": 1}',
+        '{"appearance": "dark"',
+        "[1, 2]",
+        "",
+    ):
+        file.write_text(text)
+        settings = GuiSettings(file)
+        assert settings.appearance.value == "system"
+        assert settings.profile("a").view.mode is ViewMode.FUSED
+        assert settings.recent("configs") == [] and settings.shortcuts() == {}
+        assert settings.geometry is None or settings.geometry.isEmpty()
 
 
 def test_tasks_deliver_on_this_thread_and_keep_their_lane_in_order(qtbot: QtBot) -> None:

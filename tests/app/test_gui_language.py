@@ -114,10 +114,10 @@ def test_the_window_speaks_german(
 ) -> None:
     from app.gui.settings import GuiSettings
 
-    settings = GuiSettings(tmp_path / "window.ini")
+    settings = GuiSettings(tmp_path / "window.json")
     settings.language = "de"
     settings.save()
-    session = Session(qapp, tmp_path / "window.ini", tmp_path)
+    session = Session(qapp, tmp_path / "window.json", tmp_path)
     try:
         window = session.window
         assert session.language == "de"
@@ -173,7 +173,7 @@ def part_of_another(widget: QWidget) -> bool:
 
 
 def test_every_control_has_a_name(qapp: QApplication, qtbot: QtBot, tmp_path: Path) -> None:
-    session = Session(qapp, tmp_path / "window.ini", tmp_path)
+    session = Session(qapp, tmp_path / "window.json", tmp_path)
     try:
         window = session.window
         window.show()
@@ -197,7 +197,7 @@ def test_every_control_has_a_name(qapp: QApplication, qtbot: QtBot, tmp_path: Pa
 
 
 def test_every_action_has_a_button_or_a_key(qapp: QApplication, qtbot: QtBot, tmp_path: Path) -> None:
-    session = Session(qapp, tmp_path / "window.ini", tmp_path)
+    session = Session(qapp, tmp_path / "window.json", tmp_path)
     try:
         window = session.window
         for spec in ACTIONS:
