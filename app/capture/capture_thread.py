@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 from app.capture.camera import Camera, CameraInfo, Clock, MonotonicClock
 from app.capture.reachability import KNOCK_S, PortWatch
 from app.capture.uri import parse_camera_uri
+from app.thread_end import end_with_program
 from fusion_core.errors import CameraLost, CameraTimeout, CaptureError, EndOfStream
 from fusion_core.frames import Frame, FrameFlag, Stream, TimestampSource
 
@@ -117,6 +118,7 @@ class CaptureThread:
     def start(self) -> None:
         """Start the thread; returns at once."""
         self._thread.start()
+        end_with_program(self._thread, self._stopping.set)
 
     def request_stop(self) -> None:
         """Ask the thread to end, without waiting: stop several this way first, then call `stop` on each."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
+from app.thread_end import end_with_program
+
 __all__ = ["Worker"]
 
 
@@ -31,8 +33,9 @@ class Worker:
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def start(self) -> None:
-        """Start the thread; returns at once."""
+        """Start the thread; returns at once. What is left of it when the program ends is waited for."""
         self._thread.start()
+        end_with_program(self._thread, self._stopping.set)
 
     def request_stop(self) -> None:
         """Ask the thread to end, without waiting."""
