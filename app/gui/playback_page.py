@@ -24,6 +24,7 @@ from app.gui.fuse_choice import FuseChoice
 from app.gui.live_page import VideoStage, tool_button, view_buttons
 from app.gui.model_controller import ModelList
 from app.gui.playback_controller import SPEEDS
+from app.gui.range_slider import RangeSlider
 from app.gui.sections import Section, combo
 from app.gui.theme import icon_button
 from app.gui.view_panel import ViewPanel
@@ -66,6 +67,7 @@ class PlaybackPage(QWidget):
     add_model_asked = pyqtSignal(str)
     range_begin_asked = pyqtSignal()
     range_end_asked = pyqtSignal()
+    range_chosen = pyqtSignal(int, int)
     render_asked = pyqtSignal(str)
     cancel_asked = pyqtSignal()
 
@@ -126,6 +128,8 @@ class PlaybackPage(QWidget):
         self._from, self._to = QPushButton(self.tr("Begin here")), QPushButton(self.tr("End here"))
         self._from.clicked.connect(self.range_begin_asked)
         self._to.clicked.connect(self.range_end_asked)
+        self._range = RangeSlider(self.tr("Range that is looped and rendered"))
+        self._range.chosen.connect(self.range_chosen)
         marks = QHBoxLayout()
         marks.addWidget(self._from)
         marks.addWidget(self._to)
@@ -139,6 +143,7 @@ class PlaybackPage(QWidget):
         self.progress = QProgressBar()
         self.progress.setAccessibleName(self.tr("Rendering"))
         self.progress.hide()
+        rendering.body.addWidget(self._range)
         rendering.body.addLayout(marks)
         rendering.body.addWidget(self._range_text)
         rendering.body.addWidget(self.render_button)
@@ -197,6 +202,7 @@ class PlaybackPage(QWidget):
         """What is looped and rendered: pairs first..last."""
         text = self.tr("pairs {0} to {1}, {2} in all")
         self._range_text.setText(text.format(first, last, last - first + 1))
+        self._range.show_ends(first, last, 0, self.slider.maximum())
 
     def show_speed(self, speed: float) -> None:
         """How fast it plays."""

@@ -51,6 +51,7 @@ class PlaybackWiring(QObject):
         page.second_toggled.connect(control.toggle_second)
         page.range_begin_asked.connect(control.begin_range_here)
         page.range_end_asked.connect(control.end_range_here)
+        page.range_chosen.connect(control.set_range)
         page.render_asked.connect(lambda name: control.render(Path(name)))
         page.cancel_asked.connect(control.cancel_render)
         page.view.view_asked.connect(lambda changes: control.set_view(**changes))

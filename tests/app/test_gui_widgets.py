@@ -22,6 +22,7 @@ from app.gui.budget_meter import BudgetMeter
 from app.gui.histogram_view import HistogramView
 from app.gui.log_view import LogView
 from app.gui.qt_image import bgra_image, image_pixels, rgb_image
+from app.gui.range_slider import RangeSlider
 from app.gui.settings_dialog import SettingsDialog
 from app.gui.status_bar import StatusBar
 from app.gui.status_text import budget_level, clock, hud_figures
@@ -284,3 +285,20 @@ def test_light_and_dark_differ_and_keep_the_contrast(qapp: QApplication) -> None
         for name in ("dim", "accent", "good", "caution", "bad"):
             assert contrast(getattr(scheme, name), scheme.surface) >= 4.5, (appearance, name)
         assert contrast(scheme.on_accent, scheme.accent) >= 4.5
+
+
+def test_a_range_is_dragged_and_told_only_when_the_user_does_it(qtbot: QtBot) -> None:
+    slider: RangeSlider = shown(qtbot, RangeSlider("Range"), 300, 40)
+    chosen: list[tuple[int, int]] = []
+    slider.chosen.connect(lambda low, high: chosen.append((low, high)))
+    slider.show_ends(0, 100, 0, 100)
+    assert slider.ends == (0, 100) and chosen == []
+    inner = slider._slider
+    y = inner.height() // 2
+    qtbot.mousePress(inner, Qt.MouseButton.LeftButton, pos=QPoint(inner.width() - 6, y))
+    qtbot.mouseMove(inner, QPoint(inner.width() // 2, y))
+    qtbot.mouseRelease(inner, Qt.MouseButton.LeftButton, pos=QPoint(inner.width() // 2, y))
+    assert chosen and chosen[-1] == slider.ends
+    assert slider.ends[0] == 0 and 35 < slider.ends[1] < 65
+    slider.show_ends(5, 250, 0, 100)  # the scale grows with it
+    assert slider.ends == (5, 250)
