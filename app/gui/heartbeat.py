@@ -39,15 +39,42 @@ class Gap:
 
 @dataclass(frozen=True, slots=True)
 class HeartbeatFigures:
-    """Of all gaps so far, ms. over_50: how many were longer than 50 ms. own_worst: the most own work in one gap."""
+    """Of all gaps so far, ms. over_50: how many were longer than 50 ms. own_...: the same of the own work in a gap."""
 
     beats: int
     p50_ms: float
     p99_ms: float
     worst_ms: float
-    own_worst_ms: float
     over_20: int
     over_50: int
+    own_p50_ms: float
+    own_p99_ms: float
+    own_worst_ms: float
+    own_over_20: int
+    own_over_50: int
+
+
+class _Distribution:
+    """Counts values in bins. The last bin takes all that is larger."""
+
+    def __init__(self) -> None:
+        self.worst_ms = 0.0
+        self._bins = [0] * (_BINS + 1)
+
+    def add(self, ms: float) -> None:
+        self._bins[min(_BINS, int(ms / _FINE_MS))] += 1
+        self.worst_ms = max(self.worst_ms, ms)
+
+    def over(self, ms: float) -> int:
+        return sum(self._bins[round(ms / _FINE_MS) :])
+
+    def percentile(self, percent: float) -> float:
+        wanted, seen = sum(self._bins) * percent / 100, 0
+        for number, count in enumerate(self._bins):
+            seen += count
+            if seen >= wanted and seen:
+                return min(self.worst_ms, (number + 1) * _FINE_MS)
+        return 0.0
 
 
 class Heartbeat(QObject):
@@ -64,9 +91,9 @@ class Heartbeat(QObject):
         self.gaps: list[Gap] = []
         self.missed = 0  # long gaps that found no room
         self._note_ms = note_ms
-        self._bins = [0] * (_BINS + 1)
+        self._gaps_ms, self._work_ms = _Distribution(), _Distribution()
         self._beats = 0
-        self._worst_ms = self._own_worst_ms = self._recent_ms = 0.0
+        self._recent_ms = 0.0
         self._look = stacks
         self._over = threading.Event()
         self._looker: threading.Thread | None = None
@@ -111,14 +138,19 @@ class Heartbeat(QObject):
     @property
     def figures(self) -> HeartbeatFigures:
         """Of all gaps so far; zeros before the first beat."""
+        wall, own = self._gaps_ms, self._work_ms
         return HeartbeatFigures(
-            self._beats,
-            self._percentile(50.0),
-            self._percentile(99.0),
-            self._worst_ms,
-            self._own_worst_ms,
-            sum(self._bins[round(20 / _FINE_MS) :]),
-            sum(self._bins[round(50 / _FINE_MS) :]),
+            beats=self._beats,
+            p50_ms=wall.percentile(50.0),
+            p99_ms=wall.percentile(99.0),
+            worst_ms=wall.worst_ms,
+            over_20=wall.over(20.0),
+            over_50=wall.over(50.0),
+            own_p50_ms=own.percentile(50.0),
+            own_p99_ms=own.percentile(99.0),
+            own_worst_ms=own.worst_ms,
+            own_over_20=own.over(20.0),
+            own_over_50=own.over(50.0),
         )
 
     def take_worst_ms(self) -> float:
@@ -126,21 +158,13 @@ class Heartbeat(QObject):
         worst_ms, self._recent_ms = self._recent_ms, 0.0
         return worst_ms
 
-    def _percentile(self, percent: float) -> float:
-        wanted, seen = self._beats * percent / 100, 0
-        for number, count in enumerate(self._bins):
-            seen += count
-            if seen >= wanted and seen:
-                return min(self._worst_ms, (number + 1) * _FINE_MS)
-        return 0.0
-
     def _beat(self) -> None:
         now_s, worked_s, ready_ns = time.perf_counter(), time.thread_time(), self._waited_ns()
         gap_ms = (now_s - self._last_s) * 1e3
         work_ms = (worked_s - self._worked_s) * 1e3
-        self._bins[min(_BINS, int(gap_ms / _FINE_MS))] += 1
+        self._gaps_ms.add(gap_ms)
+        self._work_ms.add(work_ms)
         self._beats += 1
-        self._worst_ms, self._own_worst_ms = max(self._worst_ms, gap_ms), max(self._own_worst_ms, work_ms)
         self._recent_ms = max(self._recent_ms, gap_ms)
         if gap_ms > self._note_ms:
             ready_ms = (ready_ns - self._ready_ns) / 1e6

@@ -187,7 +187,7 @@ def run_window(plan: Plan) -> Report:
     application.setQuitOnLastWindowClosed(False)
     rig = FaultyRig()
     book = PipelineBook(rig)
-    session = Session(application, plan.out / "window.ini", plan.out, book.make)
+    session = Session(application, plan.out / "window.json", plan.out, book.make)
     heart = Heartbeat(stacks=plan.stacks)
     sampler = _Sampler(book, heart)
     report = Report(import_s=import_s)

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Report", "Sample", "Step", "conclude", "write_out"]
 
+_KEPT_UP_FPS = 29.0
+
 
 @dataclass(frozen=True, slots=True)
 class Sample:
@@ -67,6 +69,10 @@ class Report:
     block_first_ms: float | None = None
     block_age_ms: float | None = None
     block_stale: int = 0
+    snapshot_ms: list[float] = field(default_factory=list)  # from the key to the bundle on disk
+    snapshot_lost: int = 0  # frames lost anywhere meanwhile
+    round_mb: list[float] = field(default_factory=list)  # resident at the end of each round, the rig running
+    steady_gaps_ms: tuple[int, float, float, int] | None = None  # see `_steady`
     close_s: float | None = None
     recordings: list[str] = field(default_factory=list)
     threads_left: list[str] = field(default_factory=list)
@@ -88,12 +94,20 @@ def conclude(
         report.shown_latency_ms = statistics.median(p[0] for p in latency_ms), max(p[1] for p in latency_ms)
     report.heartbeat, report.gaps, report.samples = heart.figures, heart.gaps, samples
     report.seconds = samples[-1].t_s if samples else 0.0
+    report.steady_gaps_ms = _steady(samples)
     rss = [sample.rss_mb for sample in samples]
     sixth = len(rss) // 6
     if sixth:
         report.rss_start_mb = statistics.median(rss[sixth : 2 * sixth])
         report.rss_end_mb = statistics.median(rss[-sixth:])
         report.growth_mb = report.rss_end_mb - report.rss_start_mb
+
+
+def _steady(samples: list[Sample]) -> tuple[int, float, float, int] | None:
+    """The seconds in which the pipeline kept up, 29 frames/s: how many, and of the longest gap of each the median, the
+    worst, and how many were above 50 ms."""
+    gaps = [sample.worst_gap_ms for sample in samples if sample.fused_fps >= _KEPT_UP_FPS]
+    return (len(gaps), statistics.median(gaps), max(gaps), sum(gap > 50.0 for gap in gaps)) if gaps else None
 
 
 def write_out(report: Report, out: Path) -> None:
@@ -145,21 +159,42 @@ def _table(report: Report) -> str:
         rows.append(("grab to screen", f"p50 {p50:.0f} ms, p95 {p95:.0f} ms (the worst of all starts of the rig)"))
     rows.append(("painting", f"{report.presented} times, p95 {report.paint_p95_ms:.1f} ms on the wall"))
     if heart is not None:
+        rows += [
+            (
+                "GUI thread, on the wall",
+                f"{heart.beats} beats; p50 {heart.p50_ms:.1f} ms, p99 {heart.p99_ms:.1f} ms, worst {heart.worst_ms:.1f}"
+                f" ms; {heart.over_20} above 20 ms, {heart.over_50} above 50 ms",
+            ),
+            (
+                "GUI thread, own work",
+                f"p50 {heart.own_p50_ms:.1f} ms, p99 {heart.own_p99_ms:.1f} ms, worst {heart.own_worst_ms:.1f} ms;"
+                f" {heart.own_over_20} above 20 ms, {heart.own_over_50} above 50 ms",
+            ),
+        ]
+    if report.steady_gaps_ms is not None:
+        seconds, median_ms, worst_ms, above = report.steady_gaps_ms
         rows.append(
             (
-                "GUI thread",
-                f"{heart.beats} beats; p50 {heart.p50_ms:.1f} ms, p99 {heart.p99_ms:.1f} ms, worst {heart.worst_ms:.1f}"
-                f" ms; {heart.over_20} above 20 ms, {heart.over_50} above 50 ms; most own work {heart.own_worst_ms:.1f}"
-                " ms",
+                f"seconds with {_KEPT_UP_FPS:g} frames/s or more, the longest gap of each",
+                f"{seconds}: median {median_ms:.1f} ms, worst {worst_ms:.1f} ms, {above} above 50 ms",
             )
         )
     rows.append(
         (
             "memory",
             f"{report.rss_start_mb:.0f} MB in the second sixth, {report.rss_end_mb:.0f} MB in the last:"
-            f" {report.growth_mb:+.1f} MB",
+            f" {report.growth_mb:+.1f} MB; at the end of each round {', '.join(f'{mb:.0f}' for mb in report.round_mb)}",
         )
     )
+    if report.snapshot_ms:
+        shown = sorted(report.snapshot_ms)
+        rows.append(
+            (
+                "snapshot, from the key to the bundle",
+                f"{len(shown)} times; median {statistics.median(shown):.0f} ms, worst {shown[-1]:.0f} ms;"
+                f" {report.snapshot_lost} frames lost meanwhile",
+            )
+        )
     if report.block_growth_mb is not None:
         rows.append(
             (

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from PyQt6.QtCore import QPoint, QPointF, Qt
-from PyQt6.QtWidgets import QAbstractButton, QComboBox, QScrollArea, QWidget
+from PyQt6.QtWidgets import QAbstractButton, QComboBox, QListWidget, QScrollArea, QWidget
 
 from app.gui.pipeline_protocol import ControllerState
 from app.gui.sections import Section
@@ -121,6 +121,7 @@ class Shift:
             if number == 0 and plan.block_s > 0:
                 self._do(f"block the GUI thread for {plan.block_s:g} s", self._block)
             self._look_for(40.0)
+            self._report.round_mb.append(self._rss_mb())
             self._do("stop recording", self._stop_recording)
             if number == 0 or time.perf_counter() < end_s:
                 self._playback(config)
@@ -219,10 +220,27 @@ class Shift:
             self._report.unseen_frozen += pipeline.latest.overwritten - before
 
     def _snapshot(self) -> None:
+        """Three bundles. The bundle's folder appears when everything is in it."""
         folder = self._plan.out / "recordings" / "snapshots"
-        before = len(list(folder.glob("*"))) if folder.exists() else 0
-        self._keys("s")
-        self._until(lambda: folder.exists() and len(list(folder.glob("*/*.json"))) > before, "the snapshot")
+        for _ in range(3):
+            before = len(list(folder.glob("snapshot-*"))) if folder.exists() else 0
+            lost = self._lost()
+            asked_s = time.perf_counter()
+            self._keys("s")
+            self._until(
+                lambda before=before: folder.exists() and len(list(folder.glob("snapshot-*"))) > before,  # type: ignore[misc]
+                "the snapshot",
+                step_s=0.002,
+            )
+            self._report.snapshot_ms.append((time.perf_counter() - asked_s) * 1e3)
+            self._report.snapshot_lost += self._lost() - lost
+            self._look_for(1.0)
+        if not all((path / "snapshot.json").exists() for path in folder.glob("snapshot-*")):
+            raise RunError("a snapshot is not whole")
+
+    def _lost(self) -> int:
+        pipeline = self._book.newest
+        return pipeline.stats.snapshot().total_drops if pipeline is not None else 0
 
     def _unplug(self, stream: Stream) -> None:
         faults = self._rig.faults[stream]
@@ -375,14 +393,18 @@ class Shift:
         time.sleep(0.15)  # the layout settles
         self._the_hands.click(*self._calls.ask(ask))
 
-    def _click_first(self, find: Callable[[], QWidget]) -> None:
+    def _click_first(self, find: Callable[[], QListWidget]) -> None:
         """Click on the first line of a list."""
 
         def ask() -> tuple[float, float]:
             at = find().mapToGlobal(QPoint(40, 12))
             return float(at.x()), float(at.y())
 
-        self._until(lambda: self._calls.ask(lambda: find().isVisible()), "the list")
+        def filled() -> bool:
+            first = find().item(0)
+            return find().isVisible() and first is not None and bool(first.flags() & Qt.ItemFlag.ItemIsEnabled)
+
+        self._until(lambda: self._calls.ask(filled), "the list")
         time.sleep(0.3)  # the page settles
         self._the_hands.click(*self._calls.ask(ask))
 
@@ -440,12 +462,14 @@ class Shift:
     def _look_for(self, seconds: float) -> None:
         time.sleep(seconds * self._plan.pace)
 
-    def _until(self, condition: Callable[[], object], what: str, limit_s: float = _PATIENCE_S) -> None:
+    def _until(
+        self, condition: Callable[[], object], what: str, limit_s: float = _PATIENCE_S, step_s: float = 0.02
+    ) -> None:
         end_s = time.perf_counter() + limit_s
         while not condition():
             if time.perf_counter() > end_s:
                 raise RunError(f"waited {limit_s:g} s for {what}")
-            time.sleep(0.02)
+            time.sleep(step_s)
 
     def _do(self, name: str, step: Callable[[], None]) -> None:
         began_s = time.perf_counter()

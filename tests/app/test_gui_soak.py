@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -20,7 +21,6 @@ from pytestqt.qtbot import QtBot
 
 from app.gui.application import Session
 from app.gui.heartbeat import Heartbeat
-from app.gui.settings import GuiSettings
 from app.gui.soak_operator import missing_programs
 from app.pipeline import collector
 from app.recording.reader import RecordingReader
@@ -39,7 +39,7 @@ class Bench:
 
     def __init__(self, application: QApplication, folder: Path, qtbot: QtBot) -> None:
         self.folder, self.qtbot = folder, qtbot
-        self.session = Session(application, folder / "window.ini", folder, FaultyRig().make_pipeline)
+        self.session = Session(application, folder / "window.json", folder, FaultyRig().make_pipeline)
         self.window, self.control = self.session.window, self.session.controller
         self.ended: list[bool] = []
         self.window.closed.connect(lambda: self.ended.append(True))
@@ -97,17 +97,6 @@ def test_the_heartbeat_sees_who_keeps_the_thread(qtbot: QtBot) -> None:
     qtbot.waitUntil(lambda: heart.figures.beats > figures.beats)
     assert max(gap.gap_ms for gap in heart.gaps) == worst_ms
     heart.stop()
-
-
-def test_settings_wait_for_the_disk_only_when_saved(qapp: QApplication, tmp_path: Path) -> None:
-    settings = GuiSettings(tmp_path / "window.ini")
-    settings.set_shortcuts({"record": "F5"})
-    for _ in range(5):
-        qapp.processEvents()
-    assert not (tmp_path / "window.ini").exists()
-    assert settings.shortcuts() == {"record": "F5"}
-    settings.save()
-    assert "F5" in (tmp_path / "window.ini").read_text()
 
 
 def test_the_collector_leaves_libraries_alone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -191,3 +180,34 @@ def test_an_operator_by_keyboard_and_mouse(tmp_path: Path) -> None:
     assert len(figures["recordings"]) == 2 and all(text.endswith("sound") for text in figures["recordings"])
     assert figures["frames"]["shown"] > 0 and figures["block_growth_mb"] <= 20.0
     assert {"samples.csv", "report.md", "window.png", "gaps.txt"} <= {path.name for path in tmp_path.iterdir()}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGTERM that a program could answer")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+def test_an_interrupted_command_ends_its_recording(tmp_path: Path, number: signal.Signals) -> None:
+    """`lumitherm gui` with a recording from the start; Ctrl+C, or the system that shuts down."""
+    config = tmp_path / "rig.yaml"
+    recordings = {"directory": str(tmp_path / "rec"), "autostart": True, "reserve_mb": 1}
+    sources = {"visible": {"uri": "sim:visible"}, "thermal": {"uri": "sim:thermal"}}
+    values = sources | {"engine": {"name": "average"}, "recording": recordings, "simulation": SMALL}
+    config.write_text(json.dumps(values))
+    environment = os.environ | {"QT_QPA_PLATFORM": "offscreen", "XDG_CONFIG_HOME": str(tmp_path / "settings")}
+    command = [sys.executable, "-m", "app", "gui", "--config", str(config)]
+    with subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True) as child:
+        try:
+            end_s = time.monotonic() + PATIENCE_MS / 1e3
+            while sum(path.stat().st_size for path in (tmp_path / "rec").glob("*.mkv")) < 50_000:
+                assert child.poll() is None and time.monotonic() < end_s
+                time.sleep(0.1)
+            child.send_signal(number)
+            _, errors = child.communicate(timeout=PATIENCE_MS / 1e3)
+        finally:
+            child.kill()
+    assert child.returncode == 0, errors
+    for path in (tmp_path / "rec").glob("*.mkv"):
+        found = check_recording(path, every_frame=True)
+        assert found.problems == () and found.complete, path
+        with RecordingReader(path) as reader:
+            assert reader.info.closed_in_order
+    assert list((tmp_path / "settings").rglob("window.json"))

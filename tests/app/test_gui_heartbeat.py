@@ -1,0 +1,206 @@
+"""What the GUI thread itself works in one go, while cameras die, an engine is built and files open; and snapshots.
+
+Own work is processor time of that one thread: other programs, and other threads, do not add to it.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PyQt6.QtWidgets import QApplication
+from pytestqt.qtbot import QtBot
+
+import app.live_fusion
+from app.config import EngineConfig, EngineName
+from app.gui.application import Session, load_pipeline
+from app.gui.heartbeat import Gap, Heartbeat
+from app.gui.pipeline_protocol import ControllerState
+from app.gui.sections import Section
+from app.gui.tasks import Lane
+from app.playback import FuseSettings
+from app.rehearsal import FaultyRig
+from app.setup_assistant import simulated_config
+from app.stats import RecordingState
+from app.view_settings import ViewMode
+from fusion_core.frames import FusedFrame, Stream
+
+PATIENCE_MS = 90_000
+LONGEST_MS = 50.0
+FILMS = 25  # pictures that must come through while a snapshot is being written
+
+
+class Bench:
+    """A window on the simulated rig, at its usual size."""
+
+    def __init__(self, application: QApplication, folder: Path, qtbot: QtBot) -> None:
+        self.folder, self.qtbot = folder, qtbot
+        self.rig = FaultyRig()
+        self.session = Session(application, folder / "window.json", folder, self.rig.make_pipeline)
+        self.window, self.control = self.session.window, self.session.controller
+        self.ended: list[bool] = []
+        self.window.closed.connect(lambda: self.ended.append(True))
+        self.window.resize(1320, 820)
+        self.window.show()
+        qtbot.waitExposed(self.window)
+
+    def until(self, condition: Callable[[], Any]) -> None:
+        self.qtbot.waitUntil(lambda: bool(condition()), timeout=PATIENCE_MS)
+
+    def frames(self, name: str) -> int:
+        snapshot = self.control.snapshot_of_stats
+        return snapshot.frames[name] if snapshot is not None else 0
+
+    def banner(self, word: str) -> bool:
+        return any(word in text for text in self.window.live.stage.banners.texts())
+
+    def open(self) -> None:
+        config = simulated_config(
+            engine={"name": "average"},
+            recording={"directory": str(self.folder / "rec"), "reserve_mb": 1},
+            simulation={"visible_fps": 15.0, "thermal_fps": 15.0},
+        )
+        self.window.open_config(config)
+        self.until(lambda: self.control.frame is not None)
+
+
+@pytest.fixture
+def bench(qapp: QApplication, qtbot: QtBot, tmp_path: Path) -> Iterator[Bench]:
+    before = {thread.ident for thread in threading.enumerate()}
+    bench = Bench(qapp, tmp_path, qtbot)
+    yield bench
+    if not bench.ended:
+        bench.window.close()
+        bench.until(lambda: bench.ended)
+    assert bench.session.close()
+    bench.window.deleteLater()
+    QApplication.sendPostedEvents(None, 52)  # DeferredDelete
+    end_s = time.monotonic() + PATIENCE_MS / 1e3  # a camera that was just being opened ends by itself
+    while left := [thread.name for thread in threading.enumerate() if thread.ident not in before]:
+        assert time.monotonic() < end_s, left
+        time.sleep(0.02)
+
+
+@pytest.mark.slow
+def test_nothing_keeps_the_gui_thread_for_50_ms(
+    bench: Bench, qtbot: QtBot, record_property: Callable[[str, object], None]
+) -> None:
+    loaded: list[bool] = []
+    bench.session.tasks.run(load_pipeline, lambda _: loaded.append(True), lane=Lane.CONTROL)  # as the command does
+    heart = Heartbeat(stacks=True)
+    heart.start()
+    try:
+        bench.until(lambda: loaded)
+        a_shift(bench, heart)
+    finally:
+        heart.stop()
+    figures = heart.figures
+    worst = max(heart.gaps, key=lambda gap: gap.work_ms)
+    record_property("own_work_worst_ms", round(figures.own_worst_ms, 1))
+    record_property("wall_worst_ms", round(figures.worst_ms, 1))
+    print(f"{figures}\nmost own work: {shown(worst)}")
+    assert figures.beats > 500
+    assert figures.own_worst_ms <= LONGEST_MS, shown(worst)
+
+
+def a_shift(bench: Bench, heart: Heartbeat) -> None:
+    """From the click to the last page, with everything failing that can."""
+    window, control, until = bench.window, bench.control, bench.until
+
+    def click(action: Callable[[], object]) -> None:
+        """One thing that a user does, and what it sets off, before the next one."""
+        action()
+        beats = heart.figures.beats
+        until(lambda: heart.figures.beats > beats + 3)
+
+    bench.open()
+    for mode in ViewMode:
+        control.set_mode(mode)
+        painted = bench.frames("shown")
+        until(lambda painted=painted: bench.frames("shown") > painted)  # type: ignore[misc]
+    control.set_mode(ViewMode.FUSED)
+    click(window.actions_by_name["timing"].trigger)
+    until(lambda: window.live.timing.ready)
+    click(window.actions_by_name["help"].trigger)
+    click(window.help.hide)
+    click(window.show_settings)
+    assert window.settings_dialog is not None
+    click(lambda: window.settings_dialog and window.settings_dialog.tabs.setCurrentIndex(1))
+    click(window.settings_dialog.close)
+    click(window.actions_by_name["log"].trigger)
+    click(window.log.close)
+    for section in window.live.panel.findChildren(Section):
+        click(lambda section=section: section.set_open(not section.opened))  # type: ignore[misc]
+
+    control.set_recording(True)
+    until(lambda: bench.frames("recorded") > 15)
+    control.take_snapshot()
+    until(lambda: bench.banner("Snapshot"))
+    for stream in (Stream.THERMAL, Stream.VISIBLE):  # a camera dies
+        bench.rig.faults[stream].unplug()
+        until(lambda stream=stream: bench.banner(f"{stream} camera is lost"))  # type: ignore[misc]
+        bench.rig.faults[stream].replug()
+        until(lambda stream=stream: not bench.banner(f"{stream} camera is lost"))  # type: ignore[misc]
+    control.set_engine(EngineConfig(name=EngineName.OPENVINO, preset="tiny"))  # an engine is built
+    until(lambda: control.snapshot_of_stats and control.snapshot_of_stats.engine.startswith("openvino"))
+    control.set_engine(EngineConfig(name=EngineName.AVERAGE))
+    until(lambda: control.snapshot_of_stats and control.snapshot_of_stats.engine == "average")
+    control.set_recording(False)
+    until(lambda: bench.session.settings.recent("recordings"))
+
+    window.open_path(bench.session.settings.recent("recordings")[-1])  # a file is opened
+    until(lambda: bench.session.playback.is_open and window.player.stage.video._frame is not None)
+    until(lambda: control.state is ControllerState.IDLE)
+    bench.session.playback.set_second(FuseSettings("average"))
+    until(lambda: window.player.stage.video._second is not None)
+    click(lambda: bench.session.playback.seek(bench.session.playback.pairs - 1))
+    click(window.open_assistant)
+    click(window.show_start)
+
+
+def shown(gap: Gap) -> str:
+    return (
+        f"{gap.work_ms:.1f} ms of own work in a gap of {gap.gap_ms:.1f} ms, {gap.at_s:.1f} s after the start"
+        f" (waiting for a processor {gap.ready_ms:.1f}, held up {gap.held_ms:.1f})\n{gap.stacks}"
+    )
+
+
+@pytest.mark.slow
+def test_a_snapshot_holds_up_neither_fusion_nor_recording_nor_the_picture(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The bundle is written only once so many more pictures were fused, recorded and shown: nobody waits for it."""
+    bench.open()
+    bench.control.set_recording(True)
+    bench.until(lambda: bench.control.recording and bench.frames("recorded") > 5)
+    pipeline = bench.control._pipeline
+    assert pipeline is not None
+    came_through: list[dict[str, int]] = []
+    writers: list[str] = []
+    save = app.live_fusion.save_snapshot
+
+    def slow_disk(frame: FusedFrame, folder: Path, facts: dict[str, Any]) -> Path:
+        writers.append(threading.current_thread().name)
+        before = pipeline.stats.snapshot().frames
+        pause, after = threading.Event(), before
+        for _ in range(PATIENCE_MS // 20):
+            after = pipeline.stats.snapshot().frames
+            if all(after[name] >= before[name] + FILMS for name in ("fused", "recorded", "shown")):
+                break
+            pause.wait(0.02)
+        came_through.append({name: after[name] - before[name] for name in ("fused", "recorded", "shown")})
+        return save(frame, folder, facts)
+
+    monkeypatch.setattr(app.live_fusion, "save_snapshot", slow_disk)
+    bench.control.take_snapshot()
+    bench.until(lambda: bench.banner("Snapshot saved"))
+    assert writers == ["window-files_0"]
+    assert min(came_through[0].values()) >= FILMS
+    assert bench.control.snapshot_of_stats is not None
+    assert bench.control.snapshot_of_stats.recording is RecordingState.RECORDING
+    bundle = next((bench.folder / "rec" / "snapshots").glob("snapshot-*"))
+    assert {path.name for path in bundle.iterdir()} >= {"fused.png", "snapshot.json"}
