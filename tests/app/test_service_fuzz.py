@@ -24,6 +24,7 @@ from app.recording.reader import RecordingReader
 from app.recording.sidecar import read_sidecar
 from app.service.retention import AgeBook
 from app.service.systemd import StartLedger
+from app.service.wish import RecordingWish
 from fusion_core.checkpoint import load_checkpoint
 from fusion_core.errors import LumithermError
 
@@ -147,6 +148,8 @@ def test_our_own_state_files(tmp_path: Path) -> None:
     fuzz("start ledger", [ledger], tmp_path / "s.json", lambda path: StartLedger(path, 600, lambda: 5.0, "x").begin())
     book = json.dumps({"clock_s": 5.0, "wall_s": 1.0, "first_seen": {"a": 1.0}}).encode()
     fuzz("age book", [book], tmp_path / "a.json", lambda path: AgeBook(path).age_s("a"))
+    wish = json.dumps({"recording": True, "label": "night", "boot": "x"}).encode()
+    fuzz("wish to record", [wish], tmp_path / "w.json", lambda path: RecordingWish(path, "x").read())
 
 
 def test_http(tmp_path: Path) -> None:
