@@ -235,7 +235,7 @@ class CalibrationSession:
         from calibration.capture_guide import CaptureGuide
 
         board = parse_board(self._board)
-        guide = CaptureGuide(board, target=self._target)
+        guide = CaptureGuide(board, target=self._target, exactly=False)
         sequence = looked_at = 0
         while not self._stopping.is_set():
             if self._solve_asked.is_set():

@@ -22,7 +22,7 @@ import numpy as np
 from app.media.writer import VideoFormat, VideoWriter
 from calibration.board import parse_board
 from calibration.extrinsics import rotation_angle_deg
-from calibration.render import random_poses, render_pair
+from calibration.render import RenderOptions, random_poses, render_pair
 from calibration.rig import CameraIntrinsics, RigCalibration, load_calibration, plain_scaling
 from fusion_core.simulation import SimulatedRig, SimulatedRigConfig, rig_geometry
 
@@ -55,10 +55,12 @@ def true_rig() -> RigCalibration:
 
 
 def film(folder: Path, poses: int, held: int) -> None:
-    """Each pose is held for `held` pictures with noise of their own, as a hand holds a board."""
+    """Each pose is held for `held` pictures with noise of their own: thermal SNR 10, blur 1.5 px."""
     rig, board = true_rig(), parse_board(BOARD)
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(0)
+    options = RenderOptions()
+    still = RenderOptions(thermal_snr=1e6, visible_noise=0.0)
     sizes = [(camera.height, camera.width) for camera in (rig.visible, rig.thermal)]
     visible = VideoWriter(folder / "visible.mkv", *sizes[0], Fraction(1, 1000), Fraction(FPS), VideoFormat(crf=10))
     thermal = VideoWriter(
@@ -66,12 +68,13 @@ def film(folder: Path, poses: int, held: int) -> None:
     )
     number = 0
     for index, pose in enumerate(random_poses(rig, board, poses, seed=2, distances=(1.3, 3.6))):
-        view = render_pair(rig, pose, board, seed=index)
+        view = render_pair(rig, pose, board, seed=index, options=still)
         for _ in range(held):
             at_ms, long_ms = round(1000 * number / FPS), round(1000 / FPS)
-            noise = rng.normal(0, 1.5, view.visible.shape)
+            noise = rng.normal(0, options.visible_noise, view.visible.shape)
             visible.write(np.clip(view.visible + noise, 0, 255).astype(np.uint8), at_ms, long_ms)
-            counts = view.thermal + rng.normal(0, 6.0, view.thermal.shape)
+            noise = rng.normal(0, options.thermal_contrast_counts / options.thermal_snr, view.thermal.shape)
+            counts = view.thermal + noise
             thermal.write(np.clip(counts, 0, 65535).astype(np.uint16), at_ms, long_ms)
             number += 1
     visible.close()

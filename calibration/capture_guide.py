@@ -2,27 +2,33 @@
 
 Say what is missing.
 
+While the board is held on after that, the pictures are averaged: noise in thermal is what limits a calibration.
+
 No thread and no camera: feed it pairs, it answers. The command line and the assistant window both sit on it.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 
+from calibration.assess import Assessment, assess
 from calibration.board import Board
 from calibration.detect import BoardNotFoundError, Detection, Rung, detect_board, match_orders
-from calibration.solve import COVERAGE_CELLS, MIN_GOOD_VIEWS, BoardView, rung_of
+from calibration.solve import COVERAGE_CELLS, BoardView, rung_of
 
 __all__ = ["CaptureGuide", "CaptureVerdict"]
 
 TARGET_VIEWS = 20
 QUICK_RUNGS = 4
+ASSESSED_FROM = 8  # views
 MAX_MOTION_PX = 1.0  # per picture, at 640 px across
 MIN_SHARPNESS = 0.45  # of the sharpest board so far
 MIN_NEWNESS = 0.10
+MAX_AVERAGED = 9  # pictures of one pose: a third of the noise
+MAX_AVERAGED_MOTION_PX = 0.3  # from the first of them, at 640 px across
 MIN_LEAN = 0.15  # some 15 degrees at the usual distances
 _TILTS = (
     (3, 1, "its right edge turned away by about 30 degrees"),
@@ -35,12 +41,16 @@ _PLACES = (("top left", "top", "top right"), ("left", "middle", "right"), ("bott
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CaptureVerdict:
-    """accepted: this pair was kept. reason: why or why not. guidance: what to do next. view: what was found."""
+    """accepted: this pair was kept. reason: why or why not. guidance: what to do next. view: what was found.
+
+    improved: this pair was averaged into the view that was kept last, which `view` then is, under its first name.
+    """
 
     accepted: bool
     reason: str
     guidance: str
     view: BoardView
+    improved: bool = False
 
 
 class CaptureGuide:
@@ -48,27 +58,44 @@ class CaptureGuide:
 
     Args:
         require_still: compare with the picture before (streams); False for folders of single pictures.
+        target: how many views to keep. exactly: False asks what they are worth too: it may be done from 12 views
+            on, and goes on to twice the target while the common field is not covered or the uncertainty is large.
     """
 
     def __init__(
-        self, board: Board, *, require_still: bool = True, roll_deg: float = 0.0, target: int = TARGET_VIEWS
+        self,
+        board: Board,
+        *,
+        require_still: bool = True,
+        roll_deg: float = 0.0,
+        target: int = TARGET_VIEWS,
+        exactly: bool = True,
     ) -> None:
         self._board, self._require_still, self._roll_deg, self._target = board, require_still, roll_deg, target
+        self._exactly = exactly
+        self._misses = {"visible": 0, "thermal": 0}
+        self.assessment: Assessment | None = None
         self.accepted: list[BoardView] = []
         self._poses: list[np.ndarray] = []
         self._before: Detection | None = None
+        self._held: _HeldView | None = None
         self._sharpest = 0.0
         self._first: dict[str, Rung | None] = {"visible": None, "thermal": None}
         self._cells = np.zeros((COVERAGE_CELLS, COVERAGE_CELLS), int)
 
     @property
     def done(self) -> bool:
-        """Whether there are enough views and the picture is well covered."""
-        return len(self.accepted) >= self._target or (len(self.accepted) >= MIN_GOOD_VIEWS and self.coverage >= 0.9)
+        """Whether there are enough views."""
+        if self._exactly:
+            return len(self.accepted) >= self._target
+        return len(self.accepted) >= 2 * self._target or (self.assessment is not None and self.assessment.enough)
 
     @property
     def coverage(self) -> float:
-        """Share of the thermal picture's 6x6 cells in which a board point was seen."""
+        """Share of the cells in which a board point was seen: of the field that both cameras share, once the views tell
+        it, else of the thermal picture."""
+        if self.assessment is not None:
+            return self.assessment.covered
         return float((self._cells > 0).mean())
 
     @property
@@ -88,37 +115,58 @@ class CaptureGuide:
                     polarity="normal" if side == "visible" else "unknown",
                     first=self._first[side],
                     max_rungs=QUICK_RUNGS,
+                    skip=self._misses[side] * QUICK_RUNGS,
                 )
+                self._misses[side] = 0
                 self._first[side] = rung_of(found[side]) or self._first[side]
             except BoardNotFoundError as error:
                 why[side] = str(error)
+                self._misses[side] += 1
         in_visible, in_thermal = found["visible"], found["thermal"]
         if in_visible is not None and in_thermal is not None:
             in_visible, in_thermal = match_orders(in_visible, in_thermal, self._roll_deg)
         view = BoardView(name, visible, thermal, in_visible, in_thermal, why["visible"], why["thermal"])
+        if self._held is not None and self._held.takes(view):
+            self._before = in_visible
+            self.accepted[-1] = self._held.add(view)
+            reason = f"held still, {self._held.count} pictures averaged"
+            return CaptureVerdict(False, reason, self.guidance(), self.accepted[-1], improved=True)
         reason = self._objection(view)
         self._before = in_visible
         if reason:
             return CaptureVerdict(False, reason, self.guidance(), view)
         assert in_visible is not None and in_thermal is not None  # by _objection
         self.accepted.append(view)
+        self._held = _HeldView(view) if self._require_still else None
         self._poses.append(_pose(in_visible, self._board))
         height, width = in_thermal.size
         column = np.clip((in_thermal.points_px[:, 0] * COVERAGE_CELLS / width).astype(int), 0, COVERAGE_CELLS - 1)
         row = np.clip((in_thermal.points_px[:, 1] * COVERAGE_CELLS / height).astype(int), 0, COVERAGE_CELLS - 1)
         np.add.at(self._cells, (row, column), 1)
+        if len(self.accepted) >= ASSESSED_FROM:
+            self.assessment = assess(self.accepted, self._board)
         return CaptureVerdict(True, f"view {len(self.accepted)} kept", self.guidance(), view)
+
+    @property
+    def covered_field(self) -> str:
+        """What `coverage` is a share of, in words."""
+        return "of the thermal picture" if self.assessment is None else "of the common field in the thermal picture"
 
     def guidance(self) -> str:
         """One sentence: what the next view should be."""
         count = len(self.accepted)
         if self.done:
-            return f"Enough: {count} views, {self.coverage:.0%} of the thermal picture covered. Solve now."
-        coarse = self._cells.reshape(3, COVERAGE_CELLS // 3, 3, COVERAGE_CELLS // 3).sum(axis=(1, 3))
+            return f"Enough: {count} views, {self.coverage:.0%} {self.covered_field} covered. Solve now."
+        cells = self._cells if self.assessment is None else self.assessment.coverage_thermal
+        coarse = _coarse(cells)
         row, column = np.unravel_index(int(coarse.argmin()), coarse.shape)
         poses = np.array(self._poses).reshape(-1, 5)
         place = _PLACES[int(row)][int(column)]
-        text = f"{count} of {self._target} views. Bring the board to the {place} of the thermal picture"
+        text = f"{count} of {self._target} views. Bring the board to the {place} {self.covered_field}"
+        if self.assessment is not None and count >= self._target:
+            text = (
+                f"{count} views, {self.assessment.lacking}: go on. Bring the board to the {place} {self.covered_field}"
+            )
         wanted = _wanted(poses) if count >= 3 else ""
         return text + (f", {wanted}." if wanted else ".")
 
@@ -145,6 +193,67 @@ class CaptureGuide:
         if self._poses and min(float(np.linalg.norm(pose - other)) for other in self._poses) < MIN_NEWNESS:
             return "much like a view that is kept already"
         return ""
+
+
+def _coarse(cells: np.ndarray) -> np.ndarray:
+    """(3, 3) points in each ninth; where the other camera does not see, as many as anywhere."""
+    ninths = cells.reshape(3, COVERAGE_CELLS // 3, 3, COVERAGE_CELLS // 3)
+    seen = (ninths >= 0).sum(axis=(1, 3))
+    points = np.maximum(ninths, 0).sum(axis=(1, 3))
+    empty = (ninths == 0).sum(axis=(1, 3))
+    return np.where(seen == 0, np.inf, points / np.maximum(seen, 1) - 1000.0 * empty)
+
+
+class _HeldView:
+    """A kept view, and the mean of the pictures in which the board stayed where it was."""
+
+    def __init__(self, view: BoardView) -> None:
+        self._first = view
+        self._sums = [view.visible.astype(np.float32), view.thermal.astype(np.float32)]
+        self._points: list[dict[int, list[np.ndarray]]] = [{}, {}]
+        self.count = 1
+        self._note(view)
+
+    def _note(self, view: BoardView) -> None:
+        for points, found in zip(self._points, (view.found_visible, view.found_thermal), strict=True):
+            assert found is not None  # by `takes`, and the first was accepted
+            for number, at in zip(found.ids, found.points_px, strict=True):
+                points.setdefault(int(number), []).append(at)
+
+    def takes(self, view: BoardView) -> bool:
+        """Whether this is the same pose, and more pictures of it are of use."""
+        if self.count >= MAX_AVERAGED or view.found_visible is None or view.found_thermal is None:
+            return False
+        for first, now in (
+            (self._first.found_visible, view.found_visible),
+            (self._first.found_thermal, view.found_thermal),
+        ):
+            assert first is not None  # it was accepted
+            _, a, b = np.intersect1d(first.ids, now.ids, return_indices=True)
+            if first.size != now.size or len(a) < 0.8 * len(first.ids):
+                return False
+            moved = np.linalg.norm(now.points_px[b] - first.points_px[a], axis=1)
+            if float(np.median(moved)) > MAX_AVERAGED_MOTION_PX * first.size[1] / 640 + 0.1:  # 0.1: a point's own noise
+                return False
+        return True
+
+    def add(self, view: BoardView) -> BoardView:
+        """The mean with this one; points that half of the pictures have."""
+        self.count += 1
+        self._sums[0] += view.visible
+        self._sums[1] += view.thermal
+        self._note(view)
+        found: list[Detection] = []
+        for points, first in zip(self._points, (self._first.found_visible, self._first.found_thermal), strict=True):
+            assert first is not None  # it was accepted
+            ids = sorted(number for number, places in points.items() if 2 * len(places) >= self.count)
+            mean = np.array([np.mean(points[number], axis=0) for number in ids])
+            found.append(replace(first, ids=np.array(ids), points_px=mean))
+        visible, thermal = (
+            np.rint(total / self.count).astype(picture.dtype)
+            for total, picture in zip(self._sums, (self._first.visible, self._first.thermal), strict=True)
+        )
+        return replace(self._first, visible=visible, thermal=thermal, found_visible=found[0], found_thermal=found[1])
 
 
 def _wanted(poses: np.ndarray) -> str:

@@ -130,6 +130,7 @@ def detect_board(
     polarity: Polarity = "unknown",
     first: Rung | None = None,
     max_rungs: int = 0,
+    skip: int = 0,
 ) -> Detection:
     """Find the board in one picture.
 
@@ -138,23 +139,29 @@ def detect_board(
         polarity: which colour is dark, if it is certain: "normal" for a visible camera. A thermal camera's is
             "unknown" unless it was established; then some checkerboards cannot be told from their half-turned selves
             by one picture (`Detection.ambiguous`), and `match_orders` settles it with the other camera's picture.
-        first: rung to try first. max_rungs: give up after so many (0: all of them).
+        first: rung to try first. max_rungs: give up after so many (0: all of them). skip: go on so many rungs further
+            down after the first, round and round: pictures of a stream share the ladder.
 
     Raises:
         BoardNotFoundError: no rung found a board that proved right.
     """
     grey = to_grey(image)
-    detection = _climb(grey, board, polarity, first, max_rungs)
+    detection = _climb(grey, board, polarity, first, max_rungs, skip)
     return replace(detection, points_px=refine_points(grey, detection.points_px, detection.ids, board))
 
 
-def _climb(grey: np.ndarray, board: Board, polarity: Polarity, first: Rung | None, max_rungs: int) -> Detection:
+def _climb(
+    grey: np.ndarray, board: Board, polarity: Polarity, first: Rung | None, max_rungs: int, skip: int
+) -> Detection:
     size = (grey.shape[0], grey.shape[1])
     tried = 0
     refused = ""
     markers: dict[int, np.ndarray] = {}
     best: Detection | None = None
-    for rung in ladder(board, size[1], first):
+    rungs = list(ladder(board, size[1], first))
+    head, rest = (rungs[:1], rungs[1:]) if first is not None else ([], rungs)
+    skip %= len(rest)
+    for rung in head + rest[skip:] + rest[:skip]:
         if max_rungs and tried >= max_rungs:
             break
         tried += 1

@@ -29,6 +29,7 @@ __all__ = [
     "coverage",
     "detect_views",
     "distance_range",
+    "predicted_two_sigma_px",
     "propose_working_distance_m",
     "solve_views",
 ]
@@ -218,7 +219,7 @@ def solve_views(
     rig = replace(stereo.rig, working_distance_m=distance_m, created=datetime.now(UTC).isoformat(timespec="seconds"))
     solve = _Resolver(stereo, rig, board)
     board_m = solve.board_distance_m(list(kept))
-    predicted = _predicted(stereo.bundle, rig)
+    predicted = predicted_two_sigma_px(stereo.bundle, rig)
     resampled = _bootstrap(solve, rig, bootstrap, seed)
     solution = Solution(
         rig=rig,
@@ -343,7 +344,7 @@ def _grid(rig: RigCalibration) -> tuple[np.ndarray, np.ndarray]:
     return thermal, inside
 
 
-def _predicted(bundle: BundleResult, rig: RigCalibration) -> np.ndarray:
+def predicted_two_sigma_px(bundle: BundleResult, rig: RigCalibration) -> np.ndarray:
     """(9, 12) 2 sigma of where a thermal point lands in the visible picture at the working distance, Cramer-Rao."""
     thermal, inside = _grid(rig)
     sigma = bundle.sigma_of(lambda other: other.visible_from_thermal(thermal, rig.working_distance_m))

@@ -25,7 +25,7 @@ from app.commands.calibrate_sources import (
 from calibration.align import ThermalAligner
 from calibration.board import parse_board
 from calibration.board_pdf import write_board
-from calibration.capture_guide import CaptureGuide
+from calibration.capture_guide import TARGET_VIEWS, CaptureGuide
 from calibration.extrinsics import PairView, transfer_errors_px
 from calibration.report import write_report
 from calibration.residual_field import CorrelationVolume, ResidualField, ResidualFieldEstimator, fit_update
@@ -93,7 +93,9 @@ def _capture(
     simulated: Annotated[
         bool, typer.Option("--simulated", help="A made-up rig and board, to try the procedure.")
     ] = False,
-    views: Annotated[int, typer.Option(min=3, max=200, help="How many views to keep.")] = 20,
+    views: Annotated[
+        int, typer.Option(min=0, max=200, help="How many views to keep; 0: as many as it takes, 12 to 40.")
+    ] = 0,
     every: Annotated[int, typer.Option(min=1, help="Look at every n-th picture of a video.")] = 3,
     timeout_s: Annotated[float, typer.Option(min=1, help="Give up a live capture after this time.")] = 600.0,
     accept_colour: AcceptColour = False,
@@ -109,17 +111,20 @@ def _capture(
     if live is not None:
         stream = live_pairs(live[0], live[1], timeout_s, accept_colour)
     elif simulated:
-        stream = simulated_pairs(parsed, views * 3)
+        stream = simulated_pairs(parsed, (views or TARGET_VIEWS) * 3)
     else:
         assert source is not None  # by the check above
         stream = open_pairs(source, thermal, every, accept_colour)
-    guide = CaptureGuide(parsed, require_still=stream.moving, roll_deg=roll, target=views)
+    guide = CaptureGuide(
+        parsed, require_still=stream.moving, roll_deg=roll, target=views or TARGET_VIEWS, exactly=views > 0
+    )
     said = ""
     try:
         for pair in stream.pairs:
             verdict = guide.offer(pair.name, pair.visible, pair.thermal)
-            if verdict.accepted:
-                save_pair(output, f"{len(guide.accepted):03d}_{pair.name}", pair.visible, pair.thermal)
+            if verdict.accepted or verdict.improved:
+                view = verdict.view
+                save_pair(output, f"{len(guide.accepted):03d}_{view.name}", view.visible, view.thermal)
             line = f"{verdict.reason}. {verdict.guidance}"
             if line != said:
                 typer.echo(f"{pair.name}: {line}")
@@ -133,7 +138,7 @@ def _capture(
             stream.close()
         except CaptureError as error:  # a camera that hangs must not cost the views that are kept
             typer.echo(f"note: {error}", err=True)
-    typer.echo(f"{len(guide.accepted)} views in {output}, {guide.coverage:.0%} of the thermal picture covered")
+    typer.echo(f"{len(guide.accepted)} views in {output}, {guide.coverage:.0%} {guide.covered_field} covered")
     if len(guide.accepted) < 3:
         raise BadInputError(
             f"only {len(guide.accepted)} usable views were found, at least 3 are needed. {guide.guidance()}"

@@ -88,8 +88,31 @@ def test_guide_wants_still_and_new_views() -> None:
     assert guide.offer("0", first.visible, first.thermal).reason == "hold still"
     verdict = guide.offer("1", first.visible, first.thermal)
     assert verdict.accepted and "1 of 20 views" in verdict.guidance
-    assert "much like" in guide.offer("2", first.visible, first.thermal).reason
-    assert "moving" in guide.offer("3", second.visible, second.thermal).reason
+    assert "moving" in guide.offer("2", second.visible, second.thermal).reason
+    assert guide.offer("3", second.visible, second.thermal).accepted
+    assert "moving" in guide.offer("4", first.visible, first.thermal).reason
+    assert "much like" in guide.offer("5", first.visible, first.thermal).reason
     blank = np.zeros_like(first.visible)
-    assert "no board in the visible" in guide.offer("4", blank, first.thermal).reason
-    assert len(guide.accepted) == 1 and guide.cells.sum() == 36
+    assert "no board in the visible" in guide.offer("6", blank, first.thermal).reason
+    assert len(guide.accepted) == 2 and guide.cells.sum() == 72
+
+
+def test_a_board_that_is_held_on_is_averaged() -> None:
+    rig, board = synthetic_rig((360, 480), (360, 480)), parse_board("acircles:4x9:40mm")
+    pose = random_poses(rig, board, 2, seed=3)[0]
+    views = [render_pair(rig, pose, board, seed=number) for number in range(5)]
+    guide = CaptureGuide(board)
+    verdicts = [guide.offer(str(number), view.visible, view.thermal) for number, view in enumerate(views)]
+    assert [verdict.accepted for verdict in verdicts] == [False, True, False, False, False]
+    assert [verdict.improved for verdict in verdicts] == [False, False, True, True, True]
+    assert len(guide.accepted) == 1 and guide.accepted[0].name == "1" and "4 pictures" in verdicts[-1].reason
+
+    def off_px(number: int) -> float:
+        found = verdicts[number].view.found_thermal
+        assert found is not None
+        return float(np.sqrt(np.mean((found.points_px - views[0].thermal_points_px[found.ids]) ** 2)))
+
+    assert off_px(4) < 0.75 * off_px(1), "four pictures halve the noise, but not what they have in common"
+    assert verdicts[4].view.thermal.dtype == np.uint16 and verdicts[4].view.visible.dtype == np.uint8
+    moved = render_pair(rig, random_poses(rig, board, 2, seed=3)[1], board)
+    assert not guide.offer("5", moved.visible, moved.thermal).improved
