@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -42,10 +43,25 @@ def _find(socket: Path | None, rig: str | None) -> Path:
     if rig is not None:
         return default_socket(rig)
     folders = [default_socket("x").parent, Path("/run/lumitherm")]
-    found = sorted({path for folder in folders if folder.is_dir() for path in folder.glob("*.sock")})
+    found = sorted({path for folder in folders for path in _sockets(folder)})
     if len(found) > 1:
         raise UsageError(f"several rigs run: {', '.join(path.stem for path in found)}; name one with --rig")
     return found[0] if found else default_socket("lumitherm")
+
+
+def _sockets(folder: Path) -> list[Path]:
+    """The rigs' sockets in a folder. Raises RunError when this user may not look into it."""
+    from fusion_core.errors import RunError
+
+    try:
+        return [Path(entry.path) for entry in os.scandir(folder) if entry.name.endswith(".sock")]
+    except PermissionError:
+        raise RunError(
+            f"a rig may run here, but only its own account and root may speak with it ({folder} is closed to you);"
+            " use sudo, or name another socket with --socket"
+        ) from None
+    except OSError:
+        return []
 
 
 def _ask(socket: Path | None, rig: str | None, command: str, **arguments: Any) -> dict[str, Any]:

@@ -92,7 +92,8 @@ def _install(
     if start and folder is None:
         _systemctl(user, "daemon-reload")
         _systemctl(user, "enable", "--now", _UNIT)
-        typer.echo("started; `lumitherm service status` and `journalctl -u lumitherm` tell how it is")
+        who = " --user" if user else ""
+        typer.echo(f"started; `lumitherm service status{who}` and `journalctl{who} -u lumitherm` tell how it is")
 
 
 def _status(user: _User = False) -> None:

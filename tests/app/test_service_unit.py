@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from app.commands import ctl
 from app.commands import service as command
 from app.service.systemd import UnitSettings, unit_text
 from fusion_core.errors import ConfigError, RunError
@@ -89,3 +90,17 @@ def test_install_writes_the_unit_and_names_what_is_missing(
     assert not (tmp_path / "units" / "lumitherm.service").exists() and asked[2][0] == "disable"
     command._uninstall()
     assert "is not there" in capsys.readouterr().out
+
+
+def test_a_rig_of_another_account_is_named_and_no_traceback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "roof.sock").touch()
+    assert ctl._sockets(folder) == [folder / "roof.sock"] and ctl._sockets(tmp_path / "none") == []
+
+    def closed(_folder: Path) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(ctl.os, "scandir", closed)
+    with pytest.raises(RunError, match="closed to you"):
+        ctl._sockets(folder)
