@@ -14,11 +14,18 @@ import jinja2
 import numpy as np
 from markupsafe import Markup
 
-from calibration.align import ThermalAligner
 from calibration.extrinsics import board_pose
 from calibration.report_template import TEMPLATE
 from calibration.rig import RigCalibration, file_sha256
-from calibration.solve import BUDGET_PX, Solution, covered_share, distance_range, overlay, propose_working_distance_m
+from calibration.solve import (
+    BUDGET_PX,
+    BoardView,
+    Solution,
+    covered_share,
+    distance_range,
+    overlay,
+    propose_working_distance_m,
+)
 
 __all__ = ["write_report"]
 
@@ -62,7 +69,7 @@ def write_report(solution: Solution, path: Path) -> str:
         baseline_sigma_mm=solution.bundle.baseline_sigma_m * 1e3,
         predicted=solution.max_predicted_two_sigma_px,
         t_mm=[float(value) * 1e3 for value in rig.t_visible_thermal_m],
-        blend=_blend(solution),
+        blends=_blends(solution),
         views=[_view_row(solution, index) for index in range(len(solution.views))],
         found=_found(solution),
     )
@@ -122,25 +129,44 @@ def _rotation_text(rig: RigCalibration) -> str:
     return f"{x:+.3f}, {y:+.3f}, {z:+.3f} degrees about x (right), y (down), z (forward)"
 
 
-def _blend(solution: Solution) -> str:
-    """An accepted view: thermal, carried over at the board's own distance, over the visible picture."""
-    names = [view for view in solution.views if view.name in solution.view_rms_px]
-    if not names:
-        return ""
-    view = names[len(names) // 2]
-    rig = solution.rig
-    assert view.found_visible is not None  # accepted views were found in both
-    points = solution.board.object_points()[view.found_visible.ids]
-    R, t = board_pose(rig.visible, points, view.found_visible.points_px)
-    distance = float((points @ R.T + t)[:, 2].mean())
-    aligned = ThermalAligner(rig, distance_m=distance).to_visible(view.thermal)
-    low, high = np.percentile(view.thermal, (2, 98))
-    grey = np.clip((aligned.astype(np.float32) - low) * 255 / max(float(high - low), 1e-6), 0, 255).astype(np.uint8)
+def _blends(solution: Solution) -> list[tuple[str, str]]:
+    """Name and picture of up to three accepted views, the nearest to the farthest board: thermal over visible."""
+    views = {view.name: view for view in solution.views if view.name in solution.view_rms_px}
+    points = solution.board.object_points()
+    poses: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+    for name, view in views.items():
+        assert view.found_visible is not None  # accepted views were found in both
+        poses[name] = board_pose(solution.rig.visible, points[view.found_visible.ids], view.found_visible.points_px)
+    depths = {name: float((points @ R.T + t)[:, 2].mean()) for name, (R, t) in poses.items()}
+    order = sorted(depths, key=lambda name: depths[name])
+    chosen = dict.fromkeys((order[0], order[len(order) // 2], order[-1])) if order else {}
+    return [(f"{name}, {depths[name]:.2f} m", _blend(solution.rig, views[name], *poses[name])) for name in chosen]
+
+
+def _blend(rig: RigCalibration, view: BoardView, R: np.ndarray, t: np.ndarray) -> str:
+    """The board enlarged: thermal edges, carried over on the board's own plane (R, t), red on the visible picture."""
     visible = view.visible if view.visible.ndim == 3 else np.repeat(view.visible[..., None], 3, 2)
-    luma = cv2.cvtColor(visible, cv2.COLOR_RGB2GRAY)
-    edges = cv2.morphologyEx(grey, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8))
-    picture = np.stack([np.maximum(luma // 2, cv2.convertScaleAbs(edges, alpha=2.0)), luma // 2, luma // 2], -1)
-    return _jpeg(cv2.resize(picture, (720, round(720 * luma.shape[0] / luma.shape[1])), interpolation=cv2.INTER_AREA))
+    luma = cv2.cvtColor(visible, cv2.COLOR_RGB2GRAY).astype(np.float32)
+    assert view.found_visible is not None  # accepted views were found in both
+    at = view.found_visible.points_px
+    low, high = at.min(axis=0), at.max(axis=0)
+    rim = 0.12 * float((high - low).max())
+    low, high = np.maximum(low - rim, 0), np.minimum(high + rim, np.array(luma.shape[::-1]) - 1.0)
+    step = float((high - low).max()) / 340
+    x, y = np.meshgrid(np.arange(low[0], high[0], step), np.arange(low[1], high[1], step))
+    rays = np.column_stack([rig.visible.undistort(np.stack([x, y], -1).reshape(-1, 2)), np.ones(x.size)])
+    X_visible = rays * (float(R[:, 2] @ t) / (rays @ R[:, 2]))[:, None]
+    seen = rig.thermal.project((X_visible - rig.t_visible_thermal_m) @ rig.R_visible_thermal)
+    seen = seen.reshape(*x.shape, 2).astype(np.float32)
+    smooth = cv2.GaussianBlur(view.thermal.astype(np.float32), (0, 0), 0.8)
+    thermal = cv2.remap(smooth, seen[..., 0], seen[..., 1], cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+    under = cv2.remap(luma, x.astype(np.float32), y.astype(np.float32), cv2.INTER_CUBIC)
+    edges = np.hypot(cv2.Sobel(thermal, cv2.CV_32F, 1, 0), cv2.Sobel(thermal, cv2.CV_32F, 0, 1))
+    edges = np.clip(edges / max(float(np.percentile(edges, 92)), 1e-6), 0, 1) ** 2
+    dark, bright = np.percentile(under, (1, 99))
+    grey = np.clip((under - dark) / max(float(bright - dark), 1e-6), 0, 1) * 190
+    picture = grey[..., None] * (1 - edges[..., None]) + np.array([235.0, 45.0, 30.0]) * edges[..., None]
+    return _jpeg(picture.astype(np.uint8))
 
 
 def _jpeg(rgb: np.ndarray) -> str:

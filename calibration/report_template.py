@@ -17,19 +17,21 @@ table{border-collapse:collapse;width:100%}td,th{padding:5px 10px 5px 0;text-alig
 .verdict{font-size:20px;font-weight:600;padding:12px 22px;border-radius:8px;color:#fff;background:{{ '#2d7d46' if good else '#b4432f' }}}
 .bad{color:#b4432f;font-weight:600}.ok{color:#2d7d46;font-weight:600}.quiet{color:#5d6672}
 .row{display:flex;gap:28px;flex-wrap:wrap}svg{max-width:100%;height:auto}img{max-width:100%;border-radius:4px}
-.big{font-size:26px;font-weight:600}.tile{min-width:150px}
+.big{font-size:22px;font-weight:600;white-space:nowrap}.tiles{gap:20px 32px}figure{margin:0;max-width:31%}
 </style></head><body><main>
 <h1>Calibration report</h1>
 <p class="quiet">{{ rig.visible.identity or 'visible camera' }} {{ rig.visible.width }}x{{ rig.visible.height }}
 and {{ rig.thermal.identity or 'thermal camera' }} {{ rig.thermal.width }}x{{ rig.thermal.height }}. Board: {{ board }}. {{ rig.created }}</p>
 <div class="verdict">{{ 'Good: every check is passed' if good else 'Not good: at least one check has failed' }}</div>
-<section><div class="row">
+<section><div class="row tiles">
 <div class="tile"><div class="quiet">transfer error, held out</div><div class="big">{{ '%.2f'|format(median) }} px</div>median, 95 %: {{ '%.2f'|format(p95) }} (thermal px)</div>
 <div class="tile"><div class="quiet">uncertainty, largest</div><div class="big">{{ '%.2f'|format(two_sigma) }} px</div>2 sigma, visible px at Z0</div>
 <div class="tile"><div class="quiet">distances inside {{ '%g'|format(budget) }} px</div><div class="big">{{ '%.2f'|format(range.near_m) }} m to {{ far }}</div>exact at {{ '%.2f'|format(range.exact_m) }} m</div>
-<div class="tile"><div class="quiet">views</div><div class="big">{{ accepted }} of {{ total }}</div>accepted; found:
+<div class="tile"><div class="quiet">views</div><div class="big">{{ accepted }} of {{ total }}</div>accepted; found:<br>
 {% for side, n, of in found %}{{ side }} {{ n }}/{{ of }}{{ ', ' if not loop.last }}{% endfor %}</div>
-</div></section>
+</div><p class="quiet">{% if good %}To use it, set calibration.file to the calibration file that lies beside this report; the live picture is then exact at
+{{ '%.2f'|format(range.exact_m) }} m.{% else %}What has failed stands below, with what to do. The figures may still be right: a check asks for evidence, and
+more views give it.{% endif %}</p></section>
 <section><h2>Checks</h2><table><tr><th>check</th><th>wanted</th><th>measured</th><th></th></tr>
 {% for gate in gates %}<tr><td>{{ gate.name }}</td><td>{{ gate.wanted }}</td><td>{{ gate.got }}</td>
 <td>{% if gate.passed %}<span class="ok">passed</span>{% else %}<span class="bad">failed</span> {{ gate.advice }}{% endif %}</td></tr>{% endfor %}
@@ -56,7 +58,9 @@ resolution, and calibration error and time skew share that budget.</p>
 <p>Figures after &plusmn; are 1 sigma. Thermal to visible: rotation {{ rotation }} (&plusmn;{{ '%.3f'|format(rotation_sigma) }} degrees in all); cameras
 {{ '%.1f'|format(baseline_mm) }} mm apart (&plusmn;{{ '%.1f'|format(baseline_sigma_mm) }}); translation {{ '%.1f'|format(t_mm[0]) }}, {{ '%.1f'|format(t_mm[1]) }}, {{ '%.1f'|format(t_mm[2]) }} mm
 (X_visible = R X_thermal + t).</p></section>
-{% if blend %}<section><h2>Looked at</h2><p>Thermal edges (red), carried over at the board's distance, on the visible picture of one view.</p><img src="{{ blend }}" alt="thermal edges over visible"></section>{% endif %}
+{% if blends %}<section><h2>Looked at</h2><p>Thermal edges (red), carried over in the board's own plane, on the visible picture. They must lie on the
+pattern's edges, all over the board; as wide as they are blurred.</p><div class="row">
+{% for name, picture in blends %}<figure><img src="{{ picture }}" alt="thermal edges over visible, {{ name }}"><figcaption class="quiet">{{ name }}</figcaption></figure>{% endfor %}</div></section>{% endif %}
 <section><h2>Views</h2><table><tr><th>view</th><th>visible</th><th>thermal</th><th>result</th></tr>
 {% for view in views %}<tr><td>{{ view.name }}</td>{% for picture in view.pictures %}<td><img src="{{ picture }}" width="300" alt="{{ view.name }}"><br><span class="quiet">{{ view.rungs[loop.index0] }}</span></td>{% endfor %}
 <td>{% if view.rms %}<span class="ok">accepted</span><br>rms {{ '%.2f'|format(view.rms[0]) }} / {{ '%.2f'|format(view.rms[1]) }} px{% if view.held is not none %}<br>held out {{ '%.2f'|format(view.held) }} px{% endif %}
