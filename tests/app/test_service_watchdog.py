@@ -195,6 +195,7 @@ def freeze_each(handle: Any, live: LiveFusion, cameras: Any, gate: threading.Eve
         "triggers": block(handle.triggers, "_look"),
         "hooks": blocking_beat(handle.hooks),
         "retention": blocking_beat(handle.retention),
+        "aftercare": blocking_beat(handle.aftercare),
         "control": blocking_beat(handle.control),
         "push away": block(handle.pushes["away"], "_pause"),
     }
@@ -257,7 +258,7 @@ def test_any_frozen_worker_stops_the_pings_within_15_s(notify: NotifySocket, tmp
                 vars(target).pop(name, None)
             if recorder := live._recording._recorder:
                 vars(recorder._loop).pop("tick", None)
-            for part in (handle.hooks, handle.retention, handle.control):
+            for part in (handle.hooks, handle.retention, handle.aftercare, handle.control):
                 vars(part.pulse).pop("beat", None)
         print("frozen, noticed after: " + ", ".join(told))
 
