@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from PyQt6.QtCore import QSize, Qt, QTimer, pyqtSignal
 from PyQt6.QtWidgets import QFrame, QHBoxLayout, QLabel, QToolButton, QVBoxLayout, QWidget
 
-from app.gui.theme import Level, icon, level_colour, restyle
+from app.gui.theme import Level, icon, level_colour, restyle, set_icon
 from app.pipeline.problems import PipelineProblem, Severity
 
 __all__ = ["Banner", "BannerStack"]
@@ -33,7 +33,7 @@ class Banner(QFrame):
         words.setSpacing(2)
         self.text = QLabel(_sentence(text))
         self.text.setWordWrap(True)
-        self.text.setProperty("role", "value")
+        self.text.setProperty("role", "message")
         self.text.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         words.addWidget(self.text)
         if advice:
@@ -43,7 +43,7 @@ class Banner(QFrame):
             words.addWidget(hint)
         close = QToolButton()
         close.setProperty("flat", True)
-        close.setIcon(icon("close"))
+        set_icon(close, "close")
         close.setToolTip(self.tr("Close"))
         close.setAccessibleName(self.tr("Close this message"))
         close.clicked.connect(self.closed)

@@ -9,7 +9,6 @@ import numpy.typing as npt
 from PyQt6.QtCore import QPointF, QRectF, Qt, pyqtSignal
 from PyQt6.QtGui import QColor, QImage, QPainter, QPaintEvent, QPen, QPolygonF
 from PyQt6.QtWidgets import (
-    QComboBox,
     QFileDialog,
     QFrame,
     QGridLayout,
@@ -25,6 +24,7 @@ from PyQt6.QtWidgets import (
 
 from app.calibration_session import BOARDS, CalibrationOutcome, CaptureProgress
 from app.gui.calibration_controller import CalibrationPhase
+from app.gui.sections import ComboBox
 from app.gui.theme import Level, icon_button, level_sign, restyle
 from fusion_core.frames import Stream
 
@@ -185,7 +185,7 @@ class CalibrationPage(QWidget):
         return row
 
     def _choosing(self) -> QWidget:
-        self.board = QComboBox()
+        self.board = ComboBox()
         self.board.setEditable(True)
         self.board.addItems(BOARDS)
         self.board.setAccessibleName(self.tr("Board"))

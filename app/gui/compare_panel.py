@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from PyQt6.QtCore import QCoreApplication, pyqtSignal
-from PyQt6.QtWidgets import QCheckBox, QLabel, QPushButton, QWidget
+from PyQt6.QtWidgets import QLabel, QPushButton, QWidget
 
 from app.comparison import ComparisonSettings
 from app.gui.fuse_choice import FuseChoice
+from app.gui.sections import CheckBox
 from fusion_core.agc import AgcConfig, AgcMode
 
 __all__ = ["ComparePanel"]
@@ -22,7 +23,7 @@ class ComparePanel(FuseChoice):
         super().__init__(QCoreApplication.translate("ComparePanel", "Compare A and B"), same_agc=True, parent=parent)
         self._settings = ComparisonSettings()
         self._agc = AgcConfig()
-        self.on = QCheckBox(self.tr("A left, B right of the divider"))
+        self.on = CheckBox(self.tr("A left, B right of the divider"))
         self.on.clicked.connect(lambda _: self._emit())
         self._state = QLabel()
         self._state.setWordWrap(True)

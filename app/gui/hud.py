@@ -17,6 +17,8 @@ _LINE = 25.0
 _SHADE = QColor(8, 10, 14, 178)
 _LABEL = QColor(186, 196, 210)
 _VALUE = QColor(255, 255, 255)
+_SMALL_PX = 600  # up to this height of the picture the letters have their plain size
+_LARGEST = 1.8
 _LEVEL = {Level.GOOD: QColor("#4fdcb8"), Level.CAUTION: QColor("#ffc24d"), Level.BAD: QColor("#ff7a5e")}
 
 
@@ -27,17 +29,26 @@ class HudPainter:
         self._key: object = None
         self._pixmap = QPixmap()
 
-    def draw(self, painter: QPainter, figures: Sequence[Figure], left: float, top: float, ratio: float) -> None:
-        """Draw the block with its upper left corner at (left, top); nothing for no figures."""
+    def draw(
+        self, painter: QPainter, figures: Sequence[Figure], left: float, top: float, ratio: float, room_px: int = 0
+    ) -> None:
+        """Draw the block with its upper left corner at (left, top); nothing for no figures.
+
+        Args:
+            room_px: height of the picture; the letters grow with it, so that they can be read from where one looks at
+                a full screen.
+        """
         if not figures:
             return
-        key = (tuple(figures), ratio)
+        size = min(_LARGEST, max(1.0, room_px / _SMALL_PX))
+        key = (tuple(figures), ratio, size)
         if key != self._key:
-            self._key, self._pixmap = key, _painted(figures, ratio)
+            self._key, self._pixmap = key, _painted(figures, ratio, size)
         painter.drawPixmap(round(left), round(top), self._pixmap)
 
 
-def _painted(figures: Sequence[Figure], ratio: float) -> QPixmap:
+def _painted(figures: Sequence[Figure], screen_ratio: float, size: float) -> QPixmap:
+    ratio = screen_ratio * size
     label_font, value_font = _font(14, QFont.Weight.Normal), _font(16, QFont.Weight.DemiBold)
     label_metrics, value_metrics = QFontMetricsF(label_font), QFontMetricsF(value_font)
     label_width = max(label_metrics.horizontalAdvance(figure.label) for figure in figures)
@@ -61,6 +72,7 @@ def _painted(figures: Sequence[Figure], ratio: float) -> QPixmap:
         left = 2 * _PADDING + label_width
         painter.drawText(QRectF(left, top, value_width + 2, _LINE), Qt.AlignmentFlag.AlignVCenter, _shown(figure))
     painter.end()
+    pixmap.setDevicePixelRatio(screen_ratio)
     return pixmap
 
 

@@ -6,10 +6,11 @@ from collections.abc import Mapping
 
 from PyQt6.QtCore import QSize, Qt, pyqtSignal
 from PyQt6.QtGui import QAction, QResizeEvent
-from PyQt6.QtWidgets import QFrame, QHBoxLayout, QLabel, QSizePolicy, QToolButton, QVBoxLayout, QWidget
+from PyQt6.QtWidgets import QFrame, QHBoxLayout, QSizePolicy, QToolButton, QVBoxLayout, QWidget
 
 from app.gui.banner import BannerStack
 from app.gui.control_panel import ControlPanel
+from app.gui.name_label import NameLabel
 from app.gui.status_bar import StatusBar
 from app.gui.theme import restyle
 from app.gui.timing_plot import TimingPlot
@@ -17,6 +18,8 @@ from app.gui.video_view import VideoView
 from app.view_settings import ViewMode
 
 __all__ = ["LivePage", "VideoStage", "tool_button", "view_buttons"]
+
+_WIDE_PX = 1240  # from here on record and start have their words beside the icon
 
 
 class VideoStage(QWidget):
@@ -81,26 +84,26 @@ class LivePage(QWidget):
         self.panel = ControlPanel()
         self.status = StatusBar()
         self.timing = TimingPlot()
-        self.rig = QLabel("")
-        self.rig.setProperty("role", "brand")
+        self.rig = NameLabel()
         self.record = tool_button(actions["record"], text=True)
         self.run = tool_button(actions["run"], text=True)
         self.bar = QFrame()
         self.bar.setObjectName("bar")
         row = QHBoxLayout(self.bar)
-        row.setContentsMargins(10, 6, 10, 6)
-        row.setSpacing(4)
+        row.setContentsMargins(8, 6, 8, 6)
+        row.setSpacing(2)
         row.addWidget(tool_button(actions["home"]))
         row.addWidget(self.rig)
-        row.addSpacing(12)
+        row.addSpacing(8)
         row.addWidget(view_buttons(actions))
         row.addStretch(1)
         for name in ("compare", "freeze", "snapshot", "event"):
             row.addWidget(tool_button(actions[name]))
-        row.addSpacing(8)
+        row.addSpacing(6)
         row.addWidget(self.record)
+        row.addSpacing(2)
         row.addWidget(self.run)
-        row.addSpacing(8)
+        row.addSpacing(6)
         for name in ("hud", "timing", "full_screen", "log", "settings", "help", "panel"):
             row.addWidget(tool_button(actions[name]))
         middle = QHBoxLayout()
@@ -128,6 +131,14 @@ class LivePage(QWidget):
         if bool(self.record.property("recording")) != on:
             self.record.setProperty("recording", on)
             restyle(self.record)
+
+    def resizeEvent(self, event: QResizeEvent | None) -> None:
+        super().resizeEvent(event)
+        wide = self.width() >= _WIDE_PX
+        style = Qt.ToolButtonStyle.ToolButtonTextBesideIcon if wide else Qt.ToolButtonStyle.ToolButtonIconOnly
+        for button in (self.record, self.run):
+            if button.toolButtonStyle() is not style:
+                button.setToolButtonStyle(style)
 
     def set_full_screen(self, on: bool, panel: bool) -> None:
         """Only the picture, or everything."""

@@ -59,7 +59,7 @@ class MainWindow(QMainWindow):
         self._patience_s = 0.0
         self.settings_dialog: SettingsDialog | None = None
         self.setWindowTitle("Lumitherm")
-        self.setMinimumSize(900, 600)
+        self.setMinimumSize(1000, 600)
         self.setAcceptDrops(True)
         self.resize(1320, 820)
         self.actions_of = WindowActions(self)

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from PyQt6.QtCore import Qt, pyqtSignal
 from PyQt6.QtGui import QAction
 from PyQt6.QtWidgets import (
-    QCheckBox,
     QFileDialog,
     QFrame,
     QHBoxLayout,
@@ -23,9 +22,10 @@ from PyQt6.QtWidgets import (
 from app.gui.fuse_choice import FuseChoice
 from app.gui.live_page import VideoStage, tool_button, view_buttons
 from app.gui.model_controller import ModelList
+from app.gui.name_label import NameLabel
 from app.gui.playback_controller import SPEEDS
 from app.gui.range_slider import RangeSlider
-from app.gui.sections import Section, combo
+from app.gui.sections import CheckBox, Section, combo
 from app.gui.theme import icon_button
 from app.gui.view_panel import ViewPanel
 from app.playback import FuseSettings
@@ -74,12 +74,11 @@ class PlaybackPage(QWidget):
     def __init__(self, actions: Mapping[str, QAction], parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.stage = VideoStage()
-        self.title = QLabel("")
-        self.title.setProperty("role", "brand")
+        self.title = NameLabel()
         self.bar = self._make_bar(actions)
         self.view = ViewPanel(playback=True)
         self.first, self.second = _SidePanel(self.tr("A: fused by")), _SidePanel(self.tr("B: fused by"))
-        self.second_on = QCheckBox(self.tr("Compare with B"))
+        self.second_on = CheckBox(self.tr("Compare with B"))
         self.panel = self._make_panel()
         self.slider = QSlider(Qt.Orientation.Horizontal)
         self.slider.setAccessibleName(self.tr("Position"))

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from PyQt6.QtCore import QCoreApplication, pyqtSignal
-from PyQt6.QtWidgets import QCheckBox, QFileDialog, QHBoxLayout, QLabel, QPushButton, QWidget
+from PyQt6.QtWidgets import QFileDialog, QHBoxLayout, QLabel, QPushButton, QWidget
 
 from app.config import NEURAL_ENGINES, AppConfig, EngineConfig, EngineName, Preset
 from app.gui.model_box import ModelBox
 from app.gui.model_controller import ModelList
-from app.gui.sections import Section, combo, form, spin
+from app.gui.sections import CheckBox, Section, combo, form, spin
 from app.gui.theme import icon_button
 from app.recording.config import RecordingConfig, TrackName
 from app.setup_assistant import SourceChoice
@@ -108,16 +108,16 @@ class RecordPanel(Section):
             TrackName.VISIBLE: self.tr("visible"),
             TrackName.THERMAL: self.tr("thermal"),
         }
-        self._tracks: dict[TrackName, QCheckBox] = {}
+        self._tracks: dict[TrackName, CheckBox] = {}
         tracks = QHBoxLayout()
         tracks.setSpacing(10)
         for track, text in names.items():
-            box = self._tracks[track] = QCheckBox(text)
+            box = self._tracks[track] = CheckBox(text)
             box.setAccessibleName(self.tr("Record the {0} track").format(text))
             tracks.addWidget(box)
         self._before = spin(self.tr("Seconds kept before an event"), 0, 120, 5, 0, " s", lambda _: None)
         self._after = spin(self.tr("Seconds recorded after an event"), 0, 3600, 5, 0, " s", lambda _: None)
-        self._screen = QCheckBox(self.tr("Also record the view, figures included"))
+        self._screen = CheckBox(self.tr("Also record the view, figures included"))
         self._folder = QLabel()
         self._folder.setWordWrap(True)
         self._folder.setProperty("role", "dim")

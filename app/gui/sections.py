@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from PyQt6.QtCore import Qt, pyqtSignal
-from PyQt6.QtGui import QWheelEvent
+from PyQt6.QtCore import QPointF, QRectF, Qt, pyqtSignal
+from PyQt6.QtGui import QColor, QPainter, QPaintEvent, QPen, QPolygonF, QWheelEvent
 from PyQt6.QtWidgets import (
+    QCheckBox,
     QComboBox,
     QDoubleSpinBox,
     QFormLayout,
@@ -14,22 +15,56 @@ from PyQt6.QtWidgets import (
     QLabel,
     QSizePolicy,
     QSlider,
+    QStyle,
+    QStyleOptionButton,
     QToolButton,
     QVBoxLayout,
     QWidget,
 )
 
-from app.gui.theme import GAP, set_icon
+from app.gui.theme import GAP, colours, set_icon
 
-__all__ = ["Section", "ShareSlider", "Spin", "combo", "form", "spin"]
+__all__ = ["CheckBox", "ComboBox", "Section", "ShareSlider", "Spin", "combo", "form", "spin"]
 
 
-class _Combo(QComboBox):
+def _draw_line(widget: QWidget, points: list[QPointF], colour: str) -> None:
+    painter = QPainter(widget)
+    painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+    painter.setPen(QPen(QColor(colour), 2, Qt.PenStyle.SolidLine, Qt.PenCapStyle.RoundCap, Qt.PenJoinStyle.RoundJoin))
+    painter.drawPolyline(QPolygonF(points))
+    painter.end()
+
+
+class CheckBox(QCheckBox):
+    """With a tick in it when it is on: the style sheet can only fill it."""
+
+    def paintEvent(self, event: QPaintEvent | None) -> None:
+        super().paintEvent(event)
+        style = self.style()
+        if not self.isChecked() or style is None:
+            return
+        option = QStyleOptionButton()
+        self.initStyleOption(option)
+        box = QRectF(style.subElementRect(QStyle.SubElement.SE_CheckBoxIndicator, option, self))
+        scheme = colours()
+        places = ((0.26, 0.52), (0.44, 0.70), (0.76, 0.32))
+        tick = [QPointF(box.left() + x * box.width(), box.top() + y * box.height()) for x, y in places]
+        _draw_line(self, tick, scheme.on_accent if self.isEnabled() else scheme.window)
+
+
+class ComboBox(QComboBox):
     """Leaves the wheel to the panel unless it is focused: scrolling must not change settings."""
 
     def __init__(self) -> None:
         super().__init__()
         self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+
+    def paintEvent(self, event: QPaintEvent | None) -> None:
+        super().paintEvent(event)
+        x, y = self.width() - 14.0, self.height() / 2
+        scheme = colours()
+        arrow = [QPointF(x - 4, y - 2), QPointF(x, y + 2.5), QPointF(x + 4, y - 2)]
+        _draw_line(self, arrow, scheme.dim if self.isEnabled() else scheme.faint)
 
     def wheelEvent(self, event: QWheelEvent | None) -> None:
         if event is not None:
@@ -107,7 +142,7 @@ def form() -> QFormLayout:
 
 def combo(name: str, entries: list[tuple[str, object]], changed: Callable[[object], None]) -> QComboBox:
     """A choice; `changed` gets the entry's data when the user picks one (not when it is set by program)."""
-    box = _Combo()
+    box = ComboBox()
     box.setAccessibleName(name)
     box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
     box.setMinimumContentsLength(8)

@@ -27,7 +27,7 @@ from app.setup_assistant import SourceChoice
 __all__ = ["StartPage"]
 
 _MOST_WIDE = 1080
-_LIST_PX = 340
+_LIST_PX = 480
 _HEAD_PX = 36
 
 

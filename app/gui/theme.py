@@ -201,6 +201,7 @@ def _style(c: Colours) -> str:
     QLabel[role="dim"] {{ color: {c.dim}; }}
     QLabel[role="caption"] {{ color: {c.dim}; font-size: 12px; }}
     QLabel[role="value"] {{ font-size: 15px; font-weight: 600; }}
+    QLabel[role="message"] {{ font-size: 16px; font-weight: 600; }}
     QLabel[role="step"] {{ color: {c.accent}; font-size: 13px; font-weight: 600; }}
     QLabel[level="good"] {{ color: {c.good}; }}
     QLabel[level="bad"] {{ color: {c.bad}; }}
@@ -219,7 +220,7 @@ def _style(c: Colours) -> str:
         font-weight: 600; }}
     QPushButton[primary="true"]:hover {{ border-color: {c.text}; }}
     QPushButton[primary="true"]:disabled {{ background: {c.raised}; color: {c.dim}; border-color: {c.border}; }}
-    QToolButton[flat="true"] {{ background: transparent; border-color: transparent; }}
+    QToolButton[flat="true"] {{ background: transparent; border-color: transparent; padding: 6px 5px; }}
     QToolButton[flat="true"]:hover {{ background: {hover}; }}
     QToolButton:checked, QPushButton:checked {{
         background: {hover}; border: 1px solid {c.accent}; color: {c.text};
@@ -235,6 +236,9 @@ def _style(c: Colours) -> str:
         background: {c.raised}; border: 1px solid {c.border}; border-radius: 6px; padding: 5px 8px; min-height: 18px;
         selection-background-color: {c.accent}; selection-color: {c.on_accent};
     }}
+    QComboBox::drop-down {{ border: none; background: transparent; width: 24px; }}
+    QLineEdit QToolButton {{ background: transparent; border: none; padding: 0; min-height: 0; }}
+    QTableWidget::item {{ padding: 0 6px; }}
     QComboBox QAbstractItemView {{ background: {c.raised}; border: 1px solid {c.border}; outline: none; }}
     QListWidget, QPlainTextEdit, QTableWidget {{
         background: {c.surface}; border: 1px solid {c.border}; border-radius: 8px; outline: none;

@@ -189,7 +189,7 @@ class VideoView(QWidget):
             self._paint_message(painter)
         else:
             self._paint_over(painter, ratio)
-        self._hud.draw(painter, self._figures, 12, 12, ratio)
+        self._hud.draw(painter, self._figures, 12, 12, ratio, self.height())
         if self._badge:
             draw_pill(painter, self._badge, self.width() - 12 - 10 * len(self._badge) - 24, 12, accent=True)
 

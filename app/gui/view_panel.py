@@ -6,10 +6,10 @@ from typing import Any
 
 from PyQt6.QtCore import QCoreApplication, QSize, pyqtSignal
 from PyQt6.QtGui import QIcon, QImage, QPixmap
-from PyQt6.QtWidgets import QCheckBox, QHBoxLayout, QLabel, QPushButton, QWidget
+from PyQt6.QtWidgets import QHBoxLayout, QLabel, QPushButton, QWidget
 
 from app.gui.qt_image import rgb_image
-from app.gui.sections import Section, ShareSlider, Spin, combo, form
+from app.gui.sections import CheckBox, Section, ShareSlider, Spin, combo, form
 from app.gui.theme import icon_button
 from app.radiometry import SCALES, Radiometry
 from app.view_settings import Isotherm, IsothermKind, Picture, ViewMode, ViewSettings
@@ -51,7 +51,7 @@ class ViewPanel(Section):
         self._palette.setIconSize(_SWATCH)
         for name in PALETTES:
             self._palette.addItem(_swatch(name), name.replace("_", " "), name)
-        self._black_hot = QCheckBox(self.tr("Black-hot"))
+        self._black_hot = CheckBox(self.tr("Black-hot"))
         self._black_hot.clicked.connect(lambda on: self.view_asked.emit({"black_hot": bool(on)}))
         self._isotherm = combo(
             self.tr("Isotherm"),
