@@ -20,7 +20,6 @@ from calibration.homography import Model, PointSolution, solve_points
 from calibration.rig import CameraSide, PlaneCalibration, plain_scaling, save_calibration
 from fusion_core.agc import Agc
 from fusion_core.errors import BadInputError
-from fusion_core.pyramid_engine import LaplacianPyramidEngine
 
 __all__ = ["PickedPoint", "PointPicking", "Side", "read_points"]
 
@@ -69,6 +68,8 @@ class PointPicking:
         self.solution: PointSolution | None = None
         self.problem = ""
         self._sides = (CameraSide("", *visible.shape[:2]), CameraSide("", *thermal.shape[:2]))
+        from fusion_core.pyramid_engine import LaplacianPyramidEngine  # brings SciPy along: not for every command
+
         self._engine = LaplacianPyramidEngine()
 
     def place(self, side: Side, at: Place) -> int:

@@ -286,10 +286,11 @@ class _Problem:
         return theta, boards
 
 
-def _project(points_m: Floats, rvec: Floats, t: Floats, lens: Floats) -> tuple[Floats, Floats]:
+def _project(points_m: Floats, rvec: npt.ArrayLike, t: npt.ArrayLike, lens: Floats) -> tuple[Floats, Floats]:
     """(N, 2) px and their derivatives (2N, 14) by rotation, translation, fx, fy, cx, cy, k1, k2, p1, p2."""
     K = np.array([[lens[0], 0, lens[2]], [0, lens[1], lens[3]], [0, 0, 1.0]])
-    at, jacobian = cv2.projectPoints(points_m.reshape(-1, 1, 3), rvec, t, K, lens[4:8].copy())
+    pose = np.asarray(rvec, np.float64), np.asarray(t, np.float64)
+    at, jacobian = cv2.projectPoints(points_m.reshape(-1, 1, 3), *pose, K, lens[4:8].copy())
     return np.asarray(at, np.float64).reshape(-1, 2), np.asarray(jacobian, np.float64)[:, :14]
 
 

@@ -380,17 +380,17 @@
 </context><context>
     <name>AssistantController</name>
     <message>
-        <location filename="../assistant_controller.py" line="154" />
+        <location filename="../assistant_controller.py" line="160" />
         <source>Collecting frames of both cameras…</source>
         <translation>Bilder beider Kameras werden gesammelt…</translation>
     </message>
     <message>
-        <location filename="../assistant_controller.py" line="158" />
+        <location filename="../assistant_controller.py" line="164" />
         <source>The visible stamps are {0:+.1f} ms against the thermal ones (agreement {1:.2f}).</source>
         <translation>Die sichtbaren Zeitstempel liegen {0:+.1f} ms gegen die thermischen (Übereinstimmung {1:.2f}).</translation>
     </message>
     <message>
-        <location filename="../assistant_controller.py" line="161" />
+        <location filename="../assistant_controller.py" line="167" />
         <source>Not sure yet: {0}. Move a hand or the rig before both cameras.</source>
         <translation>Noch nicht sicher: {0}. Vor beiden Kameras eine Hand oder die Anlage bewegen.</translation>
     </message>
@@ -847,22 +847,22 @@
 </context><context>
     <name>ComparePanel</name>
     <message>
-        <location filename="../compare_panel.py" line="22" />
+        <location filename="../compare_panel.py" line="23" />
         <source>Compare A and B</source>
         <translation>A und B vergleichen</translation>
     </message>
     <message>
-        <location filename="../compare_panel.py" line="25" />
+        <location filename="../compare_panel.py" line="26" />
         <source>A left, B right of the divider</source>
         <translation>A links, B rechts der Linie</translation>
     </message>
     <message>
-        <location filename="../compare_panel.py" line="30" />
+        <location filename="../compare_panel.py" line="31" />
         <source>Use B</source>
         <translation>B übernehmen</translation>
     </message>
     <message>
-        <location filename="../compare_panel.py" line="31" />
+        <location filename="../compare_panel.py" line="32" />
         <source>B's engine, model and AGC take the place of A's</source>
         <translation>Rechenwerk, Modell und AGC von B treten an die Stelle derer von A</translation>
     </message>
@@ -992,12 +992,12 @@
         <translation>Hilfe</translation>
     </message>
     <message>
-        <location filename="../help_overlay.py" line="30" />
+        <location filename="../help_overlay.py" line="31" />
         <source>Keys</source>
         <translation>Tasten</translation>
     </message>
     <message>
-        <location filename="../help_overlay.py" line="33" />
+        <location filename="../help_overlay.py" line="34" />
         <source>Wheel: zoom · drag: pan · double click: full screen · drag the divider: wipe · Esc: leave</source>
         <translation>Rad: vergrößern · Ziehen: verschieben · Doppelklick: Vollbild · Linie ziehen: Schieber · Esc: verlassen</translation>
     </message>
@@ -1120,54 +1120,54 @@
 </context><context>
     <name>MainController</name>
     <message>
-        <location filename="../controller.py" line="324" />
+        <location filename="../controller.py" line="332" />
         <source>no thermal picture</source>
         <translation>kein Wärmebild</translation>
     </message>
     <message>
-        <location filename="../controller.py" line="328" />
+        <location filename="../controller.py" line="336" />
         <source>counts, relative</source>
         <translation>Rohwerte, relativ</translation>
     </message>
     <message>
-        <location filename="../controller.py" line="422" />
+        <location filename="../controller.py" line="430" />
         <source>Recorded {0:.1f} s, {1:.1f} MB: {2}</source>
         <translation>Aufgenommen: {0:.1f} s, {1:.1f} MB: {2}</translation>
     </message>
     <message>
-        <location filename="../controller.py" line="430" />
+        <location filename="../controller.py" line="438" />
         <source>Event marked at {0}</source>
         <translation>Ereignis markiert um {0}</translation>
     </message>
     <message>
-        <location filename="../controller.py" line="440" />
+        <location filename="../controller.py" line="448" />
         <source>Snapshot saved: {0}</source>
         <translation>Schnappschuss gespeichert: {0}</translation>
     </message>
     <message>
-        <location filename="../controller.py" line="455" />
+        <location filename="../controller.py" line="463" />
         <source>Nothing is running: start a rig first</source>
         <translation>Es läuft nichts: zuerst eine Anlage starten</translation>
     </message>
 </context><context>
     <name>MainWindow</name>
     <message>
-        <location filename="../main_window.py" line="231" />
+        <location filename="../main_window.py" line="238" />
         <source>reading {0}…</source>
         <translation>{0} wird gelesen…</translation>
     </message>
     <message>
-        <location filename="../main_window.py" line="240" />
+        <location filename="../main_window.py" line="247" />
         <source>opening {0}…</source>
         <translation>{0} wird geöffnet…</translation>
     </message>
     <message>
-        <location filename="../main_window.py" line="339" />
+        <location filename="../main_window.py" line="350" />
         <source>Open</source>
         <translation>Öffnen</translation>
     </message>
     <message>
-        <location filename="../main_window.py" line="339" />
+        <location filename="../main_window.py" line="350" />
         <source>Configurations and recordings (*.yaml *.yml *.mkv *.mp4)</source>
         <translation>Konfigurationen und Aufnahmen (*.yaml *.yml *.mkv *.mp4)</translation>
     </message>
@@ -1226,6 +1226,13 @@
         <translation>Zurück zu Modell {0}</translation>
     </message>
 </context><context>
+    <name>PickView</name>
+    <message>
+        <location filename="../pick_view.py" line="47" />
+        <source>Click: a new point. Drag, or arrow keys: move it by a quarter pixel, with Shift by two.</source>
+        <translation>Klick: ein neuer Punkt. Ziehen oder Pfeiltasten: um ein Viertelpixel verschieben, mit der Umschalttaste um zwei.</translation>
+    </message>
+</context><context>
     <name>PlaybackController</name>
     <message>
         <location filename="../playback_controller.py" line="240" />
@@ -1240,72 +1247,77 @@
 </context><context>
     <name>PlaybackPage</name>
     <message>
-        <location filename="../playback_page.py" line="79" />
+        <location filename="../playback_page.py" line="80" />
         <source>A: fused by</source>
         <translation>A: fusioniert durch</translation>
     </message>
     <message>
-        <location filename="../playback_page.py" line="79" />
+        <location filename="../playback_page.py" line="80" />
         <source>B: fused by</source>
         <translation>B: fusioniert durch</translation>
     </message>
     <message>
-        <location filename="../playback_page.py" line="80" />
+        <location filename="../playback_page.py" line="81" />
         <source>Compare with B</source>
         <translation>Mit B vergleichen</translation>
     </message>
     <message>
-        <location filename="../playback_page.py" line="83" />
+        <location filename="../playback_page.py" line="84" />
         <source>Position</source>
         <translation>Stelle</translation>
     </message>
     <message>
-        <location filename="../playback_page.py" line="125" />
+        <location filename="../playback_page.py" line="126" />
         <source>Render a range</source>
         <translation>Bereich rechnen</translation>
     </message>
     <message>
-        <location filename="../playback_page.py" line="126" />
+        <location filename="../playback_page.py" line="127" />
         <source>Begin here</source>
         <translation>Beginnt hier</translation>
     </message>
     <message>
-        <location filename="../playback_page.py" line="126" />
+        <location filename="../playback_page.py" line="127" />
         <source>End here</source>
         <translation>Endet hier</translation>
     </message>
     <message>
-        <location filename="../playback_page.py" line="134" />
+        <location filename="../playback_page.py" line="130" />
+        <source>Range that is looped and rendered</source>
+        <translation>Bereich, der wiederholt und ausgegeben wird</translation>
+    </message>
+    <message>
+        <location filename="../playback_page.py" line="137" />
         <source>Render A to a file…</source>
         <translation>A in eine Datei rechnen…</translation>
     </message>
     <message>
-        <location filename="../playback_page.py" line="136" />
+        <location filename="../playback_page.py" line="139" />
         <source>Cancel</source>
         <translation>Abbrechen</translation>
     </message>
     <message>
-        <location filename="../playback_page.py" line="140" />
+        <location filename="../playback_page.py" line="143" />
         <source>Rendering</source>
         <translation>Wird gerechnet</translation>
     </message>
     <message>
-        <location filename="../playback_page.py" line="174" />
+        <location filename="../playback_page.py" line="178" />
         <source>Speed</source>
         <translation>Tempo</translation>
     </message>
     <message>
-        <location filename="../playback_page.py" line="198" />
+        <location filename="../playback_page.py" line="202" />
         <source>pairs {0} to {1}, {2} in all</source>
         <translation>Paare {0} bis {1}, zusammen {2}</translation>
     </message>
     <message>
-        <location filename="../playback_page.py" line="243" />
+        <location filename="../playback_page.py" line="248" />
         <source>Render to</source>
         <translation>Rechnen nach</translation>
     </message>
     <message>
-        <location filename="../playback_page.py" line="243" />
+        <location filename="../playback_page.py" line="248" />
         <source>Video (*.mkv *.mp4)</source>
         <translation>Video (*.mkv *.mp4)</translation>
     </message>
@@ -1320,6 +1332,103 @@
         <location filename="../playback_wiring.py" line="33" />
         <source>B</source>
         <translation>B</translation>
+    </message>
+</context><context>
+    <name>PointPicker</name>
+    <message>
+        <location filename="../point_picker.py" line="46" />
+        <source>Pick points - Lumitherm</source>
+        <translation>Punkte wählen - Lumitherm</translation>
+    </message>
+    <message>
+        <location filename="../point_picker.py" line="51" />
+        <source>Visible picture</source>
+        <translation>Sichtbares Bild</translation>
+    </message>
+    <message>
+        <location filename="../point_picker.py" line="52" />
+        <source>Thermal picture</source>
+        <translation>Thermisches Bild</translation>
+    </message>
+    <message>
+        <location filename="../point_picker.py" line="60" />
+        <source>Fused picture</source>
+        <translation>Fusioniertes Bild</translation>
+    </message>
+    <message>
+        <location filename="../point_picker.py" line="64" />
+        <source>Save the calibration</source>
+        <translation>Kalibrierung speichern</translation>
+    </message>
+    <message>
+        <location filename="../point_picker.py" line="66" />
+        <source>Remove the point</source>
+        <translation>Punkt entfernen</translation>
+    </message>
+    <message>
+        <location filename="../point_picker.py" line="80" />
+        <source>Point</source>
+        <translation>Punkt</translation>
+    </message>
+    <message>
+        <location filename="../point_picker.py" line="80" />
+        <source>Off, px</source>
+        <translation>Daneben, px</translation>
+    </message>
+    <message>
+        <location filename="../point_picker.py" line="80" />
+        <source>Left out, px</source>
+        <translation>Ausgelassen, px</translation>
+    </message>
+    <message>
+        <location filename="../point_picker.py" line="80" />
+        <source>Used</source>
+        <translation>Benutzt</translation>
+    </message>
+    <message>
+        <location filename="../point_picker.py" line="82" />
+        <source>Points and how far each is off</source>
+        <translation>Punkte und wie weit jeder daneben liegt</translation>
+    </message>
+    <message>
+        <location filename="../point_picker.py" line="98" />
+        <source>Visible</source>
+        <translation>Sichtbar</translation>
+    </message>
+    <message>
+        <location filename="../point_picker.py" line="98" />
+        <source>Thermal</source>
+        <translation>Thermisch</translation>
+    </message>
+    <message>
+        <location filename="../point_picker.py" line="105" />
+        <source>Fused by these points</source>
+        <translation>Mit diesen Punkten fusioniert</translation>
+    </message>
+    <message>
+        <location filename="../point_picker.py" line="197" />
+        <source>Click the same place in both pictures: corners of things at the distance that matters.</source>
+        <translation>Dieselbe Stelle in beiden Bildern anklicken: Ecken von Dingen in der Entfernung, auf die es ankommt.</translation>
+    </message>
+    <message>
+        <location filename="../point_picker.py" line="199" />
+        <source>{0} map from {1} points, {2:.2f} px rms. Outliers: {3}.</source>
+        <translation>Abbildung {0} aus {1} Punkten, {2:.2f} px rms. Ausreißer: {3}.</translation>
+    </message>
+    <message>
+        <location filename="../point_picker.py" line="207" />
+        <source>yes</source>
+        <translation>ja</translation>
+    </message>
+    <message>
+        <location filename="../point_picker.py" line="207" />
+        <source>no: outlier</source>
+        <translation>nein: Ausreißer</translation>
+    </message>
+    <message>
+        <location filename="../point_picker.py" line="209" />
+        <source>one picture only</source>
+        <translation>nur ein Bild</translation>
     </message>
 </context><context>
     <name>ProblemBoard</name>
@@ -1398,12 +1507,12 @@
 </context><context>
     <name>Section</name>
     <message>
-        <location filename="../sections.py" line="94" />
+        <location filename="../sections.py" line="129" />
         <source>open</source>
         <translation>offen</translation>
     </message>
     <message>
-        <location filename="../sections.py" line="94" />
+        <location filename="../sections.py" line="129" />
         <source>folded</source>
         <translation>zugeklappt</translation>
     </message>
@@ -1485,16 +1594,16 @@
     </message>
     <message>
         <location filename="../settings_dialog.py" line="120" />
-        <source>Key for {0}</source>
-        <translation>Taste für {0}</translation>
-    </message>
-    <message>
-        <location filename="../settings_dialog.py" line="126" />
         <source>Back to the original keys</source>
         <translation>Zurück zu den ursprünglichen Tasten</translation>
     </message>
     <message>
-        <location filename="../settings_dialog.py" line="147" />
+        <location filename="../settings_dialog.py" line="143" />
+        <source>Key for {0}</source>
+        <translation>Taste für {0}</translation>
+    </message>
+    <message>
+        <location filename="../settings_dialog.py" line="161" />
         <source>“{0}” and “{1}” have the same key</source>
         <translation>„{0}“ und „{1}“ haben dieselbe Taste</translation>
     </message>
@@ -1543,83 +1652,83 @@
 </context><context>
     <name>StartPage</name>
     <message>
-        <location filename="../start_page.py" line="129" />
+        <location filename="../start_page.py" line="137" />
         <source>One picture from a visible and a thermal camera</source>
         <translation>Ein Bild aus einer sichtbaren und einer Wärmebildkamera</translation>
     </message>
     <message>
-        <location filename="../start_page.py" line="140" />
+        <location filename="../start_page.py" line="148" />
         <source>Settings</source>
         <translation>Einstellungen</translation>
     </message>
     <message>
-        <location filename="../start_page.py" line="141" />
+        <location filename="../start_page.py" line="149" />
         <source>Help</source>
         <translation>Hilfe</translation>
     </message>
     <message>
-        <location filename="../start_page.py" line="151" />
+        <location filename="../start_page.py" line="159" />
         <source>Simulated rig</source>
         <translation>Simulierte Anlage</translation>
     </message>
     <message>
-        <location filename="../start_page.py" line="152" />
+        <location filename="../start_page.py" line="160" />
         <source>Two simulated cameras before a moving scene. No hardware needed.</source>
         <translation>Zwei simulierte Kameras vor einer bewegten Szene. Keine Geräte nötig.</translation>
     </message>
     <message>
-        <location filename="../start_page.py" line="157" />
+        <location filename="../start_page.py" line="165" />
         <source>Set up two cameras</source>
         <translation>Zwei Kameras einrichten</translation>
     </message>
     <message>
-        <location filename="../start_page.py" line="158" />
+        <location filename="../start_page.py" line="166" />
         <source>Pick visible and thermal, see both live, measure the offset, save the configuration.</source>
         <translation>Beide Kameras wählen, beide live sehen, den Versatz messen, die Konfiguration speichern.</translation>
     </message>
     <message>
-        <location filename="../start_page.py" line="162" />
+        <location filename="../start_page.py" line="170" />
         <source>Open</source>
         <translation>Öffnen</translation>
     </message>
     <message>
-        <location filename="../start_page.py" line="162" />
+        <location filename="../start_page.py" line="170" />
         <source>A configuration (.yaml) or a recording (.mkv) from disk.</source>
         <translation>Eine Konfiguration (.yaml) oder eine Aufnahme (.mkv) von der Platte.</translation>
     </message>
     <message>
-        <location filename="../start_page.py" line="169" />
+        <location filename="../start_page.py" line="177" />
         <source>Recent configurations</source>
         <translation>Letzte Konfigurationen</translation>
     </message>
     <message>
-        <location filename="../start_page.py" line="171" />
-        <location filename="../start_page.py" line="169" />
+        <location filename="../start_page.py" line="179" />
+        <location filename="../start_page.py" line="177" />
         <source>None yet</source>
         <translation>Noch keine</translation>
     </message>
     <message>
-        <location filename="../start_page.py" line="171" />
+        <location filename="../start_page.py" line="179" />
         <source>Recent recordings</source>
         <translation>Letzte Aufnahmen</translation>
     </message>
     <message>
-        <location filename="../start_page.py" line="173" />
+        <location filename="../start_page.py" line="181" />
         <source>Connected cameras</source>
         <translation>Angeschlossene Kameras</translation>
     </message>
     <message>
-        <location filename="../start_page.py" line="173" />
+        <location filename="../start_page.py" line="181" />
         <source>None found</source>
         <translation>Keine gefunden</translation>
     </message>
     <message>
-        <location filename="../start_page.py" line="179" />
+        <location filename="../start_page.py" line="187" />
         <source>Look again</source>
         <translation>Neu suchen</translation>
     </message>
     <message>
-        <location filename="../start_page.py" line="180" />
+        <location filename="../start_page.py" line="188" />
         <source>Look for cameras again</source>
         <translation>Neu nach Kameras suchen</translation>
     </message>
@@ -1793,49 +1902,49 @@
 </context><context>
     <name>TimingPlot</name>
     <message>
-        <location filename="../timing_plot.py" line="35" />
+        <location filename="../timing_plot.py" line="130" />
         <source>Timing plot</source>
         <translation>Zeitverlauf</translation>
     </message>
     <message>
-        <location filename="../timing_plot.py" line="39" />
+        <location filename="../timing_plot.py" line="134" />
         <source>loading…</source>
         <translation>wird geladen…</translation>
     </message>
     <message>
-        <location filename="../timing_plot.py" line="66" />
+        <location filename="../timing_plot.py" line="163" />
         <source>Latency, ms</source>
         <translation>Latenz, ms</translation>
     </message>
     <message>
-        <location filename="../timing_plot.py" line="67" />
-        <location filename="../timing_plot.py" line="66" />
+        <location filename="../timing_plot.py" line="164" />
+        <location filename="../timing_plot.py" line="163" />
         <source>50 %</source>
         <translation>50 %</translation>
     </message>
     <message>
-        <location filename="../timing_plot.py" line="67" />
-        <location filename="../timing_plot.py" line="66" />
+        <location filename="../timing_plot.py" line="164" />
+        <location filename="../timing_plot.py" line="163" />
         <source>95 %</source>
         <translation>95 %</translation>
     </message>
     <message>
-        <location filename="../timing_plot.py" line="67" />
+        <location filename="../timing_plot.py" line="164" />
         <source>Skew, ms</source>
         <translation>Zeitversatz, ms</translation>
     </message>
     <message>
-        <location filename="../timing_plot.py" line="68" />
+        <location filename="../timing_plot.py" line="165" />
         <source>Rate, fps</source>
         <translation>Rate, B/s</translation>
     </message>
     <message>
-        <location filename="../timing_plot.py" line="68" />
+        <location filename="../timing_plot.py" line="165" />
         <source>fused</source>
         <translation>fusioniert</translation>
     </message>
     <message>
-        <location filename="../timing_plot.py" line="68" />
+        <location filename="../timing_plot.py" line="165" />
         <source>shown</source>
         <translation>gezeigt</translation>
     </message>
