@@ -11,7 +11,10 @@ import typer
 from fusion_core.errors import UsageError
 
 if TYPE_CHECKING:
-    from fusion_core.training.finetune import FinetuneRequest
+    from rich.console import Console
+
+    from fusion_core.training.finetune_measure import Measured
+    from fusion_core.training.finetune_settings import FinetuneRequest
 
 __all__ = ["register"]
 
@@ -50,6 +53,10 @@ def _train(
     generic_share: Annotated[
         float, typer.Option(min=0.0, max=0.95, help="Share of all crops that come from --generic.")
     ] = 0.3,
+    stages: Annotated[
+        str | None,
+        typer.Option(metavar="LIST", help="Of a fine-tuning: align, fuse, joint. [default: align,fuse]"),
+    ] = None,
     name: Annotated[str | None, typer.Option(help="Add the fine-tuned weights to the models by this name.")] = None,
     even_if_worse: Annotated[
         bool, typer.Option("--even-if-worse", help="Export weights that are worse than those they came from, too.")
@@ -57,9 +64,10 @@ def _train(
 ) -> None:
     """Train the fusion network. Ctrl-C or SIGTERM saves and ends; --resume RUN goes on where it was.
 
-    With --from MODEL --data DIR: a short training from existing weights, measured before and after on held-out
-    sessions, checked for collapse and for the engine's parity, and exported with a model card. Weights that are worse
-    in edges, ghosts, Qabf or SSIM are not exported: the old ones are kept, the reason is told, the exit code is 1.
+    With --from MODEL --data DIR: a short training from existing weights in two stages, the displacement estimate and
+    then the fusion, measured before and after on held-out sessions, checked for collapse and for the engine's parity,
+    and exported with a model card. A stage that made nothing better, or made edges, ghosts, Qabf, SSIM or the estimate
+    worse, is dropped. Where none is left the old weights are kept, the reason is told, and the exit code is 1.
     """
     if context.invoked_subcommand is not None:
         return
@@ -69,10 +77,14 @@ def _train(
         request = _finetune_request(from_, data, validation, generic, generic_share, vgg16, set_ or [], resume)
         if even_if_worse:
             request = dataclasses.replace(request, even_if_worse=True)
+        if stages is not None:
+            if resume is not None:
+                raise UsageError("--resume RUN goes on with the stages of the run; leave --stages away")
+            request = dataclasses.replace(request, stages=tuple(part.strip() for part in stages.split(",")))
         _finetune(request, resume, name)
         return
-    if name is not None or validation is not None or generic is not None:
-        raise UsageError("--name, --validation and --generic belong to --from MODEL --data DIR")
+    if name is not None or validation is not None or generic is not None or stages is not None:
+        raise UsageError("--name, --validation, --generic and --stages belong to --from MODEL --data DIR")
     from rich.console import Console
 
     from fusion_core.training.config import load_training_config
@@ -105,7 +117,7 @@ def _finetune_request(
     resume: Path | None,
 ) -> FinetuneRequest:
     from fusion_core.checkpoint import resolve_weights
-    from fusion_core.training.finetune import FinetuneRequest, load_request
+    from fusion_core.training.finetune_settings import FinetuneRequest, load_request
 
     if resume is not None:
         if model is not None or data is not None:
@@ -119,21 +131,15 @@ def _finetune_request(
 
 def _finetune(request: FinetuneRequest, resume: Path | None, name: str | None) -> None:
     from rich.console import Console
-    from rich.table import Table
 
     from fusion_core.model_store import ModelStore
     from fusion_core.training.finetune import finetune
 
     console = Console()
     result = finetune(request, resume=resume, console=console)
-    if result is None:  # not the first process of torchrun
+    if result is None:  # not the first process of torchrun, or stopped by a signal
         return
-    table = Table("displacement", "", "Qabf", "SSIM", "edges visible", "edges thermal", "ghost", title="held out")
-    for before, after in zip(result.before, result.after, strict=True):
-        for label, summary in (("before", before), ("after", after)):
-            keys = ("qabf", "ssim", "g_visible", "g_thermal", "g_ghost")
-            table.add_row(summary.displacement.label, label, *(f"{summary.values[key]:.3f}" for key in keys))
-    console.print(table)
+    _print_before_and_after(console, result.before, result.after)
     console.print(f"card: {result.card}", highlight=False, soft_wrap=True)
     if result.weights is None:
         console.print(
@@ -148,6 +154,24 @@ def _finetune(request: FinetuneRequest, resume: Path | None, name: str | None) -
     if name is not None:
         added = ModelStore().add(result.weights, name, replace=True)
         console.print(f"added as {added.name}; put it to use: lumitherm models use {added.name}", highlight=False)
+
+
+_SHOWN = (
+    ("error px", "error_px"), ("Qabf", "qabf"), ("SSIM", "ssim"), ("edges visible", "g_visible"),
+    ("edges thermal", "g_thermal"), ("ghost", "g_ghost"),
+)  # fmt: skip
+
+
+def _print_before_and_after(console: Console, before: Measured, after: Measured) -> None:
+    from rich.table import Table
+
+    table = Table("displacement", "", *(title for title, _ in _SHOWN), title="held out")
+    for old, new in zip(before.rows(), after.rows(), strict=True):
+        for label, row in (("before", old), ("after", new)):
+            values = (row[key] for _, key in _SHOWN)
+            shown = ("-" if value != value else f"{value:.3f}" for value in values)
+            table.add_row(str(row["displacement"]) if label == "before" else "", label, *shown)
+    console.print(table)
 
 
 def _doctor(

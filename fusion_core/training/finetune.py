@@ -1,11 +1,13 @@
 """From shipped weights to weights for one's own rig: a short training that does not forget, checked before export.
 
-The run continues the training that the weights came from (its losses, read from the file), with a low learning rate.
-The displacement estimate stays as it is, unless asked for (stage=joint), and then changes ten times slower. Generic
-pairs, where given, make up a share of every epoch. Before and after, the held-out sessions are measured at known
-displacements. The old weights are kept where the new ones are worse in what matters (`acceptance`); the export is
-refused when the engine would not give the reference's pictures, and warns when the fused picture follows one camera
-alone.
+In stages (`finetune_settings`): first the displacement estimate, then the fusion. Generic pairs, where given, make up
+a share of every epoch. After each stage the held-out sessions are measured at known displacements: a stage that did
+not make the weights better, or made them worse in what matters (`acceptance`), is dropped. The export is refused when
+the engine would not give the reference's pictures, and warns when the fused picture follows one camera alone.
+
+    RUN/finetune_request.yaml   what was asked           RUN/align, RUN/fuse   a training run each, with outcome.json
+    RUN/finetune.json           figures before and after RUN/MODEL_CARD.md
+    RUN/finetuned.safetensors   only if they are better
 """
 
 from __future__ import annotations
@@ -19,64 +21,65 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-import yaml
-from pydantic import ValidationError
 from rich.console import Console
 
 from fusion_core.checkpoint import LoadedCheckpoint, load_checkpoint, save_checkpoint
-from fusion_core.displacement import uniform
 from fusion_core.engine import FusionEngine
 from fusion_core.errors import BadInputError, ConfigError, EngineError
-from fusion_core.evaluation import EvaluationPair, Summary, evaluate_engine, summarize
-from fusion_core.torch_engine import TorchEngine
-from fusion_core.training.acceptance import AgainstStart, why_worse
-from fusion_core.training.collapse import ModalityShares, collapse_warnings, measure_shares
-from fusion_core.training.config import LossConfig, TrainingConfig, apply_override
-from fusion_core.training.dataset import TrainingPair
-from fusion_core.training.distributed import processes
+from fusion_core.evaluation import EvaluationPair
+from fusion_core.training.acceptance import AgainstStart, gains, why_error_rose, why_worse
+from fusion_core.training.collapse import collapse_warnings
+from fusion_core.training.config import TrainingConfig
+from fusion_core.training.dataset import TrainingPair, split_pairs
+from fusion_core.training.distributed import Processes, processes
+from fusion_core.training.finetune_measure import Measured, evaluation_pairs, measure
+from fusion_core.training.finetune_settings import (
+    FinetuneRequest,
+    finetune_config,
+    fit_crop,
+    own_loss,
+    save_request,
+    stages_of,
+)
 from fusion_core.training.model_card import write_model_card
 from fusion_core.training.parity import MIN_PSNR_DB, ParityReport, check_parity, require_parity
 from fusion_core.training.reporting import Reporter
-from fusion_core.training.run_state import atomic_write
+from fusion_core.training.run_state import atomic_write, list_checkpoints
 from fusion_core.training.session import build_network, describe_run, export_weights, prepare_pairs
-from fusion_core.training.train import Trainer, new_run_folder
+from fusion_core.training.train import Trainer, new_finetune_folder
 from fusion_core.training.vgg import load_vgg16
 
-__all__ = ["FinetuneRequest", "FinetuneResult", "finetune", "finetune_config", "load_request", "mix_pairs"]
+__all__ = ["FinetuneResult", "StageOutcome", "finetune", "mix_pairs"]
 
-_SHIFTS_PX = (0.0, 3.0, 5.0, 8.0)
-_MEASURED_PAIRS = 24
-_DEFAULT_LOSS = LossConfig.model_validate(
-    {
-        "pixel": 0.2, "perception": {"weight": 0.0}, "gradient": 14.0, "gradient_infrared_gain": 1.5, "intensity": 4.0,
-        "ssim": 0.1, "displacement": 0.1, "lambda_align": 0.0, "mask_unseen": True,
-    }
-)  # fmt: skip
+OUTCOME_FILE = "outcome.json"
+_GENERIC_HELD_OUT = 0.1
+_GENERIC_MEASURED = 12
 
 
 @dataclass(frozen=True, slots=True)
-class FinetuneRequest:
-    """What to fine-tune. data: folder of `lumitherm dataset build` (or any folder of aligned pairs).
+class StageOutcome:
+    """What came of one stage. step: of its best weights; gained, lost: against the weights it began with, and lost
+    also against the very first; accepted: whether its weights are part of the result."""
 
-    validation: held-out pairs; None takes data/validation, or the end of each session in `data`.
-    generic: folder of other pairs, of which `generic_share` (0..1) of all crops are cut.
-    overrides: `key=value` as in `lumitherm train --set`.
-    even_if_worse: export weights that are worse than the start, too; what is worse stands in their card.
-    """
+    stage: str
+    accepted: bool
+    step: int
+    gained: list[str] = field(default_factory=list)
+    lost: list[str] = field(default_factory=list)
 
-    initial: Path
-    data: Path
-    validation: Path | None = None
-    generic: Path | None = None
-    generic_share: float = 0.3
-    vgg16: Path | None = None
-    overrides: tuple[str, ...] = ()
-    even_if_worse: bool = False
+    def describe(self) -> str:
+        """One line for the user."""
+        if self.accepted:
+            text = "; ".join(self.gained) or "asked for"
+            return f"stage {self.stage} kept (step {self.step}): {text}" + (
+                f"; although {'; '.join(self.lost)}" if self.lost else ""
+            )
+        return f"stage {self.stage} dropped: {'; '.join(self.lost)}"
 
 
 @dataclass(frozen=True, slots=True)
 class FinetuneResult:
-    """What came of it. before, after: summaries by displacement on the held-out pairs; warnings: collapse alarms.
+    """What came of it. before, after: the held-out pairs; warnings: collapse alarms, and what was forgotten.
 
     weights, parity: None when the old weights were kept; kept_old says why (and is not empty either where worse
     weights were exported because that was asked for).
@@ -85,83 +88,12 @@ class FinetuneResult:
     run: Path
     weights: Path | None
     card: Path
-    before: list[Summary]
-    after: list[Summary]
-    shares_before: ModalityShares
-    shares_after: ModalityShares
+    before: Measured
+    after: Measured
     parity: ParityReport | None
+    stages: list[StageOutcome]
     kept_old: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
-
-
-def finetune_config(request: FinetuneRequest, loaded: LoadedCheckpoint) -> TrainingConfig:
-    """The configuration of the run: fit for some hundred pairs and some minutes to an hour.
-
-    Raises:
-        ConfigError: an override is wrong.
-    """
-    facts = loaded.facts
-    own = (request.data / "dataset.json").is_file()
-    validation = request.validation
-    beside = request.data / "validation"
-    if validation is None and (beside / "vi").is_dir() and any((beside / "vi").iterdir()):
-        validation = beside
-    values: dict[str, Any] = {
-        "preset": str(facts.get("preset", "tiny")),
-        "network": loaded.config.to_dict(),
-        "stage": "fuse",  # the estimate was trained on far more displacements than a set of one rig can give
-        "freeze_alignment": True,
-        "batch_size": 8,
-        "initial_weights": str(request.initial),
-        "vgg16": None if request.vgg16 is None else str(request.vgg16),
-        "data": {
-            "root": str(request.data),
-            "validation_root": None if validation is None else str(validation),
-            "validation_fraction": 0.15,
-            "crop_px": 128,
-            "displacement": {"max_px": 8.0, "varying_probability": 0.5},
-            "augmentation": {
-                "visible_gain": 0.1, "visible_gamma": 0.1, "infrared_gain": 0.15, "infrared_gamma": 0.15,
-                "infrared_noise": 0.02,
-            },
-            "registration": {"enabled": not own},  # a built set is registered already, and better
-        },
-        "loss": _loss_of(facts, with_vgg=request.vgg16 is not None).model_dump(mode="json"),
-        "optimizer": {"learning_rate": 1e-4, "alignment_learning_rate": 1e-5},
-        "schedule": {"kind": "cosine", "max_steps": 1000, "warmup_steps": 50},
-        "validation": {"every_steps": 125, "pairs": 12, "patience": 4},
-        "run": {"ema_decay": 0.99, "checkpoint_every_steps": 250},
-    }  # fmt: skip
-    for item in request.overrides:
-        apply_override(values, item)
-    try:
-        return TrainingConfig.model_validate(values)
-    except ValidationError as error:
-        issue = error.errors()[0]
-        where = ".".join(map(str, issue["loc"]))
-        raise ConfigError(f"--set {where}: {issue['msg']} (got {issue['input']!r})") from error
-
-
-def _loss_of(facts: dict[str, Any], *, with_vgg: bool) -> LossConfig:
-    """The losses the weights were trained with, ours where the file does not tell; the perception loss only where
-    VGG16's features are given."""
-    loss = own_loss(facts) or _DEFAULT_LOSS
-    if not with_vgg:
-        loss = loss.model_copy(update={"perception": loss.perception.model_copy(update={"weight": 0.0})})
-    only_alignment = loss.pixel == loss.gradient == loss.intensity == loss.ssim == loss.perception.weight == 0
-    return _DEFAULT_LOSS if only_alignment else loss
-
-
-def own_loss(facts: dict[str, Any]) -> LossConfig | None:
-    """The losses of the training that the weights came from; None where the file names none that this version has."""
-    for key in ("config", "last_stage_settings"):
-        settings = facts.get(key)
-        if isinstance(settings, dict) and isinstance(settings.get("loss"), dict):
-            try:
-                return LossConfig.model_validate(settings["loss"])
-            except ValidationError:
-                continue
-    return None
 
 
 def mix_pairs(own: Sequence[TrainingPair], generic: Sequence[TrainingPair], share: float) -> list[TrainingPair]:
@@ -191,223 +123,286 @@ def finetune(
     min_psnr_db: float = MIN_PSNR_DB,
     make_engine: Callable[[Path], FusionEngine] | None = None,
 ) -> FinetuneResult | None:
-    """Fine-tune, measure, check and export. Under torchrun all processes call it; None on all but the first.
+    """Fine-tune, measure, check and export. Under torchrun all processes call it; None on all but the first, and
+    where a signal ended the run before its end.
 
     Args:
         make_engine: the engine that the export must agree with, see `check_parity`.
-
-    Writes into the run's folder what a training writes, and: `finetuned.safetensors`, `finetune.json`,
-    `MODEL_CARD.md`.
 
     Raises:
         UsageError: weights, data or settings cannot be used. EngineError: the export does not agree with the
         reference. RunError: training failed.
     """
     loaded = load_checkpoint(request.initial)
-    config = finetune_config(request, loaded)
+    stages = stages_of(request, loaded)
+    configs = {stage: finetune_config(request, loaded, stage) for stage in stages}
+    config = configs[stages[0]]
     if config.run.threads:
         torch.set_num_threads(config.run.threads)
     cv2.setNumThreads(1)  # crops are small: OpenCV's own threads cost more than they bring
     torch.manual_seed(config.run.seed)
     with processes(config.run.device) as team:
-        first = team.rank == 0
-        quiet = console if first else Console(quiet=True)
+        quiet = console if team.rank == 0 else Console(quiet=True)
         with team.first_alone():
             own, held_out, digest = prepare_pairs(config, quiet)
-            generic = _generic_pairs(config, request, quiet)
+            generic, generic_held_out = _generic_pairs(config, request, quiet)
         if not held_out:
             raise BadInputError(
                 f"{request.data} holds out no pairs; give --validation DIR, or build the set from two recordings"
             )
-        training = mix_pairs(own, generic, request.generic_share)
-        if generic:
-            quiet.print(f"generic pairs make up {request.generic_share:.0%} of the crops", highlight=False)
-        measured = _evaluation_pairs(held_out)
-        before = _measure(loaded, measured) if first else None
-        folder = resume if resume is not None else (new_run_folder(config) if first else Path())
-        if first:
-            describe_run(folder, config, [*own, *generic], held_out, digest)
-            save_request(request, folder)
-        reporter = Reporter(
-            folder, quiet, log_every_steps=config.run.log_every_steps, tensorboard=config.run.tensorboard, active=first
-        )
-        needs_vgg = config.loss.perception.weight > 0
-        trainer = Trainer(
-            build_network(config), config, training, held_out, folder,
-            processes=team,
-            vgg=load_vgg16(config.vgg16, list(config.loss.perception.taps)) if needs_vgg else None,
-            export=export_weights, reporter=reporter, manifest_sha256=digest,
-            selection=AgainstStart(folder) if first else None,
-        )  # fmt: skip
-        if resume is not None:
-            reporter.say(f"going on with {folder} after step {trainer.resume()}")
-        if own_loss(loaded.facts) is None:
-            reporter.say(f"{request.initial.name} does not tell its losses, or they are of another version: using ours")
-        reporter.say(f"fine-tuning {request.initial.name}: {trainer.total_steps} steps of {config.batch_size} crops")
-        weights = trainer.run()
-    if before is None:
+        run = _Run(request, loaded, team, quiet, resume, own, generic, held_out, digest, config)
+        for stage in stages:
+            if not run.go_through(stage, fit_crop(configs[stage], own)):
+                quiet.print(f"stopped; go on with: lumitherm train --resume {run.folder}", highlight=False)
+                return None
+    if run.judge is None:
         return None
-    after = _measure_best(request, folder, weights, before, measured, console)
-    reasons = _why_kept(after, before[0])
-    if reasons and not request.even_if_worse:
-        for reason in reasons:
-            console.print(f"kept the old weights because {reason}", highlight=False, soft_wrap=True)
-        return _keep_old(request, folder, loaded, before, after, reasons)
-    parity = check_parity(after.source, measured, min_psnr_db=min_psnr_db, make_engine=make_engine)
-    return _export(request, folder, loaded, before, after, parity, reasons, console)
+    return _conclude(run, run.judge, generic_held_out, min_psnr_db, make_engine)
 
 
-def _generic_pairs(config: TrainingConfig, request: FinetuneRequest, console: Console) -> list[TrainingPair]:
+def _generic_pairs(
+    config: TrainingConfig, request: FinetuneRequest, console: Console
+) -> tuple[list[TrainingPair], list[TrainingPair]]:
+    """Pairs to mix in, and those that tell whether something was forgotten."""
     if request.generic is None or request.generic_share == 0:
-        return []
+        return [], []
     data = config.data.model_copy(
         update={
             "root": request.generic, "validation_root": None, "validation_fraction": 0.0, "include": (),
             "registration": config.data.registration.model_copy(update={"enabled": True}),
         }
     )  # fmt: skip
-    return prepare_pairs(config.model_copy(update={"data": data}), console)[0]
-
-
-def _evaluation_pairs(held_out: Sequence[TrainingPair]) -> list[EvaluationPair]:
-    """Registered held-out pairs, evenly chosen; those whose registration is unknown tell nothing here."""
-    usable = [pair for pair in held_out if pair.registration.reliable] or list(held_out)
-    chosen = sorted({int(v) for v in np.linspace(0, len(usable) - 1, min(_MEASURED_PAIRS, len(usable)))})
-    return [
-        EvaluationPair(
-            usable[i].stem,
-            np.repeat(usable[i].visible[..., None], 3, axis=2),
-            usable[i].registration.apply(usable[i].infrared),
-        )
-        for i in chosen
-    ]
-
-
-def _measure(loaded: LoadedCheckpoint, pairs: Sequence[EvaluationPair]) -> tuple[list[Summary], ModalityShares]:
-    engine = TorchEngine(loaded, label=loaded.path.stem)
-    try:
-        curve = summarize(evaluate_engine(engine, pairs, [uniform(size) for size in _SHIFTS_PX]))
-        return curve, measure_shares(engine.fuse, pairs)
-    finally:
-        engine.close()
-
-
-@dataclass(frozen=True, slots=True)
-class _After:
-    """The best weights of the run and what they measure."""
-
-    source: Path
-    curve: list[Summary]
-    shares: ModalityShares
-    warnings: list[str]
-    step: int  # that they are of; 0: nothing was better than the start
-
-
-def _why_kept(after: _After, before: Sequence[Summary]) -> list[str]:
-    """Why the start is better; empty where it is not."""
-    if after.step == 0:
-        return ["no validation was better than the one before the first step"]
-    return why_worse(before, after.curve) + after.warnings
-
-
-def _measure_best(
-    request: FinetuneRequest,
-    folder: Path,
-    weights: Path,
-    before: tuple[list[Summary], ModalityShares],
-    pairs: Sequence[EvaluationPair],
-    console: Console,
-) -> _After:
-    """Measure the best weights on the held-out pairs, and warn of a collapse. Where nothing was better than the start,
-    the start's figures stand; the last weights', if those are to be exported all the same."""
-    best = folder / "best.safetensors"
-    loaded = load_checkpoint(best if best.is_file() else weights)
-    if int(loaded.facts.get("steps", 0)) == 0:
-        if not request.even_if_worse:
-            return _After(loaded.path, before[0], before[1], [], 0)
-        loaded = load_checkpoint(weights)
-    curve, shares = _measure(loaded, pairs)
-    warnings = collapse_warnings(shares, before[1])
-    for warning in warnings:
-        console.print(f"warning: {warning}", highlight=False, soft_wrap=True)
-    return _After(loaded.path, curve, shares, warnings, int(loaded.facts.get("steps", 0)))
-
-
-def _facts(
-    request: FinetuneRequest,
-    folder: Path,
-    initial: LoadedCheckpoint,
-    before: tuple[list[Summary], ModalityShares],
-    after: _After,
-    reasons: list[str],
-    parity: ParityReport | None,
-) -> dict[str, Any]:
-    """What goes into the weights file; written, with the shares, to finetune.json."""
-    facts = {
-        "initial_sha256": initial.sha256,
-        "agc": _agc_contract(request.data, initial),
-        "parity": None if parity is None else parity.facts(),
-        "warnings": [*after.warnings, *(reason for reason in reasons if reason not in after.warnings)],
-        "best_step": after.step,
-        "generic_share": request.generic_share if request.generic is not None else 0.0,
-        "metrics": {"before": _curve(before[0]), "after": _curve(after.curve)},
-    }
-    kept_old = reasons if parity is None else []
-    document = facts | {
-        "kept_old": kept_old,
-        "shares": {"before": asdict(before[1]), "after": asdict(after.shares)},
-    }
-    atomic_write(folder / "finetune.json", lambda path: _write_text(path, json.dumps(_plain(document), indent=1)))
-    return facts
-
-
-def _keep_old(
-    request: FinetuneRequest,
-    folder: Path,
-    initial: LoadedCheckpoint,
-    before: tuple[list[Summary], ModalityShares],
-    after: _After,
-    reasons: list[str],
-) -> FinetuneResult:
-    """Write finetune.json and the card, and no weights."""
-    (folder / "finetuned.safetensors").unlink(missing_ok=True)
-    _facts(request, folder, initial, before, after, reasons, None)
-    card = folder / "MODEL_CARD.md"
-    write_model_card(card, folder, name=folder.name)
-    return FinetuneResult(
-        folder, None, card, before[0], after.curve, before[1], after.shares, None, reasons, after.warnings
+    pairs = prepare_pairs(config.model_copy(update={"data": data}), Console(quiet=True))[0]
+    mixed, held_out = split_pairs(pairs, _GENERIC_HELD_OUT)
+    console.print(
+        f"generic pairs make up {request.generic_share:.0%} of the crops; {len(held_out)} of {len(pairs)} are held out",
+        highlight=False,
     )
+    return mixed, held_out
 
 
-def _export(
-    request: FinetuneRequest,
-    folder: Path,
-    initial: LoadedCheckpoint,
-    before: tuple[list[Summary], ModalityShares],
-    after: _After,
-    parity: ParityReport,
-    reasons: list[str],
-    console: Console,
+class _Judge:
+    """Measures on the held-out pairs and decides about each stage. In the first process alone."""
+
+    def __init__(self, request: FinetuneRequest, loaded: LoadedCheckpoint, pairs: list[EvaluationPair]) -> None:
+        self.pairs = pairs
+        self.even_if_worse = request.even_if_worse
+        self.initial = loaded
+        self.start = measure(loaded, pairs)
+        self.now, self.weights = self.start, loaded.path
+        self.outcomes: list[StageOutcome] = []
+
+    def decide(self, stage: str, folder: Path, last: Path) -> StageOutcome:
+        """Take over the stage's best weights, or not.
+
+        Args:
+            last: the weights of its last step, exported where they are wanted even if worse.
+        """
+        best = folder / "best.safetensors"
+        loaded = load_checkpoint(best if best.is_file() else last)
+        none_better = int(loaded.facts.get("steps", 0)) == 0
+        if none_better and not self.even_if_worse:
+            outcome = StageOutcome(stage, False, 0, [], ["no validation was better than the one before the first step"])
+        else:
+            loaded = load_checkpoint(last) if none_better else loaded
+            found = measure(loaded, self.pairs)
+            lost = why_worse(self.now.curve, found.curve) + why_error_rose(self.now, found)
+            if self.now is not self.start:
+                lost += [line for line in why_worse(self.start.curve, found.curve) if line not in lost]
+            lost += collapse_warnings(found.shares, self.start.shares)
+            gained = gains(self.now, found)
+            if not gained:
+                lost.append("nothing became better by more than noise")
+            accepted = self.even_if_worse or not lost
+            outcome = StageOutcome(stage, accepted, int(loaded.facts.get("steps", 0)), gained, lost)
+            if accepted:
+                self.now, self.weights = found, loaded.path
+        self.outcomes.append(outcome)
+        atomic_write(
+            folder / OUTCOME_FILE,
+            lambda path: _write_text(path, json.dumps({**asdict(outcome), "weights": self.weights.name}, indent=1)),
+        )
+        return outcome
+
+    def take_over(self, folder: Path) -> StageOutcome:
+        """The outcome of a stage that ended before the run was resumed.
+
+        Raises:
+            ConfigError: it cannot be read.
+        """
+        try:
+            values = json.loads((folder / OUTCOME_FILE).read_text(encoding="utf-8"))
+            name = str(values.pop("weights"))
+            outcome = StageOutcome(**values)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ConfigError(f"{folder / OUTCOME_FILE} cannot be read ({error}); begin the run anew") from error
+        if outcome.accepted:
+            loaded = load_checkpoint(folder / name)
+            self.now, self.weights = measure(loaded, self.pairs), loaded.path
+        self.outcomes.append(outcome)
+        return outcome
+
+
+class _Run:
+    """The stages of one run, one after the other. All processes go through the same."""
+
+    def __init__(
+        self,
+        request: FinetuneRequest,
+        loaded: LoadedCheckpoint,
+        team: Processes,
+        console: Console,
+        resume: Path | None,
+        own: list[TrainingPair],
+        generic: list[TrainingPair],
+        held_out: list[TrainingPair],
+        digest: str,
+        config: TrainingConfig,
+    ) -> None:
+        self.request, self.console = request, console
+        self._team, self._resumed = team, resume is not None
+        self._own, self._generic, self._held_out, self._digest = own, generic, held_out, digest
+        self._training = mix_pairs(own, generic, request.generic_share)
+        first = team.rank == 0
+        self.folder = resume if resume is not None else (new_finetune_folder(config) if first else Path())
+        if first:
+            save_request(request, self.folder)
+        self.judge = _Judge(request, loaded, evaluation_pairs(held_out)) if first else None
+        if own_loss(loaded.facts) is None:
+            console.print(
+                f"{request.initial.name} does not tell its losses, or they are of another version: using ours",
+                highlight=False,
+            )
+
+    def go_through(self, stage: str, config: TrainingConfig) -> bool:
+        """Train and judge one stage. False: a signal ended it; nothing is judged, the run can be resumed."""
+        folder = self.folder / stage
+        if self._resumed and (folder / OUTCOME_FILE).is_file():
+            if self.judge is not None:
+                self._say(f"{self.judge.take_over(folder).describe()} (done before)")
+            return True
+        first = self.judge is not None
+        resumed = self._resumed and bool(list_checkpoints(folder / "checkpoints"))
+        if self.judge is not None:
+            (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
+            config = config.model_copy(update={"initial_weights": self.judge.weights})
+            describe_run(folder, config, [*self._own, *self._generic], self._held_out, self._digest)
+            if not resumed:
+                (folder / "metrics.jsonl").unlink(missing_ok=True)  # of a beginning that no state was saved of
+        reporter = Reporter(
+            folder, self.console, log_every_steps=config.run.log_every_steps, tensorboard=config.run.tensorboard,
+            active=first,
+        )  # fmt: skip
+        needs_vgg = config.loss.perception.weight > 0 and stage != "align"
+        trainer = Trainer(
+            build_network(config), config, self._training, self._held_out, folder,
+            processes=self._team,
+            vgg=load_vgg16(config.vgg16, list(config.loss.perception.taps)) if needs_vgg else None,
+            export=export_weights, reporter=reporter, manifest_sha256=self._digest,
+            selection=AgainstStart(folder) if first else None,
+        )  # fmt: skip
+        if resumed:
+            reporter.say(f"going on with {folder} after step {trainer.resume()}")
+        reporter.say(
+            f"stage {stage}: {trainer.total_steps} steps of {config.batch_size} crops of {config.data.crop_px} px"
+        )
+        last = trainer.run()
+        if self._team.any(trainer.stopped):
+            return False
+        if self.judge is not None:
+            self._say(self.judge.decide(stage, folder, last).describe())
+        return True
+
+    def _say(self, text: str) -> None:
+        self.console.print(text, highlight=False, soft_wrap=True)
+
+
+# ---- after the stages
+
+
+def _conclude(
+    run: _Run,
+    judge: _Judge,
+    generic_held_out: Sequence[TrainingPair],
+    min_psnr_db: float,
+    make_engine: Callable[[Path], FusionEngine] | None,
 ) -> FinetuneResult:
-    """Write finetune.json; then, if the engine agrees, the weights and their card. Raises EngineError if not."""
-    facts = _facts(request, folder, initial, before, after, reasons, parity)
-    exported = folder / "finetuned.safetensors"
+    """Export what was kept, if the engine agrees; write finetune.json and the card in any case."""
+    exported = run.folder / "finetuned.safetensors"
+    kept = [outcome for outcome in judge.outcomes if outcome.accepted]
+    dropped = [line for outcome in judge.outcomes if not outcome.accepted for line in outcome.lost]
+    if not kept:
+        exported.unlink(missing_ok=True)
+        for line in dropped:
+            run._say(f"kept the old weights because {line}")
+        card = _write_documents(run, judge, None, [], None, dropped)
+        return FinetuneResult(run.folder, None, card, judge.start, judge.now, None, judge.outcomes, dropped, [])
+    source = load_checkpoint(judge.weights)
+    warnings = collapse_warnings(judge.now.shares, judge.start.shares)
+    forgotten = None
+    if generic_held_out:
+        others = evaluation_pairs(generic_held_out, _GENERIC_MEASURED)
+        forgotten = (measure(judge.initial, others), measure(source, others))
+        lines = why_worse(forgotten[0].curve, forgotten[1].curve) + why_error_rose(*forgotten)
+        warnings += [f"on the generic pairs {line}" for line in lines]
+    for warning in warnings:
+        run._say(f"warning: {warning}")
+    parity = check_parity(source.path, judge.pairs, min_psnr_db=min_psnr_db, make_engine=make_engine)
+    although = [line for outcome in kept for line in outcome.lost if line not in warnings]
+    facts = _facts(run.request, judge, parity, [*warnings, *although])
     try:
         require_parity(parity)
     except EngineError:
         exported.unlink(missing_ok=True)
+        _write_documents(run, judge, parity, warnings, forgotten, [])
         raise
-    loaded = load_checkpoint(after.source)
-    atomic_write(exported, lambda path: save_checkpoint(path, loaded.network, loaded.facts | _plain(facts)))
-    card = folder / "MODEL_CARD.md"
-    write_model_card(card, folder, name=folder.name, weights=exported)
-    console.print(
-        f"engine parity {parity.worst_db:.1f} dB at worst ({parity.engine}); exported {exported}",
-        highlight=False, soft_wrap=True,
-    )  # fmt: skip
+    atomic_write(exported, lambda path: save_checkpoint(path, source.network, source.facts | _plain(facts)))
+    card = _write_documents(run, judge, parity, [*warnings, *although], forgotten, [])
+    run._say(f"engine parity {parity.worst_db:.1f} dB at worst ({parity.engine}); exported {exported}")
     return FinetuneResult(
-        folder, exported, card, before[0], after.curve, before[1], after.shares, parity, reasons, after.warnings
+        run.folder, exported, card, judge.start, judge.now, parity, judge.outcomes, although, warnings
     )
+
+
+def _facts(request: FinetuneRequest, judge: _Judge, parity: ParityReport, warnings: list[str]) -> dict[str, Any]:
+    """What goes into the weights file beside the facts of its last stage."""
+    loss = own_loss(judge.initial.facts)
+    facts = {
+        "stage": "+".join(outcome.stage for outcome in judge.outcomes if outcome.accepted),
+        "initial_sha256": judge.initial.sha256,
+        "agc": _agc_contract(request.data, judge.initial),
+        "parity": parity.facts(),
+        "warnings": warnings,
+        "generic_share": request.generic_share if request.generic is not None else 0.0,
+        "metrics": {"before": judge.start.rows(), "after": judge.now.rows()},
+    }
+    return facts if loss is None else facts | {"fusion": {"loss": loss.model_dump(mode="json")}}
+
+
+def _write_documents(
+    run: _Run,
+    judge: _Judge,
+    parity: ParityReport | None,
+    warnings: list[str],
+    forgotten: tuple[Measured, Measured] | None,
+    kept_old: list[str],
+) -> Path:
+    """finetune.json and the card."""
+    document = {
+        "stages": [asdict(outcome) for outcome in judge.outcomes],
+        "kept_old": kept_old,
+        "warnings": warnings,
+        "parity": None if parity is None else parity.facts(),
+        "metrics": {"before": judge.start.rows(), "after": judge.now.rows()},
+        "shares": {"before": asdict(judge.start.shares), "after": asdict(judge.now.shares)},
+        "generic": None if forgotten is None else {"before": forgotten[0].rows(), "after": forgotten[1].rows()},
+    }
+    text = json.dumps(_plain(document), indent=1)
+    atomic_write(run.folder / "finetune.json", lambda path: _write_text(path, text))
+    card = run.folder / "MODEL_CARD.md"
+    exported = run.folder / "finetuned.safetensors"
+    write_model_card(card, run.folder, name=run.folder.name, weights=exported if exported.is_file() else None)
+    return card
 
 
 def _agc_contract(data: Path, initial: LoadedCheckpoint) -> Any:
@@ -417,10 +412,6 @@ def _agc_contract(data: Path, initial: LoadedCheckpoint) -> Any:
     except (OSError, ValueError, KeyError, TypeError):
         contract = initial.facts.get("agc")
     return contract
-
-
-def _curve(summaries: Sequence[Summary]) -> list[dict[str, Any]]:
-    return [{"displacement": s.displacement.label, "pairs": s.pairs, **s.values} for s in summaries]
 
 
 def _plain(value: Any) -> Any:
@@ -434,34 +425,3 @@ def _plain(value: Any) -> Any:
 
 def _write_text(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8")
-
-
-def load_request(run: Path) -> FinetuneRequest:
-    """The request of a run that is to be resumed.
-
-    Raises:
-        ConfigError: the folder is of no fine-tuning run.
-    """
-    try:
-        values = yaml.safe_load((run / "finetune_request.yaml").read_text(encoding="utf-8"))
-        return FinetuneRequest(
-            initial=Path(values["initial"]),
-            data=Path(values["data"]),
-            validation=None if values["validation"] is None else Path(values["validation"]),
-            generic=None if values["generic"] is None else Path(values["generic"]),
-            generic_share=float(values["generic_share"]),
-            vgg16=None if values["vgg16"] is None else Path(values["vgg16"]),
-            overrides=tuple(str(item) for item in values["overrides"]),
-            even_if_worse=bool(values.get("even_if_worse", False)),
-        )
-    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
-        raise ConfigError(f"{run} is no run of `lumitherm train --from` ({error})") from error
-
-
-def save_request(request: FinetuneRequest, run: Path) -> None:
-    """Keep the request with its run."""
-    values = {
-        key: list(value) if isinstance(value, tuple) else str(value) if isinstance(value, Path) else value
-        for key, value in asdict(request).items()
-    }
-    atomic_write(run / "finetune_request.yaml", lambda path: _write_text(path, yaml.safe_dump(values)))

@@ -1,7 +1,8 @@
 """The model card: what a run was trained on and how, what it measures at every displacement, where it fails.
 
 Everything is read from the files that a run leaves (config.yaml, metrics.jsonl, data.json, versions.json,
-finetune.json) and from CSV files of `lumitherm evaluate`; nothing is retyped by hand but the known failures.
+finetune.json; of a fine-tuning in a folder for each stage) and from CSV files of `lumitherm evaluate`; nothing is
+retyped by hand but the known failures.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ _COLUMNS = (
     ("ghost share", "ghost_share"),
 )
 _CURVE_POINTS = 8
+_STAGES = ("align", "fuse", "joint")  # of a fine-tuning, in the order in which they come
 
 
 def write_model_card(
@@ -50,7 +52,7 @@ def write_model_card(
     """Write the card as Markdown.
 
     Args:
-        run: folder of a training run; at least config.yaml must be there.
+        run: folder of a training run, or of a fine-tuning; at least config.yaml, or that of a stage, must be there.
         evaluations: CSV files of `lumitherm evaluate --csv`, of one or several methods.
         weights: the file that the card goes with; its hash and what it says of itself are named.
         known_failures: text, one point a line.
@@ -58,9 +60,14 @@ def write_model_card(
     Raises:
         BadInputError: the run or a CSV cannot be read. RunError: the card cannot be written.
     """
-    config = _read_config(run)
-    parts = [f"# {name}", "", *_summary(run, config, weights), *_data(run, config), *_training(run, config)]
+    stages = [run / stage for stage in _STAGES if (run / stage / "config.yaml").is_file()] or [run]
     finetuned = _read_json(run / "finetune.json")
+    parts = [f"# {name}", ""]
+    last = _read_config(stages[-1])
+    parts += _summary(run, last, weights)
+    parts += _data(stages[-1], last)
+    for folder in stages:
+        parts += _training(folder, _read_config(folder), f": stage {folder.name}" if folder is not run else "")
     if finetuned:
         parts += _finetuned(finetuned)
     for path in evaluations:
@@ -140,9 +147,9 @@ def _data(run: Path, config: dict[str, Any]) -> list[str]:
     return [*lines, ""] if len(lines) > 2 else [*lines, "The run kept no list of its data.", ""]
 
 
-def _training(run: Path, config: dict[str, Any]) -> list[str]:
+def _training(run: Path, config: dict[str, Any], which: str) -> list[str]:
     steps, validations = read_metrics(run)
-    lines = ["## Training", ""]
+    lines = [f"## Training{which}", ""]
     optimizer, schedule = config.get("optimizer", {}), config.get("schedule", {})
     lines.append(
         f"Batch {config.get('batch_size')}, learning rate {optimizer.get('learning_rate')} "
@@ -189,13 +196,14 @@ def _validation_table(results: dict[str, Any]) -> list[str]:
 
 def _finetuned(document: dict[str, Any]) -> list[str]:
     lines = ["## Held-out sessions before and after fine-tuning", ""]
-    metrics = document.get("metrics", {})
-    before, after = metrics.get("before") or [], metrics.get("after") or []
-    rows = []
-    for old, new in zip(before, after, strict=False):
-        for label, entry in (("before", old), ("after", new)):
-            rows.append([str(entry.get("displacement")), label, *_picked(entry)])
-    lines += _table(["displacement", "", *(title for title, _ in _COLUMNS)], rows)
+    for outcome in document.get("stages") or []:
+        verdict, why = ("kept", outcome["gained"]) if outcome["accepted"] else ("dropped", outcome["lost"])
+        lines.append(f"- stage {outcome['stage']}, step {outcome['step']}: {verdict}, {'; '.join(why) or 'asked for'}")
+    lines += [""] if len(lines) > 2 else []
+    lines += _before_and_after(document.get("metrics", {}))
+    generic = document.get("generic")
+    if generic:
+        lines += ["The same on generic pairs that were held out: what was forgotten.", "", *_before_and_after(generic)]
     shares = document.get("shares", {})
     if shares:
         lines += ["What the fused picture takes from each source (aligned pairs):", ""]
@@ -217,6 +225,14 @@ def _finetuned(document: dict[str, Any]) -> list[str]:
             "",
         ]
     return lines
+
+
+def _before_and_after(metrics: dict[str, Any]) -> list[str]:
+    rows = []
+    for old, new in zip(metrics.get("before") or [], metrics.get("after") or [], strict=False):
+        for label, entry in (("before", old), ("after", new)):
+            rows.append([str(entry.get("displacement")), label, _number(entry.get("error_px")), *_picked(entry)])
+    return _table(["displacement", "", "error px", *(title for title, _ in _COLUMNS)], rows)
 
 
 _SHARE_KEYS = ("gradient_visible", "gradient_thermal", "information_thermal")

@@ -164,6 +164,7 @@ def register_pairs(
             results = list(pool.map(lambda pair: register_pair(pair.visible, pair.infrared, settings), pairs))
         found = dict(zip((_key(pair) for pair in pairs), results, strict=True))
         save_registrations(file, found, fingerprint)
+        found = load_registrations(file, fingerprint) or found  # as a resumed run will have them: to the bit
     registered = [dataclasses.replace(pair, registration=found[_key(pair)]) for pair in pairs]
     _say_registration([pair.registration for pair in registered], console)
     return registered

@@ -28,7 +28,7 @@ from fusion_core.training.run_state import Ema, latest_state, save_state, trunca
 from fusion_core.training.validation import validate
 from fusion_core.training.vgg import Vgg16Features
 
-__all__ = ["FusionNetwork", "Selection", "Trainer", "learning_rate_factor", "new_run_folder"]
+__all__ = ["FusionNetwork", "Selection", "Trainer", "learning_rate_factor", "new_finetune_folder", "new_run_folder"]
 
 _STATE_FORMAT = 1
 
@@ -107,10 +107,19 @@ def new_run_folder(config: TrainingConfig) -> Path:
     Raises:
         ConfigError: a run of this name exists.
     """
-    name = config.run.name or f"{config.preset}-{config.stage}-{datetime.now():%Y%m%d-%H%M%S}"
+    return _make_run_folder(config, config.stage, "checkpoints")
+
+
+def new_finetune_folder(config: TrainingConfig) -> Path:
+    """Create the folder of a new run of several stages, which make folders of their own in it. Raises ConfigError."""
+    return _make_run_folder(config, "finetune", "")
+
+
+def _make_run_folder(config: TrainingConfig, kind: str, inner: str) -> Path:
+    name = config.run.name or f"{config.preset}-{kind}-{datetime.now():%Y%m%d-%H%M%S}"
     folder = config.run.folder / name
     try:
-        (folder / "checkpoints").mkdir(parents=True)
+        (folder / inner).mkdir(parents=True)
     except FileExistsError as error:
         raise ConfigError(
             f"{folder} holds a run already; go on with it: --resume {folder}, or name this one: --set run.name=NAME"
@@ -208,6 +217,11 @@ class Trainer:
         return torch.optim.Adam(groups, betas=optimizer.betas)
 
     # ---- the loop
+
+    @property
+    def stopped(self) -> bool:
+        """Whether a signal ended the run before its end."""
+        return self._stop_reason is not None
 
     def run(self) -> Path:
         """Train to the end, a signal, or the time limit. Returns the exported weights' path.

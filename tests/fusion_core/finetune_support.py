@@ -20,19 +20,20 @@ SMALL = (
 
 
 def make_pairs(root: Path, stems: list[str], height: int = 96, width: int = 128) -> Path:
-    """Boxes of random brightness in the visible picture, and their inverse, aligned, in the infrared one."""
+    """The same boxes in both pictures, aligned, of random brightness in the visible and another in the infrared one."""
     for folder in ("vi", "ir"):
         (root / folder).mkdir(parents=True, exist_ok=True)
     for stem in stems:
         rng = np.random.default_rng(list(stem.encode()))
-        picture = np.zeros((height, width), np.float32)
+        pictures = np.zeros((2, height, width), np.float32)
         for _ in range(60):
             y, x = rng.integers(0, height), rng.integers(0, width)
-            picture[y : y + rng.integers(8, 40), x : x + rng.integers(8, 40)] = rng.uniform(0, 1)
-        grey = cv2.GaussianBlur(np.uint8(30 + 190 * picture), (0, 0), 0.8)  # type: ignore[call-overload]
+            down, right = rng.integers(8, 40, 2)
+            pictures[:, y : y + down, x : x + right] = rng.uniform(0, 1, (2, 1, 1))
+        grey, heat = (cv2.GaussianBlur(np.uint8(30 + 190 * p), (0, 0), 0.8) for p in pictures)  # type: ignore[call-overload]
         if not cv2.imwrite(str(root / "vi" / f"{stem}.png"), np.dstack([grey] * 3)):
             raise OSError(stem)
-        cv2.imwrite(str(root / "ir" / f"{stem}.png"), 255 - grey)
+        cv2.imwrite(str(root / "ir" / f"{stem}.png"), heat)
     return root
 
 

@@ -6,27 +6,39 @@ import importlib.util
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from rich.console import Console
 
-from fusion_core.checkpoint import load_checkpoint
-from fusion_core.displacement import uniform
+from fusion_core.checkpoint import load_checkpoint, resolve_weights, save_checkpoint
+from fusion_core.displacement import field, uniform
 from fusion_core.errors import BadInputError, ConfigError, EngineError
 from fusion_core.evaluation import EvaluationPair, Summary
 from fusion_core.torch_engine import TorchEngine
-from fusion_core.training.acceptance import AgainstStart, why_worse
+from fusion_core.training.acceptance import AgainstStart, gains, why_error_rose, why_worse
 from fusion_core.training.collapse import ModalityShares, collapse_warnings, measure_shares
 from fusion_core.training.dataset import TrainingPair
-from fusion_core.training.finetune import FinetuneRequest, finetune, finetune_config, load_request, mix_pairs
+from fusion_core.training.finetune import finetune, mix_pairs
+from fusion_core.training.finetune_measure import Measured, estimate_errors_px
+from fusion_core.training.finetune_settings import (
+    FinetuneRequest,
+    finetune_config,
+    fit_crop,
+    load_request,
+    own_loss,
+    stages_of,
+)
+from fusion_core.training.reporting import Reporter
 
 ROOT = Path(__file__).resolve().parents[2]
 HANG_S = 280
@@ -69,11 +81,49 @@ def test_settings_come_from_the_weights_and_the_set(tmp_path: Path) -> None:
     assert config.preset == "tiny" and config.loss.gradient == 2.0 and config.loss.perception.weight == 0
     assert config.data.validation_root == tmp_path / "set" / "validation"
     assert config.stage == "fuse" and config.freeze_alignment
+    estimate = finetune_config(request, load_checkpoint(request.initial), "align")
+    assert estimate.stage == "align" and estimate.loss.displacement == 1.0 and estimate.loss.gradient == 0
+    assert estimate.data.displacement.varying_probability > config.data.displacement.varying_probability
     assert not config.data.registration.enabled  # a built set is registered
     rates = config.optimizer.learning_rate, config.optimizer.alignment_learning_rate
     assert rates[0] == 0.001 and rates[1] is not None and rates[1] < rates[0]
     with pytest.raises(ConfigError, match=r"optimizer\.learning_rate"):
         finetune_config(request_in(tmp_path, "optimizer.learning_rate=-1"), load_checkpoint(request.initial))
+
+
+def test_a_setting_can_concern_one_stage(tmp_path: Path) -> None:
+    request = request_in(tmp_path, "align.schedule.max_steps=7", "fuse.optimizer.learning_rate=0.002")
+    loaded = load_checkpoint(request.initial)
+    align, fuse, joint = (finetune_config(request, loaded, stage) for stage in ("align", "fuse", "joint"))
+    assert (align.schedule.max_steps, fuse.schedule.max_steps) == (7, 3)
+    assert fuse.optimizer.learning_rate == 0.002 != align.optimizer.learning_rate
+    assert joint.loss.displacement > 0 and joint.loss.gradient == fuse.loss.gradient
+    with pytest.raises(ConfigError, match="--stages"):
+        finetune_config(request_in(tmp_path, "stage=joint"), loaded, "fuse")
+    for stages in ((), ("align", "align"), ("all",)):
+        with pytest.raises(ConfigError, match="--stages"):
+            stages_of(replace(request, stages=stages), loaded)
+    assert stages_of(request, loaded) == ("align", "fuse")
+
+
+def test_crops_fit_into_the_pictures(tmp_path: Path) -> None:
+    request = replace(request_in(tmp_path), overrides=())
+    config = finetune_config(request, load_checkpoint(request.initial), "align")
+    assert config.data.crop_px == 384
+
+    def pairs(*sides: int) -> list[TrainingPair]:
+        return [TrainingPair("a", np.zeros((side, 600), np.uint8), np.zeros((side, 600), np.uint8)) for side in sides]
+
+    assert fit_crop(config, pairs(300, 420, 500)) is config
+    assert fit_crop(config, pairs(180, 200, 300)).data.crop_px == 160
+    assert fit_crop(config, pairs(50)).data.crop_px == 64
+
+
+def test_losses_of_an_estimate_are_not_taken_for_those_of_the_fusion() -> None:
+    align = {"loss": {"displacement": 1.0, "pixel": 0.0, "perception": {"weight": 0.0}}}
+    assert own_loss({"config": align}) is None
+    found = own_loss({"config": align, "fusion": {"loss": {"gradient": 3.0}}})
+    assert found is not None and found.gradient == 3.0
 
 
 @pytest.mark.parametrize(("own", "generic", "share"), [(10, 200, 0.3), (100, 5, 0.3), (3, 400, 0.5), (40, 40, 0.25)])
@@ -92,7 +142,7 @@ def test_mix_holds_the_share(own: int, generic: int, share: float) -> None:
 
 @pytest.mark.slow
 def test_run_from_end_to_end(tmp_path: Path) -> None:
-    generic = support.make_pairs(tmp_path / "generic", ["a_0", "b_0"])
+    generic = support.make_pairs(tmp_path / "generic", [f"a_{number:02d}" for number in range(12)])
     base = request_in(tmp_path)
     request = FinetuneRequest(
         base.initial, base.data, generic=generic, generic_share=0.4, overrides=base.overrides, even_if_worse=True
@@ -110,13 +160,99 @@ def test_run_from_end_to_end(tmp_path: Path) -> None:
     assert any(
         not torch.equal(value, before.network.state_dict()[key]) for key, value in exported.network.state_dict().items()
     )
-    assert [summary.displacement.size_px for summary in result.after] == [0, 3, 5, 8]
+    assert [summary.displacement.label for summary in result.after.curve] == [
+        "0 px",
+        "3 px",
+        "5 px",
+        "8 px",
+        "field 5 px",
+    ]
+    assert [(outcome.stage, outcome.accepted) for outcome in result.stages] == [("align", True), ("fuse", True)]
+    assert exported.facts["stage"] == "align+fuse" and exported.facts["fusion"]["loss"]["gradient"] == 2.0
     card = result.card.read_text()
     assert "before and after fine-tuning" in card and "Engine parity" in card and "held out: wed 2" in card
+    assert "## Training: stage align" in card and "## Training: stage fuse" in card and "what was forgotten" in card
     document = json.loads((result.run / "finetune.json").read_text())
     assert document["metrics"]["before"][0]["displacement"] == "0 px"
+    assert document["metrics"]["after"][3]["error_px"] > 0 and document["generic"]["after"][0]["pairs"] == 1
     assert load_request(result.run) == request
-    assert "generic pairs make up 40%" in said.getvalue()
+    assert "generic pairs make up 40% of the crops; 1 of 12 are held out" in said.getvalue()
+    check_resume(request, result.run)
+
+
+def check_resume(request: FinetuneRequest, run: Path) -> None:
+    """A run that ended in its second stage goes on there, to the same weights; the first is not done again."""
+    whole = load_checkpoint(run / "fuse" / "weights.safetensors")
+    states = sorted((run / "fuse" / "checkpoints").glob("step-*.pt"))
+    for name in ("outcome.json", "weights.safetensors", "start.json", "best.safetensors"):
+        (run / "fuse" / name).unlink()
+    for path in states:
+        path.unlink()
+    align = (run / "align" / "weights.safetensors").stat().st_mtime_ns
+    said = io.StringIO()
+    again = finetune(load_request(run), resume=run, console=Console(file=said, width=200), make_engine=bfloat16_engine)
+    assert again is not None and "(done before)" in said.getvalue()
+    assert (run / "align" / "weights.safetensors").stat().st_mtime_ns == align
+    resumed = load_checkpoint(run / "fuse" / "weights.safetensors")
+    differs = {k for k in set(whole.facts) | set(resumed.facts) if whole.facts.get(k) != resumed.facts.get(k)}
+    assert not differs, [(whole.facts[k], resumed.facts[k]) for k in differs]
+    for key, value in whole.network.state_dict().items():
+        assert torch.equal(resumed.network.state_dict()[key], value), key
+
+
+@pytest.mark.slow
+def test_a_signal_ends_the_run_and_it_can_be_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    step = Reporter.step
+
+    def step_and_stop(self: Reporter, number: int, *arguments: Any) -> None:
+        step(self, number, *arguments)
+        signal.raise_signal(signal.SIGTERM)
+
+    request = replace(request_in(tmp_path), even_if_worse=True)
+    said = io.StringIO()
+    with monkeypatch.context() as patch:
+        patch.setattr(Reporter, "step", step_and_stop)
+        assert finetune(request, console=Console(file=said, width=200), make_engine=bfloat16_engine) is None
+    run = tmp_path / "runs" / "mine"
+    assert f"lumitherm train --resume {run}" in said.getvalue().replace("\n", " ")
+    assert not (run / "finetuned.safetensors").exists() and not (run / "align" / "outcome.json").exists()
+    result = finetune(load_request(run), resume=run, console=Console(file=said, width=200), make_engine=bfloat16_engine)
+    assert result is not None and result.weights is not None
+    assert "after step 1" in said.getvalue()
+
+
+@pytest.mark.slow
+def test_a_stage_that_mends_the_estimate_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A start that pulls to one side, and a training whose outcome is known: the shipped estimate."""
+    shipped, spoiled = load_checkpoint(resolve_weights("tiny")), load_checkpoint(resolve_weights("tiny"))
+    with torch.no_grad():
+        for stage in spoiled.network.alignment.stages:  # type: ignore[union-attr]
+            stage.prior += 6.0 * torch.linspace(-1, 1, stage.prior.shape[1])[None, :, None, None]
+    save_checkpoint(tmp_path / "spoiled.safetensors", spoiled.network, spoiled.facts)
+
+    class Trained:
+        total_steps, stopped = 24, False
+
+        def __init__(self, network: torch.nn.Module, config: Any, training: Any, held_out: Any, folder: Path, **_: Any):
+            self.folder = folder
+
+        def run(self) -> Path:
+            for name in ("best.safetensors", "weights.safetensors"):
+                save_checkpoint(self.folder / name, shipped.network, shipped.facts | {"steps": 24})
+            return self.folder / "weights.safetensors"
+
+    monkeypatch.setattr("fusion_core.training.finetune.Trainer", Trained)
+    request = FinetuneRequest(
+        tmp_path / "spoiled.safetensors", support.make_set(tmp_path / "set"), stages=("align", "fuse"),
+        overrides=(*support.SMALL, f"run.folder={tmp_path / 'runs'}", "run.name=mine"),
+    )  # fmt: skip
+    result = finetune(request, console=Console(quiet=True), make_engine=bfloat16_engine)
+    assert result is not None and result.weights is not None and not result.kept_old
+    assert [outcome.accepted for outcome in result.stages] == [True, False], "the second changed nothing any more"
+    assert any("error of the displacement fell" in line for line in result.stages[0].gained)
+    assert result.stages[1].lost == ["nothing became better by more than noise"]
+    assert result.after.error_px < 0.8 * result.before.error_px
+    assert load_checkpoint(result.weights).facts["stage"] == "align"
 
 
 @pytest.mark.slow
@@ -127,7 +263,7 @@ def test_export_is_refused_below_the_wanted_parity(tmp_path: Path) -> None:
             console=Console(quiet=True), min_psnr_db=120.0, make_engine=bfloat16_engine,
         )  # fmt: skip
     assert not (tmp_path / "runs" / "mine" / "finetuned.safetensors").exists()
-    assert (tmp_path / "runs" / "mine" / "weights.safetensors").is_file()  # the run itself is kept
+    assert (tmp_path / "runs" / "mine" / "fuse" / "weights.safetensors").is_file()  # the run itself is kept
 
 
 @pytest.mark.slow
@@ -139,8 +275,9 @@ def test_weights_that_got_worse_are_not_exported(tmp_path: Path) -> None:
     assert result.kept_old and "kept the old weights because" in said.getvalue()
     assert not (result.run / "finetuned.safetensors").exists() and result.card.is_file()
     assert json.loads((result.run / "finetune.json").read_text())["kept_old"] == result.kept_old
-    best = load_checkpoint(result.run / "best.safetensors")
+    best = load_checkpoint(result.run / "fuse" / "best.safetensors")
     assert best.facts["steps"] == 0, "the start is the best candidate"
+    assert not any(outcome.accepted for outcome in result.stages)
 
 
 def _summary(size_px: float, **values: float) -> Summary:
@@ -159,6 +296,50 @@ def test_a_trade_is_told_at_the_displacement_where_it_is_worst() -> None:
         f"thermal edges fell from 0.850 to 0.690 at {before[1].displacement.label}",
         f"the ghost share rose from 0.012 to 0.046 at {before[1].displacement.label}",
     ]
+
+
+def _measured(errors_px: tuple[tuple[float, ...], ...], **values: float) -> Measured:
+    shares = ModalityShares(0.7, 0.5, 0.5, len(errors_px[0]))
+    return Measured([_summary(0.0, **values), _summary(8.0, **values)], errors_px, shares)
+
+
+def test_a_gain_is_more_than_noise() -> None:
+    before = _measured(((1.0, 1.0, 1.0), (2.0, 2.0, 2.0)))
+    assert gains(before, before) == [] and why_error_rose(before, before) == []
+    assert gains(before, _measured(((0.9, 0.9, 1.0), (1.9, 1.9, 2.1)))) == [], "only 4 % less"
+    assert gains(before, _measured(((0.2, 1.1, 1.1), (0.5, 2.0, 2.1)))) == [], "in one pair of three"
+    found = _measured(((0.8, 0.8, 1.1), (1.4, 1.6, 2.0)), qabf=0.52)
+    assert gains(before, found) == [
+        "the error of the displacement fell from 1.50 to 1.28 px (in 2 of 3 pairs)",
+        "Qabf rose from 0.504 to 0.520",
+    ]
+    worse = _measured(((1.3, 1.3, 1.3), (2.0, 2.0, 2.0)))
+    assert why_error_rose(before, worse) == ["the error of the displacement rose from 1.00 to 1.30 px at 0 px"]
+    bare = Measured(before.curve, (), before.shares)
+    assert gains(bare, bare) == [] and why_error_rose(bare, bare) == []
+
+
+def test_error_of_a_known_field_is_measured() -> None:
+    """A network that says "no displacement" is wrong by just what was put between the pictures."""
+
+    class Still:
+        def pad(self, picture: torch.Tensor) -> torch.Tensor:
+            return picture
+
+        def estimate(self, visible: torch.Tensor, moved: torch.Tensor) -> Any:
+            zero = torch.zeros(1, 2, visible.shape[2] // 8, visible.shape[3] // 8)
+            return SimpleNamespace(displacements=(zero,))
+
+    pair = _pairs()[0]
+    network: Any = Still()
+    assert estimate_errors_px(network, pair, uniform(3.0)) == pytest.approx(3.0 * 2**0.5, abs=1e-3)
+    assert 0.5 < estimate_errors_px(network, pair, field(5.0)) < 5.0
+
+
+def test_selection_of_an_estimate_goes_by_its_error(tmp_path: Path) -> None:
+    selection = AgainstStart(tmp_path)
+    assert selection.score({"loss": -0.5, "epe_px": 2.0}) == 1.0
+    assert selection.score({"loss": -0.9, "epe_px": 2.2}) == pytest.approx(1.1)
 
 
 def test_selection_prefers_the_start_to_a_lower_loss_with_fainter_heat(tmp_path: Path) -> None:
@@ -200,14 +381,18 @@ def test_two_processes_fine_tune(tmp_path: Path) -> None:
     options = [option for override in request.overrides for option in ("--set", override)]
     command = [
         sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone", "-m", "app", "train",
-        "--from", str(request.initial), "--data", str(request.data), "--even-if-worse", *options,
+        "--from", str(request.initial), "--data", str(request.data), "--even-if-worse", "--stages", "fuse", *options,
     ]  # fmt: skip
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=HANG_S)
     assert done.returncode == 0, done.stdout + done.stderr
     assert (tmp_path / "runs" / "mine" / "finetuned.safetensors").is_file()
-    lines = (tmp_path / "runs" / "mine" / "metrics.jsonl").read_text().splitlines()
-    assert [json.loads(line)["step"] for line in lines if '"loss"' in line and "validation" not in line] == [1, 2, 3]
+    lines = (tmp_path / "runs" / "mine" / "fuse" / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines if '"loss"' in line and "validation" not in line] == [
+        1,
+        2,
+        3,
+    ]
 
 
 # ---- the alarm
