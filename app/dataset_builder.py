@@ -65,15 +65,15 @@ class BuildSettings:
     def for_pitch(self, pitch_px: float) -> BuildSettings:
         """The limits for a thermal camera whose pixels are that large on the visible grid.
 
-        What is measured in small windows is then mostly the camera's noise, spread over its larger pixels: on the
-        simulated rig at a pitch of 2, 0.9 px are measured where 0.4 px are left.
+        Its edges agree less with the visible ones. What is measured stays what is left up to a pitch of 2, since the
+        windows grow with it (`align_pixels`); beyond, the limits grow too, or nothing of such a camera could be kept.
         """
-        wider = (1.0 + pitch_px) / 2.0
+        wider = max(1.0, pitch_px / 2.0)
         return replace(
             self,
             max_median_px=self.max_median_px * wider,
             max_p95_px=self.max_p95_px * wider,
-            min_correlation=self.min_correlation / wider**0.5,
+            min_correlation=self.min_correlation / ((1.0 + pitch_px) / 2.0) ** 0.5,
         )
 
 
@@ -179,6 +179,15 @@ def thermal_pitch_px(calibration: Calibration | None, thermal_size: tuple[int, .
     return max(1.0, on_calibrated * size[1] / calibration.visible.width)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Aligned:
+    """A kept pair: visible (h, w, 3), registered thermal (h, w), and the field (h, w, 2) px that was undone."""
+
+    visible: np.ndarray
+    thermal: np.ndarray
+    field_px: np.ndarray
+
+
 class _Session:
     """Aligns and writes the pairs of one session."""
 
@@ -186,12 +195,11 @@ class _Session:
         self.name = name
         self._settings = settings
         self._calibration = calibration
+        self._pitch_px = 1.0
         self._aligner: ThermalAligner | None = None
 
-    def records(
-        self, source: Source, frames_left_out: Counter[str]
-    ) -> Iterator[tuple[PairRecord, np.ndarray | None, np.ndarray | None]]:
-        """Each chosen pair: record, visible (H, W, 3) and registered thermal (H, W); None where rejected."""
+    def records(self, source: Source, frames_left_out: Counter[str]) -> Iterator[tuple[PairRecord, _Aligned | None]]:
+        """Each chosen pair: its record, and its pictures; None where rejected."""
         settings = self._settings
         agc = Agc(settings.agc)
         looked_at: Counter[str] = Counter()
@@ -204,7 +212,8 @@ class _Session:
         size = chosen[0][0].visible.shape[:2]
         on_grid = [self._to_grid(levels, size) for _, levels in chosen]
         window = self._seen(size)
-        self._settings = settings.for_pitch(thermal_pitch_px(self._calibration, chosen[0][1].shape, size))
+        self._pitch_px = thermal_pitch_px(self._calibration, chosen[0][1].shape, size)
+        self._settings = settings.for_pitch(self._pitch_px)
         base = BaseAlignment(
             (window[0].stop - window[0].start, window[1].stop - window[1].start), search_px=settings.search_px
         )
@@ -222,7 +231,7 @@ class _Session:
                 round(candidate.time_s, 3), round(candidate.skew_ms, 2),
             )  # fmt: skip
             if candidate.visible.shape[:2] != size:
-                yield replace(record, reason="another picture size than the session began with"), None, None
+                yield replace(record, reason="another picture size than the session began with"), None
                 continue
             yield self._align(record, candidate.visible[window], thermal[window], base_px, across, window)
 
@@ -234,9 +243,11 @@ class _Session:
         base_px: np.ndarray,
         across: bool | None,
         window: tuple[slice, slice],
-    ) -> tuple[PairRecord, np.ndarray | None, np.ndarray | None]:
+    ) -> tuple[PairRecord, _Aligned | None]:
         s = self._settings
-        found = align_pixels(luminance(visible), thermal, base_px, across=across, parallax_px=s.parallax_px)
+        found = align_pixels(
+            luminance(visible), thermal, base_px, across=across, parallax_px=s.parallax_px, pitch_px=self._pitch_px
+        )
         record = replace(
             record,
             correlation=round(found.correlation, 4),
@@ -254,18 +265,19 @@ class _Session:
         else:
             reason = ""
         if reason:
-            return replace(record, reason=reason), None, None
+            return replace(record, reason=reason), None
         part = found.best_part(
             departure_px=s.max_departure_px, residual_px=s.max_p95_px, max_bad=s.max_bad, min_side=s.min_side
         )
         part = None if part is None else _inside(part, found.field_px)
         if part is None:
-            return replace(record, reason="near things or wrong matches all over the picture"), None, None
+            return replace(record, reason="near things or wrong matches all over the picture"), None
         crop = (
             window[0].start + part[0].start, window[1].start + part[1].start,
             part[0].stop - part[0].start, part[1].stop - part[1].start,
         )  # fmt: skip
-        return replace(record, crop=crop), visible[part], warp_by(thermal, found.field_px)[part]
+        aligned = _Aligned(visible[part], warp_by(thermal, found.field_px)[part], found.field_px[part])
+        return replace(record, crop=crop), aligned
 
     def _to_grid(self, levels: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
         height, width = size
@@ -323,6 +335,7 @@ def build_dataset(
     calibration: Path | None = None,
     validation_sessions: Sequence[str] = (),
     on_pair: Callable[[PairRecord], None] | None = None,
+    on_field: Callable[[PairRecord, np.ndarray], None] | None = None,
 ) -> DatasetSummary:
     """Build a training set. Sources of one session name are one session.
 
@@ -331,6 +344,8 @@ def build_dataset(
         validation_sessions: held out; none given: the last sessions by name, about validation_fraction of the pairs.
             With a single session its end is held out.
         on_pair: called with each decided pair.
+        on_field: called with each kept pair and the displacement that was undone in its crop, on top of the
+            calibration: (h, w, 2) float32 px of the visible grid.
 
     Raises:
         UsageError: the folder is not empty, or no such session. BadInputError: a source cannot be used, or no pair
@@ -355,16 +370,18 @@ def build_dataset(
     stems: set[str] = set()
     for source in sources:
         session = _Session(source.session, settings, rig)
-        for record, visible, thermal in session.records(source, left_out):
-            if visible is None or thermal is None:
+        for record, aligned in session.records(source, left_out):
+            if aligned is None:
                 rejected.append(record)
             else:
                 while record.stem in stems:  # segments of one recording number their pairs anew
                     record = replace(record, stem=record.stem + "b")
                 stems.add(record.stem)
-                write_picture(output / "vi" / f"{record.stem}.png", visible)
-                write_picture(output / "ir" / f"{record.stem}.png", thermal)
+                write_picture(output / "vi" / f"{record.stem}.png", aligned.visible)
+                write_picture(output / "ir" / f"{record.stem}.png", aligned.thermal)
                 kept.append(record)
+                if on_field is not None:
+                    on_field(record, aligned.field_px)
             if on_pair is not None:
                 on_pair(record)
     if not kept:

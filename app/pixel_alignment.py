@@ -182,6 +182,7 @@ def align_pixels(
     *,
     across: bool | None = None,
     parallax_px: float = 6.0,
+    pitch_px: float = 1.0,
 ) -> PixelAlignment:
     """Find each place's displacement around `base_px`.
 
@@ -190,14 +191,18 @@ def align_pixels(
         base_px: (H, W, 2) field to start from.
         across: True when the baseline is horizontal, so that parallax is too; False vertical; None unknown.
         parallax_px: largest departure from the base along the baseline.
+        pitch_px: size of a thermal pixel on this grid, 1 or more. Larger pixels spread the camera's noise: all windows
+            grow, the one that judges with the pixel, or what it measures is that noise and not the residual.
     """
     height, width = visible.shape
+    window_px = _WINDOW_PX * min(1.0 + 0.7 * (pitch_px - 1.0), 2.0)
+    check_window_px = _CHECK_WINDOW_PX * max(1.0, pitch_px)
     scale = max(1.0, width / _WORKING_WIDTH)
     v = _reduced(visible, scale)
     reach = max(1, int(np.ceil(parallax_px / scale)))
     reach_x = reach if across is not False else 1
     reach_y = reach if across is not True else 1
-    volume = _volume(v, _reduced(warp_by(thermal, base_px), scale), reach_x, reach_y, _WINDOW_PX, _CELL_PX)
+    volume = _volume(v, _reduced(warp_by(thermal, base_px), scale), reach_x, reach_y, window_px, _CELL_PX)
     cost = -volume.score() * volume.weight()
     for axis, along in ((1, across is not False), (0, across is not True)):
         steps = np.arange(cost.shape[axis], dtype=np.float32) - cost.shape[axis] // 2
@@ -207,7 +212,7 @@ def align_pixels(
     smooth = cv2.GaussianBlur(cells, (0, 0), 1.0, borderType=cv2.BORDER_REPLICATE)
     field = base_px + np.asarray(cv2.resize(smooth, (width, height), interpolation=cv2.INTER_LINEAR), np.float32)
     check = _volume(
-        v, _reduced(warp_by(thermal, field), scale), _CHECK_RADIUS, _CHECK_RADIUS, _CHECK_WINDOW_PX, _CELL_PX
+        v, _reduced(warp_by(thermal, field), scale), _CHECK_RADIUS, _CHECK_RADIUS, check_window_px, _CELL_PX
     )
     correlation, residual = _judge(check, scale)
     departure = np.linalg.norm(smooth, axis=-1)

@@ -10,14 +10,12 @@ from collections import Counter
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 
 import app.__main__ as command_line
-from app import dataset_builder
 from app.dataset_builder import (
     BuildSettings,
     PairRecord,
@@ -30,7 +28,6 @@ from app.dataset_builder import (
 from app.dataset_report import write_dataset_report
 from app.dataset_sources import Candidate, RecordingSource, session_name
 from app.media.writer import VideoFormat, VideoWriter
-from app.pixel_alignment import PixelAlignment, align_pixels
 from app.recording.config import RecordingConfig
 from app.recording.recorder import Recorder
 from calibration.rig import CameraSide, PlaneCalibration, plain_scaling, save_calibration
@@ -67,21 +64,16 @@ class RigSource:
 
 
 @pytest.mark.slow
-def test_kept_pairs_are_aligned_to_the_pixel(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_kept_pairs_are_aligned_to_the_pixel(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Against the truth, wherever both pictures show structure: 0.7 px median, 1.5 px for 95 %."""
-    found: list[np.ndarray] = []
+    found: dict[str, np.ndarray] = {}
 
-    def observed(*arguments: Any, **options: Any) -> PixelAlignment:
-        result = align_pixels(*arguments, **options)
-        found.append(result.field_px)
-        return result
+    def keep(record: PairRecord, field_px: np.ndarray) -> None:
+        found[record.stem] = field_px
 
-    monkeypatch.setattr(dataset_builder, "align_pixels", observed)
     times_s = [1.0, 5.0]
     sources = [RigSource(f"rig{seed}", rig_of(seed), times_s) for seed in (21, 22)]
-    summary = build_dataset(sources, tmp_path / "set", BuildSettings())
+    summary = build_dataset(sources, tmp_path / "set", BuildSettings(), on_field=keep)
     assert len(summary.kept) >= 3
     assert {record.part for record in summary.kept} == {"training", "validation"}
     before, after = [], []
@@ -95,9 +87,9 @@ def test_kept_pairs_are_aligned_to_the_pixel(
         assert thermal.shape == (height, width)
         np.testing.assert_array_equal(visible, rig.visible(times_s[record.index])[window])
         seen = (gradient_plane(luminance(visible)) > 0.5) & (gradient_plane(thermal) > 0.5)
-        field = found[number * len(times_s) + record.index]
-        after.append(np.linalg.norm(field - truth.displacement_px, axis=-1)[window][seen])
-        before.append(np.linalg.norm(truth.displacement_px, axis=-1)[window][seen])
+        displacement_px = truth.displacement_px[window]
+        after.append(np.linalg.norm(found[record.stem] - displacement_px, axis=-1)[seen])
+        before.append(np.linalg.norm(displacement_px, axis=-1)[seen])
     left_px, before_px = np.concatenate(after), np.concatenate(before)
     with capsys.disabled():
         print(
@@ -336,6 +328,8 @@ def test_limits_grow_with_the_size_of_a_thermal_pixel() -> None:
     assert thermal_pitch_px(rig, (120, 160), (240, 320)) == pytest.approx(2.0)
     settings = BuildSettings()
     assert settings.for_pitch(1.0) == settings
-    coarse = settings.for_pitch(2.0)
-    assert coarse.max_median_px == pytest.approx(1.05) and coarse.max_p95_px == pytest.approx(3.75)
+    coarse, coarser = settings.for_pitch(2.0), settings.for_pitch(4.0)
+    assert coarse.max_median_px == settings.max_median_px and coarse.max_p95_px == settings.max_p95_px
+    assert coarser.max_median_px == pytest.approx(2 * coarse.max_median_px)
+    assert coarser.max_p95_px == pytest.approx(2 * coarse.max_p95_px)
     assert 0.3 < coarse.min_correlation < settings.min_correlation
