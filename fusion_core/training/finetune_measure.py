@@ -112,8 +112,9 @@ def estimate_errors_px(network: Rfvif, pair: EvaluationPair, displacement: Displ
     pictures = [torch.from_numpy(np.ascontiguousarray(p)) for p in (luminance(pair.visible), given)]
     visible, moved = (network.pad(picture[None, None].float() / 255.0) for picture in pictures)
     found = network.estimate(visible, moved).displacements[-1]  # (1, 2, h, w)
-    truth = torch.from_numpy(_truth(*pair.thermal.shape, displacement, pair.stem)).permute(2, 0, 1)[None]
-    rows, columns = pair.thermal.shape[0] // 8, pair.thermal.shape[1] // 8  # whole cells
+    height, width = pair.thermal.shape[:2]
+    truth = torch.from_numpy(_truth(height, width, displacement, pair.stem)).permute(2, 0, 1)[None]
+    rows, columns = height // 8, width // 8  # whole cells
     there = F.avg_pool2d(truth[:, :, : 8 * rows, : 8 * columns], 8)
     off = (found[:, :, :rows, :columns] - there).square().sum(1).sqrt()[0]
     b = _BORDER_CELLS

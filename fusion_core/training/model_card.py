@@ -64,6 +64,9 @@ def write_model_card(
     finetuned = _read_json(run / "finetune.json")
     parts = [f"# {name}", ""]
     last = _read_config(stages[-1])
+    kept = "+".join(outcome["stage"] for outcome in finetuned.get("stages") or [] if outcome["accepted"])
+    if finetuned:
+        last = last | {"stage": kept or "none kept"}
     parts += _summary(run, last, weights)
     parts += _data(stages[-1], last)
     for folder in stages:
