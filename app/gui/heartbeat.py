@@ -14,6 +14,7 @@ import traceback
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from PyQt6.QtCore import QObject, Qt, QTimer
 
 __all__ = ["Gap", "Heartbeat", "HeartbeatFigures"]
@@ -59,22 +60,21 @@ class _Distribution:
 
     def __init__(self) -> None:
         self.worst_ms = 0.0
-        self._bins = [0] * (_BINS + 1)
+        self._bins = np.zeros(_BINS + 1, np.int64)
 
     def add(self, ms: float) -> None:
         self._bins[min(_BINS, int(ms / _FINE_MS))] += 1
         self.worst_ms = max(self.worst_ms, ms)
 
     def over(self, ms: float) -> int:
-        return sum(self._bins[round(ms / _FINE_MS) :])
+        return int(self._bins[round(ms / _FINE_MS) :].sum())
 
     def percentile(self, percent: float) -> float:
-        wanted, seen = sum(self._bins) * percent / 100, 0
-        for number, count in enumerate(self._bins):
-            seen += count
-            if seen >= wanted and seen:
-                return min(self.worst_ms, (number + 1) * _FINE_MS)
-        return 0.0
+        upto = np.cumsum(self._bins)
+        if not upto[-1]:
+            return 0.0
+        number = int(np.searchsorted(upto, max(1.0, upto[-1] * percent / 100)))
+        return min(self.worst_ms, (number + 1) * _FINE_MS)
 
 
 class Heartbeat(QObject):
@@ -134,6 +134,11 @@ class Heartbeat(QObject):
         if self._schedstat >= 0:
             os.close(self._schedstat)
             self._schedstat = -1
+
+    @property
+    def beats(self) -> int:
+        """How many there were."""
+        return self._beats
 
     @property
     def figures(self) -> HeartbeatFigures:

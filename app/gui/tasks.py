@@ -31,6 +31,8 @@ class TaskRunner(QObject):
         self._pools = {lane: ThreadPoolExecutor(1, thread_name_prefix=f"window-{lane}") for lane in Lane}
         self._pending: set[_Future[Any]] = set()
         self._closed = threading.Event()
+        self._lock = threading.Lock()
+        self._undelivered = 0
         self._finished.connect(self._deliver, type=Qt.ConnectionType.QueuedConnection)  # type: ignore[call-arg]
 
     def run(
@@ -59,8 +61,8 @@ class TaskRunner(QObject):
 
     @property
     def busy(self) -> bool:
-        """Whether something is running or waiting to run."""
-        return bool(self._pending)
+        """Whether something runs, waits to run, or has ended and is not delivered yet."""
+        return bool(self._pending) or self._undelivered > 0
 
     def close(self, timeout_s: float = 10.0) -> bool:
         """Let what runs end, drop what waits; nothing is delivered any more. False if something still runs."""
@@ -75,8 +77,14 @@ class TaskRunner(QObject):
 
     def _post(self, callback: Callable[[Any], None] | None, value: object) -> None:
         if not self._closed.is_set() and callback is not None:
+            with self._lock:
+                self._undelivered += 1
             self._finished.emit(callback, value)
 
     def _deliver(self, callback: Callable[[Any], None], value: object) -> None:
-        if not self._closed.is_set():
-            callback(value)
+        try:
+            if not self._closed.is_set():
+                callback(value)
+        finally:  # not before what the callback has asked for is pending
+            with self._lock:
+                self._undelivered -= 1

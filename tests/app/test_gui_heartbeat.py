@@ -114,8 +114,8 @@ def a_shift(bench: Bench, heart: Heartbeat) -> None:
     def click(action: Callable[[], object]) -> None:
         """One thing that a user does, and what it sets off, before the next one."""
         action()
-        beats = heart.figures.beats
-        until(lambda: heart.figures.beats > beats + 3)
+        beats = heart.beats
+        until(lambda: heart.beats > beats + 3)
 
     bench.open()
     for mode in ViewMode:

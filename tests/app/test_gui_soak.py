@@ -77,7 +77,7 @@ def bench(qapp: QApplication, qtbot: QtBot, tmp_path: Path) -> Iterator[Bench]:
 def test_the_heartbeat_sees_who_keeps_the_thread(qtbot: QtBot) -> None:
     heart = Heartbeat(stacks=True)
     heart.start()
-    qtbot.waitUntil(lambda: heart.figures.beats > 3)
+    qtbot.waitUntil(lambda: heart.beats > 3)
     time.sleep(0.08)  # the GUI thread stands still
     qtbot.waitUntil(lambda: any(gap.gap_ms > 75 for gap in heart.gaps))
     still = max(heart.gaps, key=lambda gap: gap.gap_ms)
@@ -94,7 +94,7 @@ def test_the_heartbeat_sees_who_keeps_the_thread(qtbot: QtBot) -> None:
     time.sleep(0.2)
     heart.forget()
     worst_ms = max(gap.gap_ms for gap in heart.gaps)
-    qtbot.waitUntil(lambda: heart.figures.beats > figures.beats)
+    qtbot.waitUntil(lambda: heart.beats > figures.beats)
     assert max(gap.gap_ms for gap in heart.gaps) == worst_ms
     heart.stop()
 
@@ -189,7 +189,7 @@ def test_an_interrupted_command_ends_its_recording(tmp_path: Path, number: signa
     """`lumitherm gui` with a recording from the start; Ctrl+C, or the system that shuts down."""
     config = tmp_path / "rig.yaml"
     recordings = {"directory": str(tmp_path / "rec"), "autostart": True, "reserve_mb": 1}
-    sources = {"visible": {"uri": "sim:visible"}, "thermal": {"uri": "sim:thermal"}}
+    sources = {"rig": "bench", "visible": {"uri": "sim:visible"}, "thermal": {"uri": "sim:thermal"}}
     values = sources | {"engine": {"name": "average"}, "recording": recordings, "simulation": SMALL}
     config.write_text(json.dumps(values))
     environment = os.environ | {"QT_QPA_PLATFORM": "offscreen", "XDG_CONFIG_HOME": str(tmp_path / "settings")}
