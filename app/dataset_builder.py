@@ -106,6 +106,7 @@ class DatasetSummary:
     rejected: list[PairRecord]
     frames_left_out: dict[str, int]
     warnings: list[str]
+    thermal_pitch_px: float = 1.0  # the largest of the sessions
 
     def count(self, part: str) -> int:
         """Pairs kept in "training" or "validation"."""
@@ -195,7 +196,7 @@ class _Session:
         self.name = name
         self._settings = settings
         self._calibration = calibration
-        self._pitch_px = 1.0
+        self.pitch_px = 1.0
         self._aligner: ThermalAligner | None = None
 
     def records(self, source: Source, frames_left_out: Counter[str]) -> Iterator[tuple[PairRecord, _Aligned | None]]:
@@ -212,8 +213,8 @@ class _Session:
         size = chosen[0][0].visible.shape[:2]
         on_grid = [self._to_grid(levels, size) for _, levels in chosen]
         window = self._seen(size)
-        self._pitch_px = thermal_pitch_px(self._calibration, chosen[0][1].shape, size)
-        self._settings = settings.for_pitch(self._pitch_px)
+        self.pitch_px = thermal_pitch_px(self._calibration, chosen[0][1].shape, size)
+        self._settings = settings.for_pitch(self.pitch_px)
         base = BaseAlignment(
             (window[0].stop - window[0].start, window[1].stop - window[1].start), search_px=settings.search_px
         )
@@ -246,7 +247,7 @@ class _Session:
     ) -> tuple[PairRecord, _Aligned | None]:
         s = self._settings
         found = align_pixels(
-            luminance(visible), thermal, base_px, across=across, parallax_px=s.parallax_px, pitch_px=self._pitch_px
+            luminance(visible), thermal, base_px, across=across, parallax_px=s.parallax_px, pitch_px=self.pitch_px
         )
         record = replace(
             record,
@@ -368,6 +369,7 @@ def build_dataset(
     rejected: list[PairRecord] = []
     left_out: Counter[str] = Counter()
     stems: set[str] = set()
+    pitch_px = 1.0
     for source in sources:
         session = _Session(source.session, settings, rig)
         for record, aligned in session.records(source, left_out):
@@ -384,12 +386,13 @@ def build_dataset(
                     on_field(record, aligned.field_px)
             if on_pair is not None:
                 on_pair(record)
+        pitch_px = max(pitch_px, session.pitch_px)
     if not kept:
         reasons = Counter(record.reason for record in rejected) + left_out
         said = "; ".join(f"{count} x {reason}" for reason, count in reasons.most_common(4)) or "no frames"
         raise BadInputError(f"no pair was kept: {said}. See the requirements: lumitherm dataset build --help")
     kept, warnings = _split(kept, output, settings.validation_fraction, validation_sessions)
-    summary = DatasetSummary(output, kept, rejected, dict(left_out), warnings)
+    summary = DatasetSummary(output, kept, rejected, dict(left_out), warnings, round(pitch_px, 3))
     _write_manifest(summary, settings, calibration)
     return summary
 
@@ -440,6 +443,7 @@ def _write_manifest(summary: DatasetSummary, settings: BuildSettings, calibratio
         "format": _FORMAT,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "agc_contract": contract_of(settings.agc),
+        "thermal_pitch_px": summary.thermal_pitch_px,
         "calibration_sha256": file_sha256(calibration) if calibration is not None else None,
         "settings": values,
         "frames_left_out": summary.frames_left_out,

@@ -44,6 +44,7 @@ from fusion_core.training.finetune_settings import (
 from fusion_core.training.model_card import write_model_card
 from fusion_core.training.parity import MIN_PSNR_DB, ParityReport, check_parity, require_parity
 from fusion_core.training.reporting import Reporter
+from fusion_core.training.resemble import resembling, thermal_pitch_of
 from fusion_core.training.run_state import atomic_write, list_checkpoints
 from fusion_core.training.session import build_network, describe_run, export_weights, prepare_pairs
 from fusion_core.training.train import Trainer, new_finetune_folder
@@ -145,7 +146,7 @@ def finetune(
         quiet = console if team.rank == 0 else Console(quiet=True)
         with team.first_alone():
             own, held_out, digest = prepare_pairs(config, quiet)
-            generic, generic_held_out = _generic_pairs(config, request, quiet)
+            generic, generic_held_out = _generic_pairs(config, request, own, quiet)
         if not held_out:
             raise BadInputError(
                 f"{request.data} holds out no pairs; give --validation DIR, or build the set from two recordings"
@@ -161,9 +162,10 @@ def finetune(
 
 
 def _generic_pairs(
-    config: TrainingConfig, request: FinetuneRequest, console: Console
+    config: TrainingConfig, request: FinetuneRequest, own: Sequence[TrainingPair], console: Console
 ) -> tuple[list[TrainingPair], list[TrainingPair]]:
-    """Pairs to mix in, and those that tell whether something was forgotten."""
+    """Pairs to mix in, as the rig's own thermal camera would show them, and those, as they are, that tell whether
+    something was forgotten."""
     if request.generic is None or request.generic_share == 0:
         return [], []
     data = config.data.model_copy(
@@ -178,7 +180,7 @@ def _generic_pairs(
         f"generic pairs make up {request.generic_share:.0%} of the crops; {len(held_out)} of {len(pairs)} are held out",
         highlight=False,
     )
-    return mixed, held_out
+    return resembling(mixed, own, thermal_pitch_of(request.data)), held_out
 
 
 class _Judge:
