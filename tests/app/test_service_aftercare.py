@@ -75,8 +75,7 @@ def test_a_restart_goes_on_with_what_somebody_asked_for(autostart: bool, tmp_pat
         wait_until(lambda: live.stats.snapshot().frames["recorded"] > 3)
     assert wish.read() == Wish(True, "night")  # this end was no wish to stop
     with running(config, wish=recording_wish(config)) as (live, handle):
-        wait_until(lambda: live.stats.snapshot().frames["recorded"] > 3)
-        assert live.recorder_status is not None and "night" in str(live.recorder_status.path)
+        wait_until(lambda: (status := live.recorder_status) is not None and "night" in str(status.path))
         handle.operations.call("stop", {})
     for run in (config, safe_mode_config(config)):
         with running(run, wish=recording_wish(config)) as (live, _):
