@@ -56,7 +56,10 @@ def steps(text: str) -> list[tuple[str, str]]:
 
 
 def fresh(base: Path, root: Path, binds: list[Path]) -> Stage:
-    """A stage that begins as the base."""
+    """A stage that begins as the base. Whatever was in `root` is deleted."""
+    mounted = [line.split()[1] for line in Path("/proc/self/mounts").read_text(encoding="utf-8").splitlines()]
+    if left := [place for place in mounted if place.startswith(f"{root}/")]:
+        raise SystemExit(f"{left[-1]} is still mounted; umount it first")  # else what it shows would be deleted
     shutil.rmtree(root, ignore_errors=True)
     subprocess.run(["cp", "-a", "--reflink=auto", str(base), str(root)], check=True)
     shutil.copy("/etc/resolv.conf", root / "etc/resolv.conf")
