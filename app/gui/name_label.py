@@ -21,9 +21,9 @@ class NameLabel(QElidingLabel):
         self.setSizePolicy(QSizePolicy.Policy.Maximum, QSizePolicy.Policy.Preferred)
         self.setMinimumWidth(_LEAST_PX)
 
-    def setText(self, text: str) -> None:
-        super().setText(text)
-        self.setToolTip(text)
+    def setText(self, text: str | None) -> None:
+        super().setText(text or "")
+        self.setToolTip(text or "")
         self.updateGeometry()
 
     def sizeHint(self) -> QSize:
