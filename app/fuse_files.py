@@ -245,7 +245,7 @@ def _fuse_pictures(
                 began_s += time.perf_counter() - times[-1]
                 times = [times[0] + time.perf_counter() - times[1], time.perf_counter()]
             engine.reset()
-            fused = engine.fuse(visible, thermal) if needs_fused(options.view) else None
+            fused = engine.fuse(visible, grid.filled(thermal, visible)) if needs_fused(options.view) else None
             shown = compose(options.view, visible, thermal, fused)
             times.append(time.perf_counter())
             write_picture(target, shown)

@@ -118,7 +118,7 @@ def fuse_recording(
                         engine.warm_up(height, width)
                         began_s += time.perf_counter() - at[-1]
                         at = [at[0] + time.perf_counter() - at[1], time.perf_counter()]
-                    fused = engine.fuse(visible, levels)
+                    fused = engine.fuse(visible, grid.filled(levels, visible))
                 at.append(time.perf_counter())
                 ms = max(last_ms + 1, round((pair.timestamp_ns - start_ns) / 1e6))
                 if writer is None:

@@ -279,7 +279,9 @@ class _VideoJob:
                 return
             start_s = time.perf_counter()
             visible = work.pair.visible.frame.pixels
-            fused = self._engine.fuse(visible, work.thermal) if fuses and work.thermal is not None else None
+            fused = None
+            if fuses and work.thermal is not None:
+                fused = self._engine.fuse(visible, self._grid.filled(work.thermal, visible))
             shown = compose(self._options.view, visible, work.thermal, fused)
             self._times_ms["fuse"].append((time.perf_counter() - start_s) * 1000)
             self._to_encode.put((shown, work.pair.visible))

@@ -308,25 +308,25 @@ class ArucoGrid(_MarkerBoard):
         return (origin[:, None, :] + corner[None]).reshape(-1, 3)
 
     def texture(self, px_per_m: float) -> np.ndarray:
-        fine = 4  # drawn finer and averaged, so that edges lie where they belong
         height_m, width_m = self.extent_m
         height, width = round(height_m * px_per_m), round(width_m * px_per_m)
-        y_m = (np.arange(height * fine) + 0.5) * (height_m / (height * fine)) - self.gap_m
-        x_m = (np.arange(width * fine) + 0.5) * (width_m / (width * fine)) - self.gap_m
         bits = int(self.cv_dictionary().markerSize) + 2
-        step_m, cell_m = self.marker_m + self.gap_m, self.marker_m / bits
-        row, column = np.floor(y_m / step_m).astype(int), np.floor(x_m / step_m).astype(int)
-        cell_y = np.floor((y_m - row * step_m) / cell_m).astype(int)
-        cell_x = np.floor((x_m - column * step_m) / cell_m).astype(int)
-        markers = np.ones((self.rows, self.columns, bits + 1, bits + 1), np.float32)  # the last row and column: paper
+        ink = np.zeros((self.rows * bits, self.columns * bits))
         for index, marker in enumerate(self.marker_ids):
+            row, column = (bits * place for place in divmod(index, self.columns))
             image = cv2.aruco.generateImageMarker(self.cv_dictionary(), marker, bits)
-            markers[index // self.columns, index % self.columns, :bits, :bits] = image > 127
-        cell_y = np.where((cell_y >= bits) | (row < 0), bits, cell_y)
-        cell_x = np.where((cell_x >= bits) | (column < 0), bits, cell_x)
-        row, column = np.clip(row, 0, self.rows - 1), np.clip(column, 0, self.columns - 1)
-        picture = markers[row[:, None], column[None], cell_y[:, None], cell_x[None]]
-        return np.asarray(cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA))
+            ink[row : row + bits, column : column + bits] = image < 128
+        down = self._overlap(height, height_m, self.rows, bits)
+        across = self._overlap(width, width_m, self.columns, bits)
+        return np.asarray(1.0 - down @ ink @ across.T, np.float32)
+
+    def _overlap(self, texels: int, extent_m: float, markers: int, bits: int) -> np.ndarray:
+        """(texels, markers * bits) share of each texel that each bit covers along one side: edges exactly in place."""
+        starts_m = self.gap_m + (self.marker_m + self.gap_m) * np.arange(markers)
+        starts = (starts_m[:, None] + self.marker_m / bits * np.arange(bits)).reshape(-1) * (texels / extent_m)
+        ends = starts + self.marker_m / bits * (texels / extent_m)
+        texel = np.arange(texels)[:, None]
+        return np.asarray(np.clip(np.minimum(ends, texel + 1) - np.maximum(starts, texel), 0.0, 1.0))
 
 
 def _disc_texture(centres: np.ndarray, radius_m: float, extent_m: tuple[float, float], px_per_m: float) -> np.ndarray:

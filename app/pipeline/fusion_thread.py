@@ -211,7 +211,8 @@ class FusionThread:
             pixels = visible.pixels  # shared, not copied: it is read-only
         else:
             began_ns = time.perf_counter_ns()
-            pixels, name = self._fuse(visible.pixels, levels)
+            whole = self._grid.filled(levels, visible.pixels) if self._grid_fits else levels
+            pixels, name = self._fuse(visible.pixels, whole)
             fuse_ms = (time.perf_counter_ns() - began_ns) / 1e6
             stats.fuse_time(fuse_ms)
         fused_ns = self._clock.now_ns()

@@ -97,6 +97,23 @@ class ThermalGrid:
         assert self._aligner is not None  # made by prepare; for the type checker
         return self._aligner.to_visible(levels)
 
+    def filled(self, levels: np.ndarray, visible: np.ndarray) -> np.ndarray:
+        """(H, W) uint8 for an engine: `levels` of `to_visible`, and the visible luminance where thermal does not see.
+
+        Fused with itself the visible picture stays as it is there; fused with nothing it would be darkened.
+
+        Args:
+            levels: (H, W) uint8. visible: (H, W, 3) uint8 RGB.
+        """
+        if self.calibration is None:
+            return levels
+        mask = self.mask(*levels.shape)
+        if mask is None or mask.all():
+            return levels
+        beside = cv2.cvtColor(visible, cv2.COLOR_RGB2GRAY)
+        np.copyto(beside, levels, where=mask)
+        return np.asarray(beside)
+
 
 def to_grid(thermal: np.ndarray, height: int, width: int) -> np.ndarray:
     """Plain resize of (Ht, Wt) uint8 to the visible grid (H, W): area average down, linear up."""

@@ -136,3 +136,25 @@ def test_mask_correction_and_refusals() -> None:
     with pytest.raises(BadInputError, match="proportions"):
         ThermalAligner(plane(), (240, 400))
     assert ThermalAligner(plane(), (120, 160)).to_visible(picture).shape == (120, 160)
+
+
+def test_what_thermal_does_not_see_is_filled_from_visible_for_the_engines(tmp_path: Path) -> None:
+    from app.pipeline.thermal_grid import ThermalGrid
+    from fusion_core.pyramid_engine import LaplacianPyramidEngine
+
+    rig = synthetic_rig((480, 640), (256, 320), visible_hfov_deg=60, thermal_hfov_deg=30)
+    save_calibration(rig, tmp_path / "rig.yaml")
+    grid = ThermalGrid(tmp_path / "rig.yaml")
+    visible = np.full((480, 640, 3), 160, np.uint8)
+    levels = grid.to_visible(np.full((256, 320), 90, np.uint8), 480, 640)
+    mask = grid.mask(480, 640)
+    assert mask is not None and 0.1 < mask.mean() < 0.5
+    whole = grid.filled(levels, visible)
+    assert (whole[mask] == levels[mask]).all() and (whole[~mask] == 160).all()
+    engine = LaplacianPyramidEngine()
+    far = cv2.erode((~mask).astype(np.uint8), np.ones((81, 81), np.uint8)) > 0
+    assert not levels[far].any()
+    dark, same = (engine.fuse(visible, thermal)[far] for thermal in (levels, whole))
+    assert np.abs(same.astype(int) - 160).max() <= 2 and dark.max() < 120
+    plain = ThermalGrid(None)
+    assert plain.filled(levels, visible) is levels, "without a calibration thermal sees all"
