@@ -318,7 +318,7 @@ class ArucoGrid(_MarkerBoard):
             ink[row : row + bits, column : column + bits] = image < 128
         down = self._overlap(height, height_m, self.rows, bits)
         across = self._overlap(width, width_m, self.columns, bits)
-        return np.asarray(1.0 - down @ ink @ across.T, np.float32)
+        return np.asarray(np.clip(1.0 - down @ ink @ across.T, 0.0, 1.0), np.float32)
 
     def _overlap(self, texels: int, extent_m: float, markers: int, bits: int) -> np.ndarray:
         """(texels, markers * bits) share of each texel that each bit covers along one side: edges exactly in place."""

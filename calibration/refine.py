@@ -22,6 +22,7 @@ SUPERSAMPLING = 2
 BLURS_PX = (0.7, 1.2, 1.8)
 MIN_CORRELATION = 0.35
 WINDOW = 3.0  # the weight falls to 1/e at this many radii: nearly even
+MIN_BEND_POINTS = 24
 MIN_SLOPE = 0.01  # of the contrast, over a window's radius: no board is known to be more even
 
 
@@ -45,17 +46,20 @@ def refine_points(
         H = board_homography(object_xy, points)
         if H is None:
             return points
-        drawing = _draw(board, H, grey.shape, step)
+        bend = _Bend(points, cv2.perspectiveTransform(object_xy[:, None], H)[:, 0])
+        drawing = _draw(board, H, grey.shape, step, bend)
+        drawn_at = cv2.perspectiveTransform(object_xy[:, None], H)[:, 0]
+        drawn_at = drawn_at + bend.at(drawn_at)
         if blur is None:
             some = slice(None, None, max(1, len(points) // 12))  # a dozen points tell the blur
             scores = [
-                _fit(grey, cv2.GaussianBlur(drawing, (0, 0), b), points[some], H, object_xy[some], radius)[1]
+                _fit(grey, cv2.GaussianBlur(drawing, (0, 0), b), points[some], drawn_at[some], radius)[1]
                 for b in BLURS_PX
             ]
             blur = BLURS_PX[int(np.argmax([np.median(score) for score in scores]))]
         drawing = cv2.GaussianBlur(drawing, (0, 0), blur)
         level = _level(grey, drawing, points, step)
-        fitted, correlation = _fit(grey - level, drawing, points, H, object_xy, radius)
+        fitted, correlation = _fit(grey - level, drawing, points, drawn_at, radius)
         moved = np.linalg.norm(fitted - points_px, axis=1)
         good = (correlation > MIN_CORRELATION) & (moved < 0.3 * step) & np.isfinite(fitted).all(axis=1)
         points[good] = fitted[good]
@@ -75,22 +79,45 @@ def _step_px(points: np.ndarray, object_xy: np.ndarray, spacing_m: float) -> flo
     return float(np.median(d_px / d_m)) * spacing_m
 
 
-def _draw(board: Board, H: np.ndarray, shape: tuple[int, ...], step_px: float) -> np.ndarray:
-    """(H, W) float32 drawing of the board at the places that the homography (board metres to pixels) says."""
+class _Bend:
+    """How the lens bends the board against a plane's picture: cubic over the board, from the points themselves.
+
+    A corner of a single dark square moves with a drawing that is turned or scaled by a per cent.
+    """
+
+    def __init__(self, points: np.ndarray, flat: np.ndarray) -> None:
+        self._centre = flat.mean(axis=0)
+        self._half = max(float(np.ptp(flat, axis=0).max()) / 2, 1.0)
+        self._p = np.zeros((10, 2))
+        if len(points) >= MIN_BEND_POINTS:
+            self._p = np.linalg.lstsq(self._basis(flat), points - flat, rcond=None)[0]
+
+    def _basis(self, flat: np.ndarray) -> np.ndarray:
+        u, v = np.clip((flat - self._centre) / self._half, -1.3, 1.3).T
+        one = np.ones_like(u)
+        return np.stack([one, u, v, u * u, u * v, v * v, u**3, u * u * v, u * v * v, v**3], axis=-1)
+
+    def at(self, flat: np.ndarray) -> np.ndarray:
+        """(N, 2) px to add to places that the homography gives."""
+        return np.asarray(self._basis(flat) @ self._p)
+
+
+def _draw(board: Board, H: np.ndarray, shape: tuple[int, ...], step_px: float, bend: _Bend) -> np.ndarray:
+    """(H, W) float32 drawing of the board at the places that the homography (board metres to pixels) and bend say."""
     s = SUPERSAMPLING
     texture = board.texture(max(8.0, s * step_px * 1.2) / board.spacing_m)
     scale_y, scale_x = texture.shape[0] / board.extent_m[0], texture.shape[1] / board.extent_m[1]
-    metres_texel = np.array([[1 / scale_x, 0, 0.5 / scale_x], [0, 1 / scale_y, 0.5 / scale_y], [0, 0, 1]])
-    fine_px = np.array([[s, 0, (s - 1) / 2], [0, s, (s - 1) / 2], [0, 0, 1]])
-    size = (shape[1] * s, shape[0] * s)
-    fine = cv2.warpPerspective(
-        texture,
-        fine_px @ H @ metres_texel,
-        size,
-        flags=cv2.INTER_LINEAR,
-        borderMode=cv2.BORDER_CONSTANT,
-        borderValue=1.0,
-    )
+    step = 8  # the map is exact at every 8th pixel, linear in between
+    rows, columns = -(-shape[0] // step) + 1, -(-shape[1] // step) + 1
+    y, x = np.mgrid[0:rows, 0:columns].astype(np.float64) * step - 0.5
+    pixels = np.stack([x, y], axis=-1).reshape(-1, 2)
+    flat = pixels - bend.at(pixels - bend.at(pixels))  # the bend is given where the plane would be: iterated once
+    metres = cv2.perspectiveTransform(flat[:, None], np.linalg.inv(H))[:, 0]
+    texels = (metres * [scale_x, scale_y] - 0.5).reshape(rows, columns, 2).astype(np.float32)
+    at_x = ((np.arange(shape[1] * s) + 0.5) / (s * step)).astype(np.float32)
+    at_y = ((np.arange(shape[0] * s) + 0.5) / (s * step)).astype(np.float32)
+    where = cv2.remap(texels, *np.meshgrid(at_x, at_y), cv2.INTER_LINEAR)
+    fine = cv2.remap(texture, where, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=1.0)
     return np.asarray(cv2.resize(fine, (shape[1], shape[0]), interpolation=cv2.INTER_AREA), np.float32)
 
 
@@ -123,10 +150,9 @@ def _level(grey: np.ndarray, drawing: np.ndarray, points: np.ndarray, step_px: f
 
 
 def _fit(
-    grey: np.ndarray, drawing: np.ndarray, points: np.ndarray, H: np.ndarray, object_xy: np.ndarray, radius: float
+    grey: np.ndarray, drawing: np.ndarray, points: np.ndarray, drawn_at: np.ndarray, radius: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Fitted (N, 2) points and (N,) correlation of drawing and picture there."""
-    drawn_at = cv2.perspectiveTransform(object_xy[:, None], H)[:, 0]
+    """Fitted (N, 2) points and (N,) correlation of drawing and picture there; drawn_at (N, 2): where they are drawn."""
     reach = int(np.ceil(radius))
     v, u = np.mgrid[-reach : reach + 1, -reach : reach + 1].astype(np.float32)
     inside = (u**2 + v**2 <= (radius + 0.5) ** 2).reshape(-1)
