@@ -116,8 +116,10 @@ def _draw(board: Board, H: np.ndarray, shape: tuple[int, ...], step_px: float, b
     texels = (metres * [scale_x, scale_y] - 0.5).reshape(rows, columns, 2).astype(np.float32)
     at_x = ((np.arange(shape[1] * s) + 0.5) / (s * step)).astype(np.float32)
     at_y = ((np.arange(shape[0] * s) + 0.5) / (s * step)).astype(np.float32)
-    where = cv2.remap(texels, *np.meshgrid(at_x, at_y), cv2.INTER_LINEAR)
-    fine = cv2.remap(texture, where, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=1.0)
+    where = np.asarray(cv2.remap(texels, *np.meshgrid(at_x, at_y), cv2.INTER_LINEAR))
+    fine = cv2.remap(
+        texture, where[..., 0], where[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=1.0
+    )
     return np.asarray(cv2.resize(fine, (shape[1], shape[0]), interpolation=cv2.INTER_AREA), np.float32)
 
 
