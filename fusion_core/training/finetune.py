@@ -24,9 +24,10 @@ import torch
 from rich.console import Console
 
 from fusion_core.checkpoint import LoadedCheckpoint, load_checkpoint, save_checkpoint
+from fusion_core.displacement import DisplacementKind
 from fusion_core.engine import FusionEngine
 from fusion_core.errors import BadInputError, ConfigError, EngineError
-from fusion_core.evaluation import EvaluationPair
+from fusion_core.evaluation import EvaluationPair, Summary
 from fusion_core.training.acceptance import AgainstStart, gains, why_error_rose, why_worse
 from fusion_core.training.collapse import collapse_warnings
 from fusion_core.training.config import TrainingConfig
@@ -67,6 +68,7 @@ class StageOutcome:
     step: int
     gained: list[str] = field(default_factory=list)
     lost: list[str] = field(default_factory=list)
+    warned: list[str] = field(default_factory=list)  # what got worse where the displacement varies over the picture
 
     def describe(self) -> str:
         """One line for the user."""
@@ -208,15 +210,16 @@ class _Judge:
         else:
             loaded = load_checkpoint(last) if none_better else loaded
             found = measure(loaded, self.pairs)
-            lost = why_worse(self.now.curve, found.curve) + why_error_rose(self.now, found)
+            lost = why_worse(_uniform(self.now), _uniform(found)) + why_error_rose(self.now, found)
             if self.now is not self.start:
-                lost += [line for line in why_worse(self.start.curve, found.curve) if line not in lost]
+                lost += [line for line in why_worse(_uniform(self.start), _uniform(found)) if line not in lost]
+            warned = why_worse(_varying(self.start), _varying(found))
             lost += collapse_warnings(found.shares, self.start.shares)
             gained = gains(self.now, found)
             if not gained:
                 lost.append("nothing became better by more than noise")
             accepted = self.even_if_worse or not lost
-            outcome = StageOutcome(stage, accepted, int(loaded.facts.get("steps", 0)), gained, lost)
+            outcome = StageOutcome(stage, accepted, int(loaded.facts.get("steps", 0)), gained, lost, warned)
             if accepted:
                 self.now, self.weights = found, loaded.path
         self.outcomes.append(outcome)
@@ -243,6 +246,14 @@ class _Judge:
             self.now, self.weights = measure(loaded, self.pairs), loaded.path
         self.outcomes.append(outcome)
         return outcome
+
+
+def _uniform(measured: Measured) -> list[Summary]:
+    return [s for s in measured.curve if s.displacement.kind is DisplacementKind.UNIFORM]
+
+
+def _varying(measured: Measured) -> list[Summary]:
+    return [s for s in measured.curve if s.displacement.kind is DisplacementKind.FIELD]
 
 
 class _Run:
@@ -341,6 +352,7 @@ def _conclude(
         return FinetuneResult(run.folder, None, card, judge.start, judge.now, None, judge.outcomes, dropped, [])
     source = load_checkpoint(judge.weights)
     warnings = collapse_warnings(judge.now.shares, judge.start.shares)
+    warnings += kept[-1].warned
     forgotten = None
     if generic_held_out:
         others = evaluation_pairs(generic_held_out, _GENERIC_MEASURED)
