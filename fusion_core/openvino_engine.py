@@ -311,8 +311,10 @@ class _Compiled:
                 self._kernels.reset()
 
     def close(self) -> None:
+        """End the estimate's thread and let go of the models at once: left to the garbage collector, they stay for long."""
         if self.running is not None:
             self.running.close()
+        self._whole = self._estimate = self._fuse = self._kernels = None
 
     def _request(
         self, name: str, module: nn.Module, pictures: int, more: tuple[Tensor, ...], precision: str, threads: int

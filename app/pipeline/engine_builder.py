@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from app.heap import give_back
 from app.pipeline.collector import held_collector
 from app.pipeline.worker import Worker
 from fusion_core.engine import FusionEngine
@@ -96,6 +97,7 @@ class EngineBuilder:
         self._began_s = 0.0
         self._result: BuiltEngine | BuildFailure | None = None
         self._size: tuple[int, int] | None = None
+        self._untidy = threading.Event()
         self._worker = Worker("engine builder", self._run, on_failure)
 
     def start(self) -> None:
@@ -144,6 +146,10 @@ class EngineBuilder:
             result, self._result = self._result, None
             return result
 
+    def tidy(self) -> None:
+        """An engine was closed: its memory goes back to the system soon, in this thread. Returns at once."""
+        self._untidy.set()
+
     @property
     def building(self) -> tuple[EngineSpec, float] | None:
         """What is being built just now and for how long, s; None while nothing is. Cheap enough for every frame."""
@@ -170,6 +176,9 @@ class EngineBuilder:
             request = self._next()
             if request is not None:
                 self._build(request, stopping)
+            elif self._untidy.is_set():
+                self._untidy.clear()
+                give_back()
 
     def _next(self) -> _Request | None:
         with self._changed:

@@ -326,6 +326,7 @@ class FusionThread:
                 return
             if self._engine is not self._fallback:
                 self._engine.close()
+                self._builder.tidy()
             self._engine, self._built = result.engine, result
             self._engine_since_s = time.monotonic()
             self._stats.engine(result.engine.name)
@@ -378,6 +379,7 @@ class FusionThread:
     def _drop_engine(self, reason: str) -> None:
         if self._engine is not self._fallback:
             self._engine.close()
+            self._builder.tidy()
         self._engine, self._built = self._fallback, None
         self._fallback.reset()
         self._stats.engine(self._fallback.name, reason)

@@ -14,6 +14,7 @@ import pytest
 import tifffile
 
 from app.faults import FaultyCamera, FaultyCameras, full_disk
+from app.pipeline import engine_builder
 from app.pipeline.engine_builder import BuildFailure, BuiltEngine, EngineBuilder, EngineSpec
 from app.pipeline.latest_slot import LatestSlot
 from app.pipeline.monitor import Monitor
@@ -199,6 +200,17 @@ def test_builder_closes_what_nobody_wants_any_more(failures: list[object]) -> No
     builder.request_stop()
     assert builder.join(20.0)
     assert factory.made[-1].closed == 1  # never taken
+
+
+def test_builder_gives_back_what_a_closed_engine_held(failures: list[object], monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[str] = []
+    monkeypatch.setattr(engine_builder, "give_back", lambda: given.append(threading.current_thread().name))
+    builder = make_builder(Factory(), failures)
+    builder.tidy()
+    support.wait_until(lambda: bool(given))
+    builder.request_stop()
+    assert builder.join(10.0)
+    assert given == ["engine builder"]  # once, and not in the thread that fuses
 
 
 def test_builder_tells_failures_and_retries_only_what_may_mend(failures: list[object]) -> None:
