@@ -311,7 +311,7 @@ class _Compiled:
                 self._kernels.reset()
 
     def close(self) -> None:
-        """End the estimate's thread and let go of the models, for which a round of the collector may be long in coming."""
+        """End the estimate's thread and let go of the models: the garbage collector may be long in coming."""
         if self.running is not None:
             self.running.close()
         self._whole = self._estimate = self._fuse = self._kernels = None
