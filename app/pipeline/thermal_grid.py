@@ -10,6 +10,7 @@ import numpy as np
 
 from calibration.align import ThermalAligner
 from calibration.rig import Calibration, RigCalibration, file_sha256, load_calibration, plain_scaling
+from fusion_core.colour import luminance
 
 __all__ = ["ThermalGrid", "to_grid"]
 
@@ -110,7 +111,7 @@ class ThermalGrid:
         mask = self.mask(*levels.shape)
         if mask is None or mask.all():
             return levels
-        beside = cv2.cvtColor(visible, cv2.COLOR_RGB2GRAY)
+        beside = luminance(visible)
         np.copyto(beside, levels, where=mask)
         return np.asarray(beside)
 
