@@ -24,7 +24,8 @@ from calibration.detect import BoardNotFoundError, Detection, detect_board, matc
 from calibration.extrinsics import rotation_angle_deg
 from calibration.render import SyntheticView, random_poses, render_pair, synthetic_rig
 from calibration.rig import RigCalibration
-from calibration.solve import BoardView, Solution, solve_views
+from calibration.solve import Solution, solve_views
+from calibration.views import BoardView
 from fusion_core.errors import BadInputError
 
 BOARDS = {

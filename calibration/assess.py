@@ -10,17 +10,10 @@ import numpy as np
 
 from calibration.board import Board
 from calibration.extrinsics import PairView, solve_stereo
+from calibration.field import coverage, covered_share, predicted_two_sigma_px, propose_working_distance_m
 from calibration.intrinsics import solve_intrinsics
-from calibration.solve import (
-    MAX_TWO_SIGMA_PX,
-    MIN_COVERAGE,
-    MIN_GOOD_VIEWS,
-    BoardView,
-    coverage,
-    covered_share,
-    predicted_two_sigma_px,
-    propose_working_distance_m,
-)
+from calibration.solve import MAX_TWO_SIGMA_PX, MIN_COVERAGE, MIN_GOOD_VIEWS
+from calibration.views import BoardView
 from fusion_core.errors import BadInputError
 
 __all__ = ["Assessment", "assess"]

@@ -17,7 +17,8 @@ import numpy as np
 from calibration.assess import Assessment, assess
 from calibration.board import Board
 from calibration.detect import BoardNotFoundError, Detection, Rung, detect_board, match_orders
-from calibration.solve import COVERAGE_CELLS, BoardView, rung_of
+from calibration.field import COVERAGE_CELLS
+from calibration.views import BoardView, rung_of
 
 __all__ = ["CaptureGuide", "CaptureVerdict"]
 

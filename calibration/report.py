@@ -15,17 +15,11 @@ import numpy as np
 from markupsafe import Markup
 
 from calibration.extrinsics import board_pose
+from calibration.field import BUDGET_PX, covered_share, distance_range, propose_working_distance_m
 from calibration.report_template import TEMPLATE
 from calibration.rig import RigCalibration, file_sha256
-from calibration.solve import (
-    BUDGET_PX,
-    BoardView,
-    Solution,
-    covered_share,
-    distance_range,
-    overlay,
-    propose_working_distance_m,
-)
+from calibration.solve import Solution
+from calibration.views import BoardView, overlay
 
 __all__ = ["write_report"]
 

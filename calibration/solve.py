@@ -5,7 +5,6 @@ And measure how good it is on held-out ones.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
@@ -14,58 +13,32 @@ import numpy as np
 
 from calibration.board import Board
 from calibration.bundle import BundleResult, Sighting, solve_bundle
-from calibration.detect import BoardNotFoundError, Detection, Rung, detect_board, match_orders
 from calibration.extrinsics import PairView, StereoResult, solve_stereo, transfer_errors_px
+from calibration.field import (
+    BUDGET_PX,
+    DistanceRange,
+    coverage,
+    covered_share,
+    distance_range,
+    predicted_two_sigma_px,
+    propose_working_distance_m,
+    reached_share,
+    visible_grid,
+)
 from calibration.intrinsics import MIN_VIEWS, IntrinsicsResult, solve_intrinsics
 from calibration.rig import RigCalibration
+from calibration.views import BoardView
 from fusion_core.errors import BadInputError
 
-__all__ = [
-    "BUDGET_PX",
-    "BoardView",
-    "DistanceRange",
-    "Gate",
-    "Solution",
-    "coverage",
-    "detect_views",
-    "distance_range",
-    "predicted_two_sigma_px",
-    "propose_working_distance_m",
-    "solve_views",
-]
+__all__ = ["Gate", "Solution", "solve_views"]
 
-BUDGET_PX = 8.0  # residual shift that the network absorbs, at its input resolution
 MIN_GOOD_VIEWS = 12
 MAX_TWO_SIGMA_PX = 2.0
 MAX_HELD_OUT_MEDIAN_PX = 1.0  # thermal pixels
 MAX_HELD_OUT_P95_PX = 2.0
 MIN_COVERAGE = 0.8
 MIN_REACHED = 0.6  # of the common field at the working distance that a board could be held into where it was held
-COVERAGE_CELLS = 6
 FOLDS = 5
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class BoardView:
-    """One pair of pictures and what was found in each; an empty reason means found."""
-
-    name: str
-    visible: np.ndarray
-    thermal: np.ndarray
-    found_visible: Detection | None
-    found_thermal: Detection | None
-    why_not_visible: str = ""
-    why_not_thermal: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class DistanceRange:
-    """Distances in which parallax stays inside `limit_px`: near_m .. far_m (inf: to the horizon), exact at exact_m."""
-
-    exact_m: float
-    near_m: float
-    far_m: float
-    limit_px: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,42 +102,6 @@ class Solution:
     def good(self) -> bool:
         """Whether every gate is passed."""
         return bool(self.gates) and all(gate.passed for gate in self.gates)
-
-
-def detect_views(
-    pictures: Iterable[tuple[str, np.ndarray, np.ndarray]],
-    board: Board,
-    *,
-    roll_deg: float = 0.0,
-    progress: Callable[[str], None] | None = None,
-) -> list[BoardView]:
-    """Look for the board in each pair of (name, visible RGB, thermal counts); numbering settled between the two.
-
-    Never raises for a picture without a board: the reason is in the view.
-    """
-    views = []
-    first_visible: Rung | None = None
-    first_thermal: Rung | None = None
-    for name, visible, thermal in pictures:
-        found: dict[str, Detection | None] = {"visible": None, "thermal": None}
-        why = {"visible": "", "thermal": ""}
-        for side, image, first in (("visible", visible, first_visible), ("thermal", thermal, first_thermal)):
-            try:
-                found[side] = detect_board(
-                    image, board, polarity="normal" if side == "visible" else "unknown", first=first
-                )
-            except BoardNotFoundError as error:
-                why[side] = str(error)
-        seen_visible, seen_thermal = found["visible"], found["thermal"]
-        if seen_visible is not None and seen_thermal is not None:
-            seen_visible, seen_thermal = match_orders(seen_visible, seen_thermal, roll_deg)
-        first_visible = rung_of(seen_visible) or first_visible
-        first_thermal = rung_of(seen_thermal) or first_thermal
-        views.append(BoardView(name, visible, thermal, seen_visible, seen_thermal, why["visible"], why["thermal"]))
-        if progress is not None:
-            marks = ["found" if detection is not None else "not found" for detection in (seen_visible, seen_thermal)]
-            progress(f"{name}: visible {marks[0]}, thermal {marks[1]}")
-    return views
 
 
 def solve_views(
@@ -243,28 +180,6 @@ def solve_views(
     return replace(solution, gates=gates, rig=replace(rig, verdict=verdict))
 
 
-def distance_range(rig: RigCalibration, limit_px: float = BUDGET_PX) -> DistanceRange:
-    """Distances with f B |1/Z - 1/Z0| <= limit_px, limit in visible pixels."""
-    fb = rig.visible.fx_px * rig.baseline_m
-    exact = 1.0 / rig.working_distance_m
-    if fb <= 0:
-        return DistanceRange(rig.working_distance_m, 0.0, float("inf"), limit_px)
-    far = exact - limit_px / fb
-    return DistanceRange(
-        rig.working_distance_m, 1.0 / (exact + limit_px / fb), 1.0 / far if far > 1e-9 else float("inf"), limit_px
-    )
-
-
-def propose_working_distance_m(rig: RigCalibration, limit_px: float = BUDGET_PX, near_m: float = 0.0) -> float:
-    """The Z0 to set: f B / L serves from half of it to the horizon; with `near_m`, the Z0 for that near limit."""
-    fb = rig.visible.fx_px * rig.baseline_m
-    if near_m > 0 and fb > 0:
-        if 2 * limit_px * near_m >= fb:
-            return 2 * near_m  # more than enough: the same parallax at the near limit and at the horizon
-        return 1.0 / (1.0 / near_m - limit_px / fb)
-    return max(fb / limit_px, 0.3)
-
-
 def _sightings(views: list[BoardView], rejected: dict[str, str], bad: dict[str, str]) -> dict[str, Sighting]:
     """What the fit rests on: the usable pairs, and boards that one camera alone has found, for that camera's lens."""
     seen: dict[str, Sighting] = {}
@@ -335,25 +250,9 @@ def _held_out(solve: _Resolver, pairs: dict[str, PairView], board: Board, seed: 
     return errors
 
 
-def _grid(rig: RigCalibration) -> tuple[np.ndarray, np.ndarray]:
-    """(108, 2) thermal pixels behind 9 x 12 places of the visible picture, and (108,) whether thermal sees them."""
-    y, x = np.mgrid[0:9, 0:12].astype(np.float64)
-    grid = np.stack([(x + 0.5) * rig.visible.width / 12, (y + 0.5) * rig.visible.height / 9], axis=-1).reshape(-1, 2)
-    thermal = rig.thermal_from_visible(grid)
-    inside = (thermal >= 0).all(axis=1) & (thermal[:, 0] < rig.thermal.width) & (thermal[:, 1] < rig.thermal.height)
-    return thermal, inside
-
-
-def predicted_two_sigma_px(bundle: BundleResult, rig: RigCalibration) -> np.ndarray:
-    """(9, 12) 2 sigma of where a thermal point lands in the visible picture at the working distance, Cramer-Rao."""
-    thermal, inside = _grid(rig)
-    sigma = bundle.sigma_of(lambda other: other.visible_from_thermal(thermal, rig.working_distance_m))
-    return np.asarray(np.where(inside, 2 * np.linalg.norm(sigma, axis=1), np.nan).reshape(9, 12))
-
-
 def _bootstrap(solve: _Resolver, rig: RigCalibration, count: int, seed: int) -> np.ndarray:
     """(9, 12) the same from resampled views, which also sees what is wrong with whole views."""
-    thermal, inside = _grid(rig)
+    thermal, inside = visible_grid(rig)
     rng = np.random.default_rng(seed + 1)
     landed = []
     for _ in range(count):
@@ -365,58 +264,6 @@ def _bootstrap(solve: _Resolver, rig: RigCalibration, count: int, seed: int) -> 
         return np.full((9, 12), np.inf)  # cannot be told: fails the gate
     sigma = np.sqrt(np.stack(landed).var(axis=0, ddof=1).sum(axis=1))
     return np.asarray(np.where(inside, 2 * sigma, np.nan).reshape(9, 12))
-
-
-def coverage(points_px: list[np.ndarray], rig: RigCalibration, side: str, board_distance_m: float) -> np.ndarray:
-    """(6, 6) board points in each cell of the field of view that both cameras share, in that camera's picture.
-
-    The cells divide the part of the picture that the other camera sees as well, at the boards' distance and at the
-    working distance; -1 for cells that the other camera does not see all the same (tilted or round fields).
-    """
-    camera, other = (rig.visible, rig.thermal) if side == "visible" else (rig.thermal, rig.visible)
-    n, fine = COVERAGE_CELLS, 48
-    y, x = np.mgrid[0:fine, 0:fine].astype(np.float64)
-    pixels = np.stack([(x + 0.5) * camera.width / fine, (y + 0.5) * camera.height / fine], axis=-1).reshape(-1, 2)
-    common = np.ones(len(pixels), bool)
-    for distance in (rig.working_distance_m, board_distance_m):
-        mapped = rig.thermal_from_visible if side == "visible" else rig.visible_from_thermal
-        seen = mapped(pixels, distance)
-        common &= (seen >= 0).all(axis=1) & (seen[:, 0] < other.width) & (seen[:, 1] < other.height)
-    if not common.any():
-        return np.zeros((n, n), int)
-    low, high = pixels[common].min(axis=0), pixels[common].max(axis=0) + 1e-6
-    cells = np.clip(((pixels[common] - low) / (high - low) * n).astype(int), 0, n - 1)
-    shared = np.zeros((n, n), int)
-    np.add.at(shared, (cells[:, 1], cells[:, 0]), 1)
-    counts = np.zeros((n, n), int)
-    for points in points_px:
-        at = np.floor((points - low) / (high - low) * n).astype(int)
-        at = at[((at >= 0) & (at < n)).all(axis=1)]
-        np.add.at(counts, (at[:, 1], at[:, 0]), 1)
-    return np.where((shared > 0.5 * shared.max()) | (counts > 0), counts, -1)
-
-
-def reached_share(rig: RigCalibration, board_distance_m: float) -> float:
-    """How much of what both cameras see at the working distance they also both see at the boards' distance, 0..1.
-
-    A board held close to a wide rig is seen by both in a strip only: full coverage of that strip says little about the
-    rest, which the solution then extrapolates.
-    """
-    y, x = np.mgrid[0:48, 0:48].astype(np.float64)
-    size = (rig.visible.width, rig.visible.height)
-    pixels = np.stack([(x + 0.5) * size[0] / 48, (y + 0.5) * size[1] / 48], axis=-1).reshape(-1, 2)
-    seen = []
-    for distance in (rig.working_distance_m, board_distance_m):
-        thermal = rig.thermal_from_visible(pixels, distance)
-        seen.append((thermal >= 0).all(axis=1) & (thermal < (rig.thermal.width, rig.thermal.height)).all(axis=1))
-    common = int(seen[0].sum())
-    return float((seen[0] & seen[1]).sum() / common) if common else 0.0
-
-
-def covered_share(counts: np.ndarray) -> float:
-    """Share of the cells in the common field of view that hold a board point."""
-    common = counts >= 0
-    return float((counts[common] > 0).mean()) if common.any() else 0.0
 
 
 def _gates(solution: Solution) -> list[Gate]:
@@ -445,41 +292,3 @@ def _gates(solution: Solution) -> list[Gate]:
                  share >= MIN_COVERAGE, f"Bring the board into the empty cells of the {side} coverage map.")
         )  # fmt: skip
     return gates
-
-
-def rung_of(detection: Detection | None) -> Rung | None:
-    """The rung that a detection came from, to be tried first on the next picture."""
-    if detection is None:
-        return None
-    words = detection.rung.replace(" inverted", "").split(" x")
-    if len(words) != 2:
-        return None
-    return Rung(words[0], " inverted" in detection.rung, float(words[1]))  # type: ignore[arg-type]
-
-
-def overlay(view: BoardView, side: str, width: int = 480) -> np.ndarray:
-    """The picture with the found points drawn, (h, width, 3) uint8 RGB: first points red, last violet.
-
-    Joined in order.
-    """
-    image = view.visible if side == "visible" else view.thermal
-    detection = view.found_visible if side == "visible" else view.found_thermal
-    if image.ndim == 2:
-        low, high = np.percentile(image, (1, 99))
-        grey = np.clip((image.astype(np.float32) - low) * (255 / max(float(high - low), 1e-6)), 0, 255).astype(np.uint8)
-        image = np.repeat(grey[..., None], 3, axis=2)
-    scale = width / image.shape[1]
-    picture = cv2.resize(image, (width, round(image.shape[0] * scale)), interpolation=cv2.INTER_AREA)
-    if detection is None:
-        return np.asarray(picture)
-    points = np.rint((detection.points_px + 0.5) * scale - 0.5).astype(int)
-    hues = np.linspace(0, 140, len(points)).astype(np.uint8)
-    colours = cv2.cvtColor(
-        np.stack([hues, np.full_like(hues, 255), np.full_like(hues, 255)], -1)[None], cv2.COLOR_HSV2RGB
-    )[0]
-    for index, (x, y) in enumerate(points):
-        colour = tuple(int(c) for c in colours[index])
-        if index:
-            cv2.line(picture, tuple(map(int, points[index - 1])), (int(x), int(y)), colour, 1, cv2.LINE_AA)
-        cv2.circle(picture, (int(x), int(y)), 3, colour, 1, cv2.LINE_AA)
-    return np.asarray(picture)

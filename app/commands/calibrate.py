@@ -27,6 +27,7 @@ from calibration.board import parse_board
 from calibration.board_pdf import write_board
 from calibration.capture_guide import TARGET_VIEWS, CaptureGuide
 from calibration.extrinsics import PairView, transfer_errors_px
+from calibration.field import BUDGET_PX, distance_range
 from calibration.report import write_report
 from calibration.residual_field import CorrelationVolume, ResidualField, ResidualFieldEstimator, fit_update
 from calibration.rig import (
@@ -37,7 +38,8 @@ from calibration.rig import (
     plain_scaling,
     save_calibration,
 )
-from calibration.solve import BUDGET_PX, detect_views, distance_range, solve_views
+from calibration.solve import solve_views
+from calibration.views import detect_views
 from fusion_core.errors import BadInputError, CaptureError
 
 __all__ = ["register"]
