@@ -22,7 +22,6 @@ from fusion_core.errors import LumithermError
 from fusion_core.frames import FusedFrame
 
 if TYPE_CHECKING:
-    from app.pipeline.thermal_grid import ThermalGrid
     from fusion_core.engine import FusionEngine
 
 __all__ = ["ComparedFrame", "Comparison", "ComparisonSettings"]
@@ -64,16 +63,17 @@ class Comparison:
     Thread: `comparison`, from `start` to `stop`; it owns B's engine, AGC and alignment. All methods may be called from
     any thread. What goes wrong is in `error`, and the next settings are tried afresh.
 
+    Thermal is aligned as the pipeline aligned it, self-alignment included: each picture says how.
+
     Args:
         source: the pipeline's pictures.
-        calibration: file that B's levels are aligned by where it has an AGC of its own; None = plain scaling.
     """
 
-    def __init__(self, source: LatestSlot[FusedFrame], settings: ComparisonSettings, calibration: Path | None) -> None:
+    def __init__(self, source: LatestSlot[FusedFrame], settings: ComparisonSettings) -> None:
         self.latest: LatestSlot[ComparedFrame] = LatestSlot()
         self._source = source
         self._lock = threading.Lock()
-        self._settings, self._calibration = settings, calibration
+        self._settings = settings
         self._error = ""
         self._ready = False
         self._stopping = threading.Event()
@@ -95,11 +95,6 @@ class Comparison:
         with self._lock:
             if settings != self._settings:
                 self._settings, self._ready, self._error = settings, False, ""
-
-    def set_calibration(self, calibration: Path | None) -> None:
-        """Align by this file from the next picture on."""
-        with self._lock:
-            self._calibration = calibration
 
     @property
     def settings(self) -> ComparisonSettings:
@@ -129,7 +124,7 @@ class Comparison:
             while not self._stopping.is_set():
                 newer = self._source.wait_newer(sequence, _WAIT_S)
                 with self._lock:
-                    settings, calibration = self._settings, self._calibration
+                    settings = self._settings
                 if newer is None or settings == failed:
                     sequence = newer[0] if newer is not None else sequence
                     continue
@@ -140,7 +135,7 @@ class Comparison:
                 try:
                     if fuser is None:
                         fuser = _SecondFuser(settings)
-                    self._publish(settings, fuser.fuse(frame, calibration))
+                    self._publish(settings, fuser.fuse(frame))
                 except Exception as error:  # B is given up, the thread waits for other settings; A goes on
                     failed = settings
                     self._note(settings, error)
@@ -174,10 +169,9 @@ class _SecondFuser:
         self._agc = Agc(settings.agc) if settings.agc is not None else None
         self._engine: FusionEngine | None = None
         self._size: tuple[int, int] | None = None
-        self._grid: ThermalGrid | None = None
         self._before_ns: int | None = None
 
-    def fuse(self, frame: FusedFrame, calibration: Path | None) -> ComparedFrame | None:
+    def fuse(self, frame: FusedFrame) -> ComparedFrame | None:
         """B's picture; None while a camera is missing."""
         visible = frame.pair.visible
         if visible is None or frame.thermal_8bit is None:
@@ -185,7 +179,9 @@ class _SecondFuser:
         began = time.perf_counter()
         height, width = visible.pixels.shape[:2]
         engine = self._ready_engine(height, width)
-        levels = self._levels(frame, calibration, height, width)
+        levels = self._levels(frame, frame.thermal_8bit)
+        if frame.alignment is not None:
+            levels = frame.alignment.filled(levels, visible.pixels)
         second = engine.fuse(visible.pixels, levels)
         second.flags.writeable = False
         return ComparedFrame(frame, second, (time.perf_counter() - began) * 1e3)
@@ -194,22 +190,22 @@ class _SecondFuser:
         if self._engine is not None:
             self._engine.close()
 
-    def _levels(self, frame: FusedFrame, calibration: Path | None, height: int, width: int) -> npt.NDArray[np.uint8]:
+    def _levels(self, frame: FusedFrame, of_pipeline: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        """(H, W) uint8, by B's own AGC where it has one."""
         thermal = frame.pair.thermal
         if self._agc is None or thermal is None:
-            assert frame.thermal_8bit is not None  # looked at in `fuse`; for the type checker
-            return frame.thermal_8bit
-        from app.pipeline.thermal_grid import ThermalGrid
+            return of_pipeline
+        from app.pipeline.thermal_grid import to_grid  # brings OpenCV along, which a window need not wait for
 
-        if self._grid is None or self._grid.path != calibration:
-            self._grid = ThermalGrid(calibration)
         now_ns, before_ns = thermal.timestamp_ns, self._before_ns
         self._before_ns = now_ns
         near = before_ns is not None and 0 <= now_ns - before_ns <= _JUMP_NS
         if not near:
             self._agc.reset()
         levels = self._agc.apply(thermal.pixels, (now_ns - before_ns) / 1e9 if near and before_ns is not None else None)
-        return np.asarray(self._grid.to_visible(levels, height, width), dtype=np.uint8)
+        if frame.alignment is not None:
+            return np.asarray(frame.alignment.to_visible(levels), dtype=np.uint8)
+        return np.asarray(to_grid(levels, *of_pipeline.shape), dtype=np.uint8)
 
     def _ready_engine(self, height: int, width: int) -> FusionEngine:
         from fusion_core.engine import create_engine

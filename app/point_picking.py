@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from app.pipeline.thermal_grid import AlignedField
 from calibration.align import ThermalAligner
 from calibration.homography import Model, PointSolution, solve_points
 from calibration.rig import CameraSide, PlaneCalibration, plain_scaling, save_calibration
@@ -118,9 +119,9 @@ class PointPicking:
 
     def fused(self) -> npt.NDArray[np.uint8]:
         """(H, W, 3) uint8 RGB: thermal by the present map, fused with visible (pyramid)."""
-        aligner = ThermalAligner(self.calibration())
-        fused = self._engine.fuse(self.visible, aligner.to_visible(self.thermal_levels))
-        return np.where(aligner.mask[..., None], fused, self.visible)  # what thermal does not see stays visible
+        alignment = AlignedField(ThermalAligner(self.calibration()))
+        levels = alignment.to_visible(self.thermal_levels)
+        return np.asarray(self._engine.fuse(self.visible, alignment.filled(levels, self.visible)))
 
     def save(
         self, path: Path, working_distance_m: float = 0.0, identities: tuple[str, str] = ("", "")

@@ -22,7 +22,7 @@ from app.view_settings import (
     panels_of,
     picture_rect,
 )
-from fusion_core.frames import FusedFrame
+from fusion_core.frames import FusedFrame, ThermalAlignment
 from fusion_core.palettes import palette_table
 
 __all__ = ["CountsStatistics", "ViewComposer", "counts_statistics"]
@@ -55,18 +55,25 @@ class CountsStatistics:
 def counts_statistics(
     frame: FusedFrame, top: float, left: float, height: float, width: float
 ) -> CountsStatistics | None:
-    """Raw counts under a region of the visible picture, given as fractions 0..1; None without thermal.
+    """Raw counts under a region of the visible picture, given as fractions 0..1; None where there is no thermal.
 
-    The region is carried over by proportion, as without a calibration: near the edge of a hot object the figure can be
-    that of its neighbour.
+    Carried over as the picture was aligned: by the calibration (exact at its working distance), else by proportion.
+    Near the edge of a hot object the figure can be that of its neighbour.
     """
     if frame.pair.thermal is None:
         return None
     counts = frame.pair.thermal.pixels
     rows, columns = counts.shape
-    y0, x0 = (min(int(top * rows), rows - 1), min(int(left * columns), columns - 1))
-    y1, x1 = (max(y0 + 1, round((top + height) * rows)), max(x0 + 1, round((left + width) * columns)))
-    part = counts[max(0, y0) : y1, max(0, x0) : x1]
+    if frame.alignment is None:
+        y0, x0 = (min(int(top * rows), rows - 1), min(int(left * columns), columns - 1))
+        y1, x1 = (max(y0 + 1, round((top + height) * rows)), max(x0 + 1, round((left + width) * columns)))
+    else:
+        tall, wide = frame.alignment.seen.shape
+        corners = np.array([(left + x, top + y) for y in (0.0, height) for x in (0.0, width)]) * (wide, tall) - 0.5
+        places = frame.alignment.thermal_points(corners) + 0.5
+        x0, y0 = (int(side) for side in np.floor(places.min(axis=0)))
+        x1, y1 = (max(first + 1, round(side)) for first, side in zip((x0, y0), places.max(axis=0), strict=True))
+    part = counts[max(0, y0) : max(0, y1), max(0, x0) : max(0, x1)]
     if part.size == 0:
         return None
     return CountsStatistics(int(part.min()), float(part.mean()), int(part.max()), int(part.size))
@@ -165,10 +172,13 @@ class ViewComposer:
             self._paint_thermal(target, frame, window, settings)
             visible = cv2.cvtColor(self._cut(_visible(frame), window), cv2.COLOR_RGB2BGRA)
             cv2.addWeighted(target, settings.blend, visible, 1.0 - settings.blend, 0.0, dst=target)
+            if frame.alignment is not None and not frame.alignment.seen.all():
+                cv2.copyTo(visible, 1 - _seen(frame.alignment, window), target)
         else:
             _to_bgra(self._cut(_visible(frame), window), target)
             if frame.thermal_8bit is not None:
-                _paint_edges(target, self._cut(frame.thermal_8bit, window), self._colour(target, _EDGE_BGR))
+                seen = _seen(frame.alignment, window) if frame.alignment is not None else None
+                _paint_edges(target, self._cut(frame.thermal_8bit, window), self._colour(target, _EDGE_BGR), seen)
         if settings.isotherm is not None and picture is not Picture.VISIBLE:
             colour = self._colour(target, _ISOTHERM_BGR)
             _paint_isotherm(target, frame, window, settings.isotherm, colour)
@@ -292,7 +302,13 @@ def _packed(rgb: npt.NDArray[np.uint8]) -> npt.NDArray[np.int32]:
     return words.view(np.int32).ravel()
 
 
-def _paint_edges(target: U8, levels: U8, colour: U8) -> None:
+def _seen(alignment: ThermalAlignment, window: _Window) -> U8:
+    """1 where the thermal camera sees what a panel shows, else 0."""
+    return window.cut(alignment.seen.view(np.uint8))
+
+
+def _paint_edges(target: U8, levels: U8, colour: U8, seen: U8 | None) -> None:
+    """Outlines of thermal, but not the border of its field of view."""
     height, width = levels.shape
     if min(height, width) < 3:
         return
@@ -306,6 +322,10 @@ def _paint_edges(target: U8, levels: U8, colour: U8) -> None:
     strength = cv2.copyMakeBorder(cv2.max(across, down), 1, 1, 1, 1, cv2.BORDER_REPLICATE)
     if factor > 1:
         strength = cv2.resize(strength, (width, height), interpolation=cv2.INTER_LINEAR)
+    if seen is not None:
+        reach = 4 * factor + 1
+        inner = cv2.erode(seen, np.ones((reach, reach), np.uint8), borderType=cv2.BORDER_REPLICATE)
+        strength = cv2.multiply(strength, inner)
     cv2.copyTo(colour, cv2.threshold(strength, _EDGE_LEVELS, 255, cv2.THRESH_BINARY)[1], target)
 
 
@@ -319,7 +339,9 @@ def _paint_isotherm(target: U8, frame: FusedFrame, window: _Window, isotherm: Is
     low, high = spans[isotherm.kind]
     mask = cv2.inRange(counts, np.array(low), np.array(high))
     size = (frame.pixels.shape[1], frame.pixels.shape[0])
-    if mask.shape != frame.pixels.shape[:2]:
+    if frame.alignment is not None:
+        mask = frame.alignment.to_visible(mask)
+    elif mask.shape != frame.pixels.shape[:2]:
         mask = np.asarray(cv2.resize(mask, size, interpolation=cv2.INTER_LINEAR))
     shown = window.cut(np.asarray(mask, dtype=np.uint8))
     mixed = cv2.addWeighted(target, 0.35, colour, 0.65, 0.0)

@@ -92,6 +92,13 @@ class ThermalAligner:
             )
         )
 
+    def thermal_points(self, points_visible: np.ndarray) -> np.ndarray:
+        """(N, 2) pixels (x, y) of the visible grid to where they lie in the thermal picture, (N, 2) float64."""
+        visible = self._calibration.visible
+        scale = np.array([visible.width / self._size[1], visible.height / self._size[0]])
+        points = (np.asarray(points_visible, np.float64).reshape(-1, 2) + 0.5) * scale - 0.5
+        return np.asarray(self._calibration.thermal_from_visible(points, self._distance_m)).reshape(-1, 2)
+
     def sampling_grid(self) -> np.ndarray:
         """(H, W, 2) float32, x and y in [-1, 1] with align_corners=False: for torch's grid_sample, to warp on a GPU."""
         points = self._positions().reshape(*self._size, 2)

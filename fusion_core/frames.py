@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import IntFlag, StrEnum
+from typing import Protocol
 
 import numpy as np
 
-__all__ = ["Frame", "FrameFlag", "FramePair", "FusedFrame", "Stream", "TimestampSource"]
+__all__ = ["Frame", "FrameFlag", "FramePair", "FusedFrame", "Stream", "ThermalAlignment", "TimestampSource"]
 
 
 class Stream(StrEnum):
@@ -91,11 +92,33 @@ class FramePair:
         return frame.timestamp_ns
 
 
+class ThermalAlignment(Protocol):
+    """How a thermal picture came onto the visible grid. Never changes; any thread may call it."""
+
+    @property
+    def seen(self) -> np.ndarray:
+        """(H, W) bool, where the thermal camera sees."""
+        ...
+
+    def to_visible(self, thermal: np.ndarray) -> np.ndarray:
+        """(Ht, Wt) uint8 or uint16 to (H, W), 0 where the thermal camera does not see."""
+        ...
+
+    def filled(self, levels: np.ndarray, visible: np.ndarray) -> np.ndarray:
+        """For an engine: (H, W) uint8 `levels`, filled from `visible`, (H, W, 3) uint8, where thermal does not see."""
+        ...
+
+    def thermal_points(self, points_visible: np.ndarray) -> np.ndarray:
+        """(N, 2) visible pixels (x, y) to where they lie in the thermal picture, (N, 2)."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class FusedFrame:
     """The picture that is shown and recorded: (H, W, 3) uint8 RGB at the visible camera's size.
 
-    thermal_8bit is the thermal picture as the engine saw it (after AGC, on the visible grid), None without thermal.
+    thermal_8bit is the thermal picture after AGC on the visible grid, 0 where the thermal camera does not see (the
+    engine was given `alignment.filled` of it); None without thermal. alignment: None = plainly scaled, sees all.
     fused_ns is the monotonic time at which the fused pixels were ready; fuse_ms the engine's share.
     """
 
@@ -107,6 +130,7 @@ class FusedFrame:
     thermal_8bit: np.ndarray | None = None
     agc_limits: tuple[float, float] | None = None
     notes: tuple[str, ...] = field(default=())
+    alignment: ThermalAlignment | None = None
 
     def __post_init__(self) -> None:
         self.pixels.flags.writeable = False

@@ -8,7 +8,7 @@ graph that holds both copies and everything between, replayed on a stream of its
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import structlog
@@ -17,10 +17,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fusion_core.errors import BadInputError, EngineError
+from fusion_core.thermal_field import FieldFiller, FieldMatrices
 
-__all__ = ["FrameRunner", "GpuFrame", "gpu_luminance"]
+__all__ = ["FrameRunner", "GpuField", "GpuFrame", "gpu_luminance"]
 
 _WARM_UP_RUNS = 3
+_ON_BORDER_PX = 1e-3  # float32 positions on the border count as inside
 _log = structlog.get_logger("engine")
 
 # 0.299, 0.587, 0.114 in 15-bit fixed point, as cv2.cvtColor has them: the luminance is equal bit by bit.
@@ -33,6 +35,30 @@ def gpu_luminance(rgb: Tensor) -> Tensor:
     return (red * _RED + green * _GREEN + blue * _BLUE + (1 << (_SHIFT - 1))) >> _SHIFT
 
 
+class GpuField(NamedTuple):
+    """`fusion_core.thermal_field.FieldMatrices` on a device, float32; seen: (H, W) bool."""
+
+    down_y: Tensor
+    down_x: Tensor
+    gain: Tensor
+    up_y: Tensor
+    up_x: Tensor
+    seen: Tensor
+
+    @classmethod
+    def on(cls, device: torch.device, matrices: FieldMatrices) -> GpuField:
+        """Move to the device."""
+        parts = (matrices.down_y, matrices.down_x, matrices.gain, matrices.up_y, matrices.up_x, matrices.seen)
+        return cls(*(torch.from_numpy(np.array(part)).to(device) for part in parts))
+
+    def fill(self, levels: Tensor, luminance: Tensor) -> Tensor:
+        """As `FieldFiller.fill`, to one level: (H, W) float32 levels and int32 luminance -> (H, W) float32."""
+        difference = torch.where(self.seen, levels - luminance, 0.0)
+        cells = self.down_y @ difference @ self.down_x.T  # (h, w)
+        offset = self.up_y @ (cells * self.gain) @ self.up_x.T  # (H, W)
+        return torch.where(self.seen, levels, (luminance + offset).round().clamp(0, 255))
+
+
 class GpuFrame(nn.Module):
     """Thermal counts -> AGC table -> visible grid; luminance; network; the new luminance under the old chroma."""
 
@@ -42,7 +68,14 @@ class GpuFrame(nn.Module):
         self.network = network
         self.dtype = dtype
 
-    def forward(self, visible: Tensor, thermal: Tensor, table: Tensor | None, grid: Tensor | None) -> Tensor:
+    def forward(
+        self,
+        visible: Tensor,
+        thermal: Tensor,
+        table: Tensor | None,
+        grid: Tensor | None,
+        field: GpuField | None = None,
+    ) -> Tensor:
         """Fuse one frame.
 
         Args:
@@ -51,6 +84,7 @@ class GpuFrame(nn.Module):
             table: (65536,) uint8, the level of each count (the AGC's); None: thermal holds levels already.
             grid: (1, H, W, 2) float32 in [-1, 1], align_corners=False: where each visible pixel lies in the thermal
                 picture (`calibration.align.ThermalAligner.sampling_grid`); outside is 0. None: the same grid.
+            field: what the thermal camera sees, to fill the rest; None: thermal is filled already, or sees all.
 
         Returns:
             (H, W, 3) uint8 RGB.
@@ -60,6 +94,8 @@ class GpuFrame(nn.Module):
         if grid is not None:
             moved = F.grid_sample(moved, grid, mode="bilinear", padding_mode="zeros", align_corners=False).round_()
         old_y = gpu_luminance(visible)
+        if field is not None:
+            moved = field.fill(moved[0, 0], old_y)[None, None]
         scale = 1.0 / 255.0
         fused = self.network((old_y[None, None].float() * scale).to(self.dtype), (moved * scale).to(self.dtype))
         new_y = (fused[0, 0].float() * 255.0).round().to(torch.int32)
@@ -90,7 +126,7 @@ class FrameRunner:
         Args:
             size, thermal_size: (height, width); without `grid` both are the same.
             counts: thermal comes as uint16 counts with a table (`set_table`), else as uint8 levels.
-            grid: (H, W, 2) float32, see `GpuFrame.forward`.
+            grid: (H, W, 2) float32, see `GpuFrame.forward`; where it lies outside thermal, thermal is filled.
 
         Raises:
             EngineError: the frame cannot run here. BadInputError: grid and sizes do not fit.
@@ -114,6 +150,10 @@ class FrameRunner:
         self._grid = (
             torch.from_numpy(np.ascontiguousarray(grid, np.float32))[None].to(device) if grid is not None else None
         )
+        self._field: GpuField | None = None
+        if grid is not None:
+            filler = FieldFiller(_seen_of(grid, thermal_size))
+            self._field = None if filler.whole else GpuField.on(device, filler.matrices())
         self._into_visible = self._host_visible.numpy()
         self._into_thermal = self._host_thermal.numpy()
         self._out = self._host_out.numpy()
@@ -163,7 +203,7 @@ class FrameRunner:
             self._thermal.copy_(self._host_thermal, non_blocking=True)
             if self._table is not None and self._host_table is not None:
                 self._table.copy_(self._host_table, non_blocking=True)
-            out = self._frame(self._visible, self._thermal, self._table, self._grid)
+            out = self._frame(self._visible, self._thermal, self._table, self._grid, self._field)
             self._host_out.copy_(out, non_blocking=True)
 
     def _capture(self) -> None:
@@ -183,3 +223,11 @@ class FrameRunner:
                 _log.warning("no CUDA graph: each frame is launched operator by operator, slower", reason=str(error))
                 return
         self._graph = graph
+
+
+def _seen_of(grid: np.ndarray, thermal_size: tuple[int, int]) -> np.ndarray:
+    """(H, W) bool: where a sampling grid lies between the centres of the thermal picture's outermost pixels."""
+    height, width = thermal_size
+    points = (grid.astype(np.float64) + 1.0) * (width / 2.0, height / 2.0) - 0.5
+    inside = (points > -_ON_BORDER_PX) & (points < np.array([width, height]) - 1 + _ON_BORDER_PX)
+    return np.asarray(inside.all(axis=-1))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from PyQt6.QtCore import QObject, QTimer, pyqtSignal
 
 from app.comparison import Comparison, ComparisonSettings
@@ -38,7 +36,6 @@ class ComparisonController(QObject):
         self._tick.setInterval(_TICK_MS)
         self._tick.timeout.connect(self.tick)
         main.state_changed.connect(self._rig_changed)
-        main.calibration_changed.connect(self._calibration_changed)
 
     @property
     def settings(self) -> ComparisonSettings | None:
@@ -61,8 +58,7 @@ class ComparisonController(QObject):
             self.settings_changed.emit(None)
             return
         if self._comparison is None:
-            calibration = self._main.config.calibration.file if self._main.config is not None else None
-            self._comparison = Comparison(pictures, settings, calibration)
+            self._comparison = Comparison(pictures, settings)
             self._comparison.start()
             self._main.show_comparison(self._comparison)
             self._view_before = self._main.view
@@ -119,7 +115,3 @@ class ComparisonController(QObject):
     def _rig_changed(self, state: ControllerState) -> None:
         if state is not ControllerState.RUNNING and self._comparison is not None:
             self._end()
-
-    def _calibration_changed(self, path: Path | None) -> None:
-        if self._comparison is not None:
-            self._comparison.set_calibration(path)

@@ -15,7 +15,7 @@ from app.capture.camera import Clock
 from app.capture.synchronizer import output_time_ns
 from app.pipeline.engine_builder import BuildFailure, BuiltEngine, EngineBuilder, EngineSpec
 from app.pipeline.problems import ProblemLog, Severity
-from app.pipeline.thermal_grid import ThermalGrid
+from app.pipeline.thermal_grid import AlignedField, ThermalGrid
 from app.pipeline.worker import Worker
 from app.stats import Latency, Stage, Stats
 from fusion_core.agc import Agc, AgcConfig, contract_differences, contract_of
@@ -204,6 +204,7 @@ class FusionThread:
             self._note_size(visible)
         levels = self._to_levels(thermal) if thermal is not None else None
         fuse_ms, name = 0.0, self._engine.name
+        alignment: AlignedField | None = None
         if visible is None:
             assert levels is not None  # a pair has at least one frame; for the type checker
             pixels = np.asarray(cv2.cvtColor(levels, cv2.COLOR_GRAY2RGB))
@@ -211,7 +212,8 @@ class FusionThread:
             pixels = visible.pixels  # shared, not copied: it is read-only
         else:
             began_ns = time.perf_counter_ns()
-            whole = self._grid.filled(levels, visible.pixels) if self._grid_fits else levels
+            alignment = self._grid.alignment(*levels.shape) if self._grid_fits else None
+            whole = levels if alignment is None else alignment.filled(levels, visible.pixels)
             pixels, name = self._fuse(visible.pixels, whole)
             fuse_ms = (time.perf_counter_ns() - began_ns) / 1e6
             stats.fuse_time(fuse_ms)
@@ -224,6 +226,7 @@ class FusionThread:
             fused_ns=fused_ns,
             thermal_8bit=levels,
             agc_limits=self._agc.limits if levels is not None else None,
+            alignment=alignment,
         )
         self.last_output = LastOutput(fused_ns, pair.flags)
         stats.frame(Stage.FUSED)

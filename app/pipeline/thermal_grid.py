@@ -11,8 +11,9 @@ import numpy as np
 from calibration.align import ThermalAligner
 from calibration.rig import Calibration, RigCalibration, file_sha256, load_calibration, plain_scaling
 from fusion_core.colour import luminance
+from fusion_core.thermal_field import FieldFiller
 
-__all__ = ["ThermalGrid", "to_grid"]
+__all__ = ["AlignedField", "ThermalGrid", "to_grid"]
 
 
 class ThermalGrid:
@@ -33,7 +34,7 @@ class ThermalGrid:
         if path is not None:
             self.calibration = load_calibration(path)
             self.identity = file_sha256(path)[:16]
-        self._aligner: ThermalAligner | None = None
+        self._field: AlignedField | None = None
 
     @property
     def baseline_m(self) -> float | None:
@@ -71,11 +72,17 @@ class ThermalGrid:
 
     def mask(self, height: int, width: int) -> np.ndarray | None:
         """(H, W) bool, where the thermal camera sees; None: everywhere."""
-        if self.calibration is None:
-            return None
+        alignment = self.alignment(height, width)
+        return alignment.seen if alignment is not None else None
+
+    def alignment(self, height: int, width: int) -> AlignedField | None:
+        """What does the work at this visible size; None where thermal is plainly scaled.
+
+        Raises:
+            BadInputError: the calibration is for pictures of other proportions.
+        """
         self.prepare(height, width)
-        assert self._aligner is not None  # made by prepare; for the type checker
-        return self._aligner.mask
+        return self._field
 
     def prepare(self, height: int, width: int) -> None:
         """Make the maps for this visible size now (tens of ms) rather than at the next picture.
@@ -83,8 +90,8 @@ class ThermalGrid:
         Raises:
             BadInputError: the calibration is for pictures of other proportions.
         """
-        if self.calibration is not None and (self._aligner is None or self._aligner.size != (height, width)):
-            self._aligner = ThermalAligner(self.calibration, (height, width))
+        if self.calibration is not None and (self._field is None or self._field.seen.shape != (height, width)):
+            self._field = AlignedField(ThermalAligner(self.calibration, (height, width)))
 
     def to_visible(self, levels: np.ndarray, height: int, width: int) -> np.ndarray:
         """(Ht, Wt) uint8 to (H, W) uint8; the same array where nothing is to be done.
@@ -92,28 +99,46 @@ class ThermalGrid:
         Raises:
             BadInputError: the calibration does not fit the pictures.
         """
-        if self.calibration is None:
-            return to_grid(levels, height, width)
-        self.prepare(height, width)
-        assert self._aligner is not None  # made by prepare; for the type checker
-        return self._aligner.to_visible(levels)
+        alignment = self.alignment(height, width)
+        return to_grid(levels, height, width) if alignment is None else alignment.to_visible(levels)
 
     def filled(self, levels: np.ndarray, visible: np.ndarray) -> np.ndarray:
-        """(H, W) uint8 for an engine: `levels` of `to_visible`, and the visible luminance where thermal does not see.
-
-        Fused with itself the visible picture stays as it is there; fused with nothing it would be darkened.
+        """(H, W) uint8 for an engine: `levels` of `to_visible`, filled where thermal does not see; see `FieldFiller`.
 
         Args:
             levels: (H, W) uint8. visible: (H, W, 3) uint8 RGB.
         """
-        if self.calibration is None:
-            return levels
-        mask = self.mask(*levels.shape)
-        if mask is None or mask.all():
-            return levels
-        beside = luminance(visible)
-        np.copyto(beside, levels, where=mask)
-        return np.asarray(beside)
+        alignment = self.alignment(levels.shape[0], levels.shape[1])
+        return levels if alignment is None else alignment.filled(levels, visible)
+
+
+class AlignedField:
+    """A `fusion_core.frames.ThermalAlignment`: a calibration's maps at one visible size. Never changes; any thread."""
+
+    def __init__(self, aligner: ThermalAligner) -> None:
+        self._aligner = aligner
+        self._filler = FieldFiller(aligner.mask)
+
+    @property
+    def seen(self) -> np.ndarray:
+        """(H, W) bool, where the thermal camera sees."""
+        return self._aligner.mask
+
+    def to_visible(self, thermal: np.ndarray) -> np.ndarray:
+        """(Ht, Wt) uint8 or uint16 to (H, W), same dtype, 0 where the thermal camera does not see.
+
+        Raises:
+            BadInputError: another size than the calibrated thermal camera's.
+        """
+        return self._aligner.to_visible(thermal)
+
+    def filled(self, levels: np.ndarray, visible: np.ndarray) -> np.ndarray:
+        """For an engine, see `FieldFiller.fill`: (H, W) uint8 and (H, W, 3) uint8 RGB to (H, W) uint8."""
+        return levels if self._filler.whole else self._filler.fill(levels, luminance(visible))
+
+    def thermal_points(self, points_visible: np.ndarray) -> np.ndarray:
+        """(N, 2) visible pixels (x, y) of this size to where they lie in the thermal picture, (N, 2)."""
+        return self._aligner.thermal_points(points_visible)
 
 
 def to_grid(thermal: np.ndarray, height: int, width: int) -> np.ndarray:

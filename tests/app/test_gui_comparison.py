@@ -27,8 +27,11 @@ from app.gui.settings import GuiSettings
 from app.gui.tasks import TaskRunner
 from app.live_fusion import LiveFusion
 from app.pipeline.latest_slot import LatestSlot
+from app.pipeline.thermal_grid import ThermalGrid
 from app.setup_assistant import simulated_config
 from app.view_settings import IsothermKind, Picture, ViewMode
+from calibration.render import synthetic_rig
+from calibration.rig import save_calibration
 from fusion_core import model_store
 from fusion_core.agc import AgcConfig, AgcMode
 from fusion_core.frames import FusedFrame
@@ -73,9 +76,9 @@ def bench(qtbot: QtBot, tmp_path: Path) -> Iterator[Bench]:
 # ---------------------------------------------------------------------------------------------- the second fusion
 
 
-def test_the_same_pair_is_fused_again_and_again_by_other_settings(qtbot: QtBot, tmp_path: Path) -> None:
+def test_the_same_pair_is_fused_again_and_again_by_other_settings(qtbot: QtBot) -> None:
     slot: LatestSlot[FusedFrame] = LatestSlot()
-    comparison = Comparison(slot, ComparisonSettings("average"), None)
+    comparison = Comparison(slot, ComparisonSettings("average"))
     comparison.start()
     try:
         frame = _support.a_frame(value=100)
@@ -94,9 +97,6 @@ def test_the_same_pair_is_fused_again_and_again_by_other_settings(qtbot: QtBot, 
         newest = comparison.latest.peek()
         assert newest is not None and newest.second.mean() > 170  # all counts are at the hot end
 
-        comparison.set_calibration(tmp_path / "none.yaml")
-        slot.put(frame)
-        qtbot.waitUntil(lambda: "none.yaml" in comparison.error)
         comparison.set_settings(ComparisonSettings("no such engine"))
         slot.put(frame)
         qtbot.waitUntil(lambda: "no such engine" in comparison.error)
@@ -106,6 +106,38 @@ def test_the_same_pair_is_fused_again_and_again_by_other_settings(qtbot: QtBot, 
         slot.put(frame)
         qtbot.waitUntil(lambda: comparison.ready)
         assert comparison.error == ""
+    finally:
+        assert comparison.stop()
+
+
+@pytest.mark.parametrize("own_agc", [False, True])
+def test_b_aligns_as_a_did_and_fills_what_thermal_does_not_see(qtbot: QtBot, tmp_path: Path, own_agc: bool) -> None:
+    save_calibration(
+        synthetic_rig((96, 128), (48, 64), visible_hfov_deg=60, thermal_hfov_deg=30), tmp_path / "rig.yaml"
+    )
+    alignment = ThermalGrid(tmp_path / "rig.yaml").alignment(96, 128)
+    assert alignment is not None and 0.1 < alignment.seen.mean() < 0.5
+    frame = _support.a_frame(96, 128, value=120)
+    counts = np.full((48, 64), 24000, np.uint16)
+    assert frame.pair.thermal is not None
+    thermal = replace(frame.pair.thermal, pixels=counts)
+    levels = alignment.to_visible(np.full((48, 64), 120, np.uint8))
+    frame = replace(frame, pair=replace(frame.pair, thermal=thermal), thermal_8bit=levels, alignment=alignment)
+    agc = AgcConfig(mode=AgcMode.MANUAL, manual_low=0, manual_high=24001) if own_agc else None
+    slot: LatestSlot[FusedFrame] = LatestSlot()
+    comparison = Comparison(slot, ComparisonSettings("average", agc=agc))
+    comparison.start()
+    try:
+        slot.put(frame)
+        qtbot.waitUntil(lambda: comparison.ready or bool(comparison.error))
+        assert comparison.error == ""
+        compared = comparison.latest.peek()
+        assert compared is not None
+        second = compared.second[..., 1].astype(int)
+        assert np.abs(second[0, 0] - 120) <= 1, "far from the field it is the visible picture, not half of it"
+        inside = second[48, 64]
+        assert abs(inside - (187 if own_agc else 120)) <= 2
+        assert np.abs(np.diff(second[48])).max() <= 4, "no outline where the field ends"
     finally:
         assert comparison.stop()
 
@@ -317,7 +349,7 @@ def test_counts_are_not_touched_by_comparing(qtbot: QtBot) -> None:
     frame = _support.a_frame(value=90)
     assert frame.thermal_8bit is not None
     before = frame.thermal_8bit.copy(), frame.pixels.copy()
-    comparison = Comparison(slot, ComparisonSettings("pyramid"), None)
+    comparison = Comparison(slot, ComparisonSettings("pyramid"))
     comparison.start()
     try:
         slot.put(frame)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -168,3 +170,54 @@ def test_reduction_is_a_mean_not_a_pick() -> None:
     small = ViewComposer().compose(frame, ViewSettings(), Viewport(), 60, 80)
     wanted = cv2.resize(noisy, (80, 60), interpolation=cv2.INTER_AREA)
     assert np.abs(small[..., 2::-1].astype(int) - wanted).max() <= 2
+
+
+class Beside:
+    """Thermal sees the right half of the visible picture, at its own scale."""
+
+    def __init__(self, height: int, width: int) -> None:
+        self.seen = np.zeros((height, width), bool)
+        self.seen[:, width // 2 :] = True
+
+    def to_visible(self, thermal: np.ndarray) -> np.ndarray:
+        height, width = self.seen.shape
+        out = np.zeros(self.seen.shape, thermal.dtype)
+        out[:, width // 2 :] = cv2.resize(thermal, (width - width // 2, height), interpolation=cv2.INTER_NEAREST)
+        return out
+
+    def filled(self, levels: np.ndarray, visible: np.ndarray) -> np.ndarray:
+        return levels
+
+    def thermal_points(self, points_visible: np.ndarray) -> np.ndarray:
+        middle = self.seen.shape[1] / 2  # thermal, half as high and wide, lies over the right half
+        return (points_visible + 0.5 - (middle, 0)) * (1.0, 0.5) - 0.5
+
+
+def aligned_frame() -> FusedFrame:
+    plain = fused_frame()
+    beside = Beside(48, 64)
+    levels = beside.to_visible(np.full((24, 32), 200, np.uint8))
+    return replace(plain, thermal_8bit=levels, alignment=beside)
+
+
+def test_where_thermal_does_not_see_there_is_no_blend_and_no_outline() -> None:
+    frame, composer = aligned_frame(), ViewComposer()
+    blend = composer.compose(frame, ViewSettings(mode=ViewMode.BLEND, blend=0.5), Viewport(), 48, 64)
+    assert rgb_at(blend, 20, 10) == GREEN and rgb_at(blend, 20, 50) != GREEN
+    edges = composer.compose(frame, ViewSettings(mode=ViewMode.EDGES), Viewport(), 48, 64)
+    assert (edges[..., :3] == GREEN[::-1]).all(), "the only outline is the border of the field"
+    lines = composer.compose(replace(frame, alignment=None), ViewSettings(mode=ViewMode.EDGES), Viewport(), 48, 64)
+    assert not (lines[..., :3] == GREEN[::-1]).all()
+
+
+def test_isotherm_and_measuring_follow_the_calibration() -> None:
+    frame, composer = aligned_frame(), ViewComposer()  # hot from the middle of thermal on: column 48 of visible
+    hot = ViewSettings(mode=ViewMode.FUSED, isotherm=Isotherm(IsothermKind.ABOVE, 0, 2000))
+    canvas = composer.compose(frame, hot, Viewport(), 48, 64)
+    assert rgb_at(canvas, 20, 40) == RED and rgb_at(canvas, 20, 56) != RED
+    left, right = (counts_statistics(frame, 0.5, column / 64, 0.1, 0.05) for column in (36, 56))
+    assert left is not None and left.maximum == 1000
+    assert right is not None and right.minimum == 3000
+    assert counts_statistics(frame, 0.5, 0.1, 0.1, 0.1) is None, "thermal does not see this"
+    everything = counts_statistics(frame, 0.0, 0.0, 1.0, 1.0)
+    assert everything is not None and everything.pixels == 24 * 32

@@ -150,11 +150,16 @@ def test_what_thermal_does_not_see_is_filled_from_visible_for_the_engines(tmp_pa
     mask = grid.mask(480, 640)
     assert mask is not None and 0.1 < mask.mean() < 0.5
     whole = grid.filled(levels, visible)
-    assert (whole[mask] == levels[mask]).all() and (whole[~mask] == 160).all()
+    far = cv2.erode((~mask).astype(np.uint8), np.ones((121, 121), np.uint8)) > 0
+    assert (whole[mask] == levels[mask]).all() and (whole[far] == 160).all()
     engine = LaplacianPyramidEngine()
-    far = cv2.erode((~mask).astype(np.uint8), np.ones((81, 81), np.uint8)) > 0
     assert not levels[far].any()
     dark, same = (engine.fuse(visible, thermal)[far] for thermal in (levels, whole))
     assert np.abs(same.astype(int) - 160).max() <= 2 and dark.max() < 120
+    alignment = grid.alignment(480, 640)
+    assert alignment is not None and np.array_equal(alignment.seen, mask)
+    centre = alignment.thermal_points(np.array([[319.5, 239.5]]))
+    assert np.abs(centre - rig.thermal_from_visible(np.array([[319.5, 239.5]]))).max() < 1e-9
     plain = ThermalGrid(None)
     assert plain.filled(levels, visible) is levels, "without a calibration thermal sees all"
+    assert plain.alignment(480, 640) is None

@@ -15,6 +15,7 @@ from fusion_core.agc import Agc
 from fusion_core.colour import luminance
 from fusion_core.errors import BadInputError, EngineError
 from fusion_core.gpu_frame import FrameRunner, GpuFrame, gpu_luminance
+from fusion_core.thermal_field import FieldFiller
 from fusion_core.torch_cuda_engine import TorchCudaEngine, check_device
 from fusion_core.torch_engine import TorchEngine
 
@@ -69,9 +70,30 @@ def test_counts_go_through_the_agcs_table_and_the_calibration_warp(engine: Torch
     points = np.stack((xs * 0.6 + 2.3, ys * 0.6 + 1.1), axis=-1)  # visible pixel -> place in the thermal picture
     grid = ((points + 0.5) * np.array([2 / 80, 2 / 60]) - 1).astype(np.float32)
     levels = cv2.remap(table[counts], points, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=0)
+    inside = (points >= 0).all(axis=-1) & (points[..., 0] <= 79) & (points[..., 1] <= 59)
+    levels = FieldFiller(inside).fill(levels, luminance(visible))
     difference = engine.fuse_counts(visible, counts, table, grid).astype(int) - engine.fuse(visible, levels)
     assert np.abs(difference).mean() < 0.2  # OpenCV's positions are rounded to 1/32 px
     assert np.percentile(np.abs(difference), 99) <= 2
+
+
+def test_what_thermal_does_not_see_is_filled_on_the_device_as_on_the_cpu(engine: TorchCudaEngine) -> None:
+    visible, _ = contract.picture_pair(2, 96, 128)
+    counts = np.full((60, 80), 20_000, np.uint16)
+    counts[20:35, 30:55] = 23_000
+    table = np.clip((np.arange(65536) - 19_000) / 20.0, 0, 255).astype(np.uint8)
+    ys, xs = np.mgrid[0:96, 0:128].astype(np.float32)
+    points = np.stack((xs - 30.0, ys - 20.0), axis=-1)  # whole pixels: nothing is interpolated
+    grid = ((points + 0.5) * np.array([2 / 80, 2 / 60]) - 1).astype(np.float32)
+    seen = np.zeros((96, 128), bool)
+    seen[20:80, 30:110] = True
+    levels = np.zeros((96, 128), np.uint8)
+    levels[seen] = table[counts].ravel()
+    whole = FieldFiller(seen).fill(levels, luminance(visible))
+    got = engine.fuse_counts(visible, counts, table, grid).astype(int)
+    difference = np.abs(got - engine.fuse(visible, whole))
+    assert difference.max() <= 2 and difference.mean() < 0.05
+    assert np.abs(got - engine.fuse(visible, levels)).max() > 10  # it makes a difference
 
 
 def test_another_table_applies_to_the_next_frame_without_a_new_runner(engine: TorchCudaEngine) -> None:
