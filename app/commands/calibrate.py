@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import cv2
 import numpy as np
 import typer
 
@@ -22,14 +21,13 @@ from app.commands.calibrate_sources import (
     save_pair,
     simulated_pairs,
 )
-from calibration.align import ThermalAligner
 from calibration.board import parse_board
 from calibration.board_pdf import write_board
 from calibration.capture_guide import TARGET_VIEWS, CaptureGuide
 from calibration.extrinsics import PairView, transfer_errors_px
 from calibration.field import BUDGET_PX, distance_range
 from calibration.report import write_report
-from calibration.residual_field import CorrelationVolume, ResidualField, ResidualFieldEstimator, fit_update
+from calibration.residual_field import ResidualField
 from calibration.rig import (
     PlaneCalibration,
     RigCalibration,
@@ -39,6 +37,7 @@ from calibration.rig import (
     save_calibration,
 )
 from calibration.solve import solve_views
+from calibration.targetless import measure_residual, refine_alignment
 from calibration.views import detect_views
 from fusion_core.errors import BadInputError, CaptureError
 
@@ -241,8 +240,11 @@ def _refine(
     every: Annotated[int, typer.Option(min=1, help="Use every n-th picture of a video.")] = 3,
     rounds: Annotated[int, typer.Option(min=1, max=6, help="Repeat on the corrected pictures.")] = 2,
     search: Annotated[float, typer.Option(min=2, max=64, help="Largest displacement looked for, px.")] = 24.0,
-) -> None:
-    """Refine an alignment from ordinary scenes, without a board: for rigs in the field."""
+) -> int:
+    """Refine an alignment from ordinary scenes, without a board: for rigs in the field.
+
+    A correction that does not hold on pictures kept back is not written: exit code 1.
+    """
     stream = open_pairs(source, thermal, every)
     pairs = [(p.visible, p.thermal) for p in itertools.islice(stream.pairs, frames)]
     if not pairs:
@@ -253,18 +255,20 @@ def _refine(
         rig = load_calibration(calibration)
     else:
         rig = plain_scaling(visible.shape[:2], (first.shape[0], first.shape[1]))
-    for number in range(rounds):
-        radius = search if number == 0 else min(search, 10.0)
-        field = _field(rig, pairs, radius)
-        _say_field("before" if number == 0 else f"after round {number}", field)
-        update = fit_update(
-            field, model if number or model == "shift" else "affine" if model == "homography" else model
+    found = refine_alignment(rig, pairs, model, rounds=rounds, search_px=search, progress=_say_field)
+    _say_field("after", found.after)
+    if found.held_out_px is not None:
+        typer.echo("pictures kept back: {:.1f} px before, {:.1f} px after".format(*found.held_out_px))
+    if found.problem:
+        typer.echo(
+            f"The correction does not hold: {found.problem}. Nothing is written: the alignment may be right already, "
+            "or the scene does not tell. Take pictures of other places, or a simpler --model."
         )
-        rig = rig.with_correction(_unit(update @ rig.correction_visible))
-    field = _field(rig, pairs, 10.0)
-    _say_field("after", field)
-    save_calibration(replace(rig, verdict="refined without a board"), output)
-    typer.echo(f"{output}: correction {np.array2string(rig.correction_visible, precision=4, suppress_small=True)}")
+        return 1
+    save_calibration(replace(found.calibration, verdict="refined without a board"), output)
+    matrix = np.array2string(found.calibration.correction_visible, precision=4, suppress_small=True)
+    typer.echo(f"{output}: correction {matrix}")
+    return 0
 
 
 def _check_board(rig: RigCalibration, board: str, pairs: Iterator[Any]) -> int:
@@ -293,26 +297,7 @@ def _scene_field(rig: RigCalibration | PlaneCalibration, pairs: Iterator[Any]) -
     chosen = [(p.visible, p.thermal) for p in pairs]
     if not chosen:
         raise BadInputError("the source holds no pair of pictures")
-    return _field(rig, chosen, 24.0)
-
-
-def _field(
-    rig: RigCalibration | PlaneCalibration, pairs: list[tuple[np.ndarray, np.ndarray]], radius: float
-) -> ResidualField:
-    visible, thermal = pairs[0]
-    check_cameras(rig, visible_size=visible.shape[:2], thermal_size=(thermal.shape[0], thermal.shape[1]))
-    aligner = ThermalAligner(rig)
-    estimator = ResidualFieldEstimator(aligner.size, radius_px=radius)
-    total: CorrelationVolume | None = None
-    for visible, thermal in pairs:
-        luma = cv2.cvtColor(visible, cv2.COLOR_RGB2GRAY)
-        volume = estimator.volume(luma, aligner.to_visible(thermal), aligner.mask)
-        if total is None:
-            total = volume
-        else:
-            total += volume
-    assert total is not None  # pairs is not empty
-    return estimator.estimate(total)
+    return measure_residual(rig, chosen, 24.0)
 
 
 def _say_field(label: str, field: ResidualField) -> None:
@@ -322,7 +307,3 @@ def _say_field(label: str, field: ResidualField) -> None:
         f"{label}: {field.magnitude_px:.1f} px (x {x:+.1f}, y {y:+.1f}) over {field.frames} pictures, "
         f"{sure:.0%} of the picture sure"
     )
-
-
-def _unit(H: np.ndarray) -> np.ndarray:
-    return np.asarray(H / H[2, 2])

@@ -1,0 +1,138 @@
+"""Refining an alignment from ordinary scenes: correlation summed over pictures, a correction, and whether it holds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import cv2
+import numpy as np
+
+from calibration.align import ThermalAligner
+from calibration.residual_field import CorrelationVolume, ResidualField, ResidualFieldEstimator, fit_update
+from calibration.rig import Calibration, check_cameras
+from fusion_core.errors import BadInputError
+
+__all__ = ["Refinement", "measure_residual", "refine_alignment"]
+
+Pairs = Sequence[tuple[np.ndarray, np.ndarray]]
+Model = Literal["shift", "affine", "homography"]
+_BLOCKS: Final = 6  # the pictures in order, cut into so many; every other one is kept back for the judgement
+_LEAST_HELD_OUT: Final = 3  # pictures; fewer cannot be kept back
+_GAIN_PX: Final = 0.1  # less is within the estimate's own noise, and no reason to move anything
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Refinement:
+    """A corrected calibration, and what is left.
+
+    before, after: over all pictures. held_out_px: residual (before, after) of pictures that the correction judged was
+    not made of (a first correction, of the other half); None with too few pictures to keep any back.
+    """
+
+    calibration: Calibration
+    before: ResidualField
+    after: ResidualField
+    held_out_px: tuple[float, float] | None
+
+    @property
+    def problem(self) -> str:
+        """Why the correction is not to be trusted; "" if it is."""
+        before, after = self.before.magnitude_px, self.after.magnitude_px
+        if self.held_out_px is not None and not self.held_out_px[1] <= self.held_out_px[0] - _GAIN_PX:
+            first, second = self.held_out_px
+            return f"on pictures that it was not made of, {first:.1f} px become {second:.1f} px"
+        if not after <= before - _GAIN_PX:
+            return f"{before:.1f} px become {after:.1f} px"
+        return ""
+
+
+def measure_residual(calibration: Calibration, pairs: Pairs, radius_px: float) -> ResidualField:
+    """How far thermal lies from visible under a calibration, summed over pictures.
+
+    Args:
+        pairs: (H, W, 3) uint8 RGB and (Ht, Wt) uint8 or uint16, at least one.
+        radius_px: largest displacement looked for.
+
+    Raises:
+        BadInputError: the calibration is for pictures of other sizes.
+    """
+    visible, thermal = pairs[0]
+    check_cameras(
+        calibration,
+        visible_size=(visible.shape[0], visible.shape[1]),
+        thermal_size=(thermal.shape[0], thermal.shape[1]),
+    )
+    aligner = ThermalAligner(calibration)
+    estimator = ResidualFieldEstimator(aligner.size, radius_px=radius_px)
+    total: CorrelationVolume | None = None
+    for visible, thermal in pairs:
+        luma = np.asarray(cv2.cvtColor(visible, cv2.COLOR_RGB2GRAY))
+        volume = estimator.volume(luma, aligner.to_visible(thermal), aligner.mask)
+        if total is None:
+            total = volume
+        else:
+            total += volume
+    assert total is not None  # pairs is not empty
+    return estimator.estimate(total)
+
+
+def refine_alignment(
+    calibration: Calibration,
+    pairs: Pairs,
+    model: Model = "affine",
+    *,
+    rounds: int = 2,
+    search_px: float = 24.0,
+    progress: Callable[[str, ResidualField], None] | None = None,
+) -> Refinement:
+    """Correct a calibration by what the pictures show; judged on pictures that were kept back.
+
+    Args:
+        model: what may change. A homography is fitted affinely in the first round: far off, it would bend to noise.
+        rounds: repeats on the corrected pictures.
+        search_px: largest displacement looked for in the first round.
+        progress: told "before" and "after round N" with what was measured.
+
+    Raises:
+        BadInputError: no pictures, or too few places in them tell where thermal belongs.
+    """
+    if not pairs:
+        raise BadInputError("there is no pair of pictures to refine the alignment by")
+    radius = min(search_px, 10.0)
+    corrected, before = _corrected(calibration, pairs, model, rounds, search_px, progress)
+    after = measure_residual(corrected, pairs, radius)
+    held_out: tuple[float, float] | None = None
+    kept_back = [pair for index, pair in enumerate(pairs) if index * _BLOCKS // len(pairs) % 2]
+    if len(kept_back) >= _LEAST_HELD_OUT:
+        others = [pair for index, pair in enumerate(pairs) if not index * _BLOCKS // len(pairs) % 2]
+        of_others = _corrected(calibration, others, model, rounds, search_px, None)[0]
+        fields = (measure_residual(c, kept_back, r) for c, r in ((calibration, search_px), (of_others, radius)))
+        first, second = (field.magnitude_px for field in fields)
+        held_out = (first, second)
+    return Refinement(corrected, before, after, held_out)
+
+
+def _corrected(
+    calibration: Calibration,
+    pairs: Pairs,
+    model: Model,
+    rounds: int,
+    search_px: float,
+    progress: Callable[[str, ResidualField], None] | None,
+) -> tuple[Calibration, ResidualField]:
+    """The corrected calibration, and the residual before."""
+    before: ResidualField | None = None
+    for number in range(rounds):
+        field = measure_residual(calibration, pairs, search_px if number == 0 else min(search_px, 10.0))
+        if before is None:
+            before = field
+        if progress is not None:
+            progress("before" if number == 0 else f"after round {number}", field)
+        update = fit_update(field, "affine" if model == "homography" and number == 0 else model)
+        C = update @ calibration.correction_visible
+        calibration = calibration.with_correction(C / C[2, 2])
+    if before is None:
+        raise BadInputError(f"{rounds} rounds of refinement, must be at least 1")
+    return calibration, before

@@ -1,0 +1,68 @@
+"""Refining without a board: what is known is found, and what does not hold is not believed."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+
+from calibration.rig import apply_homography, plain_scaling
+from calibration.targetless import refine_alignment
+from fusion_core.errors import BadInputError
+
+SIZE = (192, 256)
+
+
+def pictures(count: int, move: np.ndarray, *, related: bool = True) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Ellipses of unrelated brightness in both pictures, thermal moved by a map; `related` False: other places."""
+    rng = np.random.default_rng(1)
+    height, width = SIZE
+    pairs = []
+    for _ in range(count):
+        visible, thermal = (
+            np.full((2 * height, 2 * width), 110, np.uint8),
+            np.full((2 * height, 2 * width), 90, np.uint8),
+        )
+        for _ in range(90):
+            centre = (int(rng.integers(0, 2 * width)), int(rng.integers(0, 2 * height)))
+            axes = (int(rng.integers(5, 28)), int(rng.integers(5, 28)))
+            cv2.ellipse(visible, centre, axes, 0, 0, 360, int(rng.integers(20, 235)), -1)
+            if not related:
+                centre = (int(rng.integers(0, 2 * width)), int(rng.integers(0, 2 * height)))
+            cv2.ellipse(thermal, centre, axes, 0, 0, 360, int(rng.integers(20, 235)), -1)
+        inner = np.array([[1, 0, -width / 2], [0, 1, -height / 2], [0, 0, 1.0]])  # so that the border is scene as well
+        thermal = cv2.warpPerspective(thermal, move @ inner, (width, height))
+        visible = visible[height // 2 : height // 2 + height, width // 2 : width // 2 + width]
+        pairs.append((np.repeat(visible[..., None], 3, axis=2), thermal))
+    return pairs
+
+
+def test_a_turned_and_scaled_rig_is_found_and_holds_on_pictures_kept_back() -> None:
+    angle, scale = np.radians(1.0), 1.02
+    c, s = scale * np.cos(angle), scale * np.sin(angle)
+    move = np.array([[c, -s, 4.0], [s, c, -6.0], [0, 0, 1.0]])
+    told: list[str] = []
+    found = refine_alignment(
+        plain_scaling(SIZE, SIZE), pictures(8, move), "affine", search_px=14, progress=lambda name, _: told.append(name)
+    )
+    y, x = np.mgrid[10:182:9j, 10:246:12j]
+    points = np.stack([x.ravel(), y.ravel()], axis=-1)
+    before, left = (
+        np.linalg.norm(apply_homography(C @ move, points) - points, axis=1)
+        for C in (np.eye(3), found.calibration.correction_visible)
+    )
+    assert np.median(before) > 4 and np.median(left) < 0.6 and left.max() < 1.6
+    assert told == ["before", "after round 1"] and found.problem == ""
+    assert found.held_out_px is not None and found.held_out_px[1] < 1.0 < found.held_out_px[0]
+
+
+def test_what_is_right_already_is_left_alone() -> None:
+    found = refine_alignment(plain_scaling(SIZE, SIZE), pictures(4, np.eye(3)), "affine", search_px=8)
+    assert "become" in found.problem
+
+
+def test_pictures_of_different_scenes_are_refused() -> None:
+    with pytest.raises(BadInputError, match="tell where thermal belongs"):
+        refine_alignment(plain_scaling(SIZE, SIZE), pictures(4, np.eye(3), related=False), "affine", search_px=8)
+    with pytest.raises(BadInputError, match="no pair"):
+        refine_alignment(plain_scaling(SIZE, SIZE), [])
