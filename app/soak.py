@@ -15,6 +15,7 @@ import contextlib
 import csv
 import json
 import os
+import re
 import shutil
 import statistics
 import subprocess
@@ -42,6 +43,8 @@ from fusion_core.video_options import VideoOptions
 __all__ = ["Fault", "Report", "Soak", "small_disk"]
 
 DISK_MB = 256
+_DISK_NAME = "lumitherm-soak-"  # and the number of the process
+_MOUNTS = Path("/proc/self/mounts")
 _DISTURBED = FrameFlag.HELD | FrameFlag.FFC | FrameFlag.VISIBLE_ONLY | FrameFlag.THERMAL_ONLY | FrameFlag.STALE
 
 
@@ -329,18 +332,31 @@ def write_out(report: Report, samples: list[dict[str, Any]], out: Path) -> None:
 
 
 @contextlib.contextmanager
-def small_disk(folder: Path) -> Iterator[bool]:
-    """A tmpfs on `folder`, where that is allowed; whether it is there."""
+def small_disk(folder: Path, size_mb: int = DISK_MB) -> Iterator[bool]:
+    """A tmpfs on `folder`, where that is allowed; whether it is there.
+
+    Its name holds the process's number: what a killed process has left mounted is let go of first.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    command = ["mount", "-t", "tmpfs", "-o", f"size={DISK_MB}m", "lumitherm-soak", str(folder)]
     mounted = False
     if os.name == "posix" and os.geteuid() == 0:
+        _let_go_of_left_disks()
+        command = ["mount", "-t", "tmpfs", "-o", f"size={size_mb}m", f"{_DISK_NAME}{os.getpid()}", str(folder)]
         mounted = subprocess.run(command, capture_output=True, check=False).returncode == 0
     try:
         yield mounted
     finally:
         if mounted:
             subprocess.run(["umount", "-l", str(folder)], check=False, capture_output=True)
+
+
+def _let_go_of_left_disks() -> None:
+    for line in _MOUNTS.read_text(encoding="utf-8").splitlines() if _MOUNTS.is_file() else ():
+        name, place, kind = line.split()[:3]
+        number = name.removeprefix(_DISK_NAME)
+        if kind == "tmpfs" and number != name and number.isdigit() and not Path("/proc", number).is_dir():
+            place = re.sub(r"\\(\d{3})", lambda code: chr(int(code[1], 8)), place)  # a space is \040 there
+            subprocess.run(["umount", "-l", place], check=False, capture_output=True)
 
 
 def main() -> int:

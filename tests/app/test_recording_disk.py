@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,6 +15,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from app import soak
 from app.recording import disk as disk_module
 from app.recording.config import RecordingConfig
 from app.recording.disk import DiskGuard, DiskLevel
@@ -45,13 +48,26 @@ def wait_until(condition: Callable[[], object], limit_s: float = 20.0) -> None:
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 24 MB, mounted for the test."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=24m", "lumitherm-test", str(folder)]
-    if os.name != "posix" or os.geteuid() != 0 or subprocess.run(command, capture_output=True).returncode != 0:
+    with soak.small_disk(tmp_path / "disk", 24) as mounted:
+        if not mounted:
+            pytest.skip("mounting a small tmpfs needs root")
+        yield tmp_path / "disk"
+
+
+def test_a_small_disk_that_a_killed_process_left_is_let_go_of(tmp_path: Path) -> None:
+    left = tmp_path / "left behind"
+    script = "import sys, time; from pathlib import Path; from app.soak import small_disk\n" + (
+        "with small_disk(Path(sys.argv[1]), 1) as mounted:\n print(mounted, flush=True)\n time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", script, str(left)], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        told = process.stdout.readline()
+        process.send_signal(signal.SIGKILL)
+    if told != "True\n":
         pytest.skip("mounting a small tmpfs needs root")
-    yield folder
-    subprocess.run(["umount", "-l", str(folder)], check=True, capture_output=True)
+    assert left.is_mount()
+    with soak.small_disk(tmp_path / "disk", 1):
+        assert not left.is_mount()
 
 
 def check_frames(videos: list[Path]) -> list[int]:
