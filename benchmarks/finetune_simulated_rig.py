@@ -40,6 +40,7 @@ from fusion_core.metrics import MetricReference
 from fusion_core.shift import translate
 from fusion_core.simulation import SimulatedRig, SimulatedRigConfig
 from fusion_core.torch_engine import TorchEngine
+from fusion_core.training.displacement import displace
 from fusion_core.training.registration import gradient_plane
 
 CAMERA = {
@@ -151,9 +152,10 @@ def compare(models: list[str], frames: int, pictures: Path | None) -> None:
                 sign = np.array(SIGNS[number % 4]) * shift_px
                 moved = translate(given, float(sign[0]), float(sign[1]))
                 there = truth.displacement_px + sign.astype(np.float32)
+                misplaced = displace(aligned, there)  # without the noise, which would count as edges of the given one
                 fused = []
                 for name, checkpoint in loaded.items():
-                    one, picture = _measure(checkpoint, visible, moved, aligned, there, seen)
+                    one, picture = _measure(checkpoint, visible, moved, (aligned, misplaced), there, seen)
                     values.setdefault((name, shift_px), []).append(one)
                     fused.append(picture)
                 if pictures is not None and shift_px == 5.0 and number == 0:
@@ -179,8 +181,11 @@ def compare(models: list[str], frames: int, pictures: Path | None) -> None:
     print(json.dumps({"frames": frames * len(SESSIONS["unseen"]), "shifts_px": SHIFTS_PX}))
 
 
-def _measure(checkpoint, visible, moved, aligned, there, seen) -> tuple[dict[str, float], np.ndarray]:  # type: ignore[no-untyped-def]
-    """Error of the estimate where both cameras see structure, and the fused picture's edges against the truth."""
+def _measure(checkpoint, visible, moved, clean, there, seen) -> tuple[dict[str, float], np.ndarray]:  # type: ignore[no-untyped-def]
+    """Error of the estimate where both cameras see structure, and the fused picture's edges against the truth.
+
+    clean: thermal without noise, where it belongs and where the camera showed it.
+    """
     y = luminance(visible)
     fused = TorchEngine(checkpoint).fuse(visible, moved)
     tensors = [torch.from_numpy(np.ascontiguousarray(p)).float()[None, None] / 255.0 for p in (y, moved)]
@@ -191,8 +196,8 @@ def _measure(checkpoint, visible, moved, aligned, there, seen) -> tuple[dict[str
     inside[16:-16, 16:-16] = True
     off = np.linalg.norm(field - there, axis=-1)[seen & inside]
     fused_y = luminance(fused)
-    shares = gradient_shares(fused_y, y, aligned, moved, central=True)
-    reference = MetricReference(y, aligned).evaluate(fused_y)
+    shares = gradient_shares(fused_y, y, *clean, central=True)
+    reference = MetricReference(y, clean[0]).evaluate(fused_y)
     return {
         "error px": float(off.mean()), "median px": float(np.median(off)), "95 % px": float(np.percentile(off, 95)),
         "edges visible": shares.g_visible, "edges thermal": shares.g_thermal, "ghost": shares.g_ghost,

@@ -127,9 +127,12 @@ class LossConfig(_Model):
     gradient_norm: Literal["l1", "l2"] = "l1"  # l2 draws edges of uncertain place faintly, l1 not at all
     intensity: float = Field(default=0.0, ge=0.0)  # L1 to a target luminance
     intensity_target: Literal["mean", "max", "pyramid"] = "pyramid"
+    intensity_infrared_boost: float = Field(default=1.0, ge=0.0)  # pyramid: infrared detail is drawn this much stronger
     ssim: float = Field(default=0.0, ge=0.0)  # 1 - SSIM against both sources, shares 1 - alpha and alpha
     displacement: float = Field(default=0.0, ge=0.0)  # robust end-point error of the displacement fields, px
     displacement_scale_decay: float = Field(default=0.7, gt=0.0, le=1.0)  # of each coarser field
+    following: float = Field(default=0.0, ge=0.0)  # (1 - s)^2, s: how much of what varies in the truth the finest
+    # field follows. The least error in noise is an estimate that varies too little; what it leaves is seen as ghosts.
     fusion_target: Literal["registered", "own"] = "registered"
     # own: the fused picture is held against the infrared one as the network itself aligned it. Against the registered
     # one, an estimate that is a pixel off teaches the fusion to blur the heat; its own teaches it to draw it crisply.

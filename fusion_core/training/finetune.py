@@ -24,15 +24,15 @@ import torch
 from rich.console import Console
 
 from fusion_core.checkpoint import LoadedCheckpoint, load_checkpoint, save_checkpoint
-from fusion_core.displacement import DisplacementKind
 from fusion_core.engine import FusionEngine
 from fusion_core.errors import BadInputError, ConfigError, EngineError
-from fusion_core.evaluation import EvaluationPair, Summary
-from fusion_core.training.acceptance import AgainstStart, gains, why_error_rose, why_worse
+from fusion_core.training.acceptance import AgainstStart, why_error_rose, why_worse
+from fusion_core.training.balance import balanced_loss
 from fusion_core.training.collapse import collapse_warnings
 from fusion_core.training.config import TrainingConfig
 from fusion_core.training.dataset import TrainingPair, split_pairs
 from fusion_core.training.distributed import Processes, processes
+from fusion_core.training.finetune_judge import OUTCOME_FILE, Judge, StageOutcome
 from fusion_core.training.finetune_measure import Measured, evaluation_pairs, measure
 from fusion_core.training.finetune_settings import (
     FinetuneRequest,
@@ -53,31 +53,8 @@ from fusion_core.training.vgg import load_vgg16
 
 __all__ = ["FinetuneResult", "StageOutcome", "finetune", "mix_pairs"]
 
-OUTCOME_FILE = "outcome.json"
 _GENERIC_HELD_OUT = 0.1
 _GENERIC_MEASURED = 12
-
-
-@dataclass(frozen=True, slots=True)
-class StageOutcome:
-    """What came of one stage. step: of its best weights; gained, lost: against the weights it began with, and lost
-    also against the very first; accepted: whether its weights are part of the result."""
-
-    stage: str
-    accepted: bool
-    step: int
-    gained: list[str] = field(default_factory=list)
-    lost: list[str] = field(default_factory=list)
-    warned: list[str] = field(default_factory=list)  # what got worse where the displacement varies over the picture
-
-    def describe(self) -> str:
-        """One line for the user."""
-        if self.accepted:
-            text = "; ".join(self.gained) or "asked for"
-            return f"stage {self.stage} kept (step {self.step}): {text}" + (
-                f"; although {'; '.join(self.lost)}" if self.lost else ""
-            )
-        return f"stage {self.stage} dropped: {'; '.join(self.lost)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +132,10 @@ def finetune(
             )
         run = _Run(request, loaded, team, quiet, resume, own, generic, held_out, digest, config)
         for stage in stages:
-            if not run.go_through(stage, fit_crop(configs[stage], own)):
+            config = fit_crop(configs[stage], own)
+            if stage != "align":
+                config = _balanced(config, request, loaded, own, quiet)
+            if not run.go_through(stage, config):
                 quiet.print(f"stopped; go on with: lumitherm train --resume {run.folder}", highlight=False)
                 return None
     if run.judge is None:
@@ -185,75 +165,22 @@ def _generic_pairs(
     return resembling(mixed, own, thermal_pitch_of(request.data)), held_out
 
 
-class _Judge:
-    """Measures on the held-out pairs and decides about each stage. In the first process alone."""
-
-    def __init__(self, request: FinetuneRequest, loaded: LoadedCheckpoint, pairs: list[EvaluationPair]) -> None:
-        self.pairs = pairs
-        self.even_if_worse = request.even_if_worse
-        self.initial = loaded
-        self.start = measure(loaded, pairs)
-        self.now, self.weights = self.start, loaded.path
-        self.outcomes: list[StageOutcome] = []
-
-    def decide(self, stage: str, folder: Path, last: Path) -> StageOutcome:
-        """Take over the stage's best weights, or not.
-
-        Args:
-            last: the weights of its last step, exported where they are wanted even if worse.
-        """
-        best = folder / "best.safetensors"
-        loaded = load_checkpoint(best if best.is_file() else last)
-        none_better = int(loaded.facts.get("steps", 0)) == 0
-        if none_better and not self.even_if_worse:
-            outcome = StageOutcome(stage, False, 0, [], ["no validation was better than the one before the first step"])
-        else:
-            loaded = load_checkpoint(last) if none_better else loaded
-            found = measure(loaded, self.pairs)
-            lost = why_worse(_uniform(self.now), _uniform(found)) + why_error_rose(self.now, found)
-            if self.now is not self.start:
-                lost += [line for line in why_worse(_uniform(self.start), _uniform(found)) if line not in lost]
-            warned = why_worse(_varying(self.start), _varying(found))
-            lost += collapse_warnings(found.shares, self.start.shares)
-            gained = gains(self.now, found)
-            if not gained:
-                lost.append("nothing became better by more than noise")
-            accepted = self.even_if_worse or not lost
-            outcome = StageOutcome(stage, accepted, int(loaded.facts.get("steps", 0)), gained, lost, warned)
-            if accepted:
-                self.now, self.weights = found, loaded.path
-        self.outcomes.append(outcome)
-        atomic_write(
-            folder / OUTCOME_FILE,
-            lambda path: _write_text(path, json.dumps({**asdict(outcome), "weights": self.weights.name}, indent=1)),
-        )
-        return outcome
-
-    def take_over(self, folder: Path) -> StageOutcome:
-        """The outcome of a stage that ended before the run was resumed.
-
-        Raises:
-            ConfigError: it cannot be read.
-        """
-        try:
-            values = json.loads((folder / OUTCOME_FILE).read_text(encoding="utf-8"))
-            name = str(values.pop("weights"))
-            outcome = StageOutcome(**values)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ConfigError(f"{folder / OUTCOME_FILE} cannot be read ({error}); begin the run anew") from error
-        if outcome.accepted:
-            loaded = load_checkpoint(folder / name)
-            self.now, self.weights = measure(loaded, self.pairs), loaded.path
-        self.outcomes.append(outcome)
-        return outcome
-
-
-def _uniform(measured: Measured) -> list[Summary]:
-    return [s for s in measured.curve if s.displacement.kind is DisplacementKind.UNIFORM]
-
-
-def _varying(measured: Measured) -> list[Summary]:
-    return [s for s in measured.curve if s.displacement.kind is DisplacementKind.FIELD]
+def _balanced(
+    config: TrainingConfig, request: FinetuneRequest, loaded: LoadedCheckpoint, own: Sequence[TrainingPair],
+    console: Console,
+) -> TrainingConfig:  # fmt: skip
+    """The targets of the fused picture fitted to the rig's thermal camera, unless `--set` says what they are."""
+    if any("infrared_boost" in item for item in request.overrides):
+        return config
+    loss = balanced_loss(loaded.network, config.loss, own)
+    factor = loss.intensity_infrared_boost / max(config.loss.intensity_infrared_boost, 1e-9)
+    if factor > 1:
+        console.print(
+            "thermal edges are weaker here than in the pictures that the losses are for: the fused picture's targets "
+            f"draw them {factor:.2f} times as strong",
+            highlight=False, soft_wrap=True,
+        )  # fmt: skip
+    return config.model_copy(update={"loss": loss})
 
 
 class _Run:
@@ -280,7 +207,7 @@ class _Run:
         self.folder = resume if resume is not None else (new_finetune_folder(config) if first else Path())
         if first:
             save_request(request, self.folder)
-        self.judge = _Judge(request, loaded, evaluation_pairs(held_out)) if first else None
+        self.judge = Judge(request, loaded, evaluation_pairs(held_out)) if first else None
         if own_loss(loaded.facts) is None:
             console.print(
                 f"{request.initial.name} does not tell its losses, or they are of another version: using ours",
@@ -335,7 +262,7 @@ class _Run:
 
 def _conclude(
     run: _Run,
-    judge: _Judge,
+    judge: Judge,
     generic_held_out: Sequence[TrainingPair],
     min_psnr_db: float,
     make_engine: Callable[[Path], FusionEngine] | None,
@@ -352,7 +279,6 @@ def _conclude(
         return FinetuneResult(run.folder, None, card, judge.start, judge.now, None, judge.outcomes, dropped, [])
     source = load_checkpoint(judge.weights)
     warnings = collapse_warnings(judge.now.shares, judge.start.shares)
-    warnings += kept[-1].warned
     forgotten = None
     if generic_held_out:
         others = evaluation_pairs(generic_held_out, _GENERIC_MEASURED)
@@ -378,7 +304,7 @@ def _conclude(
     )
 
 
-def _facts(request: FinetuneRequest, judge: _Judge, parity: ParityReport, warnings: list[str]) -> dict[str, Any]:
+def _facts(request: FinetuneRequest, judge: Judge, parity: ParityReport, warnings: list[str]) -> dict[str, Any]:
     """What goes into the weights file beside the facts of its last stage."""
     loss = own_loss(judge.initial.facts)
     facts = {
@@ -395,7 +321,7 @@ def _facts(request: FinetuneRequest, judge: _Judge, parity: ParityReport, warnin
 
 def _write_documents(
     run: _Run,
-    judge: _Judge,
+    judge: Judge,
     parity: ParityReport | None,
     warnings: list[str],
     forgotten: tuple[Measured, Measured] | None,

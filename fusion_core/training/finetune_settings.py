@@ -53,7 +53,7 @@ _ALIGN: dict[str, Any] = {  # as the shipped estimate (configs/train_align.yaml)
     "batch_size": 4,
     "loss": {
         "displacement": 1.0, "lambda_align": 0.0, "displacement_scale_decay": 0.5, "confidence": True,
-        "mask_unseen": True,
+        "mask_unseen": True, "following": 0.3,
     },
     "optimizer": {"learning_rate": 1e-3},
     "schedule": {"kind": "cosine", "max_steps": 240, "warmup_steps": 10},
@@ -74,7 +74,7 @@ _FUSE: dict[str, Any] = {
     "batch_size": 8,
     "optimizer": {"learning_rate": 5e-5, "alignment_learning_rate": 1e-5},
     "schedule": {"kind": "cosine", "max_steps": 200, "warmup_steps": 20},
-    "validation": {"every_steps": 50, "pairs": 12, "patience": 2},
+    "validation": {"every_steps": 50, "pairs": 12, "patience": 4},
 }
 _FUSE_DATA: dict[str, Any] = {
     "crop_px": 128,

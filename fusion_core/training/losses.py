@@ -24,7 +24,9 @@ __all__ = [
     "TrainingOutput",
     "alignment_loss",
     "displacement_loss",
+    "following_loss",
     "gradient_loss",
+    "gradient_target",
     "gradients",
     "intensity_target",
     "perception_loss",
@@ -34,6 +36,7 @@ __all__ = [
 ]
 
 _CHARBONNIER_PX = 0.1  # below this an end-point error counts quadratically
+_VARYING_PX = 1.0  # root mean square of a field's variation at which it counts half
 _LOG_CONFIDENCE_LIMIT = 4.0  # log-precision is kept within +-this: an expected error of 0.02 to 55 px
 
 
@@ -149,6 +152,28 @@ def displacement_loss(
     return total
 
 
+def following_loss(field: Tensor, truth: Tensor, weight: Tensor | None = None) -> Tensor:
+    """(1 - s)^2, s the slope of the found field on the true one, both without their mean over the crop.
+
+    An estimate from noisy pictures has the least error where it varies less than the truth (s below 1). Of a field that
+    does not vary nothing is known: such a crop counts little.
+
+    Args:
+        field: (B, 2, h, w), full-resolution pixels.
+        truth: (B, 2, H, W) pixels; reduced to the field's size by averaging.
+        weight: (B,) share of each pair.
+    """
+    found = field.float() - field.float().mean((2, 3), keepdim=True)
+    target = _reduce(truth, field)
+    target = target - target.mean((2, 3), keepdim=True)
+    power = target.square().sum(1).mean((1, 2))  # (B,) px^2
+    slope = (found * target).sum(1).mean((1, 2)) / power.clamp_min(1e-3)
+    counts = power / (power + _VARYING_PX**2)
+    if weight is not None:
+        counts = counts * weight
+    return (counts * (1 - slope).square()).sum() / counts.sum().clamp_min(1e-3)
+
+
 def gradients(picture: Tensor) -> Tensor:
     """Sobel derivatives, (B, 1, H, W) -> (B, 2, H, W), per pixel; borders replicate."""
     x = picture.new_tensor([[-1.0, 0.0, 1.0], [-2.0, 0.0, 2.0], [-1.0, 0.0, 1.0]]) / 8.0
@@ -174,23 +199,33 @@ def gradient_loss(
         squared: mean square instead of mean absolute difference. Where the alignment leaves an edge's place uncertain,
             the absolute difference asks for no edge at all (the median), the square for a fainter one (the mean).
     """
+    target = gradient_target(visible, infrared, infrared_gain, infrared_boost, seen)
+    difference = gradients(fused) - target
+    return difference.square().mean() if squared else difference.abs().mean()
+
+
+def gradient_target(
+    visible: Tensor, infrared: Tensor, infrared_gain: float, infrared_boost: float, seen: Tensor | None = None
+) -> Tensor:
+    """Per pixel the gradient of the stronger source, (B, 2, H, W); see `gradient_loss`."""
     of_visible, of_infrared = gradients(visible), gradients(infrared)
     strength_visible = of_visible.square().sum(1, keepdim=True)
     strength_infrared = of_infrared.square().sum(1, keepdim=True) * infrared_gain**2
     if seen is not None:
         strength_infrared = strength_infrared * seen
-    target = torch.where(strength_infrared > strength_visible, of_infrared * infrared_boost, of_visible)
-    difference = gradients(fused) - target
-    return difference.square().mean() if squared else difference.abs().mean()
+    return torch.where(strength_infrared > strength_visible, of_infrared * infrared_boost, of_visible)
 
 
-def intensity_target(kind: str, visible: Tensor, infrared: Tensor) -> Tensor:
-    """Target luminance from the visible and the registered infrared picture: "mean", "max" or "pyramid"."""
+def intensity_target(kind: str, visible: Tensor, infrared: Tensor, infrared_boost: float = 1.0) -> Tensor:
+    """Target luminance from the visible and the registered infrared picture: "mean", "max" or "pyramid".
+
+    infrared_boost: pyramid only, infrared detail is drawn this much stronger where it is the stronger one.
+    """
     if kind == "mean":
         return (visible + infrared) / 2
     if kind == "max":
         return torch.maximum(visible, infrared)
-    return pyramid_fusion(visible, infrared)
+    return pyramid_fusion(visible, infrared, infrared_boost=infrared_boost)
 
 
 _BINOMIAL = (1.0, 4.0, 6.0, 4.0, 1.0)
@@ -209,8 +244,11 @@ def _expand(small: Tensor, like: Tensor) -> Tensor:
     return _smooth(spread, 4.0)
 
 
-def pyramid_fusion(visible: Tensor, infrared: Tensor, levels: int = 4) -> Tensor:
-    """Laplacian pyramid fusion: the larger detail by absolute value at each level, mean base. (B, 1, H, W)."""
+def pyramid_fusion(visible: Tensor, infrared: Tensor, levels: int = 4, infrared_boost: float = 1.0) -> Tensor:
+    """Laplacian pyramid fusion: the larger detail by absolute value at each level, mean base. (B, 1, H, W).
+
+    infrared_boost: infrared detail is drawn this much stronger where it is the larger.
+    """
     details = []
     for _ in range(levels):
         if min(visible.shape[-2:]) < 8:
@@ -218,7 +256,7 @@ def pyramid_fusion(visible: Tensor, infrared: Tensor, levels: int = 4) -> Tensor
         small_visible, small_infrared = (_smooth(p, 1.0)[..., ::2, ::2] for p in (visible, infrared))
         of_visible = visible - _expand(small_visible, visible)
         of_infrared = infrared - _expand(small_infrared, infrared)
-        details.append(torch.where(of_infrared.abs() > of_visible.abs(), of_infrared, of_visible))
+        details.append(torch.where(of_infrared.abs() > of_visible.abs(), infrared_boost * of_infrared, of_visible))
         visible, infrared = small_visible, small_infrared
     fused = (visible + infrared) / 2
     for detail in reversed(details):
@@ -277,6 +315,9 @@ class FusionLoss(nn.Module):
                 config.displacement_scale_decay,
             )
             terms["displacement"] = (config.displacement, value)
+        if config.following > 0 and output.displacement:
+            value = following_loss(output.displacement[-1], batch.displacement, batch.alignment_weight)
+            terms["following"] = (config.following, value)
         if not self._alignment_only:
             terms |= self._fusion_terms(output.fused.float(), self._fusion_target(output, batch), step)
         total = infrared.new_zeros(())  # Eq. (18)
@@ -320,7 +361,7 @@ class FusionLoss(nn.Module):
         if config.intensity > 0:
             with torch.no_grad():
                 shown = infrared if seen is None else torch.where(seen > 0, infrared, visible)
-                target = intensity_target(config.intensity_target, visible, shown)
+                target = intensity_target(config.intensity_target, visible, shown, config.intensity_infrared_boost)
             terms["intensity"] = (config.intensity, (fused - target).abs().mean())
         if config.ssim > 0:
             value = 1 - (1 - config.alpha) * ssim(fused, visible) - config.alpha * ssim(fused, infrared)

@@ -19,6 +19,7 @@ from fusion_core.training.losses import (
     FusionLoss,
     alignment_loss,
     displacement_loss,
+    following_loss,
     gradient_loss,
     gradients,
     intensity_target,
@@ -103,6 +104,17 @@ def test_confidence_is_rewarded_where_right_and_punished_where_wrong() -> None:
     assert math.isfinite(displacement_loss([wrong], beyond, truth).item())
 
 
+def test_following_loss_is_about_what_varies_alone() -> None:
+    truth = torch.randn(2, 2, 4, 4, generator=torch.Generator().manual_seed(5)) * 3
+    assert following_loss(truth + 7.0, truth).item() == pytest.approx(0.0, abs=1e-6), "an offset is no slope"
+    assert following_loss(0.4 * truth, truth).item() == pytest.approx(0.36, rel=1e-4)
+    half = torch.cat((truth[:1], 0 * truth[1:]))
+    assert following_loss(half, truth, torch.tensor([1.0, 0.0])).item() == pytest.approx(0.0, abs=1e-6)
+    still = torch.cat((truth[:1], torch.full_like(truth[1:], 5.0)))
+    assert following_loss(0 * still, still).item() == pytest.approx(1.0, rel=1e-3), "a still crop counts nothing"
+    assert following_loss(torch.zeros(2, 2, 4, 4), still[1:].expand(2, -1, -1, -1)).item() == 0.0
+
+
 def test_gradients_of_a_ramp_are_its_slope() -> None:
     ramp = (torch.arange(16.0)[None, :] * 0.02 + torch.arange(16.0)[:, None] * 0.01).expand(1, 1, 16, 16)
     found = gradients(ramp)[..., 1:-1, 1:-1]
@@ -133,6 +145,8 @@ def test_intensity_targets() -> None:
     flat = torch.full_like(visible, 0.5)
     details = intensity_target("pyramid", visible, flat) - visible  # all details of visible, half of its base
     assert details.std() < 0.3 * visible.std()
+    plain, drawn = (intensity_target("pyramid", flat, flat + 0.2 * (infrared - 0.5), boost) for boost in (1.0, 1.5))
+    assert (drawn - drawn.mean()).std() > 1.3 * (plain - plain.mean()).std(), "infrared details are drawn stronger"
 
 
 def test_ssim_is_one_for_equal_pictures_only() -> None:
@@ -198,16 +212,26 @@ def test_every_term_reaches_the_network() -> None:
     fused = ((visible + infrared) / 2).requires_grad_()
     field = torch.zeros(2, 2, 4, 4).requires_grad_()
     config = LossConfig.model_validate(
-        {"perception": {"weight": 0}, "gradient": 1, "intensity": 1, "ssim": 1, "displacement": 1, "mask_unseen": True}
+        {
+            "perception": {"weight": 0},
+            "gradient": 1,
+            "intensity": 1,
+            "ssim": 1,
+            "displacement": 1,
+            "following": 1,
+            "mask_unseen": True,
+        }
     )
-    batch = _batch(visible, infrared)._replace(displacement=torch.ones(2, 2, 32, 32))
+    ones = torch.ones(2, 2, 32, 32)
+    ones[:, :, :16] = 3.0
+    batch = _batch(visible, infrared)._replace(displacement=ones)
     total, terms = FusionLoss(config, None)(_Output(fused, (), (field,)), batch)
     total.backward()
-    assert set(terms) == {"align", "pixel", "gradient", "intensity", "ssim", "displacement"}
+    assert set(terms) == {"align", "pixel", "gradient", "intensity", "ssim", "displacement", "following"}
     assert fused.grad is not None and bool(fused.grad.abs().sum() > 0)
-    assert field.grad is not None and bool((field.grad < 0).all())
+    assert field.grad is not None and bool((field.grad[:, :, 0] < 0).all())
     only, names = FusionLoss(config, None, alignment_only=True)(_Output(fused, (), (field,)), batch)
-    assert set(names) == {"align", "displacement"} and only < total
+    assert set(names) == {"align", "displacement", "following"} and only < total
 
 
 def test_perception_on_every_nth_step_weighs_the_same_on_average() -> None:
