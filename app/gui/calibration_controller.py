@@ -22,14 +22,19 @@ _TICK_MS = 60
 _PREVIEW_EVERY = 2  # ticks
 _MORE_VIEWS = 4  # after a result that was not good enough, before solving by itself again
 
-SessionFactory = Callable[[LatestSlot[FusedFrame], str, Path, str, tuple[str, str]], CalibrationSession]
-"""pictures, board, folder, name, (visible, thermal) devices"""
+SessionFactory = Callable[[LatestSlot[FusedFrame], str, Path, str, tuple[str, str], float], CalibrationSession]
+"""pictures, board, folder, name, (visible, thermal) devices, working distance (m, 0 = near to horizon)"""
 
 
 def _session(
-    pictures: LatestSlot[FusedFrame], board: str, folder: Path, name: str, devices: tuple[str, str]
+    pictures: LatestSlot[FusedFrame],
+    board: str,
+    folder: Path,
+    name: str,
+    devices: tuple[str, str],
+    working_distance_m: float,
 ) -> CalibrationSession:
-    return CalibrationSession(pictures, board, folder, name, identities=devices)
+    return CalibrationSession(pictures, board, folder, name, identities=devices, working_distance_m=working_distance_m)
 
 
 class CalibrationPhase(StrEnum):
@@ -101,8 +106,8 @@ class CalibrationController(QObject):
 
     # ------------------------------------------------------------------ the steps
 
-    def begin(self, board: str) -> None:
-        """Capture views of this board."""
+    def begin(self, board: str, working_distance_m: float = 0.0) -> None:
+        """Capture views of this board, for an alignment that is exact at this distance (0: near to horizon)."""
         pictures = self._main.pictures
         if pictures is None:
             self.failed.emit(self.tr("Nothing is running: start a rig first"))
@@ -116,7 +121,8 @@ class CalibrationController(QObject):
         def checked(_: str) -> None:
             if not self.is_open or self._session is not None or self._main.pictures is not pictures:
                 return
-            self._session = self._make_session(pictures, board, folder, name, self._main.camera_devices)
+            devices = self._main.camera_devices
+            self._session = self._make_session(pictures, board, folder, name, devices, working_distance_m)
             self._session.start()
             self._sequence, self._solved_views = 0, -_MORE_VIEWS
             self._set_phase(CalibrationPhase.CAPTURING)

@@ -24,7 +24,8 @@ from PyQt6.QtWidgets import (
 
 from app.calibration_session import BOARDS, CalibrationOutcome, CaptureProgress
 from app.gui.calibration_controller import CalibrationPhase
-from app.gui.sections import ComboBox
+from app.gui.calibration_words import advice_and_state, in_words
+from app.gui.sections import ComboBox, form, spin
 from app.gui.theme import Level, icon_button, level_sign, restyle
 from fusion_core.frames import Stream
 
@@ -115,7 +116,7 @@ class CalibrationPage(QWidget):
     """Pictures to the left, the present step to the right."""
 
     back_asked = pyqtSignal()
-    begin_asked = pyqtSignal(str)
+    begin_asked = pyqtSignal(str, float)
     board_file_asked = pyqtSignal(str, str)
     solve_asked = pyqtSignal()
     more_asked = pyqtSignal()
@@ -190,7 +191,16 @@ class CalibrationPage(QWidget):
         self.board.addItems(BOARDS)
         self.board.setAccessibleName(self.tr("Board"))
         self.begin = icon_button("play", self.tr("Begin"), primary=True)
-        self.begin.clicked.connect(lambda: self.begin_asked.emit(self.board.currentText().strip()))
+        self.begin.clicked.connect(
+            lambda: self.begin_asked.emit(self.board.currentText().strip(), self.distance.value())
+        )
+        self.distance = spin(self.tr("Working distance"), 0.0, 500.0, 0.5, 1, " m", lambda _: None)
+        self.distance.setSpecialValueText(self.tr("near to horizon"))
+        rows = QWidget()
+        lines = form()
+        lines.setContentsMargins(0, 0, 0, 0)
+        lines.addRow(self.tr("Working distance"), self.distance)
+        rows.setLayout(lines)
         save = icon_button("printer", self.tr("Save the board to print…"))
         save.clicked.connect(self._choose_board_file)
         return _step(
@@ -204,6 +214,13 @@ class CalibrationPage(QWidget):
             self.board,
             _words(self.tr("kind : columns x rows : spacing, as `lumitherm calibrate board` takes it"), "dim"),
             save,
+            rows,
+            _words(
+                self.tr(
+                    "Where both pictures lie on each other exactly. Nearer and farther things are off by parallax."
+                ),
+                "dim",
+            ),
             None,
             self.begin,
         )
@@ -211,8 +228,9 @@ class CalibrationPage(QWidget):
     def _capturing(self) -> QWidget:
         self.reason = _words("", "value")
         self.guidance = _words("", "heading")
+        self.state = _words("", "dim")
         self.views = _bar(self.tr("Views kept"))
-        self.coverage = _bar(self.tr("Share of the thermal picture covered"))
+        self.coverage = _bar(self.tr("Share of the field of both cameras covered"))
         self.views_text, self.coverage_text = QLabel(), QLabel()
         self.solve = icon_button("calculator-variant", self.tr("Solve now"))
         self.solve.clicked.connect(self.solve_asked)
@@ -226,6 +244,7 @@ class CalibrationPage(QWidget):
             self.views,
             self.coverage_text,
             self.coverage,
+            self.state,
             _words(self.tr("A view is kept by itself when the board is still, sharp and in a new place."), "dim"),
             None,
             self.solve,
@@ -305,13 +324,17 @@ class CalibrationPage(QWidget):
         self.previews[Stream.VISIBLE].show_found(progress.found_visible, None, progress.accepted)
         self.previews[Stream.THERMAL].show_found(progress.found_thermal, progress.cells, progress.accepted)
         sign = level_sign(Level.GOOD if progress.accepted else Level.NEUTRAL)
-        self.reason.setText(f"{sign} {progress.reason[:1].upper()}{progress.reason[1:]}")
-        self.guidance.setText(progress.guidance)
+        reason = in_words(progress.reason)
+        self.reason.setText(f"{sign} {reason[:1].upper()}{reason[1:]}")
+        advice, state = advice_and_state(progress.guidance)
+        self.guidance.setText(in_words(advice))
+        self.state.setText(in_words(state))
         self.views.setRange(0, progress.target)
         self.views.setValue(min(progress.views, progress.target))
-        self.views_text.setText(self.tr("Views: {0} of {1}").format(progress.views, progress.target))
+        more = self.tr("Views: {0}, a few more help") if progress.views > progress.target else ""
+        self.views_text.setText((more or self.tr("Views: {0} of {1}")).format(progress.views, progress.target))
         self.coverage.setValue(round(100 * progress.coverage))
-        self.coverage_text.setText(self.tr("Thermal picture covered: {0:.0f} %").format(100 * progress.coverage))
+        self.coverage_text.setText(self.tr("Field of both cameras covered: {0:.0f} %").format(100 * progress.coverage))
         self.solve.setEnabled(progress.ready)
 
     def show_outcome(self, outcome: CalibrationOutcome) -> None:
@@ -341,16 +364,18 @@ class CalibrationPage(QWidget):
             sign = QLabel(level_sign(level))
             sign.setProperty("level", level.value)
             sign.setAccessibleName(self.tr("passed") if gate.passed else self.tr("failed"))
-            name = _words(gate.name[:1].upper() + gate.name[1:])
+            words = in_words(gate.name)
+            name = _words(words[:1].upper() + words[1:])
             got = QLabel(gate.got)
             got.setProperty("role", "value")
-            got.setToolTip(self.tr("wanted: {0}").format(gate.wanted))
+            wanted = self.tr("wanted: {0}").format(in_words(gate.wanted))
+            got.setToolTip(wanted)
             self._gate_grid.addWidget(sign, row, 0, Qt.AlignmentFlag.AlignTop)
             self._gate_grid.addWidget(name, row, 1)
             self._gate_grid.addWidget(got, row, 2, Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignTop)
             row += 1
             if not gate.passed:
-                advice = self.tr("wanted: {0}").format(gate.wanted) + f". {gate.advice}"
+                advice = f"{wanted}. {in_words(gate.advice)}"
                 self._gate_grid.addWidget(_words(advice, "dim"), row, 1, 1, 2)
                 row += 1
         if outcome.rejected:

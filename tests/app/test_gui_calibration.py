@@ -267,10 +267,10 @@ def test_enough_views_are_solved_by_themselves_and_more_can_be_asked_for(
 
     assistant = CalibrationController(control, control._tasks_for_test, tmp_path, make)
     assistant.open()
-    assistant.begin(BOARD)
+    assistant.begin(BOARD, 7.5)
     qtbot.waitUntil(lambda: assistant.phase is CalibrationPhase.CAPTURING)
     session = made[0]
-    assert session.arguments[1:] == (BOARD, tmp_path / "calibration", "simulated", ("usb visible", "usb thermal"))
+    assert session.arguments[1:] == (BOARD, tmp_path / "calibration", "simulated", ("usb visible", "usb thermal"), 7.5)
     session.see(20, done=True)
     assistant.tick()
     assert assistant.phase is CalibrationPhase.SOLVING and session.calls == ["start", "solve"]

@@ -479,12 +479,12 @@
 </context><context>
     <name>BoardPreview</name>
     <message>
-        <location filename="../calibration_page.py" line="58" />
+        <location filename="../calibration_page.py" line="59" />
         <source>board found</source>
         <translation>Tafel gefunden</translation>
     </message>
     <message>
-        <location filename="../calibration_page.py" line="58" />
+        <location filename="../calibration_page.py" line="59" />
         <source>no board found</source>
         <translation>keine Tafel gefunden</translation>
     </message>
@@ -533,236 +533,256 @@
 </context><context>
     <name>CalibrationController</name>
     <message>
-        <location filename="../calibration_controller.py" line="108" />
+        <location filename="../calibration_controller.py" line="113" />
         <source>Nothing is running: start a rig first</source>
         <translation>Es läuft nichts: zuerst eine Anlage starten</translation>
     </message>
     <message>
-        <location filename="../calibration_controller.py" line="160" />
+        <location filename="../calibration_controller.py" line="166" />
         <source>written into {0}</source>
         <translation>in {0} eingetragen</translation>
     </message>
     <message>
-        <location filename="../calibration_controller.py" line="160" />
+        <location filename="../calibration_controller.py" line="166" />
         <source>for this run</source>
         <translation>für diesen Lauf</translation>
     </message>
     <message>
-        <location filename="../calibration_controller.py" line="161" />
+        <location filename="../calibration_controller.py" line="167" />
         <source>Calibration {0} is in use, {1}</source>
         <translation>Kalibrierung {0} ist in Gebrauch, {1}</translation>
     </message>
     <message>
-        <location filename="../calibration_controller.py" line="173" />
+        <location filename="../calibration_controller.py" line="179" />
         <source>Board saved: {0}</source>
         <translation>Tafel gespeichert: {0}</translation>
     </message>
     <message>
-        <location filename="../calibration_controller.py" line="227" />
+        <location filename="../calibration_controller.py" line="233" />
         <source>The rig was stopped; start it and begin again.</source>
         <translation>Die Anlage wurde angehalten; starten und neu beginnen.</translation>
     </message>
 </context><context>
     <name>CalibrationPage</name>
     <message>
-        <location filename="../calibration_page.py" line="130" />
+        <location filename="../calibration_page.py" line="131" />
         <source>Visible camera</source>
         <translation>Sichtbare Kamera</translation>
     </message>
     <message>
-        <location filename="../calibration_page.py" line="131" />
+        <location filename="../calibration_page.py" line="132" />
         <source>Thermal camera</source>
         <translation>Wärmebildkamera</translation>
     </message>
     <message>
-        <location filename="../calibration_page.py" line="156" />
+        <location filename="../calibration_page.py" line="157" />
         <source>Visible</source>
         <translation>Sichtbar</translation>
     </message>
     <message>
-        <location filename="../calibration_page.py" line="156" />
+        <location filename="../calibration_page.py" line="157" />
         <source>Thermal</source>
         <translation>Thermisch</translation>
     </message>
     <message>
-        <location filename="../calibration_page.py" line="176" />
+        <location filename="../calibration_page.py" line="177" />
         <source>Back</source>
         <translation>Zurück</translation>
     </message>
     <message>
-        <location filename="../calibration_page.py" line="178" />
+        <location filename="../calibration_page.py" line="179" />
         <source>Calibrate the rig</source>
         <translation>Anlage kalibrieren</translation>
     </message>
     <message>
-        <location filename="../calibration_page.py" line="191" />
+        <location filename="../calibration_page.py" line="192" />
         <source>Board</source>
         <translation>Tafel</translation>
     </message>
     <message>
-        <location filename="../calibration_page.py" line="192" />
+        <location filename="../calibration_page.py" line="193" />
         <source>Begin</source>
         <translation>Beginnen</translation>
     </message>
     <message>
-        <location filename="../calibration_page.py" line="194" />
+        <location filename="../calibration_page.py" line="202" />
+        <location filename="../calibration_page.py" line="197" />
+        <source>Working distance</source>
+        <translation>Arbeitsabstand</translation>
+    </message>
+    <message>
+        <location filename="../calibration_page.py" line="198" />
+        <source>near to horizon</source>
+        <translation>nah bis zum Horizont</translation>
+    </message>
+    <message>
+        <location filename="../calibration_page.py" line="204" />
         <source>Save the board to print…</source>
         <translation>Tafel zum Drucken speichern…</translation>
     </message>
     <message>
-        <location filename="../calibration_page.py" line="197" />
+        <location filename="../calibration_page.py" line="207" />
         <source>1. The board</source>
         <translation>1. Die Tafel</translation>
     </message>
     <message>
-        <location filename="../calibration_page.py" line="199" />
+        <location filename="../calibration_page.py" line="209" />
         <source>Both cameras must see the pattern: circles cut out of a sheet before something warm, or a print on a warmed plate. An asymmetric grid of circles is the safest choice.</source>
         <translation>Beide Kameras müssen das Muster sehen: aus einem Blatt geschnittene Kreise vor etwas Warmem, oder einen Druck auf einer erwärmten Platte. Ein asymmetrisches Kreisgitter ist die sicherste Wahl.</translation>
     </message>
     <message>
-        <location filename="../calibration_page.py" line="205" />
+        <location filename="../calibration_page.py" line="215" />
         <source>kind : columns x rows : spacing, as `lumitherm calibrate board` takes it</source>
         <translation>Art : Spalten x Zeilen : Abstand, wie `lumitherm calibrate board` es nimmt</translation>
     </message>
     <message>
-        <location filename="../calibration_page.py" line="214" />
+        <location filename="../calibration_page.py" line="219" />
+        <source>Where both pictures lie on each other exactly. Nearer and farther things are off by parallax.</source>
+        <translation>Dort liegen beide Bilder genau aufeinander. Näheres und Ferneres ist durch Parallaxe versetzt.</translation>
+    </message>
+    <message>
+        <location filename="../calibration_page.py" line="232" />
         <source>Views kept</source>
         <translation>Behaltene Ansichten</translation>
     </message>
     <message>
-        <location filename="../calibration_page.py" line="215" />
-        <source>Share of the thermal picture covered</source>
-        <translation>Abgedeckter Anteil des Wärmebilds</translation>
+        <location filename="../calibration_page.py" line="233" />
+        <source>Share of the field of both cameras covered</source>
+        <translation>Abgedeckter Anteil des gemeinsamen Blickfelds</translation>
     </message>
     <message>
-        <location filename="../calibration_page.py" line="217" />
+        <location filename="../calibration_page.py" line="235" />
         <source>Solve now</source>
         <translation>Jetzt lösen</translation>
     </message>
     <message>
-        <location filename="../calibration_page.py" line="219" />
+        <location filename="../calibration_page.py" line="237" />
         <source>Start over</source>
         <translation>Von vorn beginnen</translation>
     </message>
     <message>
-        <location filename="../calibration_page.py" line="222" />
+        <location filename="../calibration_page.py" line="240" />
         <source>2. Views of the board</source>
         <translation>2. Ansichten der Tafel</translation>
     </message>
     <message>
-        <location filename="../calibration_page.py" line="229" />
+        <location filename="../calibration_page.py" line="248" />
         <source>A view is kept by itself when the board is still, sharp and in a new place.</source>
         <translation>Eine Ansicht wird von selbst behalten, wenn die Tafel ruhig, scharf und an neuer Stelle ist.</translation>
     </message>
     <message>
-        <location filename="../calibration_page.py" line="236" />
+        <location filename="../calibration_page.py" line="255" />
         <source>Solving</source>
         <translation>Lösung</translation>
     </message>
     <message>
-        <location filename="../calibration_page.py" line="239" />
+        <location filename="../calibration_page.py" line="258" />
         <source>3. Solving</source>
         <translation>3. Lösen</translation>
     </message>
     <message>
-        <location filename="../calibration_page.py" line="241" />
+        <location filename="../calibration_page.py" line="260" />
         <source>Both lenses and the geometry between them, then again without some views and with others twice, to tell how certain they are. Up to a minute; the live picture goes on.</source>
         <translation>Beide Objektive und ihre Lage zueinander, dann noch einmal ohne manche Ansichten und mit anderen doppelt, um zu sagen, wie sicher sie sind. Bis zu einer Minute; das Bild läuft weiter.</translation>
     </message>
     <message>
-        <location filename="../calibration_page.py" line="361" />
-        <location filename="../calibration_page.py" line="268" />
+        <location filename="../calibration_page.py" line="386" />
+        <location filename="../calibration_page.py" line="287" />
         <source>Apply</source>
         <translation>Anwenden</translation>
     </message>
     <message>
-        <location filename="../calibration_page.py" line="270" />
+        <location filename="../calibration_page.py" line="289" />
         <source>Open the report</source>
         <translation>Bericht öffnen</translation>
     </message>
     <message>
-        <location filename="../calibration_page.py" line="272" />
+        <location filename="../calibration_page.py" line="291" />
         <source>Capture more views</source>
         <translation>Mehr Ansichten aufnehmen</translation>
     </message>
     <message>
-        <location filename="../calibration_page.py" line="274" />
+        <location filename="../calibration_page.py" line="293" />
         <source>Discard</source>
         <translation>Verwerfen</translation>
     </message>
     <message>
-        <location filename="../calibration_page.py" line="276" />
+        <location filename="../calibration_page.py" line="295" />
         <source>4. Result</source>
         <translation>4. Ergebnis</translation>
     </message>
     <message>
-        <location filename="../calibration_page.py" line="295" />
+        <location filename="../calibration_page.py" line="314" />
         <source>Show the board to both cameras.</source>
         <translation>Die Tafel beiden Kameras zeigen.</translation>
     </message>
     <message>
-        <location filename="../calibration_page.py" line="312" />
+        <location filename="../calibration_page.py" line="334" />
+        <source>Views: {0}, a few more help</source>
+        <translation>Ansichten: {0}, einige mehr helfen</translation>
+    </message>
+    <message>
+        <location filename="../calibration_page.py" line="335" />
         <source>Views: {0} of {1}</source>
         <translation>Ansichten: {0} von {1}</translation>
     </message>
     <message>
-        <location filename="../calibration_page.py" line="314" />
-        <source>Thermal picture covered: {0:.0f} %</source>
-        <translation>Wärmebild abgedeckt: {0:.0f} %</translation>
+        <location filename="../calibration_page.py" line="337" />
+        <source>Field of both cameras covered: {0:.0f} %</source>
+        <translation>Gemeinsames Blickfeld abgedeckt: {0:.0f} %</translation>
     </message>
     <message>
-        <location filename="../calibration_page.py" line="321" />
+        <location filename="../calibration_page.py" line="344" />
         <source>Good</source>
         <translation>Gut</translation>
     </message>
     <message>
-        <location filename="../calibration_page.py" line="321" />
+        <location filename="../calibration_page.py" line="344" />
         <source>Not good enough</source>
         <translation>Nicht gut genug</translation>
     </message>
     <message>
-        <location filename="../calibration_page.py" line="325" />
+        <location filename="../calibration_page.py" line="348" />
         <source>the horizon</source>
         <translation>zum Horizont</translation>
     </message>
     <message>
-        <location filename="../calibration_page.py" line="327" />
+        <location filename="../calibration_page.py" line="350" />
         <source>Held-out error {0:.2f} px (95 %: {1:.2f} px). Exact at {2:.1f} m; parallax stays inside {3:g} px from {4:.1f} m to {5}.</source>
         <translation>Fehler auf ungesehenen Ansichten {0:.2f} px (95 %: {1:.2f} px). Genau bei {2:.1f} m; die Parallaxe bleibt unter {3:g} px von {4:.1f} m bis {5}.</translation>
     </message>
     <message>
-        <location filename="../calibration_page.py" line="343" />
+        <location filename="../calibration_page.py" line="366" />
         <source>passed</source>
         <translation>erfüllt</translation>
     </message>
     <message>
-        <location filename="../calibration_page.py" line="343" />
+        <location filename="../calibration_page.py" line="366" />
         <source>failed</source>
         <translation>nicht erfüllt</translation>
     </message>
     <message>
-        <location filename="../calibration_page.py" line="353" />
-        <location filename="../calibration_page.py" line="347" />
+        <location filename="../calibration_page.py" line="371" />
         <source>wanted: {0}</source>
         <translation>verlangt: {0}</translation>
     </message>
     <message>
-        <location filename="../calibration_page.py" line="357" />
+        <location filename="../calibration_page.py" line="382" />
         <source>Rejected views: {0}; the report says why</source>
         <translation>Verworfene Ansichten: {0}; der Bericht sagt, warum</translation>
     </message>
     <message>
-        <location filename="../calibration_page.py" line="361" />
+        <location filename="../calibration_page.py" line="386" />
         <source>Apply all the same</source>
         <translation>Trotzdem anwenden</translation>
     </message>
     <message>
-        <location filename="../calibration_page.py" line="370" />
+        <location filename="../calibration_page.py" line="395" />
         <source>Save the board</source>
         <translation>Tafel speichern</translation>
     </message>
     <message>
-        <location filename="../calibration_page.py" line="370" />
+        <location filename="../calibration_page.py" line="395" />
         <source>Drawing (*.pdf *.svg)</source>
         <translation>Zeichnung (*.pdf *.svg)</translation>
     </message>
@@ -845,6 +865,328 @@
         <translation>Kalibrierungen (*.yaml)</translation>
     </message>
 </context><context>
+    <name>CalibrationWords</name>
+    <message>
+        <location filename="../calibration_words.py" line="16" />
+        <source>and</source>
+        <translation>und</translation>
+    </message>
+    <message>
+        <location filename="../calibration_words.py" line="19" />
+        <source>{0} of {1} views</source>
+        <translation>{0} von {1} Ansichten</translation>
+    </message>
+    <message>
+        <location filename="../calibration_words.py" line="20" />
+        <source>{0} views</source>
+        <translation>{0} Ansichten</translation>
+    </message>
+    <message>
+        <location filename="../calibration_words.py" line="21" />
+        <source>{0} of the thermal picture covered</source>
+        <translation>{0} des Wärmebilds abgedeckt</translation>
+    </message>
+    <message>
+        <location filename="../calibration_words.py" line="22" />
+        <source>{0} of the common field covered</source>
+        <translation>{0} des gemeinsamen Felds abgedeckt</translation>
+    </message>
+    <message>
+        <location filename="../calibration_words.py" line="23" />
+        <source>{0} of the common field in the thermal picture covered</source>
+        <translation>{0} des gemeinsamen Felds im Wärmebild abgedeckt</translation>
+    </message>
+    <message>
+        <location filename="../calibration_words.py" line="24" />
+        <source>rotation known to {0} degrees only (wanted {1})</source>
+        <translation>Drehung nur auf {0} Grad bekannt (gewünscht {1})</translation>
+    </message>
+    <message>
+        <location filename="../calibration_words.py" line="25" />
+        <source>thermal placed to {0} px at the worst place (aim {1})</source>
+        <translation>Wärmebild an der schlechtesten Stelle auf {0} px genau (Ziel {1})</translation>
+    </message>
+    <message>
+        <location filename="../calibration_words.py" line="26" />
+        <source>2 sigma {0} px</source>
+        <translation>2 Sigma {0} px</translation>
+    </message>
+    <message>
+        <location filename="../calibration_words.py" line="27" />
+        <source>boards are held too close</source>
+        <translation>die Tafel wird zu nah gehalten</translation>
+    </message>
+    <message>
+        <location filename="../calibration_words.py" line="28" />
+        <source>{0}: go on</source>
+        <translation>{0}: weiter</translation>
+    </message>
+    <message>
+        <location filename="../calibration_words.py" line="29" />
+        <source>Enough: {0}</source>
+        <translation>Genug: {0}</translation>
+    </message>
+    <message>
+        <location filename="../calibration_words.py" line="30" />
+        <source>That is as many as are of use: {0}</source>
+        <translation>Mehr bringen nichts: {0}</translation>
+    </message>
+    <message>
+        <location filename="../calibration_words.py" line="31" />
+        <source>but {0}</source>
+        <translation>aber {0}</translation>
+    </message>
+    <message>
+        <location filename="../calibration_words.py" line="32" />
+        <source>Solve now</source>
+        <translation>Jetzt lösen</translation>
+    </message>
+    <message>
+        <location filename="../calibration_words.py" line="34" />
+        <source>Bring the board to the {0} of the thermal picture</source>
+        <translation>Die Tafel im Wärmebild {0} zeigen</translation>
+    </message>
+    <message>
+        <location filename="../calibration_words.py" line="35" />
+        <source>Bring the board to the {0} of the common field</source>
+        <translation>Die Tafel im gemeinsamen Feld {0} zeigen</translation>
+    </message>
+    <message>
+        <location filename="../calibration_words.py" line="36" />
+        <source>Bring the board to the {0} of the common field in the thermal picture</source>
+        <translation>Die Tafel im gemeinsamen Feld des Wärmebilds {0} zeigen</translation>
+    </message>
+    <message>
+        <location filename="../calibration_words.py" line="37" />
+        <source>about {0} m away ({1} of the thermal picture's width)</source>
+        <translation>etwa {0} m entfernt ({1} der Breite des Wärmebilds)</translation>
+    </message>
+    <message>
+        <location filename="../calibration_words.py" line="38" />
+        <source>top left</source>
+        <translation>oben links</translation>
+    </message>
+    <message>
+        <location filename="../calibration_words.py" line="39" />
+        <source>top</source>
+        <translation>oben</translation>
+    </message>
+    <message>
+        <location filename="../calibration_words.py" line="40" />
+        <source>top right</source>
+        <translation>oben rechts</translation>
+    </message>
+    <message>
+        <location filename="../calibration_words.py" line="41" />
+        <source>left</source>
+        <translation>links</translation>
+    </message>
+    <message>
+        <location filename="../calibration_words.py" line="42" />
+        <source>middle</source>
+        <translation>in der Mitte</translation>
+    </message>
+    <message>
+        <location filename="../calibration_words.py" line="43" />
+        <source>right</source>
+        <translation>rechts</translation>
+    </message>
+    <message>
+        <location filename="../calibration_words.py" line="44" />
+        <source>bottom left</source>
+        <translation>unten links</translation>
+    </message>
+    <message>
+        <location filename="../calibration_words.py" line="45" />
+        <source>bottom</source>
+        <translation>unten</translation>
+    </message>
+    <message>
+        <location filename="../calibration_words.py" line="46" />
+        <source>bottom right</source>
+        <translation>unten rechts</translation>
+    </message>
+    <message>
+        <location filename="../calibration_words.py" line="47" />
+        <source>facing you</source>
+        <translation>gerade zur Kamera</translation>
+    </message>
+    <message>
+        <location filename="../calibration_words.py" line="48" />
+        <source>its right edge turned away by about 30 degrees</source>
+        <translation>die rechte Kante um etwa 30 Grad weggedreht</translation>
+    </message>
+    <message>
+        <location filename="../calibration_words.py" line="49" />
+        <source>its left edge turned away by about 30 degrees</source>
+        <translation>die linke Kante um etwa 30 Grad weggedreht</translation>
+    </message>
+    <message>
+        <location filename="../calibration_words.py" line="50" />
+        <source>its lower edge tipped away by about 30 degrees</source>
+        <translation>die untere Kante um etwa 30 Grad weggekippt</translation>
+    </message>
+    <message>
+        <location filename="../calibration_words.py" line="51" />
+        <source>its upper edge tipped away by about 30 degrees</source>
+        <translation>die obere Kante um etwa 30 Grad weggekippt</translation>
+    </message>
+    <message>
+        <location filename="../calibration_words.py" line="52" />
+        <source>nearer or farther than before</source>
+        <translation>näher oder weiter weg als bisher</translation>
+    </message>
+    <message>
+        <location filename="../calibration_words.py" line="54" />
+        <source>no board in the visible picture</source>
+        <translation>keine Tafel im sichtbaren Bild</translation>
+    </message>
+    <message>
+        <location filename="../calibration_words.py" line="55" />
+        <source>no board in the thermal picture</source>
+        <translation>keine Tafel im Wärmebild</translation>
+    </message>
+    <message>
+        <location filename="../calibration_words.py" line="56" />
+        <source>no board in the visible and the thermal picture</source>
+        <translation>keine Tafel in beiden Bildern</translation>
+    </message>
+    <message>
+        <location filename="../calibration_words.py" line="57" />
+        <source>hold still</source>
+        <translation>ruhig halten</translation>
+    </message>
+    <message>
+        <location filename="../calibration_words.py" line="58" />
+        <source>moving ({0} px a picture)</source>
+        <translation>bewegt ({0} px je Bild)</translation>
+    </message>
+    <message>
+        <location filename="../calibration_words.py" line="59" />
+        <source>blurred</source>
+        <translation>unscharf</translation>
+    </message>
+    <message>
+        <location filename="../calibration_words.py" line="60" />
+        <source>much like a view that is kept already</source>
+        <translation>einer behaltenen Ansicht sehr ähnlich</translation>
+    </message>
+    <message>
+        <location filename="../calibration_words.py" line="61" />
+        <source>view {0} kept</source>
+        <translation>Ansicht {0} behalten</translation>
+    </message>
+    <message>
+        <location filename="../calibration_words.py" line="62" />
+        <source>held still</source>
+        <translation>ruhig gehalten</translation>
+    </message>
+    <message>
+        <location filename="../calibration_words.py" line="63" />
+        <source>{0} pictures averaged</source>
+        <translation>{0} Bilder gemittelt</translation>
+    </message>
+    <message>
+        <location filename="../calibration_words.py" line="64" />
+        <source>enough of this pose</source>
+        <translation>genug von dieser Lage</translation>
+    </message>
+    <message>
+        <location filename="../calibration_words.py" line="65" />
+        <source>enough views</source>
+        <translation>genug Ansichten</translation>
+    </message>
+    <message>
+        <location filename="../calibration_words.py" line="67" />
+        <source>accepted views</source>
+        <translation>angenommene Ansichten</translation>
+    </message>
+    <message>
+        <location filename="../calibration_words.py" line="68" />
+        <source>uncertainty over the picture (2 sigma, largest)</source>
+        <translation>Unsicherheit im Bild (2 Sigma, größte)</translation>
+    </message>
+    <message>
+        <location filename="../calibration_words.py" line="69" />
+        <source>transfer error on held-out views, median</source>
+        <translation>Übertragungsfehler an zurückgehaltenen Ansichten, Median</translation>
+    </message>
+    <message>
+        <location filename="../calibration_words.py" line="70" />
+        <source>transfer error on held-out views, 95th percentile</source>
+        <translation>Übertragungsfehler an zurückgehaltenen Ansichten, 95 %</translation>
+    </message>
+    <message>
+        <location filename="../calibration_words.py" line="71" />
+        <source>common field that the boards were held in</source>
+        <translation>gemeinsames Feld, in dem die Tafel gehalten wurde</translation>
+    </message>
+    <message>
+        <location filename="../calibration_words.py" line="72" />
+        <source>coverage of the visible picture</source>
+        <translation>Abdeckung des sichtbaren Bilds</translation>
+    </message>
+    <message>
+        <location filename="../calibration_words.py" line="73" />
+        <source>coverage of the thermal picture</source>
+        <translation>Abdeckung des Wärmebilds</translation>
+    </message>
+    <message>
+        <location filename="../calibration_words.py" line="74" />
+        <source>at least {0} of 6x6 cells</source>
+        <translation>mindestens {0} von 6x6 Feldern</translation>
+    </message>
+    <message>
+        <location filename="../calibration_words.py" line="75" />
+        <source>at least {0}</source>
+        <translation>mindestens {0}</translation>
+    </message>
+    <message>
+        <location filename="../calibration_words.py" line="76" />
+        <source>at most {0}</source>
+        <translation>höchstens {0}</translation>
+    </message>
+    <message>
+        <location filename="../calibration_words.py" line="77" />
+        <source>{0} thermal px</source>
+        <translation>{0} thermische px</translation>
+    </message>
+    <message>
+        <location filename="../calibration_words.py" line="78" />
+        <source>Capture more poses: near, far, tilted 20 to 40 degrees in each direction</source>
+        <translation>Mehr Lagen aufnehmen: nah, fern, in jeder Richtung um 20 bis 40 Grad geneigt</translation>
+    </message>
+    <message>
+        <location filename="../calibration_words.py" line="79" />
+        <source>Capture poses where the uncertainty map is dark, at the borders above all</source>
+        <translation>Lagen dort aufnehmen, wo die Karte der Unsicherheit dunkel ist, vor allem an den Rändern</translation>
+    </message>
+    <message>
+        <location filename="../calibration_words.py" line="80" />
+        <source>Hold the board still, and heat it until its edges are sharp</source>
+        <translation>Die Tafel ruhig halten und heizen, bis ihre Kanten scharf sind</translation>
+    </message>
+    <message>
+        <location filename="../calibration_words.py" line="81" />
+        <source>Look at the per-view residuals and delete the blurred views</source>
+        <translation>Die Abweichungen je Ansicht ansehen und unscharfe Ansichten löschen</translation>
+    </message>
+    <message>
+        <location filename="../calibration_words.py" line="82" />
+        <source>Hold a larger board farther away: so close, both cameras see it in a strip only</source>
+        <translation>Eine größere Tafel weiter weg halten: so nah sehen beide Kameras sie nur in einem Streifen</translation>
+    </message>
+    <message>
+        <location filename="../calibration_words.py" line="85" />
+        <source>Bring the board into the empty cells of the visible coverage map</source>
+        <translation>Die Tafel in die leeren Felder der Abdeckung des sichtbaren Bilds bringen</translation>
+    </message>
+    <message>
+        <location filename="../calibration_words.py" line="86" />
+        <source>Bring the board into the empty cells of the thermal coverage map</source>
+        <translation>Die Tafel in die leeren Felder der Abdeckung des Wärmebilds bringen</translation>
+    </message>
+</context><context>
     <name>ComparePanel</name>
     <message>
         <location filename="../compare_panel.py" line="23" />
@@ -869,22 +1211,22 @@
 </context><context>
     <name>ComparisonController</name>
     <message>
-        <location filename="../comparison_controller.py" line="60" />
+        <location filename="../comparison_controller.py" line="57" />
         <source>Nothing is running: start a rig first</source>
         <translation>Es läuft nichts: zuerst eine Anlage starten</translation>
     </message>
     <message>
-        <location filename="../comparison_controller.py" line="88" />
+        <location filename="../comparison_controller.py" line="84" />
         <source>{0} is being put to use</source>
         <translation>{0} wird in Gebrauch genommen</translation>
     </message>
     <message>
-        <location filename="../comparison_controller.py" line="95" />
+        <location filename="../comparison_controller.py" line="91" />
         <source>B is being built…</source>
         <translation>B wird vorbereitet…</translation>
     </message>
     <message>
-        <location filename="../comparison_controller.py" line="100" />
+        <location filename="../comparison_controller.py" line="96" />
         <source>B takes {0:.0f} ms a picture</source>
         <translation>B braucht {0:.0f} ms je Bild</translation>
     </message>
