@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from calibration.board import Board
     from calibration.capture_guide import CaptureGuide, CaptureVerdict
     from calibration.solve import Solution
+    from calibration.time_offset import BoardMovement
 
 __all__ = [
     "BOARDS",
@@ -141,6 +142,7 @@ class CalibrationSession:
         target: views to capture.
         working_distance_m: where the alignment is to be exact; 0 = near to horizon.
         identities: (visible, thermal) devices for the file, which is then refused for others; "" for none.
+        added_ms: what the pipeline adds to thermal stamps, less what it adds to visible ones.
     """
 
     def __init__(
@@ -153,10 +155,12 @@ class CalibrationSession:
         target: int = 20,
         working_distance_m: float = 0.0,
         identities: tuple[str, str] = ("", ""),
+        added_ms: float = 0.0,
     ) -> None:
         self.progress: LatestSlot[CaptureProgress] = LatestSlot()
         self._source, self._board, self._folder, self._name = source, board, folder, name
         self._target, self._distance_m, self._identities = target, working_distance_m, identities
+        self._added_ms = added_ms
         self._lock = threading.Lock()
         self._state = SessionState.CAPTURING
         self._error = ""
@@ -233,14 +237,16 @@ class CalibrationSession:
     def _work(self) -> None:
         from calibration.board import parse_board
         from calibration.capture_guide import CaptureGuide
+        from calibration.time_offset import BoardMovement
 
         board = parse_board(self._board)
-        guide = CaptureGuide(board, target=self._target, exactly=False)
+        movement = BoardMovement(self._added_ms)
+        guide = CaptureGuide(board, target=self._target, exactly=False, working_distance_m=self._distance_m)
         sequence = looked_at = 0
         while not self._stopping.is_set():
             if self._solve_asked.is_set():
                 self._solve_asked.clear()
-                self._solve(guide, board)
+                self._solve(guide, board, movement)
                 continue
             newer = self._source.wait_newer(sequence, _WAIT_S)
             if newer is None or self.state is not SessionState.CAPTURING:
@@ -252,22 +258,26 @@ class CalibrationSession:
             if visible is None or thermal is None or frame.pair.flags & (FrameFlag.HELD | FrameFlag.FFC):
                 continue
             verdict = guide.offer(f"{thermal.index:06d}", visible.pixels, thermal.pixels)
+            if not verdict.improved:  # else the mean of pictures of a still board
+                view = verdict.view
+                movement.add(visible.timestamp_ns, view.found_visible, thermal.timestamp_ns, view.found_thermal)
             looked_at += 1
             self.progress.put(_progress(guide, verdict, self._target, looked_at))
 
-    def _solve(self, guide: CaptureGuide, board: Board) -> None:
+    def _solve(self, guide: CaptureGuide, board: Board, movement: BoardMovement) -> None:
         try:
-            outcome = self._solved(guide, board)
+            outcome = self._solved(guide, board, movement)
         except Exception as error:  # as it may be with few or poor views: say so, and go on capturing if asked to
             self._fail(error)
             return
         with self._lock:
             self._outcome, self._state = outcome, SessionState.SOLVED
 
-    def _solved(self, guide: CaptureGuide, board: Board) -> CalibrationOutcome:
+    def _solved(self, guide: CaptureGuide, board: Board, movement: BoardMovement) -> CalibrationOutcome:
         from calibration.report import write_report
         from calibration.rig import save_calibration
         from calibration.solve import solve_views
+        from calibration.time_offset import timed
 
         if len(guide.accepted) < _LEAST_VIEWS:
             raise RunError(
@@ -279,13 +289,14 @@ class CalibrationSession:
         stem = f"{self._name}-{datetime.now().astimezone():%Y%m%d-%H%M%S}"
         file, report = self._folder / f"{stem}.yaml", self._folder / f"{stem}.html"
         try:
-            digest = write_report(solution, report)
-            save_calibration(replace(solution.rig, report_sha256=digest), file)
+            rig, offset = timed(solution.rig, board, movement)
+            digest = write_report(solution, report, offset)
+            save_calibration(replace(rig, report_sha256=digest), file)
         except OSError as error:
             raise RunError(
                 f"the calibration cannot be written into {self._folder}: {error.strerror or error}"
             ) from error
-        return _outcome(solution, file, report)
+        return _outcome(solution, file, report, (offset.words(),) if offset is not None else ())
 
     def _fail(self, error: Exception) -> None:
         text = str(error)
@@ -328,7 +339,7 @@ def _progress(guide: CaptureGuide, verdict: CaptureVerdict, target: int, looked_
     )
 
 
-def _outcome(solution: Solution, file: Path, report: Path) -> CalibrationOutcome:
+def _outcome(solution: Solution, file: Path, report: Path, notes: tuple[str, ...]) -> CalibrationOutcome:
     spans = solution.range_8px
     return CalibrationOutcome(
         file=file,
@@ -344,4 +355,5 @@ def _outcome(solution: Solution, file: Path, report: Path) -> CalibrationOutcome
         median_px=solution.held_out_median_px,
         p95_px=solution.held_out_p95_px,
         baseline_mm=solution.rig.baseline_m * 1e3,
+        notes=notes,
     )

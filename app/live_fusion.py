@@ -17,6 +17,7 @@ import numpy.typing as npt
 from app.alignment_budget import AlignmentBudget
 from app.capture.camera import Clock, MonotonicClock
 from app.capture.factory import CameraPair, create_cameras
+from app.capture.offsets import resolve_offsets
 from app.capture.synchronizer import output_time_ns
 from app.capture.uri import redact
 from app.config import NEURAL_ENGINES, AppConfig, SelfAlign
@@ -117,6 +118,7 @@ class LiveFusion:
         self._feeder: BudgetFeeder | None = None
         self._alignment: SelfAlignment | None = None
         self._painter: Worker | None = None  # paints the rest of a simulated rig
+        self._offsets_ns = dict.fromkeys(Stream, 0)  # added to the stamps since the start
         self._lossless = False
         self._loops = 0  # of the pipeline's thread
 
@@ -303,6 +305,11 @@ class LiveFusion:
             return "", ""
         return crew.device(Stream.VISIBLE) or "", crew.device(Stream.THERMAL) or ""
 
+    @property
+    def offset_between_ms(self) -> float:
+        """What is added to thermal stamps less what is added to visible ones, since the start."""
+        return (self._offsets_ns[Stream.THERMAL] - self._offsets_ns[Stream.VISIBLE]) / 1e6
+
     def accept_correction(self) -> None:
         """Move thermal by the correction that the drift monitor proposes, slowly; see `stats` for what it is.
 
@@ -361,7 +368,14 @@ class LiveFusion:
             if stopping.is_set():
                 return
             self._lossless = cameras.lossless
-            crew = CaptureCrew(self.config, cameras, self._clock, self.stats, self._problems, self._fail)
+            configs, problem = resolve_offsets(self.config.visible, self.config.thermal, grid.visible_minus_thermal_ms)
+            if problem is not None:
+                self._problems.add(Severity.WARNING, "calibration", problem)
+            self._offsets_ns = {stream: round((configs[stream].offset_ms or 0.0) * 1e6) for stream in Stream}
+            timed = self.config.model_copy(
+                update={"visible": configs[Stream.VISIBLE], "thermal": configs[Stream.THERMAL]}
+            )
+            crew = CaptureCrew(timed, cameras, self._clock, self.stats, self._problems, self._fail)
             fusion = self._make_fusion(crew, grid)
             monitor = Monitor(
                 crew, fusion, self._recording, self.stats, self._problems, self._clock, self.config.sync.buffer_frames
@@ -440,10 +454,7 @@ class LiveFusion:
     def _use_grid(self, grid: ThermalGrid) -> None:
         budget = AlignmentBudget(self.config.budget, grid.baseline_m, grid.focal_px)
         self._feeder = BudgetFeeder(budget, self.latest, self.stats)
-        offsets = {
-            "visible": round(self.config.visible.offset_ms * 1e6),
-            "thermal": round(self.config.thermal.offset_ms * 1e6),
-        }
+        offsets = {stream.value: offset_ns for stream, offset_ns in self._offsets_ns.items()}
         settings = {"app": _without_secrets(self.config.model_dump(mode="json"))}
         self._recording.describe(calibration=grid.identity or "none", offsets_ns=offsets, settings=settings)
 

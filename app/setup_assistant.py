@@ -201,15 +201,15 @@ def config_text(rig: str, visible_uri: str, thermal_uri: str, offset_ms: float |
     Args:
         offset_ms: as measured: what the visible stamps lack against the thermal ones; None = not measured.
     """
-    thermal_offset = 0.0 if offset_ms is None else round(-offset_ms, 1)
-    told = "not measured yet; `lumitherm doctor` proposes it" if offset_ms is None else "measured by the assistant"
+    thermal_offset = "null" if offset_ms is None else f"{-offset_ms:.1f}"
+    told = "null: as the calibration measures it" if offset_ms is None else "measured by the assistant"
     return f"""# Made by the set-up assistant. `lumitherm config schema` explains every key.
 
 rig: {_quoted(rig)}
 
 visible:
   uri: {_quoted(visible_uri)}
-  offset_ms: 0.0
+  offset_ms: null
 
 thermal:
   uri: {_quoted(thermal_uri)}

@@ -19,13 +19,17 @@ from calibration.field import BUDGET_PX, covered_share, distance_range, propose_
 from calibration.report_template import TEMPLATE
 from calibration.rig import RigCalibration, file_sha256
 from calibration.solve import Solution
+from calibration.time_offset import TimeOffset
 from calibration.views import BoardView, overlay
 
 __all__ = ["write_report"]
 
 
-def write_report(solution: Solution, path: Path) -> str:
+def write_report(solution: Solution, path: Path, offset: TimeOffset | None = None) -> str:
     """Write the report.
+
+    Args:
+        offset: the time offset of the cameras, if the board's movement was watched.
 
     Returns:
         Its SHA-256, for the calibration file.
@@ -61,6 +65,7 @@ def write_report(solution: Solution, path: Path) -> str:
         rotation=_rotation_text(rig),
         rotation_sigma=solution.bundle.rotation_sigma_deg,
         baseline_sigma_mm=solution.bundle.baseline_sigma_m * 1e3,
+        time_offset=offset.words() if offset is not None else "",
         predicted=solution.max_predicted_two_sigma_px,
         t_mm=[float(value) * 1e3 for value in rig.t_visible_thermal_m],
         blends=_blends(solution),

@@ -57,7 +57,7 @@ resolution, and calibration error and time skew share that budget.</p>
 <td>{% for k in camera.distortion[:4] %}{{ '%.4f'|format(k) }} {% endfor %}</td><td>{{ '%.3f'|format(noise) }} px</td></tr>{% endfor %}</table>
 <p>Figures after &plusmn; are 1 sigma. Thermal to visible: rotation {{ rotation }} (&plusmn;{{ '%.3f'|format(rotation_sigma) }} degrees in all); cameras
 {{ '%.1f'|format(baseline_mm) }} mm apart (&plusmn;{{ '%.1f'|format(baseline_sigma_mm) }}); translation {{ '%.1f'|format(t_mm[0]) }}, {{ '%.1f'|format(t_mm[1]) }}, {{ '%.1f'|format(t_mm[2]) }} mm
-(X_visible = R X_thermal + t).</p></section>
+(X_visible = R X_thermal + t).</p>{% if time_offset %}<p>{{ time_offset|capitalize }}.</p>{% endif %}</section>
 {% if blends %}<section><h2>Looked at</h2><p>Thermal edges (red), carried over in the board's own plane, on the visible picture. They must lie on the
 pattern's edges, all over the board; as wide as they are blurred.</p><div class="row">
 {% for name, picture in blends %}<figure><img src="{{ picture }}" alt="thermal edges over visible, {{ name }}"><figcaption class="quiet">{{ name }}</figcaption></figure>{% endfor %}</div></section>{% endif %}

@@ -97,7 +97,7 @@ class RigCalibration:
     rms_px: float
     working_distance_m: float
     correction_visible: np.ndarray = field(default_factory=lambda: np.eye(3))
-    visible_minus_thermal_ms: float = 0.0  # time stamp offset between the two cameras
+    visible_minus_thermal_ms: float | None = None  # of the stamps of one moment; None: not measured
     created: str = ""
     report_sha256: str = ""
     verdict: str = "unchecked"
@@ -168,7 +168,7 @@ class PlaneCalibration:
     rms_px: float
     working_distance_m: float = 0.0  # 0: not known
     correction_visible: np.ndarray = field(default_factory=lambda: np.eye(3))
-    visible_minus_thermal_ms: float = 0.0
+    visible_minus_thermal_ms: float | None = None
     created: str = ""
     report_sha256: str = ""
     verdict: str = "unchecked"
@@ -285,7 +285,7 @@ class _CommonFile(_Strict):
     rms_px: float = Field(ge=0)
     working_distance_m: float = Field(ge=0)
     correction_visible: _Matrix3 = _IDENTITY
-    visible_minus_thermal_ms: float = 0.0
+    visible_minus_thermal_ms: float | None = None
     report_sha256: str = ""
     verdict: str = "unchecked"
 
@@ -320,7 +320,7 @@ def save_calibration(calibration: Calibration, path: Path) -> None:
         "report_sha256": calibration.report_sha256,
         "rms_px": float(calibration.rms_px),
         "working_distance_m": float(calibration.working_distance_m),
-        "visible_minus_thermal_ms": float(calibration.visible_minus_thermal_ms),
+        "visible_minus_thermal_ms": calibration.visible_minus_thermal_ms,
     }
     body: dict[str, object]
     if isinstance(calibration, RigCalibration):

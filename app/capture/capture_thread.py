@@ -96,7 +96,7 @@ class CaptureThread:
         self._camera, self._config, self._sink = camera, config, sink
         self._clock = clock if clock is not None else MonotonicClock()
         self._mark, self._on_state, self._on_end, self._on_failure = mark, on_state, on_end, on_failure
-        self._offset_ns = round(config.offset_ms * 1e6)
+        self._offset_ns = round((config.offset_ms or 0.0) * 1e6)
         self._stopping = threading.Event()
         self._nudged = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"{stream} capture", daemon=True)

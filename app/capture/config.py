@@ -46,9 +46,9 @@ class CameraConfig(_Section):
     uri: str
     """v4l2:serial=... | v4l2:by-id=... | v4l2:port=... | rtsp://... | rtsps://... | file:PATH | images:DIR |
     sim:visible | sim:thermal | dshow:NAME | avfoundation:NAME; `lumitherm devices` prints what is connected."""
-    offset_ms: Annotated[float, Field(ge=-5_000, le=5_000)] = 0.0
-    """Added to every time stamp of this camera: minus the constant delay from exposure to stamp. `lumitherm doctor`
-    proposes it."""
+    offset_ms: Annotated[float, Field(ge=-5_000, le=5_000)] | None = None
+    """Added to every time stamp of this camera: minus the constant delay from exposure to stamp. null for both: as the
+    rig's calibration has measured, else 0. `lumitherm doctor` proposes it, too."""
     fps: Annotated[float, Field(gt=0, le=1_000)] | None = None
     """Frames a second to ask for; null takes what the source offers."""
     width: Annotated[int, Field(ge=8, le=16_384)] | None = None

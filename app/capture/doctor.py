@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import sys
@@ -132,18 +133,25 @@ def judge(measured: Measurement, configs: dict[Stream, CameraConfig], sync_confi
     if not offset.sure:
         findings.append(Finding("offset", f"not measured: {offset.why_not}"))
     elif abs(offset.offset_ms) < _SURE_OFFSET_MS:
-        findings.append(Finding("offset", f"{offset.offset_ms:+.1f} ms: the time stamps of both cameras agree"))
+        findings.append(
+            Finding("offset", f"{offset.offset_ms:+.1f} ms{_sigma(offset)}: the time stamps of both cameras agree")
+        )
     else:
-        proposed = configs[Stream.VISIBLE].offset_ms + offset.offset_ms
+        proposed = (configs[Stream.VISIBLE].offset_ms or 0.0) + offset.offset_ms
+        beside = configs[Stream.THERMAL].offset_ms or 0.0  # as it is, also where it came from the calibration
         findings.append(
             Finding(
                 "offset",
                 f"visible is stamped {abs(offset.offset_ms):.0f} ms too {'early' if offset.offset_ms > 0 else 'late'}"
-                f" against thermal (agreement {offset.correlation:.2f})",
-                f"set visible.offset_ms: {proposed:.0f}",
+                f" against thermal (agreement {offset.correlation:.2f}{_sigma(offset)})",
+                f"set visible.offset_ms: {proposed:.0f}" + (f" and thermal.offset_ms: {beside:.0f}" if beside else ""),
             )
         )
     return findings
+
+
+def _sigma(offset: OffsetEstimate) -> str:
+    return f", 1 sigma {offset.sigma_ms:.1f} ms" if math.isfinite(offset.sigma_ms) else ""
 
 
 def _judge_camera(stream: Stream, measured: Measurement, config: CameraConfig) -> Finding:

@@ -27,6 +27,8 @@ _LEAST_S: Final = 5.0
 _TREND_S: Final = 0.6  # slower changes of a tile's motion tell nothing exact about time
 _TILE_CORRELATION: Final = 0.4
 _LEAST_TILES: Final = 4
+_BLOCK: Final = (3, 4)  # tiles whose votes are left out at a time, to see how much hangs on them
+_SURE_SIGMA_MS: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,14 +43,16 @@ class MotionCurve:
 class OffsetEstimate:
     """offset_ms: add it to the visible stamps (or take it from the thermal ones) and the two streams agree.
 
-    correlation: of the two motion curves there, 1 = identical. sure: whether the figure can be trusted; `why_not` says
-    what was missing (nothing moved, motion of one period, the peak at the end of the range).
+    correlation: of the two motion curves there, 1 = identical. sigma_ms: how exactly it is known (1 sigma), from how
+    much it changes when parts of the picture are left out. sure: whether the figure can be trusted; `why_not` says
+    what was missing (nothing moved, motion of one period, the peak at the end of the range, the places disagree).
     """
 
     offset_ms: float
     correlation: float
     sure: bool
     why_not: str = ""
+    sigma_ms: float = np.inf
 
 
 def frame_energy(previous: np.ndarray, current: np.ndarray) -> NDArray[np.float64]:
@@ -102,18 +106,43 @@ def estimate_offset(visible: MotionCurve, thermal: MotionCurve, max_offset_ms: f
     correlation = float(curve[peak])
     if peak in (0, lags.size - 1):
         return OffsetEstimate(float(lags[peak] * _STEP_S * 1e3), correlation, False, "the offset is out of range")
-    width = max(2, round(0.25 * max(periods_s) / _STEP_S))
-    low, high = max(0, peak - width), min(lags.size, peak + width + 1)
-    a, b, _ = np.polyfit(lags[low:high] * _STEP_S * 1e3, curve[low:high], 2)
-    offset_ms = float(-b / (2 * a)) if a < 0 else float(lags[peak] * _STEP_S * 1e3)
+    offset_ms = _peak_ms(curve, max(periods_s))
+    sigma_ms = _sigma_ms(by_tile, voting, max(periods_s))
     why_not = ""
     if correlation < 0.25:
         why_not = "the places do not agree on one offset; let something warm cross both pictures several times"
+    elif sigma_ms > _SURE_SIGMA_MS:
+        why_not = (
+            f"the places agree to {sigma_ms:.0f} ms only: what moves is so near that the cameras see it at different"
+            " places; let it move farther away, or capture a calibration board, which measures the offset as well"
+        )
     else:
         away = np.abs(lags - lags[peak]) * _STEP_S > max(0.12, 1.5 * max(periods_s))
         if away.any() and float(curve[away].max()) > 0.9 * correlation:
             why_not = "the motion repeats itself, several offsets fit; move irregularly"
-    return OffsetEstimate(offset_ms, correlation, not why_not, why_not)
+    return OffsetEstimate(offset_ms, correlation, not why_not, why_not, sigma_ms)
+
+
+def _peak_ms(curve: NDArray[np.float64], slowest_s: float) -> float:
+    """Where a curve of correlation over lags (2 reach + 1,) is highest, by a parabola, ms."""
+    reach, peak = curve.size // 2, int(np.argmax(curve))
+    width = max(2, round(0.25 * slowest_s / _STEP_S))
+    near = slice(max(0, peak - width), min(curve.size, peak + width + 1))
+    a, b, _ = np.polyfit(np.arange(-reach, reach + 1)[near] * _STEP_S * 1e3, curve[near], 2)
+    return float(-b / (2 * a)) if a < 0 else float((peak - reach) * _STEP_S * 1e3)
+
+
+def _sigma_ms(by_tile: NDArray[np.float64], voting: NDArray[np.bool_], slowest_s: float) -> float:
+    """Jackknife over blocks of neighbouring tiles: what is near moves at other places in the other picture, and its
+    tiles, each sure of itself, vote for different offsets."""
+    tiles = np.flatnonzero(voting)
+    row, column = np.divmod(tiles, _GRID[1])
+    block = row // _BLOCK[0] * _GRID[1] + column // _BLOCK[1]
+    rests = [tiles[block != number] for number in np.unique(block)]
+    found = [_peak_ms(by_tile[:, rest].mean(axis=1), slowest_s) for rest in rests if rest.size >= _LEAST_TILES]
+    if len(found) < 2:
+        return np.inf
+    return float(np.sqrt((len(found) - 1) * np.var(found)))
 
 
 def _resample(curve: MotionCurve, zero_ns: int, grid_s: NDArray[np.float64], slowest_s: float) -> NDArray[np.float64]:

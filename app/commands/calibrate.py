@@ -38,6 +38,7 @@ from calibration.rig import (
 )
 from calibration.solve import solve_views
 from calibration.targetless import measure_residual, refine_alignment
+from calibration.time_offset import MOVEMENT_FILE, BoardMovement, timed
 from calibration.views import detect_views
 from fusion_core.errors import BadInputError, CaptureError
 
@@ -120,9 +121,13 @@ def _capture(
         parsed, require_still=stream.moving, roll_deg=roll, target=views or TARGET_VIEWS, exactly=views > 0
     )
     said = ""
+    movement = BoardMovement(stream.added_ms)
     try:
         for pair in stream.pairs:
             verdict = guide.offer(pair.name, pair.visible, pair.thermal)
+            if pair.stamps_ns is not None and not verdict.improved:  # else the mean of pictures of a still board
+                view = verdict.view
+                movement.add(pair.stamps_ns[0], view.found_visible, pair.stamps_ns[1], view.found_thermal)
             if verdict.accepted or verdict.improved:
                 view = verdict.view
                 save_pair(output, f"{len(guide.accepted):03d}_{view.name}", view.visible, view.thermal)
@@ -134,6 +139,8 @@ def _capture(
                 break
         if guide.accepted:
             save_devices(output, stream.devices())
+            if len(movement):
+                movement.save(output / MOVEMENT_FILE)
     finally:
         try:
             stream.close()
@@ -173,8 +180,9 @@ def _solve(
     identities = (visible_camera or noted[0], thermal_camera or noted[1])
     solution = solve_views(views, parsed, working_distance_m=distance, identities=identities)
     page = report or output.with_suffix(".html")
-    digest = write_report(solution, page)
-    save_calibration(replace(solution.rig, report_sha256=digest), output)
+    rig, offset = timed(solution.rig, parsed, BoardMovement.load(source / MOVEMENT_FILE))
+    digest = write_report(solution, page, offset)
+    save_calibration(replace(rig, report_sha256=digest), output)
     for name, why in solution.rejected.items():
         typer.echo(f"rejected {name}: {why}")
     for gate in solution.gates:
@@ -186,6 +194,8 @@ def _solve(
         f"{solution.rig.baseline_m * 1e3:.1f} +- {solution.bundle.baseline_sigma_m * 1e3:.1f} mm; points to "
         f"{solution.bundle.noise_px[0]:.2f} px visible, {solution.bundle.noise_px[1]:.2f} px thermal"
     )
+    if offset is not None:
+        typer.echo(offset.words())
     far = solution.range_8px.far_m
     typer.echo(
         f"exact at {solution.range_8px.exact_m:.2f} m; parallax inside {BUDGET_PX:g} px from "

@@ -42,11 +42,15 @@ CAMERAS_FILE = "cameras.yaml"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CalibrationPair:
-    """visible (H, W, 3) uint8 RGB, thermal (Ht, Wt) uint8 or uint16, of one moment."""
+    """visible (H, W, 3) uint8 RGB, thermal (Ht, Wt) uint8 or uint16, of one moment.
+
+    stamps_ns: (visible, thermal) time stamps of one clock; None where they say nothing about the cameras.
+    """
 
     name: str
     visible: np.ndarray
     thermal: np.ndarray
+    stamps_ns: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,12 +58,14 @@ class PairStream:
     """pairs, whether they follow each other in time (`moving`), and how to let go of the source.
 
     devices: which visible and thermal camera it is, once pictures have come; "" where the source does not tell.
+    added_ms: what was added to the thermal stamps, less what was added to the visible ones.
     """
 
     pairs: Iterator[CalibrationPair]
     moving: bool
     close: Callable[[], None]
     devices: Callable[[], tuple[str, str]] = lambda: ("", "")
+    added_ms: float = 0.0
 
 
 def open_pairs(source: Path, thermal: Path | None, every: int, accept_colour: bool = False) -> PairStream:
@@ -76,7 +82,9 @@ def open_pairs(source: Path, thermal: Path | None, every: int, accept_colour: bo
         return PairStream(_folder(source, accept_colour), False, _nothing)
     if thermal is None:
         reader = RecordingReader(source)
-        return PairStream(_recording(reader, every), True, reader.close)
+        added_ms = _added_ms(reader)
+        pairs_of = _recording(reader, every, timed=added_ms is not None)
+        return PairStream(pairs_of, True, reader.close, added_ms=added_ms or 0.0)
     visible_reader = open_reader(source, Stream.VISIBLE)
     thermal_reader = open_reader(thermal, Stream.THERMAL)
 
@@ -136,7 +144,8 @@ def live_pairs(visible_uri: str, thermal_uri: str, timeout_s: float, accept_colo
             except EndOfStream:
                 return
             if pair.visible is not None and pair.thermal is not None:
-                yield CalibrationPair(f"{pair.thermal.index:06d}", pair.visible.pixels, pair.thermal.pixels)
+                stamps_ns = (pair.visible.timestamp_ns, pair.thermal.timestamp_ns)
+                yield CalibrationPair(f"{pair.thermal.index:06d}", pair.visible.pixels, pair.thermal.pixels, stamps_ns)
 
     def devices() -> tuple[str, str]:
         return (
@@ -212,10 +221,20 @@ def read_thermal_picture(path: Path, accept_colour: bool) -> np.ndarray:
     return np.asarray(cv2.cvtColor(read_visible(path), cv2.COLOR_RGB2GRAY))
 
 
-def _recording(reader: RecordingReader, every: int) -> Iterator[CalibrationPair]:
+def _recording(reader: RecordingReader, every: int, timed: bool) -> Iterator[CalibrationPair]:
     for index, pair in enumerate(reader):
         if index % every == 0 and pair.visible is not None and pair.thermal is not None:
-            yield CalibrationPair(f"{index:05d}", pair.visible.pixels, pair.thermal.pixels)
+            stamps_ns = (pair.visible.timestamp_ns, pair.thermal.timestamp_ns) if timed else None
+            yield CalibrationPair(f"{index:05d}", pair.visible.pixels, pair.thermal.pixels, stamps_ns)
+
+
+def _added_ms(reader: RecordingReader) -> float | None:
+    """What was added to thermal stamps less what was added to visible ones; None where the recording does not tell, or
+    has no stamps of its own."""
+    line = reader.line(0) if len(reader) else None
+    if line is None or line.rebuilt or not line.offsets_ns:
+        return None
+    return (line.offsets_ns.get("thermal", 0) - line.offsets_ns.get("visible", 0)) / 1e6
 
 
 def _nothing() -> None:

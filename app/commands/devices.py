@@ -109,9 +109,11 @@ def _show(finding: Finding) -> None:
 def _measured(config: AppConfig, seconds: float) -> list[Finding]:
     from app.capture.doctor import judge, measure
     from app.capture.factory import create_cameras
-    from fusion_core.frames import Stream
+    from app.capture.offsets import resolve_offsets
+    from app.pipeline.thermal_grid import ThermalGrid
 
-    configs = {Stream.VISIBLE: config.visible, Stream.THERMAL: config.thermal}
+    grid = ThermalGrid(config.calibration.file)
+    configs, _ = resolve_offsets(config.visible, config.thermal, grid.visible_minus_thermal_ms)
     cameras = create_cameras(config.visible, config.thermal, simulation=config.simulation)
     typer.echo(f"      measuring both cameras for {seconds:g} s; let something warm move through both pictures")
     findings = judge(measure(cameras, configs, config.sync, seconds), configs, config.sync)

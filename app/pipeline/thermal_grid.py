@@ -46,6 +46,11 @@ class ThermalGrid:
         """Focal length of the visible camera, px; None if the calibration does not tell."""
         return self.calibration.visible.fx_px if isinstance(self.calibration, RigCalibration) else None
 
+    @property
+    def visible_minus_thermal_ms(self) -> float | None:
+        """Offset of the two cameras' time stamps, ms; None if the calibration has not measured it."""
+        return self.calibration.visible_minus_thermal_ms if self.calibration is not None else None
+
     def corrected(
         self, correction: np.ndarray, visible_size: tuple[int, int], thermal_size: tuple[int, int]
     ) -> ThermalGrid:

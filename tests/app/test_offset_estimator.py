@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from app.capture.offset_estimator import MotionCurve, OffsetEstimator, estimate_offset
+from app.capture.offset_estimator import _GRID, MotionCurve, OffsetEstimator, estimate_offset
 from fusion_core.errors import BadInputError
 from fusion_core.frames import Frame, Stream, TimestampSource
 
@@ -38,17 +38,33 @@ def test_offset_of_the_simulated_rig_is_found_to_5_ms(skew_ms, thermal_fps, scen
     assert estimate.offset_ms == pytest.approx(skew_ms, abs=5)
 
 
-def curves(offset_s: float, fps: tuple[float, float], seed: int = 1) -> tuple[MotionCurve, MotionCurve]:
-    """Twelve tiles of irregular motion, seen by both; visible stamps are `offset_s` early."""
+def test_something_near_that_both_see_at_different_places_is_no_measure_of_time():
+    """Each tile of thermal sees what another tile of the visible picture saw 0.1 s before or after."""
+    visible, thermal = curves(0.03, (30, 30), tiles=_GRID[0] * _GRID[1])
+    step = np.where(np.arange(visible.energy.shape[1]) // 24 % 2 == 0, 3, -3)
+    energy = np.stack([np.roll(thermal.energy[:, tile], step[tile]) for tile in range(step.size)], axis=1)
+    estimate = estimate_offset(visible, MotionCurve(thermal.times_ns, energy))
+    assert not estimate.sure
+    assert "near" in estimate.why_not or "several offsets" in estimate.why_not
+    straight = estimate_offset(visible, thermal)
+    assert straight.sure
+    assert straight.sigma_ms < 1.0
+    assert straight.offset_ms == pytest.approx(30, abs=2)
+
+
+def curves(
+    offset_s: float, fps: tuple[float, float], seed: int = 1, tiles: int = 192
+) -> tuple[MotionCurve, MotionCurve]:
+    """Tiles of irregular motion, seen by both; visible stamps are `offset_s` early."""
     random = np.random.default_rng(seed)
     grid = np.arange(-1, 22, 0.01)
     motion = np.abs(
-        np.stack([np.convolve(random.normal(size=grid.size), np.ones(15) / 15, "same") for _ in range(12)], 1)
+        np.stack([np.convolve(random.normal(size=grid.size), np.ones(15) / 15, "same") for _ in range(tiles)], 1)
     )
     out = []
     for rate, shift in zip(fps, (offset_s, 0.0), strict=True):
         times = np.arange(0, 20, 1 / rate)
-        energy = np.stack([np.interp(times + shift, grid, motion[:, tile]) for tile in range(12)], axis=1)
+        energy = np.stack([np.interp(times + shift, grid, motion[:, tile]) for tile in range(tiles)], axis=1)
         out.append(MotionCurve((times * 1e9).astype(np.int64), energy))
     return out[0], out[1]
 
