@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -13,6 +14,7 @@ from rich.table import Table
 from fusion_core.errors import RunError, UsageError
 
 if TYPE_CHECKING:
+    from fusion_core.checkpoint import LoadedCheckpoint
     from fusion_core.engine import FusionEngine
     from fusion_core.evaluation import EvaluationPair
     from fusion_core.model_store import ModelStore, StoredModel
@@ -152,8 +154,13 @@ def _compare(
     from app.evaluation_report import Study, print_table, study_table, write_csv
     from fusion_core.displacement import uniform
     from fusion_core.evaluation import evaluate_engine, load_pairs, summarize
+    from fusion_core.torch_engine import TorchEngine
 
-    engines = [(_label(name), _engine(name, store)) for name in names]
+    labels = [_label(name) for name in names]
+    if len(set(labels)) < len(labels):
+        labels = list(names)  # files of one name in different folders
+    models = {label: _checkpoint(name, store) for label, name in zip(labels, names, strict=True)}
+    engines: list[tuple[str, FusionEngine]] = [(label, TorchEngine(m, label=label)) for label, m in models.items()]
     loaded = list(load_pairs(pairs, None, limit))
     console = Console()
     studies = []
@@ -163,6 +170,7 @@ def _compare(
             rows = evaluate_engine(engine, loaded, [uniform(size) for size in sizes])
             studies.append(Study(label, rows, {"all": summarize(rows)}))
     print_table(console, study_table(studies, "all"))
+    _print_errors(console, models, loaded, sizes)
     if output is None:
         return
     try:
@@ -188,13 +196,33 @@ def _numbers(text: str) -> list[float]:
     return list(dict.fromkeys(numbers))
 
 
-def _engine(name: str, store: Path | None) -> FusionEngine:
+def _checkpoint(name: str, store: Path | None) -> LoadedCheckpoint:
     from fusion_core.checkpoint import load_checkpoint, resolve_weights
-    from fusion_core.torch_engine import TorchEngine
 
     file = Path(name)
     path = file if file.is_file() else (_open(store).check(name).path if store is not None else resolve_weights(name))
-    return TorchEngine(load_checkpoint(path), label=_label(name))
+    return load_checkpoint(path)
+
+
+def _print_errors(
+    console: Console, models: dict[str, LoadedCheckpoint], pairs: list[EvaluationPair], sizes: list[float]
+) -> None:
+    """By how much each model's displacement estimate is off, where it has one."""
+    from fusion_core.displacement import uniform
+    from fusion_core.training.finetune_measure import estimate_errors_px
+
+    estimating = {label: model for label, model in models.items() if model.network.alignment is not None}
+    if not estimating:
+        return
+    table = Table("method", box=None, pad_edge=False)
+    for size in sizes:
+        table.add_column(f"{size:g} px", justify="right")
+    for label, model in estimating.items():
+        errors = [fmean([estimate_errors_px(model.network, pair, uniform(size)) for pair in pairs]) for size in sizes]
+        table.add_row(label, *(f"{error:.2f}" for error in errors))
+    console.print("error of the displacement estimate, px (mean over the pairs)", highlight=False)
+    console.print(table)
+    console.print()
 
 
 def _write_ab(

@@ -87,19 +87,18 @@ class Judge:
 
     def _as_far_as_nothing_is_lost(self, stage: str, folder: Path, best: LoadedCheckpoint) -> StageOutcome:
         """The stage's best weights, or else the point on the way to them where nothing got worse yet."""
-        whole: StageOutcome | None = None
         begin = load_checkpoint(self.weights)
+        tried: list[StageOutcome] = []
         for way in _WAYS:
             candidate = best if way == 1.0 else _on_the_way(begin, best, way, folder / "partway.safetensors")
             outcome, found = self._held_against(stage, candidate)
-            outcome = dataclasses.replace(outcome, way=way)
+            tried.append(dataclasses.replace(outcome, way=way))
             if outcome.accepted:
                 self.now, self.weights = found, candidate.path
-                return outcome
-            whole = whole or outcome
+                return tried[-1]
             if not outcome.gained:  # nor will it be less far
                 break
-        return whole if whole is not None else outcome
+        return tried[0]
 
     def _held_against(self, stage: str, loaded: LoadedCheckpoint) -> tuple[StageOutcome, Measured]:
         found = measure(loaded, self.pairs)

@@ -201,7 +201,10 @@ def _finetuned(document: dict[str, Any]) -> list[str]:
     lines = ["## Held-out sessions before and after fine-tuning", ""]
     for outcome in document.get("stages") or []:
         verdict, why = ("kept", outcome["gained"]) if outcome["accepted"] else ("dropped", outcome["lost"])
-        lines.append(f"- stage {outcome['stage']}, step {outcome['step']}: {verdict}, {'; '.join(why) or 'asked for'}")
+        way = outcome.get("way", 1.0)
+        far = "" if way == 1.0 or not outcome["accepted"] else f", {way:.0%} of the way there, where nothing got worse"
+        where = f"stage {outcome['stage']}, step {outcome['step']}{far}"
+        lines.append(f"- {where}: {verdict}, {'; '.join(why) or 'asked for'}")
     lines += [""] if len(lines) > 2 else []
     lines += _before_and_after(document.get("metrics", {}))
     generic = document.get("generic")

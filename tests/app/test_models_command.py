@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
@@ -84,6 +85,9 @@ def test_compare_measures_and_writes_pictures(run, weights: list[Path], tmp_path
     )
     assert code == 0, err
     assert "model1" in out and "model2" in out
+    errors = out[out.index("error of the displacement estimate") :].splitlines()
+    measured = [float(value) for line in errors if "model" in line for value in re.findall(r"\d+\.\d\d", line)]
+    assert len(measured) == 4 and all(0.0 <= value < 20.0 for value in measured)
     lines = (tmp_path / "ab" / "comparison.csv").read_text().splitlines()
     assert len(lines) == 1 + 2 * 2 * 2
     picture = cv2.imread(str(tmp_path / "ab" / "ab_p0.png"))

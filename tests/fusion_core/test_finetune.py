@@ -20,11 +20,13 @@ import pytest
 import torch
 from rich.console import Console
 
-from fusion_core.checkpoint import load_checkpoint, resolve_weights, save_checkpoint
+from fusion_core.checkpoint import LoadedCheckpoint, load_checkpoint, resolve_weights, save_checkpoint
 from fusion_core.displacement import field, uniform
 from fusion_core.errors import BadInputError, ConfigError, EngineError
 from fusion_core.evaluation import EvaluationPair, Summary
+from fusion_core.rfvif import Rfvif, preset_config
 from fusion_core.torch_engine import TorchEngine
+from fusion_core.training import finetune_judge
 from fusion_core.training.acceptance import AgainstStart, gains, why_error_rose, why_worse
 from fusion_core.training.collapse import ModalityShares, collapse_warnings, measure_shares
 from fusion_core.training.dataset import TrainingPair
@@ -317,6 +319,38 @@ def test_a_gain_is_more_than_noise() -> None:
     assert why_error_rose(before, worse) == ["the error of the displacement rose from 1.00 to 1.30 px at 0 px"]
     bare = Measured(before.curve, (), before.shares)
     assert gains(bare, bare) == [] and why_error_rose(bare, bare) == []
+
+
+def _traded(loaded: LoadedCheckpoint) -> Measured:
+    """Edges gained and ghosts brought by as much of the first weight as the training raised it."""
+    way = float(next(iter(loaded.network.parameters())).detach().flatten()[0])
+    return _measured(((1.0, 1.0, 1.0), (1.0, 1.0, 1.0)), g_visible=0.7 + 0.15 * way, ghost_share=0.012 + 0.04 * way)
+
+
+@pytest.mark.parametrize("way", [None, 0.4])
+def test_a_stage_that_loses_something_is_taken_as_far_as_it_does_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: float | None
+) -> None:
+    network = Rfvif(preset_config("tiny"))
+    first = next(iter(network.parameters()))
+    for value, path in ((0.0, tmp_path / "start.safetensors"), (1.0, tmp_path / "best.safetensors")):
+        with torch.no_grad():
+            first.flatten()[0] = value
+        save_checkpoint(path, network, {"preset": "tiny", "steps": 50 * value})
+    monkeypatch.setattr(finetune_judge, "measure", lambda loaded, pairs: _traded(loaded))
+    start = load_checkpoint(tmp_path / "start.safetensors")
+    judge = finetune_judge.Judge(FinetuneRequest(start.path, tmp_path), start, [])
+    if way is None:  # worse from the first step on
+        monkeypatch.setattr(finetune_judge, "why_worse", lambda before, after: ["it is worse"])
+    outcome = judge.decide("fuse", tmp_path, tmp_path / "best.safetensors")
+    kept = float(next(iter(load_checkpoint(judge.weights).network.parameters())).detach().flatten()[0])
+    if way is None:
+        assert not outcome.accepted and outcome.lost == ["it is worse"] and kept == 0.0
+    else:
+        assert outcome.accepted and outcome.way == way and "40% of the way" in outcome.describe()
+        assert kept == pytest.approx(way, abs=1e-3)
+    again = finetune_judge.Judge(FinetuneRequest(start.path, tmp_path), start, [])
+    assert again.take_over(tmp_path) == outcome and again.weights == judge.weights
 
 
 def test_error_of_a_known_field_is_measured() -> None:
