@@ -7,7 +7,7 @@ on pairs pulled from the pipeline, which does not know of it.
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
@@ -31,6 +31,7 @@ __all__ = [
     "BOARDS",
     "CalibrationOutcome",
     "CalibrationSession",
+    "CamerasInUse",
     "CaptureProgress",
     "GateLine",
     "SessionState",
@@ -49,6 +50,18 @@ BOARDS: tuple[str, ...] = (
 
 _WAIT_S = 0.1
 _LEAST_VIEWS = 3  # below that there is nothing to solve
+
+
+@dataclass(frozen=True, slots=True)
+class CamerasInUse:
+    """What a calibration must know of the running cameras.
+
+    devices: (visible, thermal) for the file, which is then refused for others; "" for none. added_ms: what the pipeline
+    adds to thermal stamps, less what it adds to visible ones.
+    """
+
+    devices: tuple[str, str] = ("", "")
+    added_ms: float = 0.0
 
 
 class SessionState(StrEnum):
@@ -96,7 +109,10 @@ class GateLine:
 
 @dataclass(frozen=True, slots=True)
 class CalibrationOutcome:
-    """A solved rig as files, and how good it is. Distances in m, far_m may be infinite; errors in thermal px."""
+    """A solved rig as files, and how good it is. Distances in m, far_m may be infinite; errors in thermal px.
+
+    offset_ms: by what visible stamps are later than thermal ones, and its sigma, if the moving board has told.
+    """
 
     file: Path
     report: Path
@@ -111,7 +127,7 @@ class CalibrationOutcome:
     median_px: float
     p95_px: float
     baseline_mm: float
-    notes: tuple[str, ...] = field(default=())
+    offset_ms: tuple[float, float] | None = None
 
 
 def check_board(text: str) -> str:
@@ -141,8 +157,7 @@ class CalibrationSession:
         name: of the rig, the beginning of the files' names.
         target: views to capture.
         working_distance_m: where the alignment is to be exact; 0 = near to horizon.
-        identities: (visible, thermal) devices for the file, which is then refused for others; "" for none.
-        added_ms: what the pipeline adds to thermal stamps, less what it adds to visible ones.
+        cameras: which they are, and what is added to their stamps.
     """
 
     def __init__(
@@ -154,13 +169,11 @@ class CalibrationSession:
         *,
         target: int = 20,
         working_distance_m: float = 0.0,
-        identities: tuple[str, str] = ("", ""),
-        added_ms: float = 0.0,
+        cameras: CamerasInUse = CamerasInUse(),
     ) -> None:
         self.progress: LatestSlot[CaptureProgress] = LatestSlot()
         self._source, self._board, self._folder, self._name = source, board, folder, name
-        self._target, self._distance_m, self._identities = target, working_distance_m, identities
-        self._added_ms = added_ms
+        self._target, self._distance_m, self._cameras = target, working_distance_m, cameras
         self._lock = threading.Lock()
         self._state = SessionState.CAPTURING
         self._error = ""
@@ -240,7 +253,7 @@ class CalibrationSession:
         from calibration.time_offset import BoardMovement
 
         board = parse_board(self._board)
-        movement = BoardMovement(self._added_ms)
+        movement = BoardMovement(self._cameras.added_ms)
         guide = CaptureGuide(board, target=self._target, exactly=False, working_distance_m=self._distance_m)
         sequence = looked_at = 0
         while not self._stopping.is_set():
@@ -284,7 +297,7 @@ class CalibrationSession:
                 f"{len(guide.accepted)} views are kept, at least {_LEAST_VIEWS} are needed. {guide.guidance()}"
             )
         solution = solve_views(
-            list(guide.accepted), board, working_distance_m=self._distance_m, identities=self._identities
+            list(guide.accepted), board, working_distance_m=self._distance_m, identities=self._cameras.devices
         )
         stem = f"{self._name}-{datetime.now().astimezone():%Y%m%d-%H%M%S}"
         file, report = self._folder / f"{stem}.yaml", self._folder / f"{stem}.html"
@@ -296,7 +309,10 @@ class CalibrationSession:
             raise RunError(
                 f"the calibration cannot be written into {self._folder}: {error.strerror or error}"
             ) from error
-        return _outcome(solution, file, report, (offset.words(),) if offset is not None else ())
+        offset_ms = None
+        if offset is not None and offset.sure:
+            offset_ms = (offset.visible_minus_thermal_ms, offset.sigma_ms)
+        return _outcome(solution, file, report, offset_ms)
 
     def _fail(self, error: Exception) -> None:
         text = str(error)
@@ -339,7 +355,7 @@ def _progress(guide: CaptureGuide, verdict: CaptureVerdict, target: int, looked_
     )
 
 
-def _outcome(solution: Solution, file: Path, report: Path, notes: tuple[str, ...]) -> CalibrationOutcome:
+def _outcome(solution: Solution, file: Path, report: Path, offset_ms: tuple[float, float] | None) -> CalibrationOutcome:
     spans = solution.range_8px
     return CalibrationOutcome(
         file=file,
@@ -355,5 +371,5 @@ def _outcome(solution: Solution, file: Path, report: Path, notes: tuple[str, ...
         median_px=solution.held_out_median_px,
         p95_px=solution.held_out_p95_px,
         baseline_mm=solution.rig.baseline_m * 1e3,
-        notes=notes,
+        offset_ms=offset_ms,
     )

@@ -13,16 +13,19 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
-from scipy.interpolate import CubicSpline
 
 from calibration.board import Board
 from calibration.detect import Detection
 from calibration.extrinsics import board_pose
 from calibration.rig import RigCalibration
 from fusion_core.errors import BadInputError
+
+if TYPE_CHECKING:
+    from scipy.interpolate import CubicSpline
 
 __all__ = ["MOVEMENT_FILE", "BoardMovement", "TimeOffset", "estimate_time_offset", "timed"]
 
@@ -216,6 +219,8 @@ class _Run:
 
 
 def _runs(rig: RigCalibration, object_points: np.ndarray, movement: BoardMovement) -> list[_Run]:
+    from scipy.interpolate import CubicSpline  # the command line starts without it
+
     visible_s: list[float] = []
     expected_px: list[np.ndarray] = []
     seen: list[tuple[float, np.ndarray, np.ndarray]] = []

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from PyQt6.QtCore import QObject, QTimer, pyqtSignal
 
-from app.calibration_session import CalibrationSession, SessionState, check_board, write_board_file
+from app.calibration_session import CalibrationSession, CamerasInUse, SessionState, check_board, write_board_file
 from app.gui.controller import MainController
 from app.gui.pipeline_protocol import ControllerState
 from app.gui.tasks import Lane, TaskRunner
@@ -22,8 +22,8 @@ _TICK_MS = 60
 _PREVIEW_EVERY = 2  # ticks
 _MORE_VIEWS = 4  # after a result that was not good enough, before solving by itself again
 
-SessionFactory = Callable[[LatestSlot[FusedFrame], str, Path, str, tuple[str, str], float], CalibrationSession]
-"""pictures, board, folder, name, (visible, thermal) devices, working distance (m, 0 = near to horizon)"""
+SessionFactory = Callable[[LatestSlot[FusedFrame], str, Path, str, CamerasInUse, float], CalibrationSession]
+"""pictures, board, folder, name, cameras, working distance (m, 0 = near to horizon)"""
 
 
 def _session(
@@ -31,10 +31,10 @@ def _session(
     board: str,
     folder: Path,
     name: str,
-    devices: tuple[str, str],
+    cameras: CamerasInUse,
     working_distance_m: float,
 ) -> CalibrationSession:
-    return CalibrationSession(pictures, board, folder, name, identities=devices, working_distance_m=working_distance_m)
+    return CalibrationSession(pictures, board, folder, name, cameras=cameras, working_distance_m=working_distance_m)
 
 
 class CalibrationPhase(StrEnum):
@@ -121,8 +121,8 @@ class CalibrationController(QObject):
         def checked(_: str) -> None:
             if not self.is_open or self._session is not None or self._main.pictures is not pictures:
                 return
-            devices = self._main.camera_devices
-            self._session = self._make_session(pictures, board, folder, name, devices, working_distance_m)
+            cameras = self._main.cameras_in_use
+            self._session = self._make_session(pictures, board, folder, name, cameras, working_distance_m)
             self._session.start()
             self._sequence, self._solved_views = 0, -_MORE_VIEWS
             self._set_phase(CalibrationPhase.CAPTURING)

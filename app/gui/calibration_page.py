@@ -378,6 +378,13 @@ class CalibrationPage(QWidget):
                 advice = f"{wanted}. {in_words(gate.advice)}"
                 self._gate_grid.addWidget(_words(advice, "dim"), row, 1, 1, 2)
                 row += 1
+        if outcome.offset_ms is not None:
+            offset = self.tr(
+                "Visible is stamped {0:+.1f} ms against thermal (±{1:.1f}); "
+                "put right from the next start of the cameras on"
+            ).format(*outcome.offset_ms)
+            self._gate_grid.addWidget(_words(offset, "dim"), row, 1, 1, 2)
+            row += 1
         if outcome.rejected:
             rejected = self.tr("Rejected views: {0}; the report says why").format(len(outcome.rejected))
             self._gate_grid.addWidget(_words(rejected, "dim"), row, 1, 1, 2)

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from PyQt6.QtCore import QObject, Qt, QTimer, pyqtSignal
 
+from app.calibration_session import CamerasInUse
 from app.config import AppConfig, EngineConfig, load_config
 from app.gui.pipeline_protocol import ControllerState, Pipeline, Readout
 from app.gui.problem_board import ProblemBoard
@@ -380,9 +381,12 @@ class MainController(ViewController):
         self._call("calibration", lambda pipeline: pipeline.set_calibration(path), in_use)
 
     @property
-    def camera_devices(self) -> tuple[str, str]:
-        """The devices that give visible and thermal; "" for files, simulated cameras and while nothing runs."""
-        return self._pipeline.camera_devices() if self._pipeline is not None else ("", "")
+    def cameras_in_use(self) -> CamerasInUse:
+        """The devices that give visible and thermal ("" for files, simulated cameras and while nothing runs), and what
+        is added to their stamps."""
+        if self._pipeline is None:
+            return CamerasInUse()
+        return CamerasInUse(self._pipeline.camera_devices(), self._pipeline.offset_between_ms)
 
     def decide_on_correction(self, accept: bool) -> None:
         """Move thermal by what the drift monitor proposes, or go back to the calibration as it was loaded."""

@@ -63,6 +63,10 @@ class FakePipeline:
     def camera_devices(self) -> tuple[str, str]:
         return "usb visible", "usb thermal"
 
+    @property
+    def offset_between_ms(self) -> float:
+        return 0.0
+
     def accept_correction(self) -> None:
         self.calls.append(("accept_correction",))
 

@@ -15,7 +15,7 @@ from PyQt6.QtCore import Qt
 from PyQt6.QtWidgets import QApplication
 from pytestqt.qtbot import QtBot
 
-from app.calibration_session import BOARDS, CalibrationSession, CaptureProgress, SessionState, check_board
+from app.calibration_session import BOARDS, CalibrationSession, CamerasInUse, CaptureProgress, SessionState, check_board
 from app.gui.application import Session
 from app.gui.calibration_controller import CalibrationController, CalibrationPhase
 from app.gui.controller import MainController
@@ -41,6 +41,7 @@ _spec.loader.exec_module(_support)
 
 PATIENCE_MS = 200_000
 BOARD = BOARDS[0]
+CAMERAS = CamerasInUse(("usb visible", "usb thermal"), 0.0)
 VIEWS = 6
 SIZE = (240, 320)
 
@@ -270,7 +271,7 @@ def test_enough_views_are_solved_by_themselves_and_more_can_be_asked_for(
     assistant.begin(BOARD, 7.5)
     qtbot.waitUntil(lambda: assistant.phase is CalibrationPhase.CAPTURING)
     session = made[0]
-    assert session.arguments[1:] == (BOARD, tmp_path / "calibration", "simulated", ("usb visible", "usb thermal"), 7.5)
+    assert session.arguments[1:] == (BOARD, tmp_path / "calibration", "simulated", CAMERAS, 7.5)
     session.see(20, done=True)
     assistant.tick()
     assert assistant.phase is CalibrationPhase.SOLVING and session.calls == ["start", "solve"]

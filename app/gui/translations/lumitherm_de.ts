@@ -767,6 +767,11 @@
         <translation>verlangt: {0}</translation>
     </message>
     <message>
+      <location filename="../calibration_page.py" line="375" />
+      <source>Visible is stamped {0:+.1f} ms against thermal (±{1:.1f}); put right from the next start of the cameras on</source>
+      <translation>Sichtbar ist {0:+.1f} ms gegen Thermal gestempelt (±{1:.1f}); ab dem nächsten Start der Kameras berichtigt</translation>
+    </message>
+    <message>
         <location filename="../calibration_page.py" line="382" />
         <source>Rejected views: {0}; the report says why</source>
         <translation>Verworfene Ansichten: {0}; der Bericht sagt, warum</translation>
