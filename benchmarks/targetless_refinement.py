@@ -89,7 +89,7 @@ def by_measure(name: str, pairs: list[Pair], out: Path | None) -> None:
         x, y = found.after.median_px
         print(
             f"{name}, {model}: {found.before.magnitude_px:.1f} -> {found.after.magnitude_px:.1f} px "
-            f"(x {x:+.1f}, y {y:+.1f}), {held}: {verdict}",
+            f"(x {x:+.1f}, y {y:+.1f}), parts agree to {found.spread_px:.1f} px, {held}: {verdict}",
             flush=True,
         )
         if out is not None and not found.problem:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 import cv2
@@ -11,7 +11,7 @@ import numpy as np
 
 from calibration.align import ThermalAligner
 from calibration.residual_field import CorrelationVolume, ResidualField, ResidualFieldEstimator, fit_update
-from calibration.rig import Calibration, check_cameras
+from calibration.rig import Calibration, apply_homography, check_cameras
 from fusion_core.errors import BadInputError
 
 __all__ = ["Refinement", "measure_residual", "refine_alignment"]
@@ -20,6 +20,8 @@ Pairs = Sequence[tuple[np.ndarray, np.ndarray]]
 Model = Literal["shift", "affine", "homography"]
 _BLOCKS: Final = 6  # the pictures in order, cut into so many; every other one is kept back for the judgement
 _LEAST_HELD_OUT: Final = 3  # pictures; fewer cannot be kept back
+_MOST_SPREAD_PX: Final = 4.0  # half of what the network absorbs
+_PARTS: Final = (3, 4)  # of the picture, down and across, each left out once for the spread
 _GAIN_PX: Final = 0.1  # less is within the estimate's own noise, and no reason to move anything
 
 
@@ -28,18 +30,22 @@ class Refinement:
     """A corrected calibration, and what is left.
 
     before, after: over all pictures. held_out_px: residual (before, after) of pictures that the correction judged was
-    not made of (a first correction, of the other half); None with too few pictures to keep any back.
+    not made of (a first correction, of the other half); None with too few pictures to keep any back. spread_px: how far
+    the correction moves, 95 % over the picture, with the part of the picture that it is made of (jackknife, 1 sigma).
     """
 
     calibration: Calibration
     before: ResidualField
     after: ResidualField
     held_out_px: tuple[float, float] | None
+    spread_px: float
 
     @property
     def problem(self) -> str:
         """Why the correction is not to be trusted; "" if it is."""
         before, after = self.before.magnitude_px, self.after.magnitude_px
+        if not self.spread_px <= _MOST_SPREAD_PX:
+            return f"parts of the picture disagree about it by {self.spread_px:.1f} px"
         if self.held_out_px is not None and not self.held_out_px[1] <= self.held_out_px[0] - _GAIN_PX:
             first, second = self.held_out_px
             return f"on pictures that it was not made of, {first:.1f} px become {second:.1f} px"
@@ -101,7 +107,7 @@ def refine_alignment(
     if not pairs:
         raise BadInputError("there is no pair of pictures to refine the alignment by")
     radius = min(search_px, 10.0)
-    corrected, before = _corrected(calibration, pairs, model, rounds, search_px, progress)
+    corrected, before, spread_px = _corrected(calibration, pairs, model, rounds, search_px, progress)
     after = measure_residual(corrected, pairs, radius)
     held_out: tuple[float, float] | None = None
     kept_back = [pair for index, pair in enumerate(pairs) if index * _BLOCKS // len(pairs) % 2]
@@ -111,7 +117,7 @@ def refine_alignment(
         fields = (measure_residual(c, kept_back, r) for c, r in ((calibration, search_px), (of_others, radius)))
         first, second = (field.magnitude_px for field in fields)
         held_out = (first, second)
-    return Refinement(corrected, before, after, held_out)
+    return Refinement(corrected, before, after, held_out, spread_px)
 
 
 def _corrected(
@@ -121,18 +127,46 @@ def _corrected(
     rounds: int,
     search_px: float,
     progress: Callable[[str, ResidualField], None] | None,
-) -> tuple[Calibration, ResidualField]:
-    """The corrected calibration, and the residual before."""
+) -> tuple[Calibration, ResidualField, float]:
+    """The corrected calibration, the residual before, and the largest spread of the rounds."""
     before: ResidualField | None = None
+    spread_px = 0.0
     for number in range(rounds):
         field = measure_residual(calibration, pairs, search_px if number == 0 else min(search_px, 10.0))
         if before is None:
             before = field
         if progress is not None:
             progress("before" if number == 0 else f"after round {number}", field)
-        update = fit_update(field, "affine" if model == "homography" and number == 0 else model)
+        kind: Model = "affine" if model == "homography" and number == 0 else model
+        update = fit_update(field, kind)
+        spread_px = max(spread_px, _spread_px(field, kind))
         C = update @ calibration.correction_visible
         calibration = calibration.with_correction(C / C[2, 2])
     if before is None:
         raise BadInputError(f"{rounds} rounds of refinement, must be at least 1")
-    return calibration, before
+    return calibration, before, spread_px
+
+
+def _spread_px(field: ResidualField, model: Model) -> float:
+    """Jackknife over parts of the picture: 1 sigma of where the correction puts things, 95 % over the picture."""
+    height, width = field.size
+    y, x = np.mgrid[0.05:0.95:7j, 0.05:0.95:9j]
+    places = np.stack([x.ravel() * width, y.ravel() * height], axis=-1)
+    rows, columns = (
+        np.arange(cells) * parts // cells for cells, parts in zip(field.confidence.shape, _PARTS, strict=True)
+    )
+    part = rows[:, None] * _PARTS[1] + columns[None]
+    moved = []
+    for number in range(_PARTS[0] * _PARTS[1]):
+        left_out = np.where(part == number, np.float32(0), field.confidence)
+        if np.array_equal(left_out, field.confidence):
+            continue
+        try:
+            moved.append(apply_homography(fit_update(replace(field, confidence=left_out), model), places))
+        except BadInputError:  # nearly all that is known lies in this part
+            return float("inf")
+    if len(moved) < 2:
+        return float("inf")
+    off = np.array(moved) - np.mean(moved, axis=0)
+    sigma = np.sqrt((len(moved) - 1) / len(moved) * (off**2).sum(axis=(0, 2)))
+    return float(np.percentile(sigma, 95))

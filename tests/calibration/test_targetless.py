@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -54,6 +56,9 @@ def test_a_turned_and_scaled_rig_is_found_and_holds_on_pictures_kept_back() -> N
     assert np.median(before) > 4 and np.median(left) < 0.6 and left.max() < 1.6
     assert told == ["before", "after round 1"] and found.problem == ""
     assert found.held_out_px is not None and found.held_out_px[1] < 1.0 < found.held_out_px[0]
+    assert found.spread_px < 1.0
+    assert "disagree" in replace(found, spread_px=6.0).problem
+    assert "not made of" in replace(found, held_out_px=(2.0, 2.0)).problem
 
 
 def test_what_is_right_already_is_left_alone() -> None:
