@@ -184,7 +184,7 @@ def estimate_time_offset(rig: RigCalibration, board: Board, movement: BoardMovem
         why_not = f"known to {sigma_ms:.1f} ms only; carry the board on, slowly enough to be found on its way"
     elif abs(whole_s) * 1e3 > MAX_OFFSET_MS:
         why_not = f"the offset is beyond {MAX_OFFSET_MS:g} ms"
-    return TimeOffset(whole_s * 1e3 + movement.added_ms, sigma_ms, count, not why_not, why_not)
+    return TimeOffset(float(whole_s) * 1e3 + movement.added_ms, sigma_ms, count, not why_not, why_not)
 
 
 def _unsure(count: int, why_not: str) -> TimeOffset:

@@ -12,6 +12,7 @@ from scipy.interpolate import PchipInterpolator
 from calibration.board import parse_board
 from calibration.detect import Detection
 from calibration.render import BoardPose, project, random_poses, synthetic_rig, thermal_pose
+from calibration.rig import load_calibration, save_calibration
 from calibration.time_offset import BoardMovement, estimate_time_offset, timed
 from fusion_core.errors import BadInputError
 
@@ -60,13 +61,15 @@ def test_it_is_found_to_well_within_5_ms_in_spite_of_parallax(offset_ms: float, 
     assert found.sigma_ms < 2.0
 
 
-def test_what_was_added_to_the_stamps_is_not_the_cameras() -> None:
+def test_what_was_added_to_the_stamps_is_not_the_cameras(tmp_path: Path) -> None:
     movement = carried(33.0)  # thermal stamps were moved by 20 ms, visible ones by 5
     movement.added_ms = 15.0
     rig, found = timed(synthetic_rig(baseline_m=0.2), BOARD, movement)
     assert found is not None
     assert found.visible_minus_thermal_ms == pytest.approx(48.0, abs=2.0)
     assert rig.visible_minus_thermal_ms == pytest.approx(found.visible_minus_thermal_ms, abs=0.01)
+    save_calibration(rig, tmp_path / "rig.yaml")
+    assert load_calibration(tmp_path / "rig.yaml").visible_minus_thermal_ms == rig.visible_minus_thermal_ms
     assert f"{found.visible_minus_thermal_ms:.1f} ms after" in found.words()
 
 
