@@ -53,7 +53,7 @@ _ALIGN: dict[str, Any] = {  # as the shipped estimate (configs/train_align.yaml)
     "batch_size": 4,
     "loss": {
         "displacement": 1.0, "lambda_align": 0.0, "displacement_scale_decay": 0.5, "confidence": True,
-        "mask_unseen": True, "following": 0.3,
+        "mask_unseen": True, "following": 0.5,
     },
     "optimizer": {"learning_rate": 1e-3},
     "schedule": {"kind": "cosine", "max_steps": 240, "warmup_steps": 10},
