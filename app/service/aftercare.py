@@ -15,6 +15,7 @@ from typing import Final
 
 import structlog
 
+from app.pipeline.worker import Worker
 from app.recording.segments import list_recordings
 from app.recording.sidecar import sidecar_path
 from app.service.pulse import Pulse
@@ -83,25 +84,21 @@ class Aftercare:
         recover: Sequence[str] = (sys.executable, "-m", "app", "recover"),
     ) -> None:
         self._directory, self._prefix, self._busy = directory, prefix, busy
-        self._tell, self._on_failure, self._clock_s, self._recover = tell, on_failure, clock_s, tuple(recover)
-        self._stopping = threading.Event()
+        self._tell, self._clock_s, self._recover = tell, clock_s, tuple(recover)
         self.pulse = Pulse()
         self._listed_ns: int | None = None
         self._list_s = 0.0
         self._done: set[str] = set()
         self._open: dict[Path, _Open] = {}
-        self._thread = threading.Thread(target=self._run, name="aftercare", daemon=True)
+        self._worker = Worker("aftercare", self._run, lambda _, error: on_failure(error))
 
     def start(self) -> None:
         """Start the thread; returns at once."""
-        self._thread.start()
+        self._worker.start()
 
     def stop(self, timeout_s: float = 3.0) -> bool:
         """End the thread, having told of what is complete by now; whether it ended in time."""
-        self._stopping.set()
-        if self._thread.ident is not None:
-            self._thread.join(timeout_s)
-        return not self._thread.is_alive()
+        return self._worker.stop(timeout_s)
 
     def look(self, last: bool = False) -> None:
         """Tell of what is complete, mend what is not; `last`: wait for nothing, and mend nothing. Raises OSError."""
@@ -159,7 +156,7 @@ class Aftercare:
         state.since_s = self._clock_s()
         log = structlog.get_logger("service")
         reason = self._run_recover(video)
-        if self._stopping.is_set():
+        if self._worker.stopping:
             return
         if not reason and is_ended(video):
             log.info("recording mended", file=video.name)
@@ -182,7 +179,7 @@ class Aftercare:
         ) as process:
             with contextlib.suppress(OSError):
                 os.setpriority(os.PRIO_PROCESS, process.pid, _LEAST_PRIORITY)
-            while not self._stopping.is_set() and time.monotonic() < end_s:
+            while not self._worker.stopping and time.monotonic() < end_s:
                 self.pulse.beat()
                 try:
                     _, said = process.communicate(timeout=_LOOK_S)
@@ -192,16 +189,12 @@ class Aftercare:
             process.kill()
         return f"it took more than {_MEND_S:.0f} s"
 
-    def _run(self) -> None:
-        try:
-            while True:
-                last = self._stopping.wait(_LOOK_S)
-                self.pulse.beat()
-                try:
-                    self.look(last)
-                except OSError as error:
-                    structlog.get_logger("service").warning("recordings could not be looked at", reason=str(error))
-                if last:
-                    return
-        except BaseException as error:
-            self._on_failure(error)
+    def _run(self, stopping: threading.Event) -> None:
+        last = False
+        while not last:
+            last = stopping.wait(_LOOK_S)
+            self.pulse.beat()
+            try:
+                self.look(last)
+            except OSError as error:
+                structlog.get_logger("service").warning("recordings could not be looked at", reason=str(error))

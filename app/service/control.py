@@ -16,6 +16,7 @@ from typing import Any
 
 import structlog
 
+from app.pipeline.worker import Worker
 from app.service.operations import Operations, explain
 from app.service.pulse import Pulse
 from fusion_core.errors import BadInputError, LumithermError, RunError
@@ -51,42 +52,39 @@ class ControlServer:
     ) -> None:
         self.path, self._operations = path, operations
         self._on_failure = on_failure
-        self._stopping = threading.Event()
         self.pulse = Pulse()
         self._pool = ThreadPoolExecutor(_MAX_CLIENTS, thread_name_prefix="control-answer")
         self._slots = threading.BoundedSemaphore(_MAX_CLIENTS)
         self._socket = _listen(path)
-        self._thread = threading.Thread(target=self._run, name="control", daemon=True)
+        self._worker = Worker("control", self._run, self._failed)
 
     def start(self) -> None:
         """Start the thread; returns at once."""
-        self._thread.start()
+        self._worker.start()
 
     def stop(self, timeout_s: float = 3.0) -> bool:
         """End it and remove the socket; whether it ended in time."""
-        self._stopping.set()
-        if self._thread.ident is not None:
-            self._thread.join(timeout_s)
+        ended = self._worker.stop(timeout_s)
         self._socket.close()
         self.path.unlink(missing_ok=True)
         self._pool.shutdown(wait=False, cancel_futures=True)
-        return not self._thread.is_alive()
+        return ended
 
-    def _run(self) -> None:
-        try:
-            while not self._stopping.is_set():
-                self.pulse.beat()
-                try:
-                    client, _ = self._socket.accept()
-                except TimeoutError:
-                    continue
-                if not _is_friend(client) or not self._slots.acquire(blocking=False):
-                    client.close()
-                    continue
-                self._pool.submit(self._serve, client)
-        except BaseException as error:
-            if self._on_failure is not None:
-                self._on_failure(error)
+    def _run(self, stopping: threading.Event) -> None:
+        while not stopping.is_set():
+            self.pulse.beat()
+            try:
+                client, _ = self._socket.accept()
+            except TimeoutError:
+                continue
+            if not _is_friend(client) or not self._slots.acquire(blocking=False):
+                client.close()
+                continue
+            self._pool.submit(self._serve, client)
+
+    def _failed(self, _: str, error: BaseException) -> None:
+        if self._on_failure is not None:
+            self._on_failure(error)
 
     def _serve(self, client: socket.socket) -> None:
         try:

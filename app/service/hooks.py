@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 import structlog
 
 from app.capture.uri import redact
+from app.pipeline.worker import Worker
 from app.service.config import HookConfig, HookEvent
 from app.service.pulse import Pulse
 from app.service.secrets import read_secret
@@ -55,13 +56,12 @@ class HookRunner:
     """Calls hooks one after the other in the thread `hooks`. `tell` never waits; what does not fit is counted."""
 
     def __init__(self, hooks: Sequence[HookConfig], on_failure: Callable[[BaseException], None]) -> None:
-        self._hooks, self._on_failure = tuple(hooks), on_failure
+        self._hooks = tuple(hooks)
         self._queue: queue.Queue[tuple[HookConfig, HookEvent, dict[str, Any]]] = queue.Queue(_QUEUE)
-        self._stopping = threading.Event()
         self.pulse = Pulse()
         self._lock = threading.Lock()
         self._outcomes: Counter[tuple[str, str]] = Counter()
-        self._thread = threading.Thread(target=self._run, name="hooks", daemon=True)
+        self._worker = Worker("hooks", self._run, lambda _, error: on_failure(error))
 
     @property
     def outcomes(self) -> Mapping[tuple[str, str], int]:
@@ -71,14 +71,11 @@ class HookRunner:
 
     def start(self) -> None:
         """Start the thread; returns at once."""
-        self._thread.start()
+        self._worker.start()
 
     def stop(self, timeout_s: float = 3.0) -> bool:
         """End it, after the call under way if that ends in time; whether it did."""
-        self._stopping.set()
-        if self._thread.ident is not None:
-            self._thread.join(timeout_s)
-        return not self._thread.is_alive()
+        return self._worker.stop(timeout_s)
 
     def use(self, hooks: Sequence[HookConfig]) -> None:
         """Other hooks from the next event on."""
@@ -93,23 +90,20 @@ class HookRunner:
                 except queue.Full:
                     self._count(hook, "dropped")
 
-    def _run(self) -> None:
-        try:
-            while not (self._stopping.is_set() and self._queue.empty()):
-                self.pulse.beat()
-                try:
-                    hook, event, facts = self._queue.get(timeout=0.2)
-                except queue.Empty:
-                    continue
-                self.pulse.allow(hook.timeout_s + _MORE_S)
-                try:
-                    call_hook(hook, event, facts)
-                    self._count(hook, "ok")
-                except (RunError, ConfigError) as error:
-                    self._count(hook, "failed")
-                    structlog.get_logger("service").warning("hook failed", hook=hook.name, reason=str(error))
-        except BaseException as error:
-            self._on_failure(error)
+    def _run(self, stopping: threading.Event) -> None:
+        while not (stopping.is_set() and self._queue.empty()):
+            self.pulse.beat()
+            try:
+                hook, event, facts = self._queue.get(timeout=0.2)
+            except queue.Empty:
+                continue
+            self.pulse.allow(hook.timeout_s + _MORE_S)
+            try:
+                call_hook(hook, event, facts)
+                self._count(hook, "ok")
+            except (RunError, ConfigError) as error:
+                self._count(hook, "failed")
+                structlog.get_logger("service").warning("hook failed", hook=hook.name, reason=str(error))
 
     def _count(self, hook: HookConfig, outcome: str) -> None:
         with self._lock:

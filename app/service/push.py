@@ -33,6 +33,7 @@ from av.video.codeccontext import VideoCodecContext
 from app.capture.synchronizer import output_time_ns
 from app.capture.uri import redact
 from app.pipeline.latest_slot import LatestSlot
+from app.pipeline.worker import Worker
 from app.service.config import PushConfig, check_push_url
 from app.service.dtls import make_identity
 from app.service.metrics import PushFigures
@@ -94,7 +95,7 @@ class PushThread:
     def __init__(
         self, config: PushConfig, latest: LatestSlot[FusedFrame], on_failure: Callable[[BaseException], None]
     ) -> None:
-        self._config, self._latest, self._on_failure = config, latest, on_failure
+        self._config, self._latest = config, latest
         self._url = resolve_url(config)
         self._parts = urlsplit(self._url)
         self._token = (
@@ -103,7 +104,6 @@ class PushThread:
             else None
         )
         self._tls = _tls_context(config) if self._parts.scheme in ("rtsps", "https") else None
-        self._stopping = threading.Event()
         self.pulse = Pulse()
         self._connected = False
         self._frames = self._drops = self._reconnects = 0
@@ -113,7 +113,7 @@ class PushThread:
         self._software_only = config.encoder == "software"
         self._log: Any = structlog.get_logger("push")
         self._told = ""
-        self._thread = threading.Thread(target=self._run, name=f"push {config.name}", daemon=True)
+        self._worker = Worker(f"push {config.name}", self._run, lambda _, error: on_failure(error))
 
     @property
     def figures(self) -> PushFigures:
@@ -122,36 +122,29 @@ class PushThread:
 
     def start(self) -> None:
         """Start the thread; returns at once."""
-        self._thread.start()
+        self._worker.start()
 
     def stop(self, timeout_s: float = 3.0) -> bool:
         """End it with its connection; whether it ended in time."""
-        self._stopping.set()
-        if self._thread.ident is None:
-            return True
-        self._thread.join(timeout_s)
-        return not self._thread.is_alive()
+        return self._worker.stop(timeout_s)
 
     # ------------------------------------------------------------------ the thread
 
-    def _run(self) -> None:
-        try:
-            while not self._stopping.is_set():
-                try:
-                    self._session()
-                except (av.error.FFmpegError, OSError, RunError) as error:
-                    if not self._stopping.is_set():
-                        self._note(error)
-                finally:
-                    self._connected = False
-                    self.pulse.beat()
-                self._pause(self._config.retry_s)
-        except BaseException as error:
-            self._on_failure(error)
+    def _run(self, stopping: threading.Event) -> None:
+        while not stopping.is_set():
+            try:
+                self._session()
+            except (av.error.FFmpegError, OSError, RunError) as error:
+                if not stopping.is_set():
+                    self._note(error)
+            finally:
+                self._connected = False
+                self.pulse.beat()
+            self._pause(stopping, self._config.retry_s)
 
-    def _pause(self, seconds: float) -> None:
+    def _pause(self, stopping: threading.Event, seconds: float) -> None:
         end_s = time.monotonic() + seconds
-        while (left_s := end_s - time.monotonic()) > 0 and not self._stopping.wait(min(0.5, left_s)):
+        while (left_s := end_s - time.monotonic()) > 0 and not stopping.wait(min(0.5, left_s)):
             self.pulse.beat()
 
     def _note(self, error: Exception) -> None:
@@ -173,7 +166,7 @@ class PushThread:
         height, width = pixels.shape[0] & ~1, pixels.shape[1] & ~1
         encoder = self._make_encoder(height, width)
         with self._open(height, width) as child:
-            self._connected = not self._stopping.is_set()
+            self._connected = not self._worker.stopping
             self._reconnects += 1 if self._ever else 0
             self._ever, self._told = True, ""
             self._log.info("pushing", push=self._config.name, server=redact(self._url), encoder=encoder.name)
@@ -182,7 +175,7 @@ class PushThread:
     def _stream(self, child: subprocess.Popen[bytes], encoder: VideoCodecContext, height: int, width: int) -> None:
         began_ns, last_pts, next_s = 0, -1, 0.0
         period_s = 1.0 / self._config.max_fps
-        while not self._stopping.is_set():
+        while not self._worker.stopping:
             frame = self._next_frame()
             if frame is None:
                 continue
@@ -300,7 +293,7 @@ class PushThread:
         """Hand data to the child and wait for its answer. Raises RunError when it ends, or takes longer than that."""
         assert child.stdin is not None and child.stdout is not None and child.stderr is not None
         rest, deadline_s = memoryview(data), time.monotonic() + limit_s
-        while not self._stopping.is_set():
+        while not self._worker.stopping:
             self.pulse.beat()
             readable, writable, _ = select.select([child.stdout], [child.stdin] if rest else [], [], 0.1)
             if readable:

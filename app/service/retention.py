@@ -13,6 +13,7 @@ from pathlib import Path
 
 import structlog
 
+from app.pipeline.worker import Worker
 from app.recording.disk import free_bytes
 from app.recording.segments import delete_recording, is_protected, list_recordings
 from app.service.config import RetentionConfig
@@ -146,25 +147,21 @@ class RetentionThread:
         free: Callable[[Path], int] = free_bytes,
     ) -> None:
         self._config, self._directory, self._prefix = config, directory, prefix
-        self._busy, self._on_failure, self._free = busy, on_failure, free
-        self._stopping = threading.Event()
+        self._busy, self._free = busy, free
         self.pulse = Pulse()
         self._events: dict[Path, tuple[int, bool]] = {}
         self._book: AgeBook | None = None
         self._sizes: dict[Path, int] = {}
         self.deleted = self.deleted_bytes = 0
-        self._thread = threading.Thread(target=self._run, name="retention", daemon=True)
+        self._worker = Worker("retention", self._run, lambda _, error: on_failure(error))
 
     def start(self) -> None:
         """Start the thread; returns at once."""
-        self._thread.start()
+        self._worker.start()
 
     def stop(self, timeout_s: float = 3.0) -> bool:
         """End the thread; whether it ended in time."""
-        self._stopping.set()
-        if self._thread.ident is not None:
-            self._thread.join(timeout_s)
-        return not self._thread.is_alive()
+        return self._worker.stop(timeout_s)
 
     def use(self, config: RetentionConfig) -> None:
         """Other limits from the next look on."""
@@ -229,15 +226,12 @@ class RetentionThread:
             for bundle in bundles[:-most]:
                 shutil.rmtree(bundle, ignore_errors=True)
 
-    def _run(self) -> None:
-        try:
-            while not self._stopping.is_set():
-                try:
-                    self.look()
-                except OSError as error:
-                    structlog.get_logger("service").warning("retention could not look", reason=str(error))
-                next_s = time.monotonic() + self._config.interval_s
-                while (left_s := next_s - time.monotonic()) > 0 and not self._stopping.wait(min(0.5, left_s)):
-                    self.pulse.beat()
-        except BaseException as error:
-            self._on_failure(error)
+    def _run(self, stopping: threading.Event) -> None:
+        while not stopping.is_set():
+            try:
+                self.look()
+            except OSError as error:
+                structlog.get_logger("service").warning("retention could not look", reason=str(error))
+            next_s = time.monotonic() + self._config.interval_s
+            while (left_s := next_s - time.monotonic()) > 0 and not stopping.wait(min(0.5, left_s)):
+                self.pulse.beat()

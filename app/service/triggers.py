@@ -11,6 +11,7 @@ import numpy as np
 import structlog
 
 from app.pipeline.latest_slot import LatestSlot
+from app.pipeline.worker import Worker
 from app.service.config import TriggerConfig, TriggerKind
 from fusion_core.errors import ConfigError, LumithermError
 from fusion_core.frames import FrameFlag, FusedFrame
@@ -135,11 +136,10 @@ class TriggerThread:
         wall: Callable[[], datetime] = lambda: datetime.now().astimezone(),
     ) -> None:
         self._latest, self._rules, self._mark = latest, list(rules), mark
-        self._on_failure, self._clock_s, self._wall = on_failure, clock_s, wall
-        self._stopping = threading.Event()
+        self._clock_s, self._wall = clock_s, wall
         self._lock = threading.Lock()
         self._beats = 0
-        self._thread = threading.Thread(target=self._run, name="triggers", daemon=True)
+        self._worker = Worker("triggers", self._run, lambda _, error: on_failure(error))
 
     @property
     def beats(self) -> int:
@@ -148,28 +148,22 @@ class TriggerThread:
 
     def start(self) -> None:
         """Start the thread; returns at once."""
-        self._thread.start()
+        self._worker.start()
 
     def stop(self, timeout_s: float = 2.0) -> bool:
         """End the thread; whether it ended in time."""
-        self._stopping.set()
-        if self._thread.ident is not None:
-            self._thread.join(timeout_s)
-        return not self._thread.is_alive()
+        return self._worker.stop(timeout_s)
 
     def use(self, rules: Sequence[Rule]) -> None:
         """Other rules from the next picture on."""
         with self._lock:
             self._rules = list(rules)
 
-    def _run(self) -> None:
-        try:
-            seen = 0
-            while not self._stopping.wait(_PERIOD_S):
-                self._beats += 1
-                seen = self._look(seen)
-        except BaseException as error:
-            self._on_failure(error)
+    def _run(self, stopping: threading.Event) -> None:
+        seen = 0
+        while not stopping.wait(_PERIOD_S):
+            self._beats += 1
+            seen = self._look(seen)
 
     def _look(self, seen: int) -> int:
         frame, sequence = self._latest.peek(), self._latest.sequence
