@@ -238,8 +238,9 @@ class SelfAligner:
 
     By itself only after `agreeing` proposals in a row from states that are `trusted` and say the same to 2 px on
     average: what passes through the picture does not stay that long in the same place. One owner thread. The
-    correction moves by at most `rate_px_s` at the picture's corners; while it moves, `moving` is True and the drift
-    monitor's evidence is of no use (`DriftMonitor.reset` when it has settled).
+    correction moves by at most `rate_px_s` at the picture's corners, and by at most `step_px` at once, however long ago
+    the last step was; while it moves, `moving` is True and the drift monitor's evidence is of no use
+    (`DriftMonitor.reset` when it has settled).
     """
 
     def __init__(
@@ -248,22 +249,24 @@ class SelfAligner:
         size: tuple[int, int],
         *,
         rate_px_s: float = 2.0,
+        step_px: float = float("inf"),
         limit_px: float = 60.0,
         agreeing: int = AGREEING,
         correction: np.ndarray | None = None,
     ) -> None:
         if mode not in ("off", "propose", "apply"):
             raise ConfigError(f"self_align is {mode!r}, must be off, propose or apply")
-        if rate_px_s <= 0 or limit_px <= 0 or agreeing < 1:
+        if rate_px_s <= 0 or step_px <= 0 or limit_px <= 0 or agreeing < 1:
             raise ConfigError(
-                f"self_align: rate_px_s {rate_px_s}, limit_px {limit_px} and agreeing {agreeing} must be above 0"
+                f"self_align: rate_px_s {rate_px_s}, step_px {step_px}, limit_px {limit_px} and agreeing {agreeing} "
+                "must be above 0"
             )
         self.mode = mode
         height, width = size
         self._corners = np.array([[0, 0], [width - 1, 0], [width - 1, height - 1], [0, height - 1]], np.float64)
         y, x = np.mgrid[1:6:2, 1:6:2] / 6
         self._inside = np.stack([x.ravel() * width, y.ravel() * height], axis=-1)  # (9, 2) places all over the picture
-        self._rate_px_s, self._limit_px = rate_px_s, limit_px
+        self._rate_px_s, self._step_px, self._limit_px = rate_px_s, step_px, limit_px
         self._start = np.eye(3) if correction is None else np.array(correction, np.float64)
         self._current = self._start.copy()
         self._target = self._current.copy()
@@ -342,7 +345,7 @@ class SelfAligner:
         last, self._last_ns = self._last_ns, t_ns
         if not self.moving or last is None:
             return None
-        allowed = self._rate_px_s * max(0, t_ns - last) / SECOND_NS
+        allowed = min(self._step_px, self._rate_px_s * max(0, t_ns - last) / SECOND_NS)
         distance = self._distance(self._current, self._target)
         if distance <= allowed:
             self._current = self._target.copy()

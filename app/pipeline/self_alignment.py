@@ -31,7 +31,8 @@ from fusion_core.frames import FrameFlag, FusedFrame
 __all__ = ["SelfAlignment"]
 
 _TICK_S: Final = 0.2  # five steps a second while a correction moves
-_RATE_PX_S: Final = 2.0  # 0.4 px a step: nobody sees it move
+_RATE_PX_S: Final = 2.0
+_STEP_PX: Final = 0.4  # nobody sees it move; a busy machine that comes late to a step moves slower, not further
 _LIMIT_PX: Final = 24.0  # at the corners: a rig further off needs its calibration redone
 _MAX_SKEW_PX: Final = 1.5  # while the picture moves more than this between the two moments, nothing is compared
 _UNFIT: Final = FrameFlag.HELD | FrameFlag.FFC | FrameFlag.SKEW_EXCEEDED
@@ -169,7 +170,11 @@ class SelfAlignment:
         if (size, thermal_size) != self._sizes:
             self._sizes = (size, thermal_size)
             self._aligner = SelfAligner(
-                "apply" if self._mode == "apply" else "propose", size, rate_px_s=_RATE_PX_S, limit_px=_LIMIT_PX
+                "apply" if self._mode == "apply" else "propose",
+                size,
+                rate_px_s=_RATE_PX_S,
+                step_px=_STEP_PX,
+                limit_px=_LIMIT_PX,
             )
             self._monitor = None
         if self._monitor is None:

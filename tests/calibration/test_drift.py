@@ -184,6 +184,14 @@ def test_self_aligner_moves_slowly_and_only_when_told() -> None:
         assert aligner.moved_px == pytest.approx(6.5 if mode == "apply" else 0.0)
         assert (aligner.proposal is not None) == (mode == "propose")
         assert not aligner.moving
+    late = SelfAligner("propose", SIZE, rate_px_s=2.0, step_px=0.4)
+    late.step(0)
+    late.offer(state_with(shift(1, 0)))
+    late.accept()
+    moved = [
+        float(step[0, 2]) for at_s in (0.2, 3.0, 3.1, 9.0) if (step := late.step(round(at_s * SECOND_NS))) is not None
+    ]
+    assert np.allclose(moved, [0.4, 0.8, 1.0]), "a step that comes late is no larger"
     aligner = SelfAligner("propose", SIZE, rate_px_s=100.0)
     aligner.step(0)
     aligner.offer(state_with(shift(6, 0)))
