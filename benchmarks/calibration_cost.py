@@ -11,7 +11,7 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
-from app.pipeline.thermal_grid import ThermalGrid
+from app.pipeline.thermal_grid import AlignedField, ThermalGrid
 from calibration.align import ThermalAligner
 from calibration.drift import DriftMonitor
 from calibration.render import synthetic_rig
@@ -46,6 +46,11 @@ def main() -> None:
     timed("ThermalAligner 640x480 to 640x480, 16 bit", lambda: aligner.to_visible(counts), 500, resize)
     other = ThermalAligner(synthetic_rig((480, 640), (256, 320)))
     timed("ThermalAligner 320x256 to 640x480, 8 bit", lambda: other.to_visible(small), 500, resize)
+    filled = AlignedField(other)
+    visible_rgb = np.repeat(levels[..., None], 3, axis=2)
+    aligned = filled.to_visible(small)
+    share = f"thermal sees {filled.seen.mean():.0%} of it"
+    timed(f"filling the rest for the engine, {share}", lambda: filled.filled(aligned, visible_rgb), 500, resize)
     timed("its maps, once a calibration or correction", lambda: ThermalAligner(synthetic_rig()), 30, resize)
     step = np.array([[1, 0, 0.4], [0, 1, 0], [0, 0, 1.0]])
     timed("a step of the self-alignment", lambda: ThermalGrid(None).corrected(step, (480, 640), (480, 640)), 30, resize)

@@ -99,6 +99,9 @@ def _capture(
         int, typer.Option(min=0, max=200, help="How many views to keep; 0: as many as it takes, 12 to 40.")
     ] = 0,
     every: Annotated[int, typer.Option(min=1, help="Look at every n-th picture of a video.")] = 3,
+    distance: Annotated[
+        float, typer.Option(min=0, help="Working distance Z0 to be exact at, m; 0: chosen for near to horizon.")
+    ] = 0.0,
     timeout_s: Annotated[float, typer.Option(min=1, help="Give up a live capture after this time.")] = 600.0,
     accept_colour: AcceptColour = False,
     roll: Annotated[
@@ -118,8 +121,9 @@ def _capture(
         assert source is not None  # by the check above
         stream = open_pairs(source, thermal, every, accept_colour)
     guide = CaptureGuide(
-        parsed, require_still=stream.moving, roll_deg=roll, target=views or TARGET_VIEWS, exactly=views > 0
-    )
+        parsed, require_still=stream.moving, roll_deg=roll, target=views or TARGET_VIEWS, exactly=views > 0,
+        working_distance_m=distance,
+    )  # fmt: skip
     said = ""
     movement = BoardMovement(stream.added_ms)
     try:
@@ -147,6 +151,8 @@ def _capture(
         except CaptureError as error:  # a camera that hangs must not cost the views that are kept
             typer.echo(f"note: {error}", err=True)
     typer.echo(f"{len(guide.accepted)} views in {output}, {guide.coverage:.0%} {guide.covered_field} covered")
+    if guide.assessment is not None:
+        typer.echo(guide.assessment.reached.words())
     if len(guide.accepted) < 3:
         raise BadInputError(
             f"only {len(guide.accepted)} usable views were found, at least 3 are needed. {guide.guidance()}"
@@ -194,6 +200,7 @@ def _solve(
         f"{solution.rig.baseline_m * 1e3:.1f} +- {solution.bundle.baseline_sigma_m * 1e3:.1f} mm; points to "
         f"{solution.bundle.noise_px[0]:.2f} px visible, {solution.bundle.noise_px[1]:.2f} px thermal"
     )
+    typer.echo(solution.reached_aim.words())
     if offset is not None:
         typer.echo(offset.words())
     far = solution.range_8px.far_m
@@ -267,6 +274,7 @@ def _refine(
         rig = plain_scaling(visible.shape[:2], (first.shape[0], first.shape[1]))
     found = refine_alignment(rig, pairs, model, rounds=rounds, search_px=search, progress=_say_field)
     _say_field("after", found.after)
+    typer.echo(f"parts of the picture agree about the correction to {found.spread_px:.1f} px (1 sigma, 95 % of it)")
     if found.held_out_px is not None:
         typer.echo("pictures kept back: {:.1f} px before, {:.1f} px after".format(*found.held_out_px))
     if found.problem:
