@@ -89,7 +89,7 @@ class EngineConfig(_Section):
     )
     threads: Annotated[int, Field(ge=1, le=256)] | None = Field(
         default=None,
-        description="CPU threads of the engine; null = all cores but one, which capture and recording need; of two, both",
+        description="CPU threads of the engine; null = all cores but one (of two, both): capture and recording need it",
     )
     align_every: int = Field(
         default=5,
