@@ -64,11 +64,7 @@ class Session:
         self.window = MainWindow(self.controllers, self.settings, self.tasks)
         hints = application.styleHints()
         if hints is not None:
-            hints.colorSchemeChanged.connect(lambda _: self._scheme_changed(application))
-
-    def _scheme_changed(self, application: QApplication) -> None:
-        apply_theme(application, self.settings.appearance)
-        self.window.refresh_icons()
+            hints.colorSchemeChanged.connect(lambda _: self.window.dress())
 
     def close(self, timeout_s: float = 20.0) -> bool:
         """End the threads of the tasks and write the settings; False if something still runs."""

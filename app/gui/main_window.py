@@ -30,7 +30,7 @@ from app.gui.settings import GuiSettings
 from app.gui.settings_dialog import SettingsDialog
 from app.gui.start_page import StartPage
 from app.gui.tasks import Lane, TaskRunner
-from app.gui.theme import Appearance, apply_theme
+from app.gui.theme import Appearance, change_theme
 from app.gui.video_view import VideoView
 from app.gui.view_controller import ViewController
 from app.gui.window_actions import WindowActions
@@ -325,10 +325,13 @@ class MainWindow(QMainWindow):
 
     def _appearance_chosen(self, appearance: Appearance) -> None:
         self._settings.appearance = appearance
+        self.dress()
+
+    def dress(self) -> None:
+        """Take on the appearance that is chosen, or the system's new one."""
         application = QApplication.instance()
         if isinstance(application, QApplication):
-            apply_theme(application, appearance)
-        self.refresh_icons()
+            change_theme(application, self._settings.appearance, self.refresh_icons)
 
     def refresh_icons(self) -> None:
         """Icons in the colours of the scheme in use."""

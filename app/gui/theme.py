@@ -5,10 +5,11 @@ Levels (good, caution, bad) differ in lightness and come with a sign, so that no
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from PyQt6.QtCore import QSize, Qt
+from PyQt6.QtCore import QSize, Qt, QTimer
 from PyQt6.QtGui import QColor, QFont, QGuiApplication, QIcon, QPalette
 from PyQt6.QtWidgets import QAbstractButton, QApplication, QPushButton, QWidget
 
@@ -18,6 +19,7 @@ __all__ = [
     "Colours",
     "Level",
     "apply_theme",
+    "change_theme",
     "colours",
     "icon",
     "icon_button",
@@ -29,6 +31,7 @@ __all__ = [
 
 GAP = 8  # px; every distance is a multiple of half of it
 ICON = QSize(18, 18)
+_BREATH_MS = 10  # between two steps of a change: what else waits for the event loop comes first
 
 
 class Appearance(StrEnum):
@@ -106,19 +109,69 @@ def _is_dark() -> bool:
 
 
 def apply_theme(application: QApplication, appearance: Appearance) -> None:
-    """Dress the application. Call again when the choice or the system's scheme changes."""
+    """Dress the application, at once. See `change_theme` for one that is being looked at."""
+    for step in _dressing(application, appearance):
+        step()
+
+
+def change_theme(application: QApplication, appearance: Appearance, done: Callable[[], None]) -> None:
+    """Dress the application anew in steps of the event loop, a few tens of ms each; nothing is painted in between.
+
+    Args:
+        done: called when all is dressed, unless another change has begun meanwhile.
+    """
+    number = int(application.property("lumitherm_change") or 0) + 1
+    application.setProperty("lumitherm_change", number)
+    for window in application.topLevelWidgets():
+        window.setUpdatesEnabled(False)
+    steps = _dressing(application, appearance)
+
+    def go_on() -> None:
+        if application.property("lumitherm_change") != number:
+            return  # the later one begins anew
+        if steps:
+            steps.pop(0)()
+            QTimer.singleShot(_BREATH_MS, go_on)
+            return
+        done()
+        for window in application.topLevelWidgets():
+            window.setUpdatesEnabled(True)
+
+    go_on()
+
+
+def _dressing(application: QApplication, appearance: Appearance) -> list[Callable[[], None]]:
+    """The steps, to be called in this order."""
     application.setProperty("lumitherm_scheme", None if appearance is Appearance.SYSTEM else appearance.value)
     scheme = colours()
-    first = application.property("lumitherm_dressed") is None
-    application.setProperty("lumitherm_dressed", True)
-    if first:
-        application.setStyle("Fusion")
-        font = QFont()
-        font.setFamilies(["Inter", "Segoe UI", "Noto Sans", "Cantarell", "Helvetica Neue", "DejaVu Sans"])
-        font.setPixelSize(14)
-        application.setFont(font)
-    else:
-        application.setStyleSheet("")  # with a sheet, a new palette costs as much as a new sheet
+
+    def undress() -> None:
+        first = application.property("lumitherm_dressed") is None
+        application.setProperty("lumitherm_dressed", True)
+        if first:
+            application.setStyle("Fusion")
+            font = QFont()
+            font.setFamilies(["Inter", "Segoe UI", "Noto Sans", "Cantarell", "Helvetica Neue", "DejaVu Sans"])
+            font.setPixelSize(14)
+            application.setFont(font)
+        else:
+            application.setStyleSheet("")  # with a sheet, a new palette costs as much as a new sheet
+
+    def icons() -> None:
+        for widget in application.allWidgets():
+            name = widget.property("icon_name")
+            if name and isinstance(widget, QAbstractButton):
+                set_icon(widget, str(name))
+
+    return [
+        undress,
+        lambda: application.setPalette(_palette(scheme)),
+        lambda: application.setStyleSheet(_style(scheme)),
+        icons,
+    ]
+
+
+def _palette(scheme: Colours) -> QPalette:
     palette = QPalette()
     for role, colour in (
         (QPalette.ColorRole.Window, scheme.window),
@@ -143,12 +196,7 @@ def apply_theme(application: QApplication, appearance: Appearance) -> None:
         palette.setColor(role, QColor(colour))
     for role in (QPalette.ColorRole.WindowText, QPalette.ColorRole.Text, QPalette.ColorRole.ButtonText):
         palette.setColor(QPalette.ColorGroup.Disabled, role, QColor(scheme.faint))
-    application.setPalette(palette)
-    application.setStyleSheet(_style(scheme))
-    for widget in application.allWidgets():
-        name = widget.property("icon_name")
-        if name and isinstance(widget, QAbstractButton):
-            set_icon(widget, str(name))
+    return palette
 
 
 def icon(name: str, colour: str | None = None) -> QIcon:
@@ -190,7 +238,6 @@ def _style(c: Colours) -> str:
     hover = "#2c333f" if c.dark else "#e3e8f0"
     press = "#384152" if c.dark else "#d3dae6"
     return f"""
-    QWidget {{ color: {c.text}; }}
     QToolTip {{ background: {c.raised}; color: {c.text}; border: 1px solid {c.border}; padding: 4px 6px; }}
     #bar, #side {{ background: {c.surface}; }}
     #bar {{ border-bottom: 1px solid {c.border}; }}

@@ -1,6 +1,7 @@
 """What the GUI thread itself works in one go, while cameras die, an engine is built and files open; and snapshots.
 
-Own work is processor time of that one thread: other programs, and other threads, do not add to it.
+Own work is processor time of that one thread: other programs, and other threads, do not add to it. How much of that
+50 ms is depends on the processor, so that the limit is in shares of a named loop, `a_row_of_buttons`, timed beside it.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from PyQt6.QtWidgets import QApplication
+from PyQt6 import sip
+from PyQt6.QtWidgets import QApplication, QHBoxLayout, QLabel, QPushButton, QWidget
 from pytestqt.qtbot import QtBot
 
 import app.live_fusion
@@ -23,6 +25,7 @@ from app.gui.heartbeat import Gap, Heartbeat
 from app.gui.pipeline_protocol import ControllerState
 from app.gui.sections import Section
 from app.gui.tasks import Lane
+from app.gui.theme import Appearance, colours
 from app.playback import FuseSettings
 from app.rehearsal import FaultyRig
 from app.setup_assistant import simulated_config
@@ -31,7 +34,9 @@ from app.view_settings import ViewMode
 from fusion_core.frames import FusedFrame, Stream
 
 PATIENCE_MS = 90_000
-LONGEST_MS = 50.0
+LONGEST_MS = 50.0  # on a machine where `a_row_of_buttons` takes ROW_MS
+ROW_MS = 5.0
+SLOWEST = 4.0  # times as slow a machine still counts as one to work on
 SMALL = {
     "height": 240,
     "width": 320,
@@ -109,6 +114,7 @@ def test_nothing_keeps_the_gui_thread_for_50_ms(
 ) -> None:
     loaded: list[bool] = []
     bench.session.tasks.run(load_pipeline, lambda _: loaded.append(True), lane=Lane.CONTROL)  # as the command does
+    longest_ms = longest_allowed_ms()
     heart = Heartbeat(stacks=True)
     heart.start()
     try:
@@ -118,11 +124,60 @@ def test_nothing_keeps_the_gui_thread_for_50_ms(
         heart.stop()
     figures = heart.figures
     worst = max(heart.gaps, key=lambda gap: gap.work_ms)
+    record_property("allowed_ms", round(longest_ms, 1))
     record_property("own_work_worst_ms", round(figures.own_worst_ms, 1))
     record_property("wall_worst_ms", round(figures.worst_ms, 1))
     print(f"{figures}\nmost own work: {shown(worst)}")
     assert figures.beats > 500
-    assert figures.own_worst_ms <= LONGEST_MS, shown(worst)
+    assert figures.own_worst_ms <= longest_ms, shown(worst)
+
+
+@pytest.mark.slow
+def test_another_appearance_is_dressed_in_steps(own_garbage_only: None, bench: Bench) -> None:
+    window = bench.window
+    window.show_settings()
+    dialog = window.settings_dialog
+    assert dialog is not None
+    heart = Heartbeat()
+    bench.until(lambda: window.help.findChildren(QLabel))  # it is prepared half a second after the start
+    longest_ms = longest_allowed_ms()
+    heart.start()
+    try:
+        for appearance in (Appearance.LIGHT, Appearance.DARK):
+            beats = heart.beats
+            dialog.appearance_chosen.emit(appearance)
+            assert not window.updatesEnabled()  # nothing half dressed is painted
+            bench.until(lambda: window.updatesEnabled())
+            assert colours().dark == (appearance is Appearance.DARK) and heart.beats > beats + 2
+            assert window.palette().window().color().name() == colours().window
+        dialog.appearance_chosen.emit(Appearance.LIGHT)
+        dialog.appearance_chosen.emit(Appearance.DARK)  # before the other is through
+        bench.until(lambda: window.updatesEnabled())
+        assert window.palette().window().color().name() == colours().window and colours().dark
+    finally:
+        heart.stop()
+    assert heart.figures.own_worst_ms <= longest_ms
+
+
+def longest_allowed_ms() -> float:
+    """LONGEST_MS on a machine as fast as the reference; in proportion on a slower one, up to SLOWEST times."""
+    return LONGEST_MS * min(max(1.0, a_row_of_buttons() / ROW_MS), SLOWEST)
+
+
+def a_row_of_buttons() -> float:
+    """Processor time, ms, of work as the window has it: sixty buttons made, dressed, laid out, let go; median of 9."""
+    times = []
+    for _ in range(9):
+        began_s = time.thread_time()
+        holder = QWidget()
+        row = QHBoxLayout(holder)
+        for number in range(60):
+            row.addWidget(QPushButton(str(number)))
+        holder.ensurePolished()
+        holder.sizeHint()
+        sip.delete(holder)
+        times.append((time.thread_time() - began_s) * 1e3)
+    return sorted(times)[len(times) // 2]
 
 
 def a_shift(bench: Bench, heart: Heartbeat) -> None:
