@@ -455,7 +455,9 @@ class LiveFusion:
         budget = AlignmentBudget(self.config.budget, grid.baseline_m, grid.focal_px)
         self._feeder = BudgetFeeder(budget, self.latest, self.stats)
         offsets = {stream.value: offset_ns for stream, offset_ns in self._offsets_ns.items()}
-        settings = {"app": _without_secrets(self.config.model_dump(mode="json"))}
+        used = self.config.calibration.model_copy(update={"file": grid.path})
+        config = self.config.model_copy(update={"calibration": used})
+        settings = {"app": _without_secrets(config.model_dump(mode="json"))}
         self._recording.describe(calibration=grid.identity or "none", offsets_ns=offsets, settings=settings)
 
     def _refuse_other_cameras(self, crew: CaptureCrew, fusion: FusionThread) -> None:

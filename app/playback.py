@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -20,13 +20,23 @@ import structlog
 
 from app.pipeline.latest_slot import LatestSlot
 from fusion_core.agc import Agc, AgcConfig
-from fusion_core.errors import BadInputError, LumithermError, RecordingError
-from fusion_core.frames import FramePair, FusedFrame
+from fusion_core.errors import BadInputError, ConfigError, LumithermError, RecordingError
+from fusion_core.frames import FramePair, FusedFrame, ThermalAlignment
 
 if TYPE_CHECKING:
+    from app.pipeline.thermal_grid import ThermalGrid
     from fusion_core.engine import FusionEngine
 
-__all__ = ["RECORDED", "FuseSettings", "PairSource", "PlaybackSession", "PlayedFrame", "RenderJob", "open_source"]
+__all__ = [
+    "RECORDED",
+    "FuseSettings",
+    "PairSource",
+    "PlaybackSession",
+    "PlayedFrame",
+    "RenderJob",
+    "open_source",
+    "recorded_calibration",
+]
 
 RECORDED = "recorded"
 """Name of the "engine" that shows the fused track as it was recorded."""
@@ -68,6 +78,11 @@ class PairSource(Protocol):
 
     @property
     def name(self) -> str: ...
+    @property
+    def calibration(self) -> Path | None:
+        """By which thermal is aligned; None = plain scaling."""
+        ...
+
     def __len__(self) -> int: ...
     def seconds(self, index: int) -> float:
         """Of a pair, since the first one."""
@@ -89,9 +104,13 @@ class _Recording:
 
         self._reader = RecordingReader(path)
         self.name = path.name
+        self.calibration: Path | None = None
         if len(self._reader) == 0:
             self._reader.close()
             raise BadInputError(f"{path} holds no pairs; `lumitherm recover` may find some")
+        header = self._reader.info.header
+        if header is not None:
+            self.calibration = recorded_calibration(header.config, self._reader.line(0).calibration)
 
     def __len__(self) -> int:
         return len(self._reader)
@@ -107,6 +126,22 @@ class _Recording:
 
     def close(self) -> None:
         self._reader.close()
+
+
+def recorded_calibration(config: dict[str, Any], identity: str | None) -> Path | None:
+    """The calibration file that a recording was made with, if it is still there and has not been changed since.
+
+    Args:
+        config: of the recording's header. identity: as its first pair has it, see `ThermalGrid.identity`.
+    """
+    calibration = config.get("app", {}).get("calibration", {})
+    name = calibration.get("file") if isinstance(calibration, dict) else None
+    if not name or not identity or not Path(name).is_file():
+        return None
+    from calibration.rig import file_sha256
+
+    unchanged = file_sha256(Path(name))[:16] == identity.partition("+")[0]  # what self-alignment added is not kept
+    return Path(name) if unchanged else None
 
 
 def open_source(path: Path, thermal: Path | None = None) -> PairSource:
@@ -125,8 +160,10 @@ def open_source(path: Path, thermal: Path | None = None) -> PairSource:
 class _Fuser:
     """Fuses pairs by one set of settings; makes its engine when it is first needed. One owner thread."""
 
-    def __init__(self, settings: FuseSettings) -> None:
+    def __init__(self, settings: FuseSettings, calibration: Path | None) -> None:
         self.settings = settings
+        self._calibration = calibration
+        self._grid: ThermalGrid | None = None
         self._agc = Agc(settings.agc)
         self._engine: FusionEngine | None = None
         self._size: tuple[int, int] = (0, 0)
@@ -134,8 +171,6 @@ class _Fuser:
 
     def fuse(self, pair: FramePair, recorded: npt.NDArray[np.uint8] | None) -> FusedFrame:
         """The pair as these settings show it. Without a thermal or visible frame, what is there."""
-        from app.pipeline.thermal_grid import to_grid  # brings codecs along, which a window need not wait for
-
         began = time.perf_counter()
         visible = pair.visible.pixels if pair.visible is not None else recorded
         levels = self._levels(pair)
@@ -144,7 +179,7 @@ class _Fuser:
                 raise RecordingError("the pair holds no picture")
             visible = np.repeat(levels[..., None], 3, axis=2)
         height, width = visible.shape[:2]
-        grid = None if levels is None else to_grid(levels, height, width)
+        grid, alignment = (None, None) if levels is None else self._aligned(levels, height, width)
         name = self.settings.engine
         if name == RECORDED:
             pixels = recorded if recorded is not None else visible
@@ -152,7 +187,8 @@ class _Fuser:
             pixels = visible
         else:
             engine = self._ready(height, width)
-            pixels, name = engine.fuse(visible, grid), engine.name
+            whole = grid if alignment is None else alignment.filled(grid, visible)
+            pixels, name = engine.fuse(visible, whole), engine.name
         return FusedFrame(
             pixels=pixels,
             pair=pair,
@@ -160,7 +196,23 @@ class _Fuser:
             engine=name,
             thermal_8bit=grid,
             agc_limits=self._agc.limits,
+            alignment=alignment,
         )
+
+    def _aligned(
+        self, levels: npt.NDArray[np.uint8], height: int, width: int
+    ) -> tuple[npt.NDArray[np.uint8], ThermalAlignment | None]:
+        """On the visible grid, by the calibration where it can be read and fits, as when it was recorded."""
+        from app.pipeline.thermal_grid import ThermalGrid  # brings codecs along, which a window need not wait for
+
+        try:
+            if self._grid is None:
+                self._grid = ThermalGrid(self._calibration)
+            return self._grid.to_visible(levels, height, width), self._grid.alignment(height, width)
+        except (BadInputError, ConfigError) as error:
+            structlog.get_logger("playback").warning("thermal is only scaled", reason=str(error))
+            self._grid = ThermalGrid(None)
+            return self._grid.to_visible(levels, height, width), None
 
     def _levels(self, pair: FramePair) -> npt.NDArray[np.uint8] | None:
         if pair.thermal is None:
@@ -348,7 +400,7 @@ class PlaybackSession:
             if wanted is None:
                 continue
             if fuser is None:
-                fuser = fusers[number] = _Fuser(wanted)
+                fuser = fusers[number] = _Fuser(wanted, source.calibration)
             shown[number] = fuser.fuse(pair if pair is not None else _lone(recorded), recorded)
         first, second = shown
         if first is None:
@@ -429,7 +481,7 @@ class RenderJob:
         from app.media.writer import VideoWriter
 
         source = self._open_it()
-        fuser = _Fuser(self._settings)
+        fuser = _Fuser(self._settings, source.calibration)
         writer: VideoWriter | None = None
         try:
             zero = source.seconds(self._start)

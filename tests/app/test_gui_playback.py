@@ -15,13 +15,16 @@ from app.gui.assistant_controller import AssistantController, preview_pixels
 from app.gui.playback_controller import PlaybackController
 from app.gui.tasks import TaskRunner
 from app.media.reader import VideoReader
-from app.playback import FuseSettings, PlaybackSession, RenderJob, open_source
+from app.playback import FuseSettings, PlaybackSession, RenderJob, open_source, recorded_calibration
 from app.setup_assistant import config_text, list_sources, simulated_config, write_config
 from app.view_recorder import ViewRecorder
 from app.view_settings import Picture, ViewMode
+from calibration.render import synthetic_rig
+from calibration.rig import file_sha256, save_calibration
 from fusion_core.agc import AgcConfig, AgcMode
 from fusion_core.errors import BadInputError, ConfigError, UsageError
 from fusion_core.frames import Frame, FramePair, Stream, TimestampSource
+from fusion_core.pyramid_engine import AverageEngine
 
 PAIRS = 12
 
@@ -31,7 +34,8 @@ class Numbered:
 
     name = "numbered"
 
-    def __init__(self) -> None:
+    def __init__(self, calibration: Path | None = None) -> None:
+        self.calibration = calibration
         self.closed = False
         self.broken = -1
 
@@ -160,6 +164,35 @@ def test_a_file_that_is_no_recording_is_told(qtbot: QtBot, tmp_path: Path) -> No
         assert not session.opened and "no.mkv" in session.error
     finally:
         session.close()
+
+
+def test_a_recording_is_aligned_by_the_calibration_it_was_made_with(qtbot: QtBot, tmp_path: Path) -> None:
+    file = tmp_path / "rig.yaml"
+    save_calibration(synthetic_rig((64, 80), (32, 40), visible_hfov_deg=60, thermal_hfov_deg=30), file)
+    identity = file_sha256(file)[:16]
+    config = {"app": {"calibration": {"file": str(file)}}}
+    assert recorded_calibration(config, identity) == file
+    assert recorded_calibration(config, f"{identity}+01234567") == file  # self-alignment on top
+    assert recorded_calibration(config, "0" * 16) is None  # changed since
+    assert recorded_calibration(config, "none") is None and recorded_calibration({}, identity) is None
+    other = tmp_path / "other.yaml"
+    save_calibration(synthetic_rig((48, 64), (24, 32)), other)
+    for calibration, seen in ((file, True), (other, False), (None, False)):
+        session = PlaybackSession(lambda file=calibration: Numbered(file), FuseSettings("average"), None)  # type: ignore[misc]
+        try:
+            session.show(9)
+            qtbot.waitUntil(lambda: session.latest.peek() is not None or bool(session.error))  # noqa: B023
+            played = session.latest.peek()
+            assert played is not None and session.error == ""
+            frame = played.frame
+            assert (frame.alignment is not None) == seen and frame.thermal_8bit is not None
+            assert (frame.thermal_8bit[0, 0] == 0) == seen or calibration is not file
+            if frame.alignment is not None and frame.pair.visible is not None:
+                visible = frame.pair.visible.pixels
+                whole = frame.alignment.filled(frame.thermal_8bit, visible)
+                assert np.array_equal(frame.pixels, AverageEngine().fuse(visible, whole))
+        finally:
+            session.close()
 
 
 def test_two_files_become_pairs_at_any_place(tmp_path: Path) -> None:
