@@ -38,9 +38,6 @@ BOARD_HELP = (
 )
 
 
-_FINE_SQUARE_TEXELS = 400  # in a square: the markers' edges are then right to an eightieth of a bit
-
-
 class Board(BaseModel, ABC):
     """What every board can say. Points are numbered row by row, left to right, from the top left."""
 
@@ -266,11 +263,20 @@ class Charuco(_MarkerBoard):
 
 @lru_cache(maxsize=16)
 def _charuco_texture(board: Charuco, side: int) -> np.ndarray:
-    """OpenCV rounds each marker's bits to whole texels, up to half a texel off: drawn finer and averaged."""
-    fine = max(1, -(-_FINE_SQUARE_TEXELS // side))
-    image = board.cv_board().generateImage((board.columns * side * fine, board.rows * side * fine), marginSize=0)
-    size = (board.columns * side, board.rows * side)
-    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.float32) / np.float32(255)
+    """Drawn from the places where OpenCV says that the markers are; its own picture rounds bits to whole texels."""
+    height, width = board.rows * side, board.columns * side
+    bits = int(board.cv_dictionary().markerSize) + 2
+    starts = np.arange(bits) * (board.marker_m / bits)
+    texture = np.kron(np.indices((board.rows, board.columns)).sum(axis=0) % 2, np.ones((side, side))).astype(np.float64)
+    layout = board.cv_board()
+    for marker, corners in zip(np.asarray(layout.getIds()).reshape(-1), layout.getObjPoints(), strict=True):
+        x_m, y_m = (float(value) for value in np.asarray(corners).reshape(-1, 3)[0, :2])
+        ink = cv2.aruco.generateImageMarker(board.cv_dictionary(), int(marker), bits) < 128
+        down = _overlap(height, board.extent_m[0], y_m + starts, board.marker_m / bits)
+        across = _overlap(width, board.extent_m[1], x_m + starts, board.marker_m / bits)
+        rows, columns = np.flatnonzero(down.any(axis=1)), np.flatnonzero(across.any(axis=1))
+        texture[np.ix_(rows, columns)] -= down[rows] @ ink @ across[columns].T
+    return np.asarray(np.clip(texture, 0.0, 1.0), np.float32)
 
 
 class ArucoGrid(_MarkerBoard):
@@ -316,17 +322,25 @@ class ArucoGrid(_MarkerBoard):
             row, column = (bits * place for place in divmod(index, self.columns))
             image = cv2.aruco.generateImageMarker(self.cv_dictionary(), marker, bits)
             ink[row : row + bits, column : column + bits] = image < 128
-        down = self._overlap(height, height_m, self.rows, bits)
-        across = self._overlap(width, width_m, self.columns, bits)
+        bit_m, step_m = self.marker_m / bits, self.marker_m + self.gap_m
+        down, across = (
+            _overlap(
+                texels,
+                extent_m,
+                self.gap_m + (step_m * np.arange(n)[:, None] + bit_m * np.arange(bits)).reshape(-1),
+                bit_m,
+            )
+            for texels, extent_m, n in ((height, height_m, self.rows), (width, width_m, self.columns))
+        )
         return np.asarray(np.clip(1.0 - down @ ink @ across.T, 0.0, 1.0), np.float32)
 
-    def _overlap(self, texels: int, extent_m: float, markers: int, bits: int) -> np.ndarray:
-        """(texels, markers * bits) share of each texel that each bit covers along one side: edges exactly in place."""
-        starts_m = self.gap_m + (self.marker_m + self.gap_m) * np.arange(markers)
-        starts = (starts_m[:, None] + self.marker_m / bits * np.arange(bits)).reshape(-1) * (texels / extent_m)
-        ends = starts + self.marker_m / bits * (texels / extent_m)
-        texel = np.arange(texels)[:, None]
-        return np.asarray(np.clip(np.minimum(ends, texel + 1) - np.maximum(starts, texel), 0.0, 1.0))
+
+def _overlap(texels: int, extent_m: float, starts_m: np.ndarray, length_m: float) -> np.ndarray:
+    """(texels, n) share of each texel along a side that each of n pieces covers: edges exactly in place."""
+    starts = np.asarray(starts_m) * (texels / extent_m)
+    ends = starts + length_m * (texels / extent_m)
+    texel = np.arange(texels)[:, None]
+    return np.asarray(np.clip(np.minimum(ends, texel + 1) - np.maximum(starts, texel), 0.0, 1.0))
 
 
 def _disc_texture(centres: np.ndarray, radius_m: float, extent_m: tuple[float, float], px_per_m: float) -> np.ndarray:
