@@ -1,7 +1,8 @@
 """How exact a calibration from rendered boards is, against how exact it says that it is.
 
-    python benchmarks/calibration_accuracy.py --seeds 5                        # all boards, both rigs, 20 and 44 views
-    python benchmarks/calibration_accuracy.py --rigs wide --boards acircles --cache DIR
+    python benchmarks/calibration_accuracy.py guided --seeds 6                 # what the guided capture ends with
+    python benchmarks/calibration_accuracy.py single --seeds 5                 # single pictures: 20 and 44 views
+    python benchmarks/calibration_accuracy.py single --rigs wide --boards acircles --cache DIR
 
 Two rigs with known truth: `narrow`, two 640x480 cameras with different, distorted lenses, 6 cm apart, exact at 3 m; and
 `wide`, that of `calibrate_simulated_rig.py`, 30 cm apart, thermal 320x256, exact at 12 m. Thermal has SNR 10, blur
@@ -18,10 +19,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 from calibrate_simulated_rig import true_rig
+from guided_operator import capture, varied_rig
 
 from calibration.board import Board, parse_board
 from calibration.detect import BoardNotFoundError, Detection, detect_board, match_orders
 from calibration.extrinsics import rotation_angle_deg
+from calibration.field import common_field
 from calibration.render import SyntheticView, random_poses, render_pair, synthetic_rig
 from calibration.rig import RigCalibration
 from calibration.solve import Solution, solve_views
@@ -40,6 +43,8 @@ BOARDS = {
         "checkerboard": "checkerboard:10x7:90mm",
         "circles": "circles:8x6:110mm",
         "acircles": "acircles:4x11:70mm",
+        "charuco": "charuco:8x6:120mm:90mm",
+        "aruco": "aruco:4x3:180mm:45mm:DICT_4X4_50",
     },
 }
 DISTANCES = {"narrow": (1.25, 2.6), "wide": (1.3, 3.6)}  # of those at which the board fills the visible picture's width
@@ -96,13 +101,12 @@ def board_views(
 
 
 def homography_px(found: RigCalibration, truth: RigCalibration) -> np.ndarray:
-    """(N,) visible pixels: where the found rig puts thermal points at Z0, against where they belong."""
-    y, x = np.mgrid[0 : truth.visible.height : 24, 0 : truth.visible.width : 32].astype(np.float64)
-    grid = np.stack([x, y], -1).reshape(-1, 2)
-    thermal = truth.thermal_from_visible(grid)
-    inside = (thermal >= 0).all(1) & (thermal[:, 0] < truth.thermal.width) & (thermal[:, 1] < truth.thermal.height)
-    landed = found.visible_from_thermal(thermal[inside], truth.working_distance_m)
-    return np.asarray(np.linalg.norm(landed - grid[inside], axis=1))
+    """(N,) visible pixels: where the found rig puts thermal points at Z0, against where they belong; all over the
+    common field, its border pixels included."""
+    thermal = common_field(truth, 33)
+    distance_m = truth.working_distance_m
+    off = found.visible_from_thermal(thermal, distance_m) - truth.visible_from_thermal(thermal, distance_m)
+    return np.asarray(np.linalg.norm(off, axis=1))
 
 
 def point_errors(views: list[tuple[BoardView, np.ndarray, np.ndarray]], side: int) -> str:
@@ -124,56 +128,87 @@ def point_errors(views: list[tuple[BoardView, np.ndarray, np.ndarray]], side: in
 def main() -> None:
     """Read the command line, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("mode", choices=["guided", "single"])
     parser.add_argument("--rigs", nargs="+", default=["narrow", "wide"], choices=["narrow", "wide"])
     parser.add_argument("--boards", nargs="+", default=list(BOARDS["narrow"]))
-    parser.add_argument("--views", nargs="+", type=int, default=[20, 44])
+    parser.add_argument("--views", nargs="+", type=int, default=[20, 44], help="single: how many")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--bootstrap", type=int, default=20)
-    parser.add_argument("--cache", type=Path, help="folder for found points, to solve again without rendering")
+    parser.add_argument("--cache", type=Path, help="single: folder for found points, to solve again without rendering")
     args = parser.parse_args()
     cv2.setNumThreads(1)
     print("| rig, board, views | homography px: mean, worst / max, worst | rotation deg: mean, worst | its sigma "
           "| 2 sigma px: mean, worst | held out 95 % thermal px | baseline off, mm | good |")  # fmt: skip
     print("|---|---|---|---|---|---|---|---|", flush=True)
     for name in args.rigs:
-        truth = true_rig() if name == "wide" else synthetic_rig()
         for kind in args.boards:
-            if kind not in BOARDS[name]:
-                continue  # markers are too small in 320 pixels
-            spec = BOARDS[name][kind]
-            board = parse_board(spec)
-            sets = [
-                board_views(name, truth, board, spec, max(args.views), seed, args.cache) for seed in range(args.seeds)
-            ]
-            for count in args.views:
-                solutions: list[Solution] = []
-                failed: list[str] = []
-                for views in sets:
-                    try:
-                        solutions.append(
-                            solve_views(
-                                [view for view, *_ in views[:count]], board,
-                                working_distance_m=truth.working_distance_m, bootstrap=args.bootstrap,
-                            )
-                        )  # fmt: skip
-                    except BadInputError as error:
-                        failed.append(str(error))
-                print(_row(f"{name}, {spec}, {count}", solutions, truth, failed), flush=True)
-            every = [view for views in sets for view in views]
-            print(f"    found, rms px (shared by a view): visible {point_errors(every, 0)}, "
-                  f"thermal {point_errors(every, 1)}", flush=True)  # fmt: skip
+            if kind in BOARDS[name]:
+                (_guided if args.mode == "guided" else _single)(name, BOARDS[name][kind], args)
 
 
-def _row(label: str, solutions: list[Solution], truth: RigCalibration, failed: list[str]) -> str:
-    if not solutions:
+def _true_rig(name: str) -> RigCalibration:
+    return true_rig() if name == "wide" else synthetic_rig()
+
+
+def _single(name: str, spec: str, args: argparse.Namespace) -> None:
+    truth, board = _true_rig(name), parse_board(spec)
+    seeds = range(args.first_seed, args.first_seed + args.seeds)
+    sets = [board_views(name, truth, board, spec, max(args.views), seed, args.cache) for seed in seeds]
+    for count in args.views:
+        solutions: list[tuple[Solution, RigCalibration]] = []
+        failed: list[str] = []
+        for views in sets:
+            seen = [view for view, *_ in views[:count]]
+            try:
+                solved = solve_views(seen, board, working_distance_m=truth.working_distance_m, bootstrap=args.bootstrap)
+                solutions.append((solved, truth))
+            except BadInputError as error:
+                failed.append(str(error))
+        print(_row(f"{name}, {spec}, {count}", solutions, failed), flush=True)
+    every = [view for views in sets for view in views]
+    print(f"    found, rms px (shared by a view): visible {point_errors(every, 0)}, thermal {point_errors(every, 1)}",
+          flush=True)  # fmt: skip
+
+
+def _guided(name: str, spec: str, args: argparse.Namespace) -> None:
+    """A rig of its own for each seed; the guide decides the end."""
+    board = parse_board(spec)
+    solutions: list[tuple[Solution, RigCalibration]] = []
+    counts: list[int] = []
+    for seed in range(args.first_seed, args.first_seed + args.seeds):
+        truth = varied_rig(_true_rig(name), seed)
+        captured = capture(truth, board, seed, DISTANCES[name])
+        solved = solve_views(
+            captured.views, board, working_distance_m=truth.working_distance_m, bootstrap=args.bootstrap
+        )
+        solutions.append((solved, truth))
+        counts.append(len(captured.views))
+        off = homography_px(solved.rig, truth)
+        turned = rotation_angle_deg(solved.rig.R_visible_thermal, truth.R_visible_thermal)
+        reached = solved.reached_aim
+        print(
+            f"    seed {seed}: {len(captured.views)} views of {captured.shown} poses, {captured.pictures} pictures; "
+            f"rotation {turned:.3f} (99 % {reached.rotation_deg:.3f}), homography mean {off.mean():.2f} max "
+            f"{off.max():.2f} (99 % {reached.homography_px:.2f}); misnumbered {captured.misnumbered}; found in thermal "
+            f"{captured.found[1]:.0%}; {'good' if solved.good else [g.name for g in solved.gates if not g.passed]}"
+            f"{'; ' * bool(captured.lacking)}{captured.lacking}",
+            flush=True,
+        )
+    print(_row(f"{name}, {spec}, {min(counts)} to {max(counts)}", solutions, []), flush=True)
+
+
+def _row(label: str, pairs: list[tuple[Solution, RigCalibration]], failed: list[str]) -> str:
+    if not pairs:
         return f"| {label} | failed: {failed[0]} |"
-    off = [homography_px(s.rig, truth) for s in solutions]
+    solutions = [solution for solution, _ in pairs]
+    off = [homography_px(s.rig, truth) for s, truth in pairs]
     means, tops = [float(o.mean()) for o in off], [float(o.max()) for o in off]
-    turned = [rotation_angle_deg(s.rig.R_visible_thermal, truth.R_visible_thermal) for s in solutions]
+    turned = [rotation_angle_deg(s.rig.R_visible_thermal, truth.R_visible_thermal) for s, truth in pairs]
     sigma = [s.bundle.rotation_sigma_deg for s in solutions]
     two = [s.max_two_sigma_px for s in solutions]
     p95 = [s.held_out_p95_px for s in solutions]
-    base = [1e3 * abs(s.rig.baseline_m - truth.baseline_m) for s in solutions]
+    base = [1e3 * abs(s.rig.baseline_m - truth.baseline_m) for s, truth in pairs]
     good = sum(s.good for s in solutions)
     bad = "; ".join(sorted({gate.name for s in solutions for gate in s.gates if not gate.passed}))
     return (

@@ -21,7 +21,7 @@ from calibration.detect import Detection
 from calibration.rig import CameraIntrinsics, RigCalibration
 from fusion_core.errors import BadInputError
 
-__all__ = ["BundleResult", "Sighting", "solve_bundle"]
+__all__ = ["BundleResult", "Sighting", "information_of", "solve_bundle"]
 
 Floats = npt.NDArray[np.float64]
 SHARED = (
@@ -75,8 +75,8 @@ class BundleResult:
     view_rms_px: dict[str, tuple[float, float]]
     theta: Floats
 
-    def sigma_of(self, quantity: Callable[[RigCalibration], Floats]) -> Floats:
-        """(..., ) 1 sigma of each element of any array that a rig determines, by linear propagation."""
+    def jacobian_of(self, quantity: Callable[[RigCalibration], Floats]) -> Floats:
+        """(n, 22) derivatives of the n elements of any array that a rig determines, by central differences."""
         base = np.asarray(quantity(self.rig), np.float64)
         jacobian = np.empty((base.size, SHARED))
         for index in range(SHARED):
@@ -84,8 +84,14 @@ class BundleResult:
             step[index] = 0.1 * max(float(np.sqrt(self.covariance[index, index])), 1e-12)
             ahead, behind = (quantity(_rig_of(self.theta + sign * step, self.rig)) for sign in (1, -1))
             jacobian[:, index] = (np.asarray(ahead) - np.asarray(behind)).reshape(-1) / (2 * step[index])
+        return jacobian
+
+    def sigma_of(self, quantity: Callable[[RigCalibration], Floats]) -> Floats:
+        """(..., ) 1 sigma of each element of any array that a rig determines, by linear propagation."""
+        jacobian = self.jacobian_of(quantity)
         variance = np.einsum("ij,jk,ik->i", jacobian, self.covariance, jacobian)
-        return np.asarray(np.sqrt(np.maximum(variance, 0.0)).reshape(base.shape))
+        shape = np.shape(quantity(self.rig))
+        return np.asarray(np.sqrt(np.maximum(variance, 0.0)).reshape(shape))
 
     @property
     def rotation_sigma_deg(self) -> float:
@@ -154,6 +160,23 @@ def solve_bundle(
     return BundleResult(_rig_of(theta, start), boards, noise, covariance, rms, theta)
 
 
+def information_of(bundle: BundleResult, pose: Floats, points_m: Sequence[Floats]) -> Floats:
+    """(22, 22) what another view, the board at `pose` (6,), would add to the inverse covariance.
+
+    Args:
+        points_m: (N, 3) the board's points that the visible and that the thermal camera would find.
+    """
+    ids = [np.arange(len(points)) for points in points_m]
+    seen = Sighting("", ids[0], np.zeros((len(ids[0]), 2)), len(ids[0]) + ids[1], np.zeros((len(ids[1]), 2)))
+    problem = _Problem([seen], np.concatenate([*points_m, np.empty((0, 3))]), np.ones(1))
+    off = problem.residuals(bundle.theta, pose[None])[0]
+    seen = replace(seen, visible_px=off[0], thermal_px=off[1])  # where the points would be: nothing is left over
+    problem = _Problem([seen], np.concatenate([*points_m, np.empty((0, 3))]), np.ones(1))
+    A, B, _ = problem.linear(0, bundle.theta, pose, bundle.noise_px)
+    V, W = B.T @ B, A.T @ B
+    return np.asarray(A.T @ A - W @ np.linalg.solve(V + 1e-12 * np.trace(V) * np.eye(6), W.T))
+
+
 class _Problem:
     """The sum of squares and its derivatives."""
 
@@ -209,7 +232,7 @@ class _Problem:
         gradient = slope.T @ off
         eliminated = []
         for index, board in enumerate(boards):
-            A, B, r = self._linear(index, theta, board, noise_px)
+            A, B, r = self.linear(index, theta, board, noise_px)
             V = B.T @ B
             V[np.diag_indices(6)] *= 1 + damping
             W = A.T @ B
@@ -225,7 +248,7 @@ class _Problem:
         shared[np.diag_indices(SHARED)] += damping * diagonal
         return shared, gradient, eliminated
 
-    def _linear(
+    def linear(
         self, index: int, theta: Floats, board: Floats, noise_px: tuple[float, float]
     ) -> tuple[Floats, Floats, Floats]:
         """Weighed rows of one sighting: d/d shared (2N, 22), d/d pose (2N, 6), residual (2N,)."""

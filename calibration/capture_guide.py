@@ -9,16 +9,18 @@ No thread and no camera: feed it pairs, it answers. The command line and the ass
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
+from calibration.aim import PLACES
 from calibration.assess import Assessment, assess
 from calibration.board import Board
-from calibration.detect import BoardNotFoundError, Detection, Rung, detect_board, match_orders
+from calibration.detect import Detection
 from calibration.field import COVERAGE_CELLS
-from calibration.views import BoardView, rung_of
+from calibration.held_view import HeldView
+from calibration.views import BoardView, PairDetector
 
 __all__ = ["CaptureGuide", "CaptureVerdict"]
 
@@ -28,8 +30,6 @@ ASSESSED_FROM = 8  # views
 MAX_MOTION_PX = 1.0  # per picture, at 640 px across
 MIN_SHARPNESS = 0.45  # of the sharpest board so far
 MIN_NEWNESS = 0.10
-MAX_AVERAGED = 9  # pictures of one pose: a third of the noise
-MAX_AVERAGED_MOTION_PX = 0.3  # from the first of them, at 640 px across
 MIN_LEAN = 0.15  # some 15 degrees at the usual distances
 _TILTS = (
     (3, 1, "its right edge turned away by about 30 degrees"),
@@ -37,7 +37,6 @@ _TILTS = (
     (4, 1, "its lower edge tipped away by about 30 degrees"),
     (4, -1, "its upper edge tipped away by about 30 degrees"),
 )
-_PLACES = (("top left", "top", "top right"), ("left", "middle", "right"), ("bottom left", "bottom", "bottom right"))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,7 +59,9 @@ class CaptureGuide:
     Args:
         require_still: compare with the picture before (streams); False for folders of single pictures.
         target: how many views to keep. exactly: False asks what they are worth too: it may be done from 12 views
-            on, and goes on to twice the target while the common field is not covered or the uncertainty is large.
+            on, and goes on to twice the target while the common field is not covered, or rotation and homography are
+            not known as exactly as `calibration.aim` wants.
+        working_distance_m: where the alignment is to be exact; 0: near to horizon, as `solve_views` proposes.
     """
 
     def __init__(
@@ -71,25 +72,32 @@ class CaptureGuide:
         roll_deg: float = 0.0,
         target: int = TARGET_VIEWS,
         exactly: bool = True,
+        working_distance_m: float = 0.0,
     ) -> None:
+        self._distance_m = working_distance_m
         self._board, self._require_still, self._roll_deg, self._target = board, require_still, roll_deg, target
         self._exactly = exactly
-        self._misses = {"visible": 0, "thermal": 0}
+        self._detector = PairDetector(board, roll_deg=roll_deg, max_rungs=QUICK_RUNGS)
         self.assessment: Assessment | None = None
         self.accepted: list[BoardView] = []
         self._poses: list[np.ndarray] = []
         self._before: Detection | None = None
-        self._held: _HeldView | None = None
+        self._held: HeldView | None = None
         self._sharpest = 0.0
-        self._first: dict[str, Rung | None] = {"visible": None, "thermal": None}
         self._cells = np.zeros((COVERAGE_CELLS, COVERAGE_CELLS), int)
 
     @property
     def done(self) -> bool:
-        """Whether there are enough views."""
-        if self._exactly:
-            return len(self.accepted) >= self._target
-        return len(self.accepted) >= 2 * self._target or (self.assessment is not None and self.assessment.enough)
+        """Whether there are enough views, the last one averaged like the others."""
+        most = self._target if self._exactly else 2 * self._target
+        if len(self.accepted) >= most:
+            return self._held is None
+        return not self._exactly and self.assessment is not None and self.assessment.enough
+
+    @property
+    def short(self) -> str:
+        """What the views that are there do not reach, in words; "" when nothing is known to be missing."""
+        return self.assessment.lacking if self.assessment is not None else ""
 
     @property
     def coverage(self) -> float:
@@ -106,47 +114,47 @@ class CaptureGuide:
 
     def offer(self, name: str, visible: np.ndarray, thermal: np.ndarray) -> CaptureVerdict:
         """Judge one pair: visible (H, W, 3) uint8 RGB, thermal (Ht, Wt) uint8 or uint16."""
-        found: dict[str, Detection | None] = {"visible": None, "thermal": None}
-        why = {"visible": "", "thermal": ""}
-        for side, image in (("visible", visible), ("thermal", thermal)):
-            try:
-                found[side] = detect_board(
-                    image,
-                    self._board,
-                    polarity="normal" if side == "visible" else "unknown",
-                    first=self._first[side],
-                    max_rungs=QUICK_RUNGS,
-                    skip=self._misses[side] * QUICK_RUNGS,
-                )
-                self._misses[side] = 0
-                self._first[side] = rung_of(found[side]) or self._first[side]
-            except BoardNotFoundError as error:
-                why[side] = str(error)
-                self._misses[side] += 1
-        in_visible, in_thermal = found["visible"], found["thermal"]
-        if in_visible is not None and in_thermal is not None:
-            in_visible, in_thermal = match_orders(in_visible, in_thermal, self._roll_deg)
-        view = BoardView(name, visible, thermal, in_visible, in_thermal, why["visible"], why["thermal"])
-        if self._held is not None and self._held.takes(view):
-            self._before = in_visible
-            self.accepted[-1] = self._held.add(view)
-            reason = f"held still, {self._held.count} pictures averaged"
-            return CaptureVerdict(False, reason, self.guidance(), self.accepted[-1], improved=True)
+        if self._held is not None:
+            if self._held.takes(visible, thermal):
+                self.accepted[-1] = kept = self._held.view()
+                self._before = kept.found_visible
+                reason = f"held still, {self._held.count} pictures averaged"
+                if self._held.full:
+                    reason += ", enough of this pose"
+                    self._end_hold()
+                return CaptureVerdict(False, reason, self.guidance(), self.accepted[-1], improved=True)
+            self._end_hold()
+            if self.done:
+                return CaptureVerdict(False, "enough views", self.guidance(), self.accepted[-1], improved=True)
+        view = self._detector.look(name, visible, thermal)
         reason = self._objection(view)
-        self._before = in_visible
+        self._before = view.found_visible
         if reason:
             return CaptureVerdict(False, reason, self.guidance(), view)
-        assert in_visible is not None and in_thermal is not None  # by _objection
+        assert view.found_visible is not None and view.found_thermal is not None  # by _objection
         self.accepted.append(view)
-        self._held = _HeldView(view) if self._require_still else None
-        self._poses.append(_pose(in_visible, self._board))
-        height, width = in_thermal.size
-        column = np.clip((in_thermal.points_px[:, 0] * COVERAGE_CELLS / width).astype(int), 0, COVERAGE_CELLS - 1)
-        row = np.clip((in_thermal.points_px[:, 1] * COVERAGE_CELLS / height).astype(int), 0, COVERAGE_CELLS - 1)
+        self._poses.append(_pose(view.found_visible, self._board))
+        height, width = view.found_thermal.size
+        points = view.found_thermal.points_px
+        column = np.clip((points[:, 0] * COVERAGE_CELLS / width).astype(int), 0, COVERAGE_CELLS - 1)
+        row = np.clip((points[:, 1] * COVERAGE_CELLS / height).astype(int), 0, COVERAGE_CELLS - 1)
         np.add.at(self._cells, (row, column), 1)
-        if len(self.accepted) >= ASSESSED_FROM:
-            self.assessment = assess(self.accepted, self._board)
+        if self._require_still:
+            self._held = HeldView(view, self._board)
+        else:
+            self._assess()
         return CaptureVerdict(True, f"view {len(self.accepted)} kept", self.guidance(), view)
+
+    def _end_hold(self) -> None:
+        """The board was taken away, or enough pictures of it are there."""
+        assert self._held is not None
+        self.accepted[-1] = self._held.view(final=True)
+        self._held = None
+        self._assess()
+
+    def _assess(self) -> None:
+        if len(self.accepted) >= ASSESSED_FROM:
+            self.assessment = assess(self.accepted, self._board, self._distance_m) or self.assessment
 
     @property
     def covered_field(self) -> str:
@@ -157,18 +165,22 @@ class CaptureGuide:
         """One sentence: what the next view should be."""
         count = len(self.accepted)
         if self.done:
-            return f"Enough: {count} views, {self.coverage:.0%} {self.covered_field} covered. Solve now."
+            enough = f"{count} views, {self.coverage:.0%} {self.covered_field} covered"
+            if self.short and not self._exactly:
+                return f"That is as many as are of use: {enough}, but {self.short}. Solve now."
+            return f"Enough: {enough}. Solve now."
+        text = f"{count} of {self._target} views"
+        if self.assessment is not None and self.short:
+            text = f"{count} views, {self.short}" + ("" if count < self._target else ": go on")
+        if self.assessment is not None and self.assessment.advice is not None:
+            return f"{text}. {self.assessment.advice.text}."
         cells = self._cells if self.assessment is None else self.assessment.coverage_thermal
         coarse = _coarse(cells)
         row, column = np.unravel_index(int(coarse.argmin()), coarse.shape)
         poses = np.array(self._poses).reshape(-1, 5)
-        place = _PLACES[int(row)][int(column)]
-        text = f"{count} of {self._target} views. Bring the board to the {place} {self.covered_field}"
-        if self.assessment is not None and count >= self._target:
-            text = (
-                f"{count} views, {self.assessment.lacking}: go on. Bring the board to the {place} {self.covered_field}"
-            )
+        place = PLACES[int(row)][int(column)]
         wanted = _wanted(poses) if count >= 3 else ""
+        text += f". Bring the board to the {place} {self.covered_field}"
         return text + (f", {wanted}." if wanted else ".")
 
     def _objection(self, view: BoardView) -> str:
@@ -203,58 +215,6 @@ def _coarse(cells: np.ndarray) -> np.ndarray:
     points = np.maximum(ninths, 0).sum(axis=(1, 3))
     empty = (ninths == 0).sum(axis=(1, 3))
     return np.where(seen == 0, np.inf, points / np.maximum(seen, 1) - 1000.0 * empty)
-
-
-class _HeldView:
-    """A kept view, and the mean of the pictures in which the board stayed where it was."""
-
-    def __init__(self, view: BoardView) -> None:
-        self._first = view
-        self._sums = [view.visible.astype(np.float32), view.thermal.astype(np.float32)]
-        self._points: list[dict[int, list[np.ndarray]]] = [{}, {}]
-        self.count = 1
-        self._note(view)
-
-    def _note(self, view: BoardView) -> None:
-        for points, found in zip(self._points, (view.found_visible, view.found_thermal), strict=True):
-            assert found is not None  # by `takes`, and the first was accepted
-            for number, at in zip(found.ids, found.points_px, strict=True):
-                points.setdefault(int(number), []).append(at)
-
-    def takes(self, view: BoardView) -> bool:
-        """Whether this is the same pose, and more pictures of it are of use."""
-        if self.count >= MAX_AVERAGED or view.found_visible is None or view.found_thermal is None:
-            return False
-        for first, now in (
-            (self._first.found_visible, view.found_visible),
-            (self._first.found_thermal, view.found_thermal),
-        ):
-            assert first is not None  # it was accepted
-            _, a, b = np.intersect1d(first.ids, now.ids, return_indices=True)
-            if first.size != now.size or len(a) < 0.8 * len(first.ids):
-                return False
-            moved = np.linalg.norm(now.points_px[b] - first.points_px[a], axis=1)
-            if float(np.median(moved)) > MAX_AVERAGED_MOTION_PX * first.size[1] / 640 + 0.1:  # 0.1: a point's own noise
-                return False
-        return True
-
-    def add(self, view: BoardView) -> BoardView:
-        """The mean with this one; points that half of the pictures have."""
-        self.count += 1
-        self._sums[0] += view.visible
-        self._sums[1] += view.thermal
-        self._note(view)
-        found: list[Detection] = []
-        for points, first in zip(self._points, (self._first.found_visible, self._first.found_thermal), strict=True):
-            assert first is not None  # it was accepted
-            ids = sorted(number for number, places in points.items() if 2 * len(places) >= self.count)
-            mean = np.array([np.mean(points[number], axis=0) for number in ids])
-            found.append(replace(first, ids=np.array(ids), points_px=mean))
-        visible, thermal = (
-            np.rint(total / self.count).astype(picture.dtype)
-            for total, picture in zip(self._sums, (self._first.visible, self._first.thermal), strict=True)
-        )
-        return replace(self._first, visible=visible, thermal=thermal, found_visible=found[0], found_thermal=found[1])
 
 
 def _wanted(poses: np.ndarray) -> str:

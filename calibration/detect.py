@@ -22,9 +22,11 @@ from fusion_core.errors import BadInputError
 __all__ = ["BoardNotFoundError", "Detection", "Rung", "detect_board", "match_orders", "to_grey"]
 
 Polarity = Literal["normal", "inverted", "unknown"]
-Preparation = Literal["stretch", "blur12", "blur25", "clahe", "smooth"]
+Preparation = Literal["stretch", "blur12", "blur25", "clahe", "smooth", "hat"]
 MAX_WORKING_WIDTH_PX = 2000
+_STRETCH = {"blur12": (3, 97), "blur25": (3, 97), "hat": (0.5, 99.5)}  # per cent of the pixels, to black and white
 MIN_MARKERS = 3
+MAX_BLOBS = 3  # for each circle of the board
 MIN_CHARUCO_CORNERS = 8
 
 
@@ -82,14 +84,19 @@ def to_grey(image: np.ndarray) -> np.ndarray:
 
 
 def prepare(grey: np.ndarray, rung: Rung) -> np.ndarray:
-    """(H, W) float32 to (s H, s W) uint8, as the rung says. Blur widths are for 640 pixels across."""
+    """(H, W) float32 to (s H, s W) uint8, as the rung says. Blur widths are for 640 pixels across; noise is
+    smoothed as much in smaller pictures: it is each pixel's own."""
     unit = grey.shape[1] / 640.0
     if rung.preparation in ("blur12", "blur25"):
         sigma = (12.0 if rung.preparation == "blur12" else 25.0) * unit
-        grey = cv2.GaussianBlur(grey, (0, 0), 0.8 * unit) - cv2.GaussianBlur(grey, (0, 0), sigma)
+        grey = cv2.GaussianBlur(grey, (0, 0), 0.8 * max(unit, 1.0)) - cv2.GaussianBlur(grey, (0, 0), sigma)
     elif rung.preparation == "smooth":
-        grey = cv2.GaussianBlur(grey, (0, 0), 1.2 * unit)
-    low, high = np.percentile(grey[::2, ::2], (3, 97) if rung.preparation.startswith("blur") else (1, 99))
+        grey = cv2.GaussianBlur(grey, (0, 0), 1.2 * max(unit, 1.0))
+    elif rung.preparation == "hat":  # small dark things, whatever lies around the board: closing less picture
+        dots = cv2.GaussianBlur(-grey if rung.invert else grey, (0, 0), 0.8 * max(unit, 1.0))
+        kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (round(22 * unit) | 1,) * 2)
+        grey = -cv2.morphologyEx(dots, cv2.MORPH_BLACKHAT, kernel) * (-1 if rung.invert else 1)
+    low, high = np.percentile(grey[::2, ::2], _STRETCH.get(rung.preparation, (1, 99)))
     stretched = np.clip((grey - low) * (255.0 / max(float(high - low), 1e-6)), 0, 255)
     if rung.scale != 1:
         interpolation = cv2.INTER_CUBIC if rung.scale > 1 else cv2.INTER_AREA
@@ -108,7 +115,7 @@ def ladder(board: Board, width: int, first: Rung | None = None) -> Iterator[Rung
         yield first
     inversions = (False,) if isinstance(board, Checkerboard) else (False, True)  # corners look the same inverted
     if isinstance(board, SymmetricCircles | AsymmetricCircles):
-        preparations: tuple[Preparation, ...] = ("stretch", "blur25", "blur12", "smooth", "clahe")
+        preparations: tuple[Preparation, ...] = ("stretch", "blur25", "blur12", "hat", "smooth", "clahe")
     else:
         preparations = ("stretch", "smooth", "blur12", "blur25", "clahe")
     for scale in (1.0, 2.0, 0.5, 3.0):
@@ -245,13 +252,16 @@ def _find_circles(picture: np.ndarray, board: Board, scale: float) -> np.ndarray
     parameters.filterByColor, parameters.blobColor = True, 0
     parameters.minThreshold, parameters.maxThreshold, parameters.thresholdStep = 20, 235, 8
     parameters.minRepeatability = 3
-    parameters.filterByArea, parameters.minArea, parameters.maxArea = True, 12, picture.size / 60
+    parameters.filterByArea, parameters.minArea, parameters.maxArea = True, 12 * max(scale, 1.0), picture.size / 60
     parameters.filterByCircularity, parameters.minCircularity = True, 0.55
     parameters.filterByConvexity, parameters.minConvexity = True, 0.8
     parameters.filterByInertia, parameters.minInertiaRatio = True, 0.25
     parameters.minDistBetweenBlobs = 5
     blobs = cv2.SimpleBlobDetector_create(parameters)  # type: ignore[attr-defined]
     size = (board.columns, board.rows)
+    count = len(blobs.detect(picture))
+    if not size[0] * size[1] <= count <= MAX_BLOBS * size[0] * size[1] + 60:
+        return None  # too few, or noise; the search among a thousand takes a minute
     for flags in (base, base | cv2.CALIB_CB_CLUSTERING):
         found, points = cv2.findCirclesGrid(picture, size, flags=flags, blobDetector=blobs)
         if found:

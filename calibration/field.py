@@ -13,12 +13,15 @@ __all__ = [
     "BUDGET_PX",
     "COVERAGE_CELLS",
     "DistanceRange",
+    "SharedCells",
+    "common_field",
     "coverage",
     "covered_share",
     "distance_range",
     "predicted_two_sigma_px",
     "propose_working_distance_m",
     "reached_share",
+    "shared_cells",
     "visible_grid",
 ]
 
@@ -74,12 +77,25 @@ def predicted_two_sigma_px(bundle: BundleResult, rig: RigCalibration) -> np.ndar
     return np.asarray(np.where(inside, 2 * np.linalg.norm(sigma, axis=1), np.nan).reshape(9, 12))
 
 
-def coverage(points_px: list[np.ndarray], rig: RigCalibration, side: str, board_distance_m: float) -> np.ndarray:
-    """(6, 6) board points in each cell of the field of view that both cameras share, in that camera's picture.
+@dataclass(frozen=True, slots=True, eq=False)
+class SharedCells:
+    """6 x 6 cells over the part of one camera's picture that the other sees as well: from low to high (x, y) px.
 
-    The cells divide the part of the picture that the other camera sees as well, at the boards' distance and at the
-    working distance; -1 for cells that the other camera does not see all the same (tilted or round fields).
+    shared (6, 6): whether the other camera sees (most of) the cell; fields are tilted or round.
     """
+
+    low: np.ndarray
+    high: np.ndarray
+    shared: np.ndarray
+
+    def place(self, points_px: np.ndarray) -> np.ndarray:
+        """(M, 2) int (column, row) of those of (N, 2) points that lie in the part."""
+        at = np.floor((points_px - self.low) / (self.high - self.low) * COVERAGE_CELLS).astype(int)
+        return np.asarray(at[((at >= 0) & (at < COVERAGE_CELLS)).all(axis=1)])
+
+
+def shared_cells(rig: RigCalibration, side: str, board_distance_m: float) -> SharedCells:
+    """The cells of "visible" or "thermal": shared at the boards' distance and at the working distance."""
     camera, other = (rig.visible, rig.thermal) if side == "visible" else (rig.thermal, rig.visible)
     n, fine = COVERAGE_CELLS, 48
     y, x = np.mgrid[0:fine, 0:fine].astype(np.float64)
@@ -90,17 +106,43 @@ def coverage(points_px: list[np.ndarray], rig: RigCalibration, side: str, board_
         seen = mapped(pixels, distance)
         common &= (seen >= 0).all(axis=1) & (seen[:, 0] < other.width) & (seen[:, 1] < other.height)
     if not common.any():
-        return np.zeros((n, n), int)
+        return SharedCells(np.zeros(2), np.ones(2), np.zeros((n, n), bool))
     low, high = pixels[common].min(axis=0), pixels[common].max(axis=0) + 1e-6
     cells = np.clip(((pixels[common] - low) / (high - low) * n).astype(int), 0, n - 1)
-    shared = np.zeros((n, n), int)
-    np.add.at(shared, (cells[:, 1], cells[:, 0]), 1)
-    counts = np.zeros((n, n), int)
+    count = np.zeros((n, n), int)
+    np.add.at(count, (cells[:, 1], cells[:, 0]), 1)
+    return SharedCells(low, high, count > 0.5 * count.max())
+
+
+def coverage(points_px: list[np.ndarray], rig: RigCalibration, side: str, board_distance_m: float) -> np.ndarray:
+    """(6, 6) board points in each cell of the field of view that both cameras share, in that camera's picture.
+
+    -1 for cells that the other camera does not see. Nothing shared: zeros, so that nothing is covered.
+    """
+    cells = shared_cells(rig, side, board_distance_m)
+    counts = np.zeros((COVERAGE_CELLS, COVERAGE_CELLS), int)
+    if not cells.shared.any():
+        return counts
     for points in points_px:
-        at = np.floor((points - low) / (high - low) * n).astype(int)
-        at = at[((at >= 0) & (at < n)).all(axis=1)]
+        at = cells.place(points)
         np.add.at(counts, (at[:, 1], at[:, 0]), 1)
-    return np.where((shared > 0.5 * shared.max()) | (counts > 0), counts, -1)
+    return np.where(cells.shared | (counts > 0), counts, -1)
+
+
+def common_field(rig: RigCalibration, steps: int = 9) -> np.ndarray:
+    """(P, 2) thermal pixels all over the field that both cameras share at the working distance, up to its border:
+    a grid of the thermal picture and one of the visible, first and last pixels included."""
+    found = []
+    for camera, other, mapped in (
+        (rig.thermal, rig.visible, rig.visible_from_thermal),
+        (rig.visible, rig.thermal, rig.thermal_from_visible),
+    ):
+        x, y = np.meshgrid(np.linspace(0, camera.width - 1, steps), np.linspace(0, camera.height - 1, steps))
+        at = np.stack([x, y], axis=-1).reshape(-1, 2)
+        there = mapped(at)
+        inside = ((there >= 0) & (there <= [other.width - 1, other.height - 1])).all(axis=1)
+        found.append((at if camera is rig.thermal else there)[inside])
+    return np.concatenate(found)
 
 
 def reached_share(rig: RigCalibration, board_distance_m: float) -> float:

@@ -14,6 +14,7 @@ import jinja2
 import numpy as np
 from markupsafe import Markup
 
+from calibration.aim import AIM_HOMOGRAPHY_PX, AIM_ROTATION_DEG
 from calibration.extrinsics import board_pose
 from calibration.field import BUDGET_PX, covered_share, distance_range, propose_working_distance_m
 from calibration.report_template import TEMPLATE
@@ -67,6 +68,9 @@ def write_report(solution: Solution, path: Path, offset: TimeOffset | None = Non
         baseline_sigma_mm=solution.bundle.baseline_sigma_m * 1e3,
         time_offset=offset.words() if offset is not None else "",
         predicted=solution.max_predicted_two_sigma_px,
+        aim=solution.reached_aim,
+        aim_deg=AIM_ROTATION_DEG,
+        aim_px=AIM_HOMOGRAPHY_PX,
         t_mm=[float(value) * 1e3 for value in rig.t_visible_thermal_m],
         blends=_blends(solution),
         views=[_view_row(solution, index) for index in range(len(solution.views))],

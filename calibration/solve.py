@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 import cv2
 import numpy as np
 
+from calibration.aim import Planner, Reached
 from calibration.board import Board
 from calibration.bundle import BundleResult, Sighting, solve_bundle
 from calibration.extrinsics import PairView, StereoResult, solve_stereo, transfer_errors_px
@@ -70,6 +71,7 @@ class Solution:
     coverage_visible: np.ndarray  # (6, 6) int points; -1 outside the common field of view
     coverage_thermal: np.ndarray
     range_8px: DistanceRange
+    reached_aim: Reached  # what errors stay within, 99 % sure, against the aim
     reached: float  # share of the common field at the working distance that both cameras also saw at the boards'
     gates: list[Gate] = field(default_factory=list)
 
@@ -173,6 +175,7 @@ def solve_views(
         coverage_visible=coverage([pair.visible_px for pair in kept.values()], rig, "visible", board_m),
         coverage_thermal=coverage([pair.thermal_px for pair in kept.values()], rig, "thermal", board_m),
         range_8px=distance_range(rig, budget_px),
+        reached_aim=Planner(stereo.bundle, rig, board).reached,
         reached=reached_share(rig, board_m),
     )
     gates = _gates(solution)

@@ -9,9 +9,14 @@ import cv2
 import numpy as np
 
 from calibration.board import Board
+from calibration.carry import Likeness, carry_over, complete
 from calibration.detect import BoardNotFoundError, Detection, Rung, detect_board, match_orders
 
-__all__ = ["BoardView", "detect_views", "overlay", "rung_of"]
+__all__ = ["BoardView", "PairDetector", "detect_views", "overlay", "rung_of"]
+
+
+CARRIED_FROM = 0.6  # of the board's points
+SEARCH_EVERY = 4  # misses of a stream: then all scales and turns are tried again
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -39,28 +44,83 @@ def detect_views(
     Never raises for a picture without a board: the reason is in the view.
     """
     views = []
-    first_visible: Rung | None = None
-    first_thermal: Rung | None = None
+    detector = PairDetector(board, roll_deg=roll_deg)
     for name, visible, thermal in pictures:
-        found: dict[str, Detection | None] = {"visible": None, "thermal": None}
-        why = {"visible": "", "thermal": ""}
-        for side, image, first in (("visible", visible, first_visible), ("thermal", thermal, first_thermal)):
-            try:
-                found[side] = detect_board(
-                    image, board, polarity="normal" if side == "visible" else "unknown", first=first
-                )
-            except BoardNotFoundError as error:
-                why[side] = str(error)
-        seen_visible, seen_thermal = found["visible"], found["thermal"]
-        if seen_visible is not None and seen_thermal is not None:
-            seen_visible, seen_thermal = match_orders(seen_visible, seen_thermal, roll_deg)
-        first_visible = rung_of(seen_visible) or first_visible
-        first_thermal = rung_of(seen_thermal) or first_thermal
-        views.append(BoardView(name, visible, thermal, seen_visible, seen_thermal, why["visible"], why["thermal"]))
+        view = detector.look(name, visible, thermal)
+        views.append(view)
         if progress is not None:
-            marks = ["found" if detection is not None else "not found" for detection in (seen_visible, seen_thermal)]
+            marks = ["found" if seen is not None else "not found" for seen in (view.found_visible, view.found_thermal)]
             progress(f"{name}: visible {marks[0]}, thermal {marks[1]}")
     return views
+
+
+class PairDetector:
+    """Finds a board in both pictures of a pair, numbered alike; what worked is tried first on the next pair.
+
+    A board of markers that one camera alone can read is found in the other's picture by its look (`calibration.carry`).
+
+    Args:
+        max_rungs: preparations to try on one picture; 0: all. Pictures of a stream then share the ladder.
+    """
+
+    def __init__(self, board: Board, *, roll_deg: float = 0.0, max_rungs: int = 0) -> None:
+        self._board, self._roll_deg, self._max_rungs = board, roll_deg, max_rungs
+        self._first: dict[str, Rung | None] = {"visible": None, "thermal": None}
+        self._misses = {"visible": 0, "thermal": 0}
+        self._likeness: dict[str, Likeness | None] = {"visible": None, "thermal": None}
+        self._not_carried = 0
+
+    def look(self, name: str, visible: np.ndarray, thermal: np.ndarray) -> BoardView:
+        """Visible (H, W, 3) uint8 RGB, thermal (Ht, Wt) counts. A reason stands in the view where nothing is found."""
+        pictures = {"visible": visible, "thermal": thermal}
+        found: dict[str, Detection | None] = {"visible": None, "thermal": None}
+        why = {"visible": "", "thermal": ""}
+        for side, image in pictures.items():
+            try:
+                seen = detect_board(
+                    image,
+                    self._board,
+                    polarity="normal" if side == "visible" else "unknown",
+                    first=self._first[side],
+                    max_rungs=self._max_rungs,
+                    skip=self._misses[side] * self._max_rungs,
+                )
+                self._misses[side] = 0
+                self._first[side] = rung_of(seen) or self._first[side]
+                if self._board.identified and len(seen.ids) < len(self._board.object_points()):
+                    seen = complete(image, self._board, seen)
+                found[side] = seen
+            except BoardNotFoundError as error:
+                why[side] = str(error)
+                self._misses[side] += 1
+        if self._board.identified:
+            self._carry(pictures, found, why)
+        in_visible, in_thermal = found["visible"], found["thermal"]
+        if in_visible is not None and in_thermal is not None:
+            in_visible, in_thermal = match_orders(in_visible, in_thermal, self._roll_deg)
+        return BoardView(name, visible, thermal, in_visible, in_thermal, why["visible"], why["thermal"])
+
+    def _carry(self, pictures: dict[str, np.ndarray], found: dict[str, Detection | None], why: dict[str, str]) -> None:
+        for side, other, roll_deg in (
+            ("thermal", "visible", self._roll_deg),
+            ("visible", "thermal", -self._roll_deg),
+        ):
+            read = found[other]
+            if found[side] is not None or read is None:
+                continue
+            if len(read.ids) < CARRIED_FROM * len(self._board.object_points()):
+                continue
+            everywhere = self._likeness[side] is None or self._not_carried % SEARCH_EVERY == SEARCH_EVERY - 1
+            try:
+                found[side], self._likeness[side] = carry_over(
+                    pictures[side], self._board, read, roll_deg=roll_deg,
+                    first=None if everywhere or not self._max_rungs else self._likeness[side],
+                )  # fmt: skip
+                why[side] = ""
+                self._not_carried = 0
+            except BoardNotFoundError as error:
+                why[side] += f"; carried over from the {other} picture: {error}"
+                self._not_carried += 1
 
 
 def rung_of(detection: Detection | None) -> Rung | None:
