@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from calibration.board import Board
-from calibration.bundle import BundleResult, information_of
+from calibration.bundle import BundleResult, information_of, small_turn
 from calibration.field import SharedCells, common_field, shared_cells
 from calibration.rig import RigCalibration
 
@@ -100,7 +100,7 @@ class Planner:
         R, thermal = rig.R_visible_thermal, common_field(rig)
 
         def turned(other: RigCalibration) -> Floats:
-            return np.degrees(np.asarray(cv2.Rodrigues(other.R_visible_thermal @ R.T)[0], np.float64).reshape(3))
+            return np.degrees(small_turn(other.R_visible_thermal @ R.T))
 
         self._turns = bundle.jacobian_of(turned)  # (3, 22) degrees
         self._moves = bundle.jacobian_of(lambda other: other.visible_from_thermal(thermal, rig.working_distance_m))

@@ -21,7 +21,7 @@ from calibration.detect import Detection
 from calibration.rig import CameraIntrinsics, RigCalibration
 from fusion_core.errors import BadInputError
 
-__all__ = ["BundleResult", "Sighting", "information_of", "solve_bundle"]
+__all__ = ["BundleResult", "Sighting", "information_of", "small_turn", "solve_bundle"]
 
 Floats = npt.NDArray[np.float64]
 SHARED = (
@@ -99,7 +99,7 @@ class BundleResult:
         R = self.rig.R_visible_thermal
 
         def turned(rig: RigCalibration) -> Floats:
-            return np.asarray(cv2.Rodrigues(rig.R_visible_thermal @ R.T)[0], np.float64).reshape(3)
+            return small_turn(rig.R_visible_thermal @ R.T)
 
         return float(np.degrees(np.linalg.norm(self.sigma_of(turned))))
 
@@ -158,6 +158,11 @@ def solve_bundle(
         for seen, parts in zip(sightings, problem.residuals(theta, boards), strict=True)
     }
     return BundleResult(_rig_of(theta, start), boards, noise, covariance, rms, theta)
+
+
+def small_turn(R: Floats) -> Floats:
+    """(3,) rotation vector, radians, of a small rotation: OpenCV's says nothing below 1e-5."""
+    return np.array([R[2, 1] - R[1, 2], R[0, 2] - R[2, 0], R[1, 0] - R[0, 1]]) / 2
 
 
 def information_of(bundle: BundleResult, pose: Floats, points_m: Sequence[Floats]) -> Floats:

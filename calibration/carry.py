@@ -25,7 +25,9 @@ __all__ = ["Likeness", "carry_over", "complete"]
 WORKING_WIDTH_PX = 320
 SCALES = np.geomspace(0.6, 1.8, 20)  # of the ratio of the widths: lenses may differ that much
 TURNS_DEG = (-6.0, -3.0, 0.0, 3.0, 6.0)
-CANDIDATES = 5
+CANDIDATES = 8
+OUTSIDE = 0.25  # of the board may lie beside the picture
+SMOOTHED = 5  # texels, in the first fit
 MIN_CORRELATION = 0.55
 MIN_SURENESS = 0.1  # boards laid wrongly on purpose have -0.8 or less wherever they correlate so well
 MIN_INSIDE = 0.5  # of the board, that must lie in the picture
@@ -61,9 +63,9 @@ def carry_over(
     if H_other is None:
         raise BoardNotFoundError("the other camera's points do not span a plane")
     best: tuple[float, np.ndarray, Likeness] | None = None
-    places = sorted(_places(small, board, H_other, other, roll_deg, first), key=lambda place: -place[0])
-    for _, H, likeness in places[:CANDIDATES]:
-        fitted = _fitted(small, board, H)
+    places = sorted(_places(small, board, H_other, other, roll_deg, first), key=lambda place: -abs(place[0]))
+    for like, H, likeness in places[:CANDIDATES]:
+        fitted = _fitted(small, board, H, like)
         if fitted is not None and (best is None or fitted[0] > best[0]):
             best = fitted[0], fitted[1], likeness
     if best is None or best[0] < MIN_CORRELATION:
@@ -74,7 +76,7 @@ def carry_over(
     H = best[1]
     sure, move = _sureness(small, board, H)
     if sure < 0:  # a square beside, most likely
-        moved = _fitted(small, board, H @ move)
+        moved = _fitted(small, board, H @ move, _correlation(small, board, H @ move))
         if moved is not None:
             H = moved[1]
             sure, _ = _sureness(small, board, H)
@@ -131,10 +133,9 @@ def _all_points(grey: np.ndarray, board: Board, H: np.ndarray, start: Detection)
 def _places(
     grey: np.ndarray, board: Board, H_other: np.ndarray, other: Detection, roll_deg: float, first: Likeness | None
 ) -> list[tuple[float, np.ndarray, Likeness]]:
-    """(correlation, (3, 3) board metres to pixels, likeness) of the best place for each scale and turn."""
+    """(correlation of either sign, (3, 3) board metres to pixels, likeness): the best place by scale and turn."""
     centre = other.points_px.mean(axis=0)
     ratio = grey.shape[1] / other.size[1]
-    pad = round(0.25 * grey.shape[1])
     if first is None:
         tried = [Likeness(ratio * float(scale), roll_deg + turn) for scale in SCALES for turn in TURNS_DEG]
     else:
@@ -148,33 +149,43 @@ def _places(
         corners = cv2.perspectiveTransform(_outline(board)[:, None], S @ H_other)[:, 0]
         low, high = np.floor(corners.min(axis=0)), np.ceil(corners.max(axis=0))
         width, height = (high - low).astype(int) + 1
-        if width > grey.shape[1] + pad or height > grey.shape[0] + pad or min(width, height) < 24:
+        aside, above = round(OUTSIDE * width), round(OUTSIDE * height)
+        if width > grey.shape[1] + 2 * aside or height > grey.shape[0] + 2 * above or min(width, height) < 24:
             continue
         S[:2, 2] -= low
         drawn, inside = _drawn(board, S @ H_other, (height, width))
         step = float(np.sqrt(inside.sum() * board.spacing_m**2 / (board.extent_m[0] * board.extent_m[1])))
         template = _flat(drawn, step) * inside
-        padded = cv2.copyMakeBorder(_flat(grey, step), pad, pad, pad, pad, cv2.BORDER_CONSTANT)
-        like = np.abs(cv2.matchTemplate(padded, template.astype(np.float32), cv2.TM_CCOEFF_NORMED))
-        _, top, _, (x, y) = cv2.minMaxLoc(like)
-        moved = np.array([[1, 0, x - pad], [0, 1, y - pad], [0, 0, 1.0]])
+        padded = cv2.copyMakeBorder(_flat(grey, step), above, above, aside, aside, cv2.BORDER_CONSTANT)
+        like = cv2.matchTemplate(padded, template.astype(np.float32), cv2.TM_CCOEFF_NORMED)
+        _, _, _, (x, y) = cv2.minMaxLoc(np.abs(like))
+        top = like[y, x]
+        moved = np.array([[1, 0, x - aside], [0, 1, y - above], [0, 0, 1.0]])
         found.append((float(top), moved @ S @ H_other, likeness))
     return found
 
 
-def _fitted(grey: np.ndarray, board: Board, H: np.ndarray) -> tuple[float, np.ndarray] | None:
-    """Correlation and homography (board metres to pixels) after the fit."""
+def _fitted(grey: np.ndarray, board: Board, H: np.ndarray, sign: float) -> tuple[float, np.ndarray] | None:
+    """Correlation and homography (board metres to pixels) after the fit: first by an affine map of smoothed pictures,
+    then by a homography. sign: of the correlation, -1 where the board's black is brighter."""
     texture, to_metres = _board_picture(board, H)
     step = texture.shape[1] * board.spacing_m / board.extent_m[1]
-    picture = _flat(grey, step)
-    sign = 1.0 if _correlation(grey, board, H) >= 0 else -1.0
-    warp = (H @ to_metres).astype(np.float32)
-    warp /= warp[2, 2]
+    picture = np.asarray(np.sign(sign or 1.0) * _flat(grey, step), np.float32)
+    rim = round(step)
+    around = np.array([[1, 0, -rim], [0, 1, -rim], [0, 0, 1.0]])
+    size = texture.shape[0] + 2 * rim, texture.shape[1] + 2 * rim
+    laid = H @ to_metres
+    rectified, _ = _rectified(picture, laid @ around, size)
+    affine = np.float32([[1, 0, rim], [0, 1, rim]])
     criteria = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 60, 1e-5)
     try:
-        _, warp = cv2.findTransformECC(
-            texture, (sign * picture).astype(np.float32), warp, cv2.MOTION_HOMOGRAPHY, criteria, None, 1
-        )
+        _, affine = cv2.findTransformECC(texture, rectified, affine, cv2.MOTION_AFFINE, criteria, None, SMOOTHED)
+        laid = laid @ around @ np.vstack([affine, [0, 0, 1]])
+    except cv2.error:
+        pass  # nothing gained: the homography begins where this one did
+    warp = np.asarray(laid / laid[2, 2], np.float32)
+    try:
+        _, warp = cv2.findTransformECC(texture, picture, warp, cv2.MOTION_HOMOGRAPHY, criteria, None, 1)
     except cv2.error:
         return None  # the fit ran away: no board there
     fitted = np.asarray(warp, np.float64) @ np.linalg.inv(to_metres)

@@ -110,16 +110,22 @@ class PairDetector:
                 continue
             if len(read.ids) < CARRIED_FROM * len(self._board.object_points()):
                 continue
-            everywhere = self._likeness[side] is None or self._not_carried % SEARCH_EVERY == SEARCH_EVERY - 1
-            try:
-                found[side], self._likeness[side] = carry_over(
-                    pictures[side], self._board, read, roll_deg=roll_deg,
-                    first=None if everywhere or not self._max_rungs else self._likeness[side],
-                )  # fmt: skip
-                why[side] = ""
-                self._not_carried = 0
-            except BoardNotFoundError as error:
-                why[side] += f"; carried over from the {other} picture: {error}"
+            known = self._likeness[side]
+            again = self._not_carried % SEARCH_EVERY == SEARCH_EVERY - 1
+            tries = [known] if known is None or (self._max_rungs and not again) else [known, None]
+            for first in tries:
+                try:
+                    found[side], self._likeness[side] = carry_over(
+                        pictures[side], self._board, read, roll_deg=roll_deg, first=first
+                    )
+                except BoardNotFoundError as error:
+                    reason = str(error)
+                else:
+                    why[side] = ""
+                    self._not_carried = 0
+                    break
+            else:
+                why[side] += f"; by the {other} picture: {reason}"
                 self._not_carried += 1
 
 
