@@ -155,7 +155,7 @@ class AssistantPage(QWidget):
             box.clear()
             for choice in choices:
                 if choice.stream in (None, stream):
-                    box.addItem(choice.name, choice.uri)
+                    box.addItem(self._words(choice.name), choice.uri)
             # a camera that says it is of this stream comes first, then any that does not say
             known = [choice.uri for choice in choices if choice.stream is stream]
             box.setCurrentIndex(max(0, box.findData(before) if before else box.findData(known[0] if known else None)))
@@ -185,5 +185,14 @@ class AssistantPage(QWidget):
     def _chosen(self) -> None:
         for stream, box in self.boxes.items():
             choice = self._choices.get(str(box.currentData()))
-            self.reasons[stream].setText(f"{choice.uri}: {choice.reason}" if choice is not None else "")
+            self.reasons[stream].setText(f"{choice.uri}: {self._words(choice.reason)}" if choice is not None else "")
         self.preview_asked.emit(*self.uris())
+
+    def _words(self, text: str) -> str:
+        """What the list of sources says of the simulated cameras; names of real ones are their own."""
+        known = {
+            "Simulated visible camera": self.tr("Simulated visible camera"),
+            "Simulated thermal camera": self.tr("Simulated thermal camera"),
+            "part of this program": self.tr("part of this program"),
+        }
+        return known.get(text, text)

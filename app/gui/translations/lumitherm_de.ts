@@ -457,6 +457,21 @@
         <source>opening…</source>
         <translation>wird geöffnet…</translation>
     </message>
+    <message>
+        <location filename="../assistant_page.py" line="194" />
+        <source>Simulated visible camera</source>
+        <translation>Simulierte sichtbare Kamera</translation>
+    </message>
+    <message>
+        <location filename="../assistant_page.py" line="195" />
+        <source>Simulated thermal camera</source>
+        <translation>Simulierte Wärmebildkamera</translation>
+    </message>
+    <message>
+        <location filename="../assistant_page.py" line="196" />
+        <source>part of this program</source>
+        <translation>Teil dieses Programms</translation>
+    </message>
 </context><context>
     <name>Banner</name>
     <message>
@@ -686,7 +701,7 @@
         <translation>Beide Objektive und ihre Lage zueinander, dann noch einmal ohne manche Ansichten und mit anderen doppelt, um zu sagen, wie sicher sie sind. Bis zu einer Minute; das Bild läuft weiter.</translation>
     </message>
     <message>
-        <location filename="../calibration_page.py" line="386" />
+        <location filename="../calibration_page.py" line="393" />
         <location filename="../calibration_page.py" line="287" />
         <source>Apply</source>
         <translation>Anwenden</translation>
@@ -767,27 +782,27 @@
         <translation>verlangt: {0}</translation>
     </message>
     <message>
-      <location filename="../calibration_page.py" line="375" />
-      <source>Visible is stamped {0:+.1f} ms against thermal (±{1:.1f}); put right from the next start of the cameras on</source>
-      <translation>Sichtbar ist {0:+.1f} ms gegen Thermal gestempelt (±{1:.1f}); ab dem nächsten Start der Kameras berichtigt</translation>
+        <location filename="../calibration_page.py" line="382" />
+        <source>Visible is stamped {0:+.1f} ms against thermal (±{1:.1f}); put right from the next start of the cameras on</source>
+        <translation>Sichtbar ist {0:+.1f} ms gegen Thermal gestempelt (±{1:.1f}); ab dem nächsten Start der Kameras berichtigt</translation>
     </message>
     <message>
-        <location filename="../calibration_page.py" line="382" />
+        <location filename="../calibration_page.py" line="389" />
         <source>Rejected views: {0}; the report says why</source>
         <translation>Verworfene Ansichten: {0}; der Bericht sagt, warum</translation>
     </message>
     <message>
-        <location filename="../calibration_page.py" line="386" />
+        <location filename="../calibration_page.py" line="393" />
         <source>Apply all the same</source>
         <translation>Trotzdem anwenden</translation>
     </message>
     <message>
-        <location filename="../calibration_page.py" line="395" />
+        <location filename="../calibration_page.py" line="402" />
         <source>Save the board</source>
         <translation>Tafel speichern</translation>
     </message>
     <message>
-        <location filename="../calibration_page.py" line="395" />
+        <location filename="../calibration_page.py" line="402" />
         <source>Drawing (*.pdf *.svg)</source>
         <translation>Zeichnung (*.pdf *.svg)</translation>
     </message>
@@ -1467,32 +1482,32 @@
 </context><context>
     <name>MainController</name>
     <message>
-        <location filename="../controller.py" line="332" />
+        <location filename="../controller.py" line="333" />
         <source>no thermal picture</source>
         <translation>kein Wärmebild</translation>
     </message>
     <message>
-        <location filename="../controller.py" line="336" />
+        <location filename="../controller.py" line="337" />
         <source>counts, relative</source>
         <translation>Rohwerte, relativ</translation>
     </message>
     <message>
-        <location filename="../controller.py" line="430" />
+        <location filename="../controller.py" line="434" />
         <source>Recorded {0:.1f} s, {1:.1f} MB: {2}</source>
         <translation>Aufgenommen: {0:.1f} s, {1:.1f} MB: {2}</translation>
     </message>
     <message>
-        <location filename="../controller.py" line="438" />
+        <location filename="../controller.py" line="442" />
         <source>Event marked at {0}</source>
         <translation>Ereignis markiert um {0}</translation>
     </message>
     <message>
-        <location filename="../controller.py" line="448" />
+        <location filename="../controller.py" line="452" />
         <source>Snapshot saved: {0}</source>
         <translation>Schnappschuss gespeichert: {0}</translation>
     </message>
     <message>
-        <location filename="../controller.py" line="463" />
+        <location filename="../controller.py" line="467" />
         <source>Nothing is running: start a rig first</source>
         <translation>Es läuft nichts: zuerst eine Anlage starten</translation>
     </message>
@@ -1509,12 +1524,12 @@
         <translation>{0} wird geöffnet…</translation>
     </message>
     <message>
-        <location filename="../main_window.py" line="350" />
+        <location filename="../main_window.py" line="353" />
         <source>Open</source>
         <translation>Öffnen</translation>
     </message>
     <message>
-        <location filename="../main_window.py" line="350" />
+        <location filename="../main_window.py" line="353" />
         <source>Configurations and recordings (*.yaml *.yml *.mkv *.mp4)</source>
         <translation>Konfigurationen und Aufnahmen (*.yaml *.yml *.mkv *.mp4)</translation>
     </message>

@@ -1,0 +1,85 @@
+"""The assistant's sentences in German: all that the guide and the report's conditions say is known."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+from collections.abc import Iterator
+
+import pytest
+from PyQt6.QtCore import QTranslator
+from PyQt6.QtWidgets import QApplication
+
+import calibration.solve
+from app.gui.calibration_words import advice_and_state, in_words
+from app.gui.translation import install_language
+from calibration.aim import PLACES
+from calibration.capture_guide import _TILTS
+
+ENGLISH = re.compile(r"\b(the|board|view|views|picture|pictures|of|at|away|still|and|held|solve)\b", re.IGNORECASE)
+
+
+@pytest.fixture
+def german(qapp: QApplication) -> Iterator[None]:
+    install_language(qapp, "de")
+    yield
+    for translator in qapp.findChildren(QTranslator):
+        qapp.removeTranslator(translator)
+        translator.setParent(None)
+
+
+def what_the_guide_says() -> list[str]:
+    texts = [
+        "hold still", "moving (77.9 px a picture), hold still", "blurred", "much like a view that is kept already",
+        "no board in the visible picture", "no board in the thermal picture",
+        "no board in the visible and the thermal picture", "view 4 kept", "held still, 3 pictures averaged",
+        "held still, 9 pictures averaged, enough of this pose", "enough views",
+        "Enough: 22 views, 86% of the common field in the thermal picture covered. Solve now.",
+        "That is as many as are of use: 40 views, 71% of the common field in the thermal picture covered, but "
+        "2 sigma 2.4 px. Solve now.",
+        "10 views, 67% of the common field covered, boards are held too close, rotation known to 0.252 degrees only "
+        "(wanted 0.05) and thermal placed to 5.62 px at the worst place (aim 0.3). Bring the board to the right of "
+        "the common field, about 0.8 m away (28% of the thermal picture's width), facing you.",
+        "21 views, 67% of the common field covered: go on. Bring the board to the top of the common field in the "
+        "thermal picture.",
+    ]  # fmt: skip
+    tilts = [str(words) for *_, words in _TILTS]
+    for words in (*tilts, "nearer or farther than before"):
+        texts.append(f"4 of 20 views. Bring the board to the middle of the thermal picture, {words}.")
+    texts += [
+        f"4 of 20 views. Bring the board to the {place} of the thermal picture." for row in PLACES for place in row
+    ]
+    return texts
+
+
+def what_the_conditions_say() -> list[str]:
+    """The texts of every `Gate(name, wanted, got, passed, advice)` in the solver, numbers for what is filled in."""
+    texts = []
+    held_out = "transfer error on held-out views"
+    for call in ast.walk(ast.parse(inspect.getsource(calibration.solve))):
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "Gate":
+            for side in ("visible", "thermal"):
+                for part in (call.args[0], call.args[1], call.args[4]):
+                    source = ast.unparse(part)
+                    source = source.replace("{held_out}", held_out).replace("{side}", side)
+                    texts.append(str(ast.literal_eval(re.sub(r"\{[^}]*\}", "80%", source).lstrip("f"))))
+    return texts
+
+
+@pytest.mark.parametrize("text", [*what_the_guide_says(), *sorted(set(what_the_conditions_say()))])
+def test_nothing_stays_english(german: None, text: str) -> None:
+    found = in_words(text)
+    assert not ENGLISH.search(found.replace("px a ", "")), found
+    assert re.findall(r"\d[\d.]*\d|\d", found) == re.findall(r"\d[\d.]*\d|\d", text.replace("95th", "95")), "numbers"
+
+
+def test_english_stays_as_it_is_and_what_is_unknown_as_well(qapp: QApplication) -> None:
+    assert len(what_the_conditions_say()) >= 30
+    for text in (*what_the_guide_says(), "something else. And more."):
+        assert in_words(text) == text
+
+
+def test_what_to_do_comes_apart_from_what_is_there() -> None:
+    assert advice_and_state("2 views, rotation 0.2. Bring it here.") == ("Bring it here.", "2 views, rotation 0.2.")
+    assert advice_and_state("Show the board") == ("Show the board", "")
