@@ -42,6 +42,7 @@ def write_dataset_report(summary: DatasetSummary, path: Path) -> None:
                 "displacement": _median([record.displacement_px for record in kept]),
                 "median": _median([record.residual_median_px for record in kept]),
                 "p95": _median([record.residual_p95_px for record in kept]),
+                "expected": _median([record.expected_p95_px for record in kept]),
             }
         )
     medians = [record.residual_median_px for record in summary.kept]
@@ -54,6 +55,8 @@ def write_dataset_report(summary: DatasetSummary, path: Path) -> None:
         rejected=len(summary.rejected),
         median=_median(medians),
         p95=float(np.percentile(medians, 95)) if medians else float("nan"),
+        expected=_mean([record.expected_p95_px for record in summary.kept]),
+        pitch=summary.thermal_pitch_px,
         warnings=summary.warnings,
         reasons=Counter(record.reason for record in summary.rejected).most_common(),
         left_out=sorted(summary.frames_left_out.items(), key=lambda item: -item[1]),
@@ -71,6 +74,11 @@ def write_dataset_report(summary: DatasetSummary, path: Path) -> None:
 def _median(values: list[float]) -> float:
     known = [value for value in values if value == value]
     return float(np.median(known)) if known else float("nan")
+
+
+def _mean(values: list[float]) -> float:
+    known = [value for value in values if value == value]
+    return float(np.mean(known)) if known else float("nan")
 
 
 def _spread(records: list[PairRecord], count: int) -> list[PairRecord]:

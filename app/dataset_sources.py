@@ -17,7 +17,7 @@ from app.recording.reader import RecordingReader
 from fusion_core.errors import RecordingError
 from fusion_core.frames import FrameFlag, Stream
 
-__all__ = ["Candidate", "RecordingSource", "Source", "VideoSource", "session_name"]
+__all__ = ["UNRECORDED", "Candidate", "RecordingSource", "Source", "VideoSource", "session_name"]
 
 _WITHOUT = {
     FrameFlag.FFC: "thermal shutter closed",
@@ -27,6 +27,7 @@ _WITHOUT = {
     FrameFlag.THERMAL_ONLY: "no visible picture",
     FrameFlag.SKEW_EXCEEDED: "the two times are too far apart",
 }
+UNRECORDED = "one of the two pictures was not recorded"
 _FLAT_LEVELS = 2.0  # standard deviation of a picture without content
 
 
@@ -115,7 +116,7 @@ class RecordingSource:
                 if not reason and (
                     line.visible is None or line.thermal is None or not line.visible.at or not line.thermal.at
                 ):
-                    reason = "one of the two pictures was not recorded"
+                    reason = UNRECORDED
                 if not reason and abs(line.skew_ns or 0) > max_skew_ms * 1e6:
                     reason = _WITHOUT[FrameFlag.SKEW_EXCEEDED]
                 if reason:

@@ -71,6 +71,7 @@ def _build(
     from app.dataset_report import write_dataset_report
 
     sources = _sources(recordings or [], visible or [], thermal or [], thermal_offset_ms)
+    standard = BuildSettings()
     settings = BuildSettings(
         interval_s=interval_s,
         min_distance=min_distance,
@@ -78,6 +79,7 @@ def _build(
         max_skew_ms=max_skew_ms,
         search_px=search_px,
         max_median_px=max_residual_px,
+        max_expected_p95_px=standard.max_expected_p95_px * max_residual_px / standard.max_median_px,
         agc=_agc_of(model),
     )
     console = Console(stderr=True)
