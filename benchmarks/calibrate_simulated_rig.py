@@ -18,11 +18,13 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from guided_operator import advised_poses
 
 from app.media.writer import VideoFormat, VideoWriter
 from calibration.board import parse_board
 from calibration.extrinsics import rotation_angle_deg
-from calibration.render import RenderOptions, random_poses, render_pair
+from calibration.field import common_field
+from calibration.render import RenderOptions, render_pair
 from calibration.rig import CameraIntrinsics, RigCalibration, load_calibration, plain_scaling
 from fusion_core.simulation import SimulatedRig, SimulatedRigConfig, rig_geometry
 
@@ -55,7 +57,7 @@ def true_rig() -> RigCalibration:
 
 
 def film(folder: Path, poses: int, held: int) -> None:
-    """Each pose is held for `held` pictures with noise of their own: thermal SNR 10, blur 1.5 px."""
+    """The board is held as the capture guide would advise, each pose for `held` pictures: SNR 10, blur 1.5 px."""
     rig, board = true_rig(), parse_board(BOARD)
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(0)
@@ -67,7 +69,7 @@ def film(folder: Path, poses: int, held: int) -> None:
         folder / "thermal.mkv", *sizes[1], Fraction(1, 1000), Fraction(FPS), VideoFormat("ffv1", "gray16le")
     )
     number = 0
-    for index, pose in enumerate(random_poses(rig, board, poses, seed=2, distances=(1.3, 3.6))):
+    for index, pose in enumerate(advised_poses(rig, board, poses, 2, (1.3, 3.6))):
         view = render_pair(rig, pose, board, seed=index, options=still)
         for _ in range(held):
             at_ms, long_ms = round(1000 * number / FPS), round(1000 / FPS)
@@ -90,11 +92,9 @@ def compare(file: Path) -> None:
     found, truth = load_calibration(file), true_rig()
     if not isinstance(found, RigCalibration):
         raise SystemExit(f"{file} holds one homography; solve it from a board")
-    y, x = np.mgrid[0:480:24, 0:640:32].astype(np.float64)
-    grid = np.stack([x, y], -1).reshape(-1, 2)
-    thermal = truth.thermal_from_visible(grid)
-    inside = (thermal >= 0).all(1) & (thermal[:, 0] < truth.thermal.width) & (thermal[:, 1] < truth.thermal.height)
-    off = np.linalg.norm(found.visible_from_thermal(thermal[inside], DISTANCE_M) - grid[inside], axis=1)
+    thermal = common_field(truth, 33)
+    off = found.visible_from_thermal(thermal, DISTANCE_M) - truth.visible_from_thermal(thermal, DISTANCE_M)
+    off = np.linalg.norm(off, axis=1)
     turned = rotation_angle_deg(found.R_visible_thermal, truth.R_visible_thermal)
     print(f"| at {DISTANCE_M:g} m | truth | estimate | off |\n|---|---|---|---|")
     for name, of in (("visible", lambda rig: rig.visible), ("thermal", lambda rig: rig.thermal)):

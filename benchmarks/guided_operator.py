@@ -11,8 +11,11 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
+from calibration.aim import Advice
+from calibration.assess import assess
 from calibration.board import Board
 from calibration.capture_guide import CaptureGuide
+from calibration.detect import Detection
 from calibration.render import BoardPose, RenderOptions, SyntheticView, project, random_poses, render_pair, thermal_pose
 from calibration.rig import CameraIntrinsics, RigCalibration
 from calibration.views import BoardView
@@ -22,6 +25,8 @@ HELD = (8, 19)  # pictures of a pose, from .. below
 STILL = RenderOptions(thermal_snr=1e6, visible_noise=0.0)
 NOISY = RenderOptions()
 MOST_POSES = 90
+EMPTY = np.zeros((48, 64), np.uint8)
+PATIENCE = 7  # pictures of a pose that is not taken
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +84,9 @@ def capture(rig: RigCalibration, board: Board, seed: int, distances: tuple[float
             verdict = guide.offer(name, *_noisy(still, rng))
             truth[name] = still
             pictures += 1
-            if guide.done or (not (verdict.accepted or verdict.improved or "still" in verdict.reason) and number > 2):
+            if guide.done or (
+                not (verdict.accepted or verdict.improved or "still" in verdict.reason) and number >= PATIENCE
+            ):
                 break
         seen[0] += verdict.view.found_visible is not None
         seen[1] += verdict.view.found_thermal is not None
@@ -87,11 +94,40 @@ def capture(rig: RigCalibration, board: Board, seed: int, distances: tuple[float
     return Captured(list(guide.accepted), shown, pictures, wrong, (seen[0] / shown, seen[1] / shown), guide.short)
 
 
+def advised_poses(
+    rig: RigCalibration, board: Board, count: int, seed: int, distances: tuple[float, float]
+) -> list[BoardPose]:
+    """Poses for a film: eight at random, then two of three as the guide would advise, roughly; from points alone."""
+    rng = np.random.default_rng(seed)
+    points, every = board.object_points(), np.arange(len(board.object_points()))
+    chance = random_poses(rig, board, count, seed, distances=distances)
+    poses: list[BoardPose] = []
+    views: list[BoardView] = []
+    while len(poses) < count:
+        found = assess(views, board, rig.working_distance_m) if len(views) >= 8 and len(poses) % 3 else None
+        advised = _followed(found.advice, rig, board, rng) if found is not None and found.advice is not None else None
+        pose = advised or chance[len(poses)]
+        poses.append(pose)
+        seen = [
+            Detection(
+                project(camera, at, points) + rng.normal(0, noise_px, (len(points), 2)), every, "", "normal",
+                (camera.height, camera.width),
+            )
+            for camera, at, noise_px in ((rig.visible, pose, 0.01), (rig.thermal, thermal_pose(rig, pose), 0.03))
+        ]  # fmt: skip
+        views.append(BoardView(str(len(poses)), EMPTY, EMPTY, seen[0], seen[1]))
+    return poses
+
+
 def _as_advised(guide: CaptureGuide, rig: RigCalibration, board: Board, rng: np.random.Generator) -> BoardPose | None:
     """The advised pose, as exactly as hands do it; None without advice, or where it does not work out."""
     if guide.assessment is None or guide.assessment.advice is None:
         return None
-    wanted = guide.assessment.advice.pose
+    return _followed(guide.assessment.advice, rig, board, rng)
+
+
+def _followed(advice: Advice, rig: RigCalibration, board: Board, rng: np.random.Generator) -> BoardPose | None:
+    wanted = advice.pose
     R_wanted, middle = cv2.Rodrigues(wanted[:3])[0], board.object_points().mean(axis=0)
     at = R_wanted @ middle + wanted[3:]
     for _ in range(30):

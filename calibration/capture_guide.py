@@ -25,7 +25,7 @@ from calibration.views import BoardView, PairDetector
 __all__ = ["CaptureGuide", "CaptureVerdict"]
 
 TARGET_VIEWS = 20
-QUICK_RUNGS = 4
+QUICK_RUNGS = 7
 ASSESSED_FROM = 8  # views
 MAX_MOTION_PX = 1.0  # per picture, at 640 px across
 MIN_SHARPNESS = 0.45  # of the sharpest board so far

@@ -8,7 +8,7 @@ never depends on which rung worked.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -109,10 +109,9 @@ def prepare(grey: np.ndarray, rung: Rung) -> np.ndarray:
     return np.asarray(255 - picture if rung.invert else picture, np.uint8)
 
 
-def ladder(board: Board, width: int, first: Rung | None = None) -> Iterator[Rung]:
-    """The rungs in the order in which they pay off. `first` (what worked last time) goes in front."""
-    if first is not None:
-        yield first
+def ladder(board: Board, width: int, first: Sequence[Rung] = ()) -> Iterator[Rung]:
+    """The rungs in the order in which they pay off. `first` (what has worked lately) goes in front."""
+    yield from first
     inversions = (False,) if isinstance(board, Checkerboard) else (False, True)  # corners look the same inverted
     if isinstance(board, SymmetricCircles | AsymmetricCircles):
         preparations: tuple[Preparation, ...] = ("stretch", "blur25", "blur12", "hat", "smooth", "clahe")
@@ -126,7 +125,7 @@ def ladder(board: Board, width: int, first: Rung | None = None) -> Iterator[Rung
         for preparation in preparations:
             for invert in inversions:
                 rung = Rung(preparation, invert, scale)
-                if rung != first:
+                if rung not in first:
                     yield rung
 
 
@@ -135,7 +134,7 @@ def detect_board(
     board: Board,
     *,
     polarity: Polarity = "unknown",
-    first: Rung | None = None,
+    first: Sequence[Rung] = (),
     max_rungs: int = 0,
     skip: int = 0,
 ) -> Detection:
@@ -146,7 +145,7 @@ def detect_board(
         polarity: which colour is dark, if it is certain: "normal" for a visible camera. A thermal camera's is
             "unknown" unless it was established; then some checkerboards cannot be told from their half-turned selves
             by one picture (`Detection.ambiguous`), and `match_orders` settles it with the other camera's picture.
-        first: rung to try first. max_rungs: give up after so many (0: all of them). skip: go on so many rungs further
+        first: rungs to try first. max_rungs: give up after so many (0: all of them). skip: go on so many rungs further
             down after the first, round and round: pictures of a stream share the ladder.
 
     Raises:
@@ -158,7 +157,7 @@ def detect_board(
 
 
 def _climb(
-    grey: np.ndarray, board: Board, polarity: Polarity, first: Rung | None, max_rungs: int, skip: int
+    grey: np.ndarray, board: Board, polarity: Polarity, first: Sequence[Rung], max_rungs: int, skip: int
 ) -> Detection:
     size = (grey.shape[0], grey.shape[1])
     tried = 0
@@ -166,7 +165,7 @@ def _climb(
     markers: dict[int, np.ndarray] = {}
     best: Detection | None = None
     rungs = list(ladder(board, size[1], first))
-    head, rest = (rungs[:1], rungs[1:]) if first is not None else ([], rungs)
+    head, rest = rungs[: len(first)], rungs[len(first) :]
     skip %= len(rest)
     for rung in head + rest[skip:] + rest[:skip]:
         if max_rungs and tried >= max_rungs:

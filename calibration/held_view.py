@@ -71,7 +71,9 @@ class HeldView:
     def _fit(self, mean: np.ndarray, picture: np.ndarray, found: Detection, final: bool) -> Detection:
         if final and self._board.identified and len(found.ids) < len(self._board.object_points()):
             try:  # with less noise, more markers may be read
-                again = detect_board(picture, self._board, first=rung_of(found))
+                again = detect_board(
+                    picture, self._board, first=[rung for rung in (rung_of(found),) if rung is not None]
+                )
             except BoardNotFoundError:
                 again = found
             if len(again.ids) > len(found.ids) and set(found.ids) <= set(again.ids):

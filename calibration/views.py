@@ -15,6 +15,7 @@ from calibration.detect import BoardNotFoundError, Detection, Rung, detect_board
 __all__ = ["BoardView", "PairDetector", "detect_views", "overlay", "rung_of"]
 
 
+KNOWN_RUNGS = 3  # preparations that worked, tried first: near and far boards want different ones
 CARRIED_FROM = 0.6  # of the board's points
 SEARCH_EVERY = 4  # misses of a stream: then all scales and turns are tried again
 
@@ -65,7 +66,7 @@ class PairDetector:
 
     def __init__(self, board: Board, *, roll_deg: float = 0.0, max_rungs: int = 0) -> None:
         self._board, self._roll_deg, self._max_rungs = board, roll_deg, max_rungs
-        self._first: dict[str, Rung | None] = {"visible": None, "thermal": None}
+        self._first: dict[str, list[Rung]] = {"visible": [], "thermal": []}
         self._misses = {"visible": 0, "thermal": 0}
         self._likeness: dict[str, Likeness | None] = {"visible": None, "thermal": None}
         self._not_carried = 0
@@ -83,10 +84,13 @@ class PairDetector:
                     polarity="normal" if side == "visible" else "unknown",
                     first=self._first[side],
                     max_rungs=self._max_rungs,
-                    skip=self._misses[side] * self._max_rungs,
+                    skip=self._misses[side] * max(1, self._max_rungs - len(self._first[side])),
                 )
                 self._misses[side] = 0
-                self._first[side] = rung_of(seen) or self._first[side]
+                rung = rung_of(seen)
+                if rung is not None:
+                    others = [known for known in self._first[side] if known != rung]
+                    self._first[side] = [rung, *others][:KNOWN_RUNGS]
                 if self._board.identified and len(seen.ids) < len(self._board.object_points()):
                     seen = complete(image, self._board, seen)
                 found[side] = seen
