@@ -1,6 +1,7 @@
 """How exact a calibration from rendered boards is, against how exact it says that it is.
 
     python benchmarks/calibration_accuracy.py guided --seeds 6                 # what the guided capture ends with
+    python benchmarks/calibration_accuracy.py found --views 12                 # share found, single pictures
     python benchmarks/calibration_accuracy.py single --seeds 5                 # single pictures: 20 and 44 views
     python benchmarks/calibration_accuracy.py single --rigs wide --boards acircles --cache DIR
 
@@ -19,16 +20,16 @@ from pathlib import Path
 import cv2
 import numpy as np
 from calibrate_simulated_rig import true_rig
-from guided_operator import capture, varied_rig
+from guided_operator import capture, numbered_alike, varied_rig
 
 from calibration.board import Board, parse_board
-from calibration.detect import BoardNotFoundError, Detection, detect_board, match_orders
+from calibration.detect import Detection
 from calibration.extrinsics import rotation_angle_deg
 from calibration.field import common_field
 from calibration.render import SyntheticView, random_poses, render_pair, synthetic_rig
 from calibration.rig import RigCalibration
 from calibration.solve import Solution, solve_views
-from calibration.views import BoardView
+from calibration.views import BoardView, PairDetector
 from fusion_core.errors import BadInputError
 
 BOARDS = {
@@ -51,21 +52,16 @@ DISTANCES = {"narrow": (1.25, 2.6), "wide": (1.3, 3.6)}  # of those at which the
 EMPTY = np.zeros((48, 64), np.uint8)
 
 
-def detected(view: SyntheticView, board: Board) -> tuple[Detection | None, Detection | None]:
+def detected(view: SyntheticView, board: Board, detector: PairDetector) -> tuple[Detection | None, Detection | None]:
     """Both cameras' boards, numbered alike."""
-    found: list[Detection | None] = []
-    for image, polarity in ((view.visible, "normal"), (view.thermal, "unknown")):
-        try:
-            found.append(detect_board(image, board, polarity=polarity))  # type: ignore[arg-type]
-        except BoardNotFoundError:
-            found.append(None)
-    visible, thermal = found
+    seen = detector.look(view.name, view.visible, view.thermal)
+    visible, thermal = seen.found_visible, seen.found_thermal
     if visible is not None and visible.ambiguous:  # a person holds the board upright
         truth = view.visible_points_px
         order = min(visible.orders, key=lambda o: float(np.abs(visible.points_px[o] - truth[visible.ids]).max()))
         visible = visible.reordered(order)
-    if visible is not None and thermal is not None:
-        visible, thermal = match_orders(visible, thermal)
+        if thermal is not None and len(thermal.ids) == len(order):  # it was numbered as the visible one is
+            thermal = thermal.reordered(order)
     return visible, thermal
 
 
@@ -74,6 +70,7 @@ def board_views(
 ) -> list[tuple[BoardView, np.ndarray, np.ndarray]]:
     """Views without their pictures, and the true points of both cameras."""
     views = []
+    detector = PairDetector(board)
     for index, pose in enumerate(random_poses(rig, board, count, seed, distances=DISTANCES[name])):
         file = cache / f"{name}-{spec.replace(':', '_')}-{seed}-{index:03d}.npz" if cache is not None else None
         if file is not None and file.is_file():
@@ -88,7 +85,7 @@ def board_views(
             truth = data["truth0"], data["truth1"]
         else:
             view = render_pair(rig, pose, board, seed=1000 * seed + index)
-            found = list(detected(view, board))
+            found = list(detected(view, board, detector))
             truth = view.visible_points_px, view.thermal_points_px
             if file is not None:
                 file.parent.mkdir(parents=True, exist_ok=True)
@@ -128,7 +125,7 @@ def point_errors(views: list[tuple[BoardView, np.ndarray, np.ndarray]], side: in
 def main() -> None:
     """Read the command line, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("mode", choices=["guided", "single"])
+    parser.add_argument("mode", choices=["guided", "found", "single"])
     parser.add_argument("--rigs", nargs="+", default=["narrow", "wide"], choices=["narrow", "wide"])
     parser.add_argument("--boards", nargs="+", default=list(BOARDS["narrow"]))
     parser.add_argument("--views", nargs="+", type=int, default=[20, 44], help="single: how many")
@@ -138,17 +135,38 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, help="single: folder for found points, to solve again without rendering")
     args = parser.parse_args()
     cv2.setNumThreads(1)
-    print("| rig, board, views | homography px: mean, worst / max, worst | rotation deg: mean, worst | its sigma "
+    if args.mode != "found":
+        print("| rig, board, views | homography px: mean, worst / max, worst | rotation deg: mean, worst | its sigma "
           "| 2 sigma px: mean, worst | held out 95 % thermal px | baseline off, mm | good |")  # fmt: skip
-    print("|---|---|---|---|---|---|---|---|", flush=True)
+        print("|---|---|---|---|---|---|---|---|", flush=True)
     for name in args.rigs:
         for kind in args.boards:
             if kind in BOARDS[name]:
-                (_guided if args.mode == "guided" else _single)(name, BOARDS[name][kind], args)
+                {"guided": _guided, "found": _found, "single": _single}[args.mode](name, BOARDS[name][kind], args)
 
 
 def _true_rig(name: str) -> RigCalibration:
     return true_rig() if name == "wide" else synthetic_rig()
+
+
+def _found(name: str, spec: str, args: argparse.Namespace) -> None:
+    """Share found of single pictures at random poses, a rig of its own for each seed, and how many numbered wrongly."""
+    board = parse_board(spec)
+    shown = wrong = 0
+    found = [0, 0]
+    for seed in range(args.first_seed, args.first_seed + args.seeds):
+        truth, detector = varied_rig(_true_rig(name), seed), PairDetector(board)
+        for index, pose in enumerate(random_poses(truth, board, args.views[0], seed, distances=DISTANCES[name])):
+            view = render_pair(truth, pose, board, seed=1000 * seed + index)
+            seen = detector.look(view.name, view.visible, view.thermal)
+            shown += 1
+            found[0] += seen.found_visible is not None
+            found[1] += seen.found_thermal is not None
+            if seen.found_visible is not None and seen.found_thermal is not None:
+                wrong += not numbered_alike(seen, view, board)
+    print(
+        f"{name}, {spec}: of {shown} pictures visible {found[0]}, thermal {found[1]}; misnumbered {wrong}", flush=True
+    )
 
 
 def _single(name: str, spec: str, args: argparse.Namespace) -> None:

@@ -90,7 +90,7 @@ def capture(rig: RigCalibration, board: Board, seed: int, distances: tuple[float
                 break
         seen[0] += verdict.view.found_visible is not None
         seen[1] += verdict.view.found_thermal is not None
-    wrong = sum(not _numbered_alike(view, truth[view.name], board) for view in guide.accepted)
+    wrong = sum(not numbered_alike(view, truth[view.name], board) for view in guide.accepted)
     return Captured(list(guide.accepted), shown, pictures, wrong, (seen[0] / shown, seen[1] / shown), guide.short)
 
 
@@ -156,7 +156,7 @@ def _noisy(still: SyntheticView, rng: np.random.Generator) -> tuple[np.ndarray, 
     return visible, np.clip(np.rint(thermal), 0, 65535).astype(np.uint16)
 
 
-def _numbered_alike(view: BoardView, truth: SyntheticView, board: Board) -> bool:
+def numbered_alike(view: BoardView, truth: SyntheticView, board: Board) -> bool:
     """Whether some one way to number the board, of those that look alike, fits what both cameras found."""
     assert view.found_visible is not None and view.found_thermal is not None  # the guide keeps no others
     worst = []

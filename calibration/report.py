@@ -223,13 +223,14 @@ def _scatter_svg(solution: Solution, side: str) -> Markup:
     """Bars: rms of each accepted view in this camera's pixels."""
     index = 0 if side == "visible" else 1
     values = {name: rms[index] for name, rms in solution.view_rms_px.items()}
-    top = max(0.5, max(values.values(), default=0.5) * 1.15)
+    top = max(0.02, max(values.values(), default=0.5) * 1.15)
+    places = 2 if top >= 0.2 else 3
     width = max(300, 24 * len(values) + 50)
     parts = []
     for step in range(5):
         y = 130 - 120 * step / 4
         parts.append(f'<line x1="40" x2="{width}" y1="{y}" y2="{y}" stroke="#d8dce2"/>')
-        parts.append(f'<text x="36" y="{y + 4}" font-size="10" text-anchor="end">{top * step / 4:.2f}</text>')
+        parts.append(f'<text x="36" y="{y + 4}" font-size="10" text-anchor="end">{top * step / 4:.{places}f}</text>')
     for position, (name, value) in enumerate(values.items()):
         x = 46 + 24 * position
         bar = 120 * value / top
