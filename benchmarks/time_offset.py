@@ -80,12 +80,13 @@ def found_in(frame: Frame, board: Board) -> Detection | None:
         return None
 
 
-def measure_board(seeds: int) -> None:
+def measure_board(seeds: int, rigs: list[str], rates: list[float]) -> None:
     """A line for each film: truth, what the board says, what motion says."""
     rng = np.random.default_rng(1)
     print("| rig | pictures/s | truth ms | from the board: off, 1 sigma ms | sightings | from motion: off, sure |")
     print("|---|---|---|---|---|---|")
-    for (name, (text, settings)), fps, seed in itertools.product(RIGS.items(), (5.0, 9.0), range(1, seeds + 1)):
+    for name, fps, seed in itertools.product(rigs, rates, range(1, seeds + 1)):
+        text, settings = RIGS[name]
         rig, board = synthetic_rig(**settings), parse_board(text)  # type: ignore[arg-type]
         early_ms = float(rng.uniform(-120, 120))
         frames = list(film(rig, board, seed, early_ms, fps))
@@ -158,9 +159,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("board", "scene"))
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--rigs", nargs="+", choices=tuple(RIGS), default=list(RIGS), help="for `board`")
+    parser.add_argument("--rates", nargs="+", type=float, default=[5.0, 9.0], help="for `board`, pictures a second")
     args = parser.parse_args()
     cv2.setNumThreads(1)
-    (measure_board if args.what == "board" else measure_scene)(args.seeds)
+    if args.what == "board":
+        measure_board(args.seeds, args.rigs, args.rates)
+    else:
+        measure_scene(args.seeds)
 
 
 if __name__ == "__main__":
