@@ -176,14 +176,15 @@ class Planner:
         if min(X_visible[:, 2].min(), X_thermal[:, 2].min()) <= 0:
             return None
         rim = 0.6 * self._board.spacing_m * self._rig.thermal.fx_px / float(X_thermal[:, 2].mean())
-        px, inside = [], []
+        px: list[Floats] = []
+        inside: list[npt.NDArray[np.bool_]] = []
         for camera, X, edge in ((self._rig.visible, X_visible, rim * self._rig.visible.fx_px / self._rig.thermal.fx_px),
                                 (self._rig.thermal, X_thermal, rim)):  # fmt: skip
             found = camera.project(X)
             margin = edge + RIM_PX
             px.append(found)
-            inside.append((found >= margin).all(axis=1)
-                          & (found <= [camera.width - 1 - margin, camera.height - 1 - margin]).all(axis=1))  # fmt: skip
+            high = np.array([camera.width, camera.height]) - 1 - margin
+            inside.append(np.asarray(((found >= margin) & (found <= high)).all(axis=1)))
         every = len(self._points)
         enough = max(MIN_PARTIAL_POINTS, MIN_PARTIAL * every) if self._board.identified else every
         return (px, inside) if int((inside[0] & inside[1]).sum()) >= enough else None

@@ -176,20 +176,26 @@ def _fitted(grey: np.ndarray, board: Board, H: np.ndarray, sign: float) -> tuple
     size = texture.shape[0] + 2 * rim, texture.shape[1] + 2 * rim
     laid = H @ to_metres
     rectified, _ = _rectified(picture, laid @ around, size)
-    affine = np.float32([[1, 0, rim], [0, 1, rim]])
-    criteria = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 60, 1e-5)
+    start = np.array([[1, 0, rim], [0, 1, rim]], np.float32)
     try:
-        _, affine = cv2.findTransformECC(texture, rectified, affine, cv2.MOTION_AFFINE, criteria, None, SMOOTHED)
+        affine = _raised(texture, rectified, start, cv2.MOTION_AFFINE, SMOOTHED)
         laid = laid @ around @ np.vstack([affine, [0, 0, 1]])
     except cv2.error:
         pass  # nothing gained: the homography begins where this one did
     warp = np.asarray(laid / laid[2, 2], np.float32)
     try:
-        _, warp = cv2.findTransformECC(texture, picture, warp, cv2.MOTION_HOMOGRAPHY, criteria, None, 1)
+        warp = _raised(texture, picture, warp, cv2.MOTION_HOMOGRAPHY, 1)
     except cv2.error:
         return None  # the fit ran away: no board there
     fitted = np.asarray(warp, np.float64) @ np.linalg.inv(to_metres)
     return abs(_correlation(grey, board, fitted)), fitted
+
+
+def _raised(texture: np.ndarray, picture: np.ndarray, warp: np.ndarray, motion: int, smoothed: int) -> np.ndarray:
+    """The warp, texels to pixels, that raises the correlation. Raises cv2.error where there is none to raise."""
+    criteria = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 60, 1e-5)
+    everywhere = np.full(picture.shape, 255, np.uint8)
+    return np.asarray(cv2.findTransformECC(texture, picture, warp, motion, criteria, everywhere, smoothed)[1])
 
 
 def _correlation(grey: np.ndarray, board: Board, H: np.ndarray) -> float:
