@@ -236,6 +236,16 @@ def _begin_worker(told: StopFlag) -> None:
     global _told
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent tells the workers
     _told = told
+    threading.Thread(target=_end_with_parent, name="parent-watch", daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """Ends this process once its parent is gone (kill -9, out of memory): nobody takes its results any more, and the
+    run that goes on with the job writes the same files."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _work(task: ItemTask) -> ItemResult:

@@ -7,8 +7,10 @@ import json
 import multiprocessing
 import os
 import signal
+import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -248,3 +250,36 @@ def test_command_with_a_job_file(
     code, _, err = run(file)
     assert code == 2 and "folder" in err
     assert run(recordings)[0] == 2
+
+
+_PARENT = """
+import multiprocessing, os, threading
+from concurrent.futures import ProcessPoolExecutor
+from app.archive import _begin_worker
+
+if __name__ == "__main__":
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, context, initializer=_begin_worker, initargs=(context.Event(),)) as pool:
+        print(pool.submit(os.getpid).result(), flush=True)
+        threading.Event().wait(60)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks for the process in /proc")
+def test_processes_end_with_a_killed_parent(tmp_path: Path) -> None:
+    """Or they would write the same files as the run that goes on with the job."""
+    script = tmp_path / "parent.py"
+    script.write_text(_PARENT)
+    environment = os.environ | {"PYTHONPATH": str(Path(command_line.__file__).parent.parent)}
+    with subprocess.Popen(
+        [sys.executable, script], env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as parent:
+        assert parent.stdout is not None
+        worker = Path("/proc", parent.stdout.readline().strip())
+        assert worker.name and worker.exists()
+        parent.kill()
+    started = time.monotonic()
+    while worker.exists() and time.monotonic() - started < 30:
+        threading.Event().wait(0.05)
+    assert not worker.exists()
