@@ -28,10 +28,10 @@ TURNS_DEG = (-6.0, -3.0, 0.0, 3.0, 6.0)
 CANDIDATES = 8
 OUTSIDE = 0.25  # of the board may lie beside the picture
 SMOOTHED = 5  # texels, in the first fit
-MIN_CORRELATION = 0.55
+MIN_CORRELATION = 0.6
 MIN_SURENESS = 0.1  # boards laid wrongly on purpose have -0.8 or less wherever they correlate so well
 MIN_INSIDE = 0.5  # of the board, that must lie in the picture
-MIN_SHARE = 0.5  # of the points, that must fit on their own
+MIN_SHARE = 0.8  # of the points in the picture, that must fit on their own: at a wrong place some do by chance
 RIM = 2  # squares around the board in which wrong places are looked for
 
 
@@ -86,8 +86,10 @@ def carry_over(
     polarity: Polarity = "normal" if _correlation(small, board, H) > 0 else "inverted"
     start = Detection(np.empty((0, 2)), np.empty(0, int), "as the other camera sees it", polarity, grey.shape[:2])
     found = _all_points(grey, board, up @ H, start)
-    if len(found.ids) < max(8, MIN_SHARE * len(other.ids)):
-        raise BoardNotFoundError(f"only {len(found.ids)} points of the {board.describe()} fit on their own")
+    at = cv2.perspectiveTransform(board.object_points()[:, None, :2], up @ H)[:, 0]
+    inside = ((at > 0) & (at < np.array(grey.shape[::-1]) - 1)).all(axis=1).sum()
+    if len(found.ids) < max(8, MIN_INSIDE * len(at), MIN_SHARE * inside):
+        raise BoardNotFoundError(f"only {len(found.ids)} of {inside} points of the {board.describe()} fit on their own")
     return found, best[2]
 
 
