@@ -59,7 +59,7 @@ def _list(store: _Store = None) -> None:
             f"{model.size_bytes / 1e6:.1f} MB",
             f"{model.parameters:,}" if model.parameters else "",
             str(model.facts.get("preset", "")),
-            model.problem or model.added,
+            model.problem or model.added[:16].replace("T", " "),
         )
     console = Console()
     if table.row_count:
