@@ -207,9 +207,9 @@ def _guided(name: str, spec: str, args: argparse.Namespace) -> None:
         reached = solved.reached_aim
         print(
             f"    seed {seed}: {len(captured.views)} views of {captured.shown} poses, {captured.pictures} pictures; "
-            f"rotation {turned:.3f} (99 % {reached.rotation_deg:.3f}), homography mean {off.mean():.2f} max "
-            f"{off.max():.2f} (99 % {reached.homography_px:.2f}); misnumbered {captured.misnumbered}; found in thermal "
-            f"{captured.found[1]:.0%}; {'good' if solved.good else [g.name for g in solved.gates if not g.passed]}"
+            f"rotation {turned:.3f} (2 sigma {reached.rotation_deg:.3f}), homography mean {off.mean():.2f} max "
+            f"{off.max():.2f} (2 sigma {reached.homography_px:.2f}); misnumbered {captured.misnumbered}; "
+            f"found in thermal {captured.found[1]:.0%}; {'good' if solved.good else [g.name for g in solved.gates if not g.passed]}"
             f"{'; ' * bool(captured.lacking)}{captured.lacking}",
             flush=True,
         )

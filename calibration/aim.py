@@ -19,11 +19,12 @@ from calibration.bundle import BundleResult, information_of, small_turn
 from calibration.field import SharedCells, common_field, shared_cells
 from calibration.rig import RigCalibration
 
-__all__ = ["AIM_HOMOGRAPHY_PX", "AIM_ROTATION_DEG", "PLACES", "SURE", "Advice", "Planner", "Reached"]
+__all__ = ["AIM_HOMOGRAPHY_PX", "AIM_ROTATION_DEG", "PLACES", "SIGMAS", "Advice", "Planner", "Reached"]
 
 Floats = npt.NDArray[np.float64]
 AIM_ROTATION_DEG = 0.05
-SURE = 2.6  # sigma: 99 % of errors are smaller
+COMMON = 1.3  # errors of rendered boards are this much larger than independent points would have: neighbours share some
+SIGMAS = 2.0 * COMMON
 AIM_HOMOGRAPHY_PX = 0.3  # visible pixels at the working distance, at the worst place of the common field
 _Seen = tuple[list[Floats], list[npt.NDArray[np.bool_]]]  # (N, 2) px and (N,) inside, of visible and of thermal
 TILT_DEG = 30.0
@@ -42,9 +43,9 @@ MIN_PARTIAL_POINTS, MIN_PARTIAL = 12, 0.6  # points, and share of them, in both 
 
 @dataclass(frozen=True, slots=True)
 class Reached:
-    """What errors stay within, 99 % sure (2.6 sigma): the rotation between the cameras, degrees, and where a thermal
-    point lands in the visible picture at the working distance, px, at the worst place of the common field, its border
-    included."""
+    """2 sigma of the rotation between the cameras, degrees, and of where a thermal point lands in the visible picture
+    at the working distance, px, at the worst place of the common field, its border included; what neighbouring points
+    err by in common is allowed for (`COMMON`)."""
 
     rotation_deg: float
     homography_px: float
@@ -58,7 +59,7 @@ class Reached:
         """One sentence: what is reached, against the aim."""
         return (
             f"rotation within {self.rotation_deg:.3f} degrees, thermal within {self.homography_px:.2f} px at the worst "
-            f"place of the common field, 99 % sure: {'within' if self.met else 'short of'} the aim of "
+            f"place of the common field, 2 sigma: {'within' if self.met else 'short of'} the aim of "
             f"{AIM_ROTATION_DEG:g} degrees and {AIM_HOMOGRAPHY_PX:g} px"
         )
 
@@ -113,7 +114,7 @@ class Planner:
         rotation = float(np.einsum("ij,jk,ik->", self._turns, covariance, self._turns))
         places = np.einsum("ij,jk,ik->i", self._moves, covariance, self._moves).reshape(-1, 2).sum(axis=1)
         worst = float(places.max()) if len(places) else float("inf")  # nothing shared, nothing known
-        return Reached(SURE * max(rotation, 0.0) ** 0.5, SURE * max(worst, 0.0) ** 0.5)
+        return Reached(SIGMAS * max(rotation, 0.0) ** 0.5, SIGMAS * max(worst, 0.0) ** 0.5)
 
     def advise(
         self, counts: dict[str, npt.NDArray[np.int64]], board_distance_m: float, want_cells: bool

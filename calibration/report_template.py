@@ -37,12 +37,12 @@ more views give it.{% endif %}</p></section>
 <td>{% if gate.passed %}<span class="ok">passed</span>{% else %}<span class="bad">failed</span> {{ gate.advice }}{% endif %}</td></tr>{% endfor %}
 </table></section>
 <section><h2>How exact it is</h2>
-<table><tr><th></th><th>99 % sure within</th><th>aim</th><th></th></tr>
+<table><tr><th></th><th>known to (2 sigma)</th><th>aim</th><th></th></tr>
 <tr><td>rotation between the cameras</td><td>{{ '%.3f'|format(aim.rotation_deg) }} degrees</td><td>{{ '%g'|format(aim_deg) }} degrees</td>
 <td><span class="{{ 'ok' if aim.rotation_deg <= aim_deg else 'quiet' }}">{{ 'reached' if aim.rotation_deg <= aim_deg else 'not reached' }}</span></td></tr>
 <tr><td>where thermal lands in the visible picture at Z0, worst place of the common field</td><td>{{ '%.2f'|format(aim.homography_px) }} px</td><td>{{ '%g'|format(aim_px) }} px</td>
 <td><span class="{{ 'ok' if aim.homography_px <= aim_px else 'quiet' }}">{{ 'reached' if aim.homography_px <= aim_px else 'not reached' }}</span></td></tr></table>
-<p class="quiet">What the noise of the found points allows (2.6 sigma). Boards that bend or move are seen by the checks above, not here. The aim is finer
+<p class="quiet">What the noise of the found points allows, and a third more for what neighbouring points err by in common. Boards that bend or move are seen by the checks above, not here. The aim is finer
 than the checks: a rig short of it serves if every check is passed. More views, and boards held still for longer, bring it nearer.</p></section>
 <section><h2>Distance range</h2>
 <p>The two cameras are {{ '%.1f'|format(baseline_mm) }} mm apart. A picture can be exact at one distance Z0 only; anything at

@@ -71,7 +71,7 @@ class Solution:
     coverage_visible: np.ndarray  # (6, 6) int points; -1 outside the common field of view
     coverage_thermal: np.ndarray
     range_8px: DistanceRange
-    reached_aim: Reached  # what errors stay within, 99 % sure, against the aim
+    reached_aim: Reached  # 2 sigma against the aim
     reached: float  # share of the common field at the working distance that both cameras also saw at the boards'
     gates: list[Gate] = field(default_factory=list)
 

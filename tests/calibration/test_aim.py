@@ -91,7 +91,7 @@ def test_what_is_reached_holds_for_the_true_error_at_the_border_too() -> None:
         rig = solve(seen)
         off = rig.visible_from_thermal(field, 12.0) - WIDE.visible_from_thermal(field, 12.0)
         inside += bool(np.linalg.norm(off, axis=1).max() <= found.reached.homography_px)
-    assert inside >= 7, "99 % sure"
+    assert inside >= 7, "2 sigma, and a third more"
 
 
 def solve(seen: list[BoardView]) -> RigCalibration:
