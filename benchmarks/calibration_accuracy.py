@@ -205,12 +205,12 @@ def _guided(name: str, spec: str, args: argparse.Namespace) -> None:
         off = homography_px(solved.rig, truth)
         turned = rotation_angle_deg(solved.rig.R_visible_thermal, truth.R_visible_thermal)
         reached = solved.reached_aim
+        failed = "good" if solved.good else str([gate.name for gate in solved.gates if not gate.passed])
         print(
             f"    seed {seed}: {len(captured.views)} views of {captured.shown} poses, {captured.pictures} pictures; "
             f"rotation {turned:.3f} (2 sigma {reached.rotation_deg:.3f}), homography mean {off.mean():.2f} max "
             f"{off.max():.2f} (2 sigma {reached.homography_px:.2f}); misnumbered {captured.misnumbered}; "
-            f"found in thermal {captured.found[1]:.0%}; {'good' if solved.good else [g.name for g in solved.gates if not g.passed]}"
-            f"{'; ' * bool(captured.lacking)}{captured.lacking}",
+            f"found in thermal {captured.found[1]:.0%}; {failed}{'; ' * bool(captured.lacking)}{captured.lacking}",
             flush=True,
         )
     print(_row(f"{name}, {spec}, {min(counts)} to {max(counts)}", solutions, []), flush=True)
