@@ -169,7 +169,10 @@ def run_archive(
             skipped=skipped,
             left=[task.name for task in open_tasks if task.name not in results],
         )
-        (job.output / "report.json").write_text(json.dumps(asdict(report), indent=1), encoding="utf-8")
+        try:
+            (job.output / "report.json").write_text(json.dumps(asdict(report), indent=1), encoding="utf-8")
+        except OSError as error:
+            raise RunError(f"{job.output / 'report.json'} cannot be written: {error.strerror}") from error
     return report
 
 

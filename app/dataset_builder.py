@@ -422,9 +422,12 @@ def build_dataset(
     if expected_px > _GOOD_EXPECTED_PX:
         cause = f": a thermal pixel is {pitch_px:.1f} px of the grid" if pitch_px > 2.05 else ""
         warnings.append(
-            f"these targets are coarse{cause}. {expected_px:.1f} px must be expected to be left at 95 %, where 1.5 px "
+            f"These targets are coarse{cause}. {expected_px:.1f} px must be expected to be left at 95 %, where 1.5 px "
             "and less make a good target; a model tuned to them may learn it. Hold its figures against other pairs"
         )
+    barren = sorted(set(names) - {record.session for record in kept})
+    if barren:
+        warnings.append(f"no pair was kept of {', '.join(barren)}; the tables of rejected pairs and frames say why")
     if len(kept) < _FEW_PAIRS:
         warnings.append(
             f"{len(kept)} pairs are few to train on, {_FEW_PAIRS} or more are wanted. "
@@ -489,7 +492,11 @@ def _write_manifest(summary: DatasetSummary, settings: BuildSettings, calibratio
         "kept": [_plain(record) for record in summary.kept],
         "rejected": [_plain(record) for record in summary.rejected],
     }
-    (summary.output / "dataset.json").write_text(json.dumps(manifest, indent=1), encoding="utf-8")
+    path = summary.output / "dataset.json"
+    try:
+        path.write_text(json.dumps(manifest, indent=1), encoding="utf-8")
+    except OSError as error:
+        raise RunError(f"{path} cannot be written: {error.strerror}; is the disk full?") from error
 
 
 def _plain(record: PairRecord) -> dict[str, Any]:

@@ -49,6 +49,7 @@ def write_dataset_report(summary: DatasetSummary, path: Path) -> None:
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     page = environment.from_string(TEMPLATE).render(
         folder=str(summary.output),
+        px=_px,
         kept=len(summary.kept),
         training=summary.count("training"),
         validation=summary.count("validation"),
@@ -74,6 +75,10 @@ def write_dataset_report(summary: DatasetSummary, path: Path) -> None:
 def _median(values: list[float]) -> float:
     known = [value for value in values if value == value]
     return float(np.median(known)) if known else float("nan")
+
+
+def _px(value: float, digits: int) -> str:
+    return f"{value:.{digits}f} px" if value == value else "-"
 
 
 def _mean(values: list[float]) -> float:

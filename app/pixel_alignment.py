@@ -15,7 +15,7 @@ Sign, as in `fusion_core.training.registration`: the thermal content of visible 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any
 
 import cv2
 import numpy as np
@@ -27,8 +27,7 @@ __all__ = ["BaseAlignment", "PixelAlignment", "Residuals", "align_pixels", "line
 
 FloatArray = npt.NDArray[np.float32]
 UInt8Array = npt.NDArray[np.uint8]
-UIntArray = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
-Picture = TypeVar("Picture", npt.NDArray[np.uint8], npt.NDArray[np.uint16])
+UIntArray = npt.NDArray[np.unsignedinteger[Any]]  # uint8, or uint16 with 256 a level
 
 _WORKING_WIDTH = 640
 _MIN_SIDE_PX = 96
@@ -286,10 +285,10 @@ def linear_levels(counts: UIntArray) -> npt.NDArray[np.uint16]:
     """
     low, high = np.percentile(counts, (0.1, 99.9))
     levels = (counts.astype(np.float32) - np.float32(low)) * np.float32(65280.0 / max(float(high - low), 1.0))
-    return np.clip(np.rint(levels), 0, 65280).astype(np.uint16)
+    return np.asarray(np.clip(np.rint(levels), 0, 65280), np.uint16)
 
 
-def warp_by(picture: Picture, field_px: FloatArray) -> Picture:
+def warp_by(picture: UIntArray, field_px: FloatArray) -> UIntArray:
     """The picture sampled at p + d(p): (H, W), same dtype; borders mirrored."""
     height, width = picture.shape
     x = np.arange(width, dtype=np.float32)[None, :] + field_px[..., 0]
