@@ -13,10 +13,15 @@ NO_STRUCTURE = "too little structure that both cameras see"
 NO_AGREEMENT = "edges of the two pictures do not agree after alignment"
 TOO_FAR = "alignment leaves too large a residual"
 NEAR_THINGS = "near things or wrong matches all over the picture"
+_BELONG = (
+    "see with lumitherm calibrate check whether it is this rig's calibration (without one thermal is laid over the "
+    "visible picture as it is; --search-px looks further), and whether both are of one moment (of two videos: "
+    "--thermal-offset-ms)"
+)
 _ADVICE = {
-    NO_STRUCTURE: "Film what has edges in both pictures: people, cars, buildings with warm and cold parts; in focus",
-    NO_AGREEMENT: "Is it this rig's calibration, and are the two pictures of one moment? lumitherm calibrate check "
-    "shows both; without a calibration thermal is laid over the visible picture as it is (--search-px looks further)",
+    NO_STRUCTURE: "Either little has edges in both pictures: film people, cars, buildings with warm and cold parts, in "
+    f"focus. Or the pictures do not belong together: {_BELONG}",
+    NO_AGREEMENT: f"Do the pictures belong together? {_BELONG[0].upper()}{_BELONG[1:]}",
     TOO_FAR: "Film from farther away or with the lenses closer together: parallax is what is left. --max-residual-px "
     "lets more pass, at the price of targets that are off",
     NEAR_THINGS: "Film with nothing near the rig: things nearer than what it was calibrated for do not align",
