@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from app.dataset_advice import NEAR_THINGS, NO_AGREEMENT, NO_STRUCTURE, TOO_FAR, advice
+from app.dataset_choice import choose
 from app.dataset_sources import Candidate, Source
 from app.media.pictures import write_picture
 from app.pipeline.thermal_grid import to_grid
@@ -31,14 +32,13 @@ from fusion_core.agc import Agc, AgcConfig, contract_of
 from fusion_core.colour import luminance
 from fusion_core.errors import BadInputError, RunError, UsageError
 
-__all__ = ["BuildSettings", "DatasetSummary", "PairRecord", "build_dataset", "distance", "signature"]
+__all__ = ["BuildSettings", "DatasetSummary", "PairRecord", "build_dataset"]
 
 _FORMAT = 1
 _BASE_FRAMES = 24
 _FEW_PAIRS = 20
 _GOOD_EXPECTED_PX = 1.7  # about 1.5 px against the truth
 _BAD_PX = 2.5  # a cell with a larger residual is cut off
-_SIGNATURE = (24, 32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +46,8 @@ class BuildSettings:
     """How pairs are chosen and what they must fulfil.
 
     interval_s: candidates are at least this far apart. min_distance: of a candidate from all that were taken, see
-    `distance`. max_pairs: of a session. The rest judges the alignment, in pixels of the visible grid, for a thermal
-    camera of as many pixels; see `for_pitch`.
+    `dataset_choice.distance`. max_pairs: of a session. The rest judges the alignment, in pixels of the visible grid,
+    for a thermal camera of as many pixels; see `for_pitch`.
     """
 
     interval_s: float = 0.2
@@ -119,63 +119,6 @@ class DatasetSummary:
         return sum(record.part == part for record in self.kept)
 
 
-def signature(visible_y: np.ndarray, thermal: np.ndarray) -> np.ndarray:
-    """A small description of a pair for comparing scenes, float32: both pictures at 24x32, and both histograms."""
-    import cv2
-
-    rows, columns = _SIGNATURE
-    parts = []
-    for picture in (visible_y, thermal):
-        small = cv2.resize(picture, (columns, rows), interpolation=cv2.INTER_AREA).astype(np.float32)
-        low, high = np.percentile(small, (2, 98))
-        parts.append(np.clip((small - low) / max(float(high - low), 8.0), 0, 1).ravel())
-        counts = np.histogram(picture, 16, (0, 256))[0].astype(np.float32)
-        parts.append(counts / counts.sum() * 16.0)
-    return np.concatenate(parts)
-
-
-def distance(first: np.ndarray, second: np.ndarray) -> float:
-    """0 for equal pictures, about 0.02 for neighbouring frames of a still scene, 0.3 and more for other scenes.
-
-    The larger of: mean difference of the small pictures' changed places (its upper tenth), and of the histograms.
-    """
-    n = _SIGNATURE[0] * _SIGNATURE[1]
-    difference = np.abs(first - second)
-    found = 0.0
-    for start in (0, n + 16):
-        picture, histogram = difference[start : start + n], difference[start + n : start + n + 16]
-        top = np.partition(picture, -n // 10)[-n // 10 :]
-        found = max(found, 0.5 * float(top.mean()), 0.1 * float(histogram.mean()))
-    return found
-
-
-def choose(
-    candidates: Iterator[Candidate], agc: Agc, settings: BuildSettings
-) -> Iterator[tuple[Candidate, np.ndarray]]:
-    """Candidates that differ from all taken before, with their thermal picture after AGC; at most max_pairs, those
-    that are furthest from each other."""
-    taken: list[tuple[Candidate, np.ndarray, np.ndarray]] = []
-    for candidate in candidates:
-        agc.reset()
-        levels = agc.apply(candidate.thermal)
-        found = signature(luminance(candidate.visible), levels)
-        if taken and min(distance(found, other) for _, _, other in taken) < settings.min_distance:
-            continue
-        taken.append((candidate, levels, found))
-        if len(taken) > settings.max_pairs:
-            taken.pop(_most_alike([entry[2] for entry in taken]))
-    for candidate, levels, _ in taken:
-        yield candidate, levels
-
-
-def _most_alike(signatures: Sequence[np.ndarray]) -> int:
-    """Index of the one whose nearest neighbour is nearest (the later of the two)."""
-    nearest = [
-        min(distance(a, b) for j, b in enumerate(signatures) if j != i) for i, a in enumerate(signatures)
-    ]  # fmt: skip
-    return int(len(nearest) - 1 - np.argmin(nearest[::-1]))
-
-
 def thermal_pitch_px(calibration: Calibration | None, thermal_size: tuple[int, ...], size: tuple[int, ...]) -> float:
     """How large a thermal pixel is on the visible grid, 1 or more. Sizes are (height, width)."""
     if calibration is None:
@@ -211,14 +154,13 @@ class _Session:
         agc = Agc(settings.agc)
         looked_at: Counter[str] = Counter()
         candidates = source.candidates(settings.interval_s, settings.max_skew_ms, looked_at)
-        chosen = list(choose(candidates, agc, settings))
+        chosen = list(choose(candidates, agc, min_distance=settings.min_distance, max_pairs=settings.max_pairs))
         looked_at["too much like another frame"] += source.offered - len(chosen)
         frames_left_out.update(looked_at)
         if not chosen:
             return
         size = chosen[0][0].visible.shape[:2]
-        on_grid = [self._to_grid(levels, size) for _, levels in chosen]
-        to_align = [self._to_grid(linear_levels(candidate.thermal), size) for candidate, _ in chosen]
+        self._to_grid(chosen[0][1], size)  # makes the maps, and so what is seen
         window = self._seen(size)
         self.pitch_px = thermal_pitch_px(self._calibration, chosen[0][1].shape, size)
         self._settings = settings.for_pitch(self.pitch_px)
@@ -227,13 +169,13 @@ class _Session:
         )
         for at in sorted({int(v) for v in np.linspace(0, len(chosen) - 1, min(_BASE_FRAMES, len(chosen)))}):
             if chosen[at][0].visible.shape[:2] == size:
-                base.add(luminance(chosen[at][0].visible)[window], to_align[at][window])
+                base.add(luminance(chosen[at][0].visible)[window], self._linear(chosen[at][0], size)[window])
         base_px, across = base.solve(square=self._square(chosen[0][1].shape, size))
         if isinstance(self._calibration, RigCalibration):
             offset = np.abs(self._calibration.t_visible_thermal_m[:2])
             if max(offset) > 3 * min(offset):
                 across = bool(offset[0] > offset[1])
-        for (candidate, _), thermal, linear in zip(chosen, on_grid, to_align, strict=True):
+        for candidate, levels in chosen:
             record = PairRecord(
                 f"{self.name}_{candidate.index:06d}", self.name, str(source.path), candidate.index,
                 round(candidate.time_s, 3), round(candidate.skew_ms, 2),
@@ -241,6 +183,7 @@ class _Session:
             if candidate.visible.shape[:2] != size:
                 yield replace(record, reason="another picture size than the session began with"), None
                 continue
+            thermal, linear = self._to_grid(levels, size), self._linear(candidate, size)
             pictures = candidate.visible[window], thermal[window], linear[window]
             yield self._align(record, pictures, base_px, across, window)
 
@@ -308,6 +251,10 @@ class _Session:
         if self._aligner is None or self._aligner.size != (height, width):
             self._aligner = ThermalAligner(self._calibration, (height, width))
         return self._aligner.to_visible(levels)
+
+    def _linear(self, candidate: Candidate, size: tuple[int, ...]) -> np.ndarray:
+        """The candidate's thermal picture on the visible grid to align by."""
+        return self._to_grid(linear_levels(candidate.thermal), size)
 
     def _square(self, thermal_size: tuple[int, ...], size: tuple[int, ...]) -> bool:
         """Whether thermal pixels, brought onto the visible grid, have the shape of visible ones."""

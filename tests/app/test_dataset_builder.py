@@ -21,11 +21,10 @@ from app.dataset_builder import (
     BuildSettings,
     PairRecord,
     build_dataset,
-    distance,
     largest_rectangle,
-    signature,
     thermal_pitch_px,
 )
+from app.dataset_choice import distance, signature
 from app.dataset_report import write_dataset_report
 from app.dataset_sources import UNRECORDED, Candidate, RecordingSource, session_name
 from app.media.writer import VideoFormat, VideoWriter
