@@ -19,12 +19,12 @@ from calibration.bundle import BundleResult, information_of, small_turn
 from calibration.field import SharedCells, common_field, shared_cells
 from calibration.rig import RigCalibration
 
-__all__ = ["AIM_HOMOGRAPHY_PX", "AIM_ROTATION_DEG", "PLACES", "SIGMAS", "Advice", "Planner", "Reached"]
+__all__ = ["AIM_HOMOGRAPHY_PX", "AIM_ROTATION_DEG", "PLACES", "Advice", "Planner", "Reached"]
 
 Floats = npt.NDArray[np.float64]
 AIM_ROTATION_DEG = 0.05
-COMMON = 1.3  # errors of rendered boards are this much larger than independent points would have: neighbours share some
-SIGMAS = 2.0 * COMMON
+COMMON = 1.5  # errors of rendered boards are up to this much larger than independent points would have: neighbours
+COMMON_OF_MARKERS = 2.0  # share some, most of all the corners of one marker
 AIM_HOMOGRAPHY_PX = 0.3  # visible pixels at the working distance, at the worst place of the common field
 _Seen = tuple[list[Floats], list[npt.NDArray[np.bool_]]]  # (N, 2) px and (N,) inside, of visible and of thermal
 TILT_DEG = 30.0
@@ -45,7 +45,7 @@ MIN_PARTIAL_POINTS, MIN_PARTIAL = 12, 0.6  # points, and share of them, in both 
 class Reached:
     """2 sigma of the rotation between the cameras, degrees, and of where a thermal point lands in the visible picture
     at the working distance, px, at the worst place of the common field, its border included; what neighbouring points
-    err by in common is allowed for (`COMMON`)."""
+    err by in common is allowed for (`COMMON`, `COMMON_OF_MARKERS`)."""
 
     rotation_deg: float
     homography_px: float
@@ -63,16 +63,14 @@ class Reached:
             f"{AIM_ROTATION_DEG:g} degrees and {AIM_HOMOGRAPHY_PX:g} px"
         )
 
-    @property
-    def short(self) -> str:
-        """Which is not, in words; "" if both are."""
+    def short_of(self, share: float = 1.0) -> str:
+        """Which of the two is not within this share of the aim, in words; "" if both are."""
         parts = []
-        if not self.rotation_deg <= AIM_ROTATION_DEG:
-            parts.append(f"rotation known to {self.rotation_deg:.3f} degrees (wanted {AIM_ROTATION_DEG:g})")
-        if not self.homography_px <= AIM_HOMOGRAPHY_PX:
-            parts.append(
-                f"thermal placed to {self.homography_px:.2f} px at the worst place (wanted {AIM_HOMOGRAPHY_PX:g})"
-            )
+        wanted_deg, wanted_px = share * AIM_ROTATION_DEG, share * AIM_HOMOGRAPHY_PX
+        if not self.rotation_deg <= wanted_deg:
+            parts.append(f"rotation known to {self.rotation_deg:.3f} degrees (wanted {wanted_deg:g})")
+        if not self.homography_px <= wanted_px:
+            parts.append(f"thermal placed to {self.homography_px:.2f} px at the worst place (wanted {wanted_px:g})")
         return " and ".join(parts)
 
 
@@ -98,6 +96,7 @@ class Planner:
     def __init__(self, bundle: BundleResult, rig: RigCalibration, board: Board) -> None:
         self._bundle, self._rig, self._board = bundle, rig, board
         self._points = board.object_points()
+        self._sigmas = 2.0 * (COMMON_OF_MARKERS if board.identified else COMMON)
         R, thermal = rig.R_visible_thermal, common_field(rig)
 
         def turned(other: RigCalibration) -> Floats:
@@ -114,7 +113,7 @@ class Planner:
         rotation = float(np.einsum("ij,jk,ik->", self._turns, covariance, self._turns))
         places = np.einsum("ij,jk,ik->i", self._moves, covariance, self._moves).reshape(-1, 2).sum(axis=1)
         worst = float(places.max()) if len(places) else float("inf")  # nothing shared, nothing known
-        return Reached(SIGMAS * max(rotation, 0.0) ** 0.5, SIGMAS * max(worst, 0.0) ** 0.5)
+        return Reached(self._sigmas * max(rotation, 0.0) ** 0.5, self._sigmas * max(worst, 0.0) ** 0.5)
 
     def advise(
         self, counts: dict[str, npt.NDArray[np.int64]], board_distance_m: float, want_cells: bool

@@ -28,6 +28,7 @@ __all__ = ["Assessment", "assess"]
 
 MARGIN = 0.6  # resampling, which the verdict also asks, tends to say more than the noise of the points alone
 COVERAGE_MARGIN = 0.05
+AIM_MARGIN = 0.8  # of the aim, for 2 sigma: it is then inside with 2.5
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,8 +63,8 @@ class Assessment:
             parts.append(f"{self.covered:.0%} of the common field covered")
         if self.common_field < MIN_REACHED + COVERAGE_MARGIN:
             parts.append("boards are held too close")
-        if not self.reached.met:
-            parts.append(self.reached.short)
+        if short := self.reached.short_of(AIM_MARGIN):
+            parts.append(short)
         elif self.two_sigma_px > MARGIN * MAX_TWO_SIGMA_PX:
             parts.append(f"2 sigma {self.two_sigma_px:.1f} px")
         return ", ".join(parts)

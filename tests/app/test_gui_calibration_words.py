@@ -14,10 +14,12 @@ from PyQt6.QtWidgets import QApplication
 import calibration.solve
 from app.gui.calibration_words import advice_and_state, in_words
 from app.gui.translation import install_language
-from calibration.aim import PLACES
+from calibration.aim import PLACES, TILTS, Reached
 from calibration.capture_guide import _TILTS
 
-ENGLISH = re.compile(r"\b(the|board|view|views|picture|pictures|of|at|away|still|and|held|solve)\b", re.IGNORECASE)
+ENGLISH = re.compile(
+    r"\b(the|known|wanted|worst|board|view|views|picture|pictures|of|at|away|still|and|held|solve)\b", re.IGNORECASE
+)
 
 
 @pytest.fixture
@@ -38,13 +40,13 @@ def what_the_guide_says() -> list[str]:
         "Enough: 22 views, 86% of the common field in the thermal picture covered. Solve now.",
         "That is as many as are of use: 40 views, 71% of the common field in the thermal picture covered, but "
         "2 sigma 2.4 px. Solve now.",
-        "10 views, 67% of the common field covered, boards are held too close, rotation known to 0.252 degrees only "
-        "(wanted 0.05) and thermal placed to 5.62 px at the worst place (aim 0.3). Bring the board to the right of "
-        "the common field, about 0.8 m away (28% of the thermal picture's width), facing you.",
+        f"10 views, 67% of the common field covered, boards are held too close, {Reached(0.252, 5.62).short_of(0.8)}. "
+        "Bring the board to the right of the common field, about 0.8 m away (28% of the thermal picture's width), "
+        "facing you.",
         "21 views, 67% of the common field covered: go on. Bring the board to the top of the common field in the "
         "thermal picture.",
     ]  # fmt: skip
-    tilts = [str(words) for *_, words in _TILTS]
+    tilts = [str(words) for *_, words in _TILTS] + [words for words, *_ in TILTS]
     for words in (*tilts, "nearer or farther than before"):
         texts.append(f"4 of 20 views. Bring the board to the middle of the thermal picture, {words}.")
     texts += [

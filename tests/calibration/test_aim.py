@@ -91,7 +91,7 @@ def test_what_is_reached_holds_for_the_true_error_at_the_border_too() -> None:
         rig = solve(seen)
         off = rig.visible_from_thermal(field, 12.0) - WIDE.visible_from_thermal(field, 12.0)
         inside += bool(np.linalg.norm(off, axis=1).max() <= found.reached.homography_px)
-    assert inside >= 7, "2 sigma, and a third more"
+    assert inside >= 7, "2 sigma, and half more"
 
 
 def solve(seen: list[BoardView]) -> RigCalibration:
@@ -103,7 +103,7 @@ def test_the_guide_ends_when_the_aim_is_met_or_says_what_is_short() -> None:
     guide = CaptureGuide(BOARD, exactly=False, require_still=False, target=10, working_distance_m=12.0)
     guide.accepted = views(14, thermal_px=0.08)
     guide._assess()
-    assert not guide.done and "wanted 0.05" in guide.short and guide.short in guide.guidance()
+    assert not guide.done and "wanted 0.04" in guide.short and guide.short in guide.guidance()
     guide.accepted = views(20, thermal_px=0.08)
     guide._assess()
     assert guide.done and "as many as are of use" in guide.guidance() and guide.short in guide.guidance()
@@ -115,7 +115,9 @@ def test_the_guide_ends_when_the_aim_is_met_or_says_what_is_short() -> None:
 
 def test_aim_in_words() -> None:
     reached = Reached(AIM_ROTATION_DEG * 0.9, AIM_HOMOGRAPHY_PX * 1.1)
-    assert not reached.met and "0.33 px" in reached.short and "rotation" not in reached.short
+    short = reached.short_of()
+    assert not reached.met and "0.33 px" in short and "(wanted 0.3)" in short and "rotation" not in short
+    assert "rotation known to 0.045 degrees (wanted 0.04)" in reached.short_of(0.8)
     assert "short of the aim" in reached.words() and "within the aim" in Reached(0.01, 0.1).words()
     assert not Reached(float("nan"), 0.1).met, "what is not known is not met"
 

@@ -918,13 +918,13 @@
     </message>
     <message>
         <location filename="../calibration_words.py" line="24" />
-        <source>rotation known to {0} degrees only (wanted {1})</source>
+        <source>rotation known to {0} degrees (wanted {1})</source>
         <translation>Drehung nur auf {0} Grad bekannt (gewünscht {1})</translation>
     </message>
     <message>
         <location filename="../calibration_words.py" line="25" />
-        <source>thermal placed to {0} px at the worst place (aim {1})</source>
-        <translation>Wärmebild an der schlechtesten Stelle auf {0} px genau (Ziel {1})</translation>
+        <source>thermal placed to {0} px at the worst place (wanted {1})</source>
+        <translation>Wärmebild an der schlechtesten Stelle auf {0} px genau (gewünscht {1})</translation>
     </message>
     <message>
         <location filename="../calibration_words.py" line="26" />
