@@ -30,6 +30,7 @@ OUTSIDE = 0.25  # of the board may lie beside the picture
 SMOOTHED = 5  # texels, in the first fit
 MIN_CORRELATION = 0.55
 MIN_SURENESS = 0.1  # boards laid wrongly on purpose have -0.8 or less wherever they correlate so well
+MAX_TURN_DEG = 45.0  # against the other camera's view, beyond the roll: two cameras on one rig differ by a few degrees
 MIN_INSIDE = 0.5  # of the board, that must lie in the picture
 MIN_SHARE = 0.8  # of the points in the picture, that must fit on their own: at a wrong place some do by chance
 RIM = 2  # squares around the board in which wrong places are looked for
@@ -82,6 +83,11 @@ def carry_over(
             sure, _ = _sureness(small, board, H)
     if sure < MIN_SURENESS:
         raise BoardNotFoundError(f"the {board.describe()} could as well lie otherwise (sureness {sure:.2f})")
+    turned_deg = _turned_deg(H, H_other, board) - roll_deg
+    if abs((turned_deg + 180) % 360 - 180) > MAX_TURN_DEG:
+        raise BoardNotFoundError(
+            f"the {board.describe()} would be turned by {turned_deg:.0f} degrees against what the other camera sees"
+        )
     up = np.array([[1 / shrink, 0, 0.5 / shrink - 0.5], [0, 1 / shrink, 0.5 / shrink - 0.5], [0, 0, 1.0]])
     polarity: Polarity = "normal" if _correlation(small, board, H) > 0 else "inverted"
     start = Detection(np.empty((0, 2)), np.empty(0, int), "as the other camera sees it", polarity, grey.shape[:2])
@@ -91,6 +97,15 @@ def carry_over(
     if len(found.ids) < max(8, MIN_INSIDE * len(at), MIN_SHARE * inside):
         raise BoardNotFoundError(f"only {len(found.ids)} of {inside} points of the {board.describe()} fit on their own")
     return found, best[2]
+
+
+def _turned_deg(H: np.ndarray, H_other: np.ndarray, board: Board) -> float:
+    """By how much the board is turned, clockwise, in the picture of `H` against that of `H_other`, at its middle."""
+    middle = board.object_points()[:, :2].mean(axis=0)
+    around = middle + np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]]) * 0.1 * board.spacing_m
+    own, other = (cv2.perspectiveTransform(around[:, None], h)[:, 0] for h in (H, H_other))
+    A = (own[1:] - own[0]).T @ np.linalg.inv((other[1:] - other[0]).T)
+    return float(np.degrees(np.arctan2(A[1, 0] - A[0, 1], A[0, 0] + A[1, 1])))
 
 
 def complete(image: np.ndarray, board: Board, found: Detection) -> Detection:

@@ -99,3 +99,28 @@ def test_markers_not_read_are_filled_in_where_they_can_be_seen() -> None:
     covered[low[1] : high[1], low[0] : high[0]] = 9000  # a hand
     fewer = complete(covered, board, part)
     assert not {44, 45, 46, 47} & set(fewer.ids.tolist()) and len(fewer.ids) >= 36
+
+
+def test_a_board_is_never_turned_by_half_against_the_other_cameras_view(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a board reaches beyond the picture, one that is turned by half can seem likelier: two cameras on one rig
+    do not see it so, unless the roll says it."""
+    board = parse_board("charuco:8x6:120mm:90mm")
+    view = rendered(board, 1, seed=21)[0]
+    height_m, width_m = board.extent_m
+    half_turn = np.array([[-1, 0, width_m], [0, -1, height_m], [0, 0, 1.0]])
+    found, _ = carry_over(view.thermal, board, read(view, board))
+    assert np.linalg.norm(found.points_px - view.thermal_points_px[found.ids], axis=1).max() < 1.0
+    said = iter([(-1.0, half_turn), (1.0, np.eye(3))])
+    monkeypatch.setattr(carry, "_sureness", lambda *_: next(said))
+    with pytest.raises(BoardNotFoundError, match=r"turned by -?1[78]\d degrees"):
+        carry_over(view.thermal, board, read(view, board))
+
+
+@pytest.mark.parametrize("roll_deg", [0.0, 30.0, 180.0])
+def test_a_turn_is_measured_in_the_picture(roll_deg: float) -> None:
+    board = parse_board("charuco:8x6:120mm:90mm")
+    H_other = np.array([[300.0, 40.0, 100.0], [-20.0, 280.0, 90.0], [0.02, -0.03, 1.0]])
+    c, s = np.cos(np.radians(roll_deg)), np.sin(np.radians(roll_deg))
+    R = np.array([[c, -s, 5.0], [s, c, 7.0], [0, 0, 1.0]])
+    turned_deg = carry._turned_deg(0.8 * R @ H_other, H_other, board)
+    assert (turned_deg - roll_deg + 180) % 360 - 180 == pytest.approx(0, abs=0.5)
