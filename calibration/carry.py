@@ -32,7 +32,7 @@ MIN_CORRELATION = 0.55
 MIN_SURENESS = 0.1  # boards laid wrongly on purpose have -0.8 or less wherever they correlate so well
 MAX_TURN_DEG = 45.0  # against the other camera's view, beyond the roll: two cameras on one rig differ by a few degrees
 MIN_INSIDE = 0.5  # of the board, that must lie in the picture
-MIN_SHARE = 0.8  # of the points in the picture, that must fit on their own: at a wrong place some do by chance
+MIN_SHARE = 0.95  # of the points in the picture, that must fit on their own: at a wrong place up to 0.85 do, by chance
 RIM = 2  # squares around the board in which wrong places are looked for
 
 
