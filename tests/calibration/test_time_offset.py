@@ -81,17 +81,13 @@ def test_it_says_what_is_missing() -> None:
     assert "carry it slowly" in few.why_not
     assert few.words().startswith("time offset not measured")
     still = BoardMovement()
-    for number, sighting in enumerate(carried(0.0, seconds=1.0)):
-        if number:
-            break
-        ids, size = sighting.visible_ids, (480, 640)
-        rng = np.random.default_rng(0)
-        for step in range(60):
-            both = [
-                Detection(points + rng.normal(0, 0.1, points.shape), ids, "", "normal", size)
-                for points in (sighting.visible_px, sighting.thermal_px)
-            ]
-            still.add(step * 100_000_000, both[0], step * 100_000_000, both[1])
+    sighting, rng = next(iter(carried(0.0, seconds=1.0))), np.random.default_rng(0)
+    for step in range(60):
+        both = [
+            Detection(points + rng.normal(0, 0.1, points.shape), sighting.visible_ids, "", "normal", (480, 640))
+            for points in (sighting.visible_px, sighting.thermal_px)
+        ]
+        still.add(step * 100_000_000, both[0], step * 100_000_000, both[1])
     found = estimate_time_offset(rig, BOARD, still)
     assert not found.sure
     beyond = estimate_time_offset(rig, BOARD, carried(420.0))

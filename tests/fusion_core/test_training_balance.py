@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -20,12 +19,7 @@ from fusion_core.training.registration import PairRegistration
 LOSS = LossConfig.model_validate({"intensity": 4.0, "gradient": 14.0, "gradient_infrared_gain": 1.0})
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
 
 class _Sum:

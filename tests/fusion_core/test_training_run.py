@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -28,7 +27,7 @@ WORKER = Path(__file__).with_name("training_worker.py")
 ALONE = Processes(0, 1, torch.device("cpu"))
 HANG_S = 600  # generous: a busy machine needs minutes to start a process
 
-pytestmark = pytest.mark.timeout(3 * HANG_S)
+pytestmark = [pytest.mark.timeout(3 * HANG_S), pytest.mark.usefixtures("one_torch_thread")]
 
 
 def _load_worker() -> ModuleType:
@@ -41,14 +40,6 @@ def _load_worker() -> ModuleType:
 
 
 worker = _load_worker()
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def _start(*arguments: str, processes: int = 1) -> subprocess.Popen[str]:
