@@ -76,7 +76,7 @@ check: lint types audit pytest
 test: check
 
 screenshots: setup
-	xvfb-run -a -s "-screen 0 1920x1200x24" $(BIN)/python -m app.gui.screenshots out/screenshots
+	xvfb-run -a -s "-screen 0 1920x1200x24" $(BIN)/python -m benchmarks.screenshots out/screenshots
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis out build *.egg-info

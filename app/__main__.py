@@ -8,26 +8,10 @@ from typing import Any
 
 import typer
 
-from app.commands import (
-    archive,
-    benchmark,
-    calibrate,
-    config,
-    ctl,
-    dataset,
-    demo,
-    devices,
-    engine,
-    evaluate,
-    fuse,
-    gui,
-    models,
-    recording,
-    run,
-    service,
-    train,
-)
-from app.heap import bound_heap
+from app.commands import archive, config, ctl, demo, devices, fuse, gui, recording, run, service
+from app.commands.calibrate import commands as calibrate
+from app.commands.network import benchmark, dataset, engine, evaluate, models, train
+from app.process import bound_heap
 from fusion_core.errors import LumithermError
 
 __all__ = ["build_cli", "main"]

@@ -19,8 +19,8 @@ from typing import Any, TextIO
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
-from app.capture.uri import redact
-from app.config import LogFormat, LoggingConfig
+from app.capture.cameras.uri import redact
+from app.configuration.config import LogFormat, LoggingConfig
 from fusion_core.errors import ConfigError
 
 __all__ = ["RateLimit", "configure_logging", "redact_values"]

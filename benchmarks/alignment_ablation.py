@@ -17,7 +17,8 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from fusion_core.checkpoint import load_checkpoint, resolve_weights
+from fusion_core.checkpoint import load_checkpoint
+from fusion_core.model_store import resolve_weights
 from fusion_core.rfvif import Rfvif, preset_config
 from fusion_core.training.config import TrainingConfig
 from fusion_core.training.dataset import CropSampler, TrainingPair, crop_stream

@@ -6,7 +6,7 @@
     python benchmarks/calibrate_simulated_rig.py compare DIR/rig.yaml
     lumitherm run -c configs/simulated.yaml --set calibration.file=DIR/rig.yaml ...   # `film` prints the settings
 
-The rig is that of `fusion_core.simulation`: 0.3 m of baseline, a thermal camera of half the resolution and a longer
+The rig is that of `fusion_core.simulation.rig`: 0.3 m of baseline, a thermal camera of half the resolution and a longer
 lens, rolled by a degree and a half. The board is rendered through the same two cameras.
 """
 
@@ -26,7 +26,7 @@ from calibration.extrinsics import rotation_angle_deg
 from calibration.field import common_field
 from calibration.render import RenderOptions, render_pair
 from calibration.rig import CameraIntrinsics, RigCalibration, load_calibration, plain_scaling
-from fusion_core.simulation import SimulatedRig, SimulatedRigConfig, rig_geometry
+from fusion_core.simulation.rig import SimulatedRig, SimulatedRigConfig, rig_geometry
 
 BOARD = "acircles:4x11:70mm"
 DISTANCE_M = 12.0

@@ -23,9 +23,9 @@ from app.media.pairing import default_max_skew_ns, pair_by_time
 from app.media.reader import open_reader
 from app.pipeline.thermal_grid import ThermalGrid
 from calibration.drift import DriftLevel, DriftMonitor, DriftState, SelfAligner
-from fusion_core.agc import Agc
 from fusion_core.frames import Stream
-from fusion_core.simulation import SimulatedRig, SimulatedRigConfig
+from fusion_core.simulation.rig import SimulatedRig, SimulatedRigConfig
+from fusion_core.thermal.agc import Agc
 
 SECOND_NS = 1_000_000_000
 DIRECTION = np.array([0.8, -0.6])

@@ -19,8 +19,8 @@ import cv2
 import numpy as np
 from calibrate_simulated_rig import RIG, true_rig
 
-from app.live_fusion import LiveFusion
-from app.setup_assistant import simulated_config
+from app.pipeline.live_fusion import LiveFusion
+from app.rig.setup_assistant import simulated_config
 from calibration.rig import save_calibration
 from fusion_core.frames import FusedFrame
 

@@ -21,18 +21,19 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 
-import fusion_core.running_displacement as displacement
-from fusion_core.agc import Agc
-from fusion_core.benchmark_setup import pictures, to_grid
-from fusion_core.checkpoint import load_checkpoint, resolve_weights
+import fusion_core.engines.running_displacement as displacement
+from fusion_core.benchmark.candidates import pictures, to_grid
+from fusion_core.checkpoint import load_checkpoint
 from fusion_core.colour import luminance, replace_luminance
-from fusion_core.engine_cache import EngineCache
-from fusion_core.flicker import FlickerMeter
-from fusion_core.ghost import gradient_shares
-from fusion_core.openvino_engine import OpenVinoEngine
-from fusion_core.running_displacement import RunningDisplacement
-from fusion_core.simulation import SimulatedRig, SimulatedRigConfig
-from fusion_core.video_options import VideoOptions
+from fusion_core.engines.cache import EngineCache
+from fusion_core.engines.openvino_engine import OpenVinoEngine
+from fusion_core.engines.running_displacement import RunningDisplacement
+from fusion_core.engines.video_options import VideoOptions
+from fusion_core.measures.flicker import FlickerMeter
+from fusion_core.measures.ghost import gradient_shares
+from fusion_core.model_store import resolve_weights
+from fusion_core.simulation.rig import SimulatedRig, SimulatedRigConfig
+from fusion_core.thermal.agc import Agc
 
 SIZE = (480, 640)
 KERNEL_SETTINGS = ((1, 1.0), (2, 0.5), (5, 0.5), (5, 1.0), (10, 0.5), (30, 0.5))

@@ -24,22 +24,23 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from app.dataset_builder import BuildSettings, PairRecord, build_dataset
-from app.dataset_report import write_dataset_report
-from app.dataset_sources import RecordingSource
+from app.dataset.builder import BuildSettings, PairRecord, build_dataset
+from app.dataset.report import write_dataset_report
+from app.dataset.sources import RecordingSource
 from app.media.pictures import write_picture
 from app.pipeline.thermal_grid import to_grid
 from app.recording.config import RecordingConfig
-from app.recording.recorder import Recorder
-from fusion_core.agc import Agc
-from fusion_core.checkpoint import load_checkpoint, resolve_weights
+from app.recording.writing.recorder import Recorder
+from fusion_core.checkpoint import load_checkpoint
 from fusion_core.colour import luminance
+from fusion_core.engines.torch_engine import TorchEngine
 from fusion_core.frames import Frame, FramePair, FusedFrame, Stream, TimestampSource
-from fusion_core.ghost import gradient_shares
-from fusion_core.metrics import MetricReference
+from fusion_core.measures.ghost import gradient_shares
+from fusion_core.measures.metrics import MetricReference
+from fusion_core.model_store import resolve_weights
 from fusion_core.shift import translate
-from fusion_core.simulation import SimulatedRig, SimulatedRigConfig
-from fusion_core.torch_engine import TorchEngine
+from fusion_core.simulation.rig import SimulatedRig, SimulatedRigConfig
+from fusion_core.thermal.agc import Agc
 from fusion_core.training.displacement import displace
 from fusion_core.training.registration import gradient_plane
 

@@ -32,11 +32,11 @@ from typing import Any
 import cv2
 import numpy as np
 
-from app.config import load_config
-from app.live_fusion import LiveFusion
+from app.configuration.config import load_config
 from app.pipeline import fusion_thread
-from app.stats import Stage
-from fusion_core import openvino_engine
+from app.pipeline.live_fusion import LiveFusion
+from app.pipeline.stats import Stage
+from fusion_core.engines import openvino_engine
 
 STAGES = (
     "pairing wait",

@@ -17,12 +17,12 @@ os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 import numpy as np
 from PyQt6.QtWidgets import QApplication
 
-from app.gui.status_text import hud_figures
-from app.gui.video_view import VideoView
-from app.stats import Stats
-from app.view_settings import ViewMode, ViewSettings
+from app.gui.widgets.status_text import hud_figures
+from app.gui.widgets.video_view import VideoView
+from app.pipeline.stats import Stats
+from app.view.settings import ViewMode, ViewSettings
 from fusion_core.frames import Frame, FramePair, FusedFrame, Stream, TimestampSource
-from fusion_core.simulation import SimulatedRig, SimulatedRigConfig
+from fusion_core.simulation.rig import SimulatedRig, SimulatedRigConfig
 
 SIZES = ((480, 640, 4.0), (1080, 1920, 12.0))
 

@@ -22,13 +22,14 @@ import cv2
 import numpy as np
 import torch
 
-from fusion_core.checkpoint import load_checkpoint, resolve_weights
+from fusion_core.checkpoint import load_checkpoint
 from fusion_core.colour import luminance
-from fusion_core.displacement import displace, field, uniform
-from fusion_core.engine import create_engine
-from fusion_core.evaluation import WELL_ALIGNED_VIFB, EvaluationPair, load_pairs
-from fusion_core.ghost import central_window, gradient_shares
-from fusion_core.metrics import MetricReference
+from fusion_core.engines.engine import create_engine
+from fusion_core.measures.displacement import displace, field, uniform
+from fusion_core.measures.evaluation import WELL_ALIGNED_VIFB, EvaluationPair, load_pairs
+from fusion_core.measures.ghost import central_window, gradient_shares
+from fusion_core.measures.metrics import MetricReference
+from fusion_core.model_store import resolve_weights
 from fusion_core.rfvif import Rfvif, warp
 from fusion_core.training.config import RegistrationConfig
 from fusion_core.training.registration import register_pair

@@ -12,9 +12,9 @@ import cv2
 import numpy as np
 
 from fusion_core import load_fuser
-from fusion_core.agc import Agc
-from fusion_core.pyramid_engine import LaplacianPyramidEngine
-from fusion_core.simulation import SimulatedRig, SimulatedRigConfig
+from fusion_core.engines.pyramid_engine import LaplacianPyramidEngine
+from fusion_core.simulation.rig import SimulatedRig, SimulatedRigConfig
+from fusion_core.thermal.agc import Agc
 
 
 def main() -> None:

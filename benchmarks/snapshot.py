@@ -18,8 +18,8 @@ from pathlib import Path
 
 import numpy as np
 
-from app.config import load_config
-from app.live_fusion import LiveFusion
+from app.configuration.config import load_config
+from app.pipeline.live_fusion import LiveFusion
 
 _EVERY_S = 0.5
 _SETTLE_S = 4.0

@@ -17,12 +17,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from app.commands.calibrate_sources import open_pairs
+from app.commands.calibrate.sources import open_pairs
 from calibration.align import ThermalAligner
 from calibration.rig import apply_homography, plain_scaling
 from calibration.targetless import Model, refine_alignment
+from fusion_core.engines.pyramid_engine import LaplacianPyramidEngine
 from fusion_core.errors import BadInputError
-from fusion_core.pyramid_engine import LaplacianPyramidEngine
 
 VIDEOS = Path(__file__).resolve().parents[2] / "shared" / "data" / "video"
 MODELS: tuple[Model, ...] = ("shift", "affine", "homography")

@@ -18,10 +18,10 @@ from calibrate_simulated_rig import RIG, true_rig
 
 from app.pipeline.thermal_grid import AlignedField
 from calibration.align import ThermalAligner
-from fusion_core.agc import Agc, AgcConfig
 from fusion_core.colour import luminance
-from fusion_core.engine import create_engine
-from fusion_core.simulation import SimulatedRig, SimulatedRigConfig
+from fusion_core.engines.engine import create_engine
+from fusion_core.simulation.rig import SimulatedRig, SimulatedRigConfig
+from fusion_core.thermal.agc import Agc, AgcConfig
 
 
 def slopes(fused: np.ndarray, seen: np.ndarray) -> tuple[float, float]:

@@ -28,7 +28,7 @@ from calibration.rig import RigCalibration
 from calibration.time_offset import BoardMovement, estimate_time_offset
 from fusion_core.errors import BadInputError
 from fusion_core.frames import Frame, Stream, TimestampSource
-from fusion_core.simulation import SimulatedRig, SimulatedRigConfig
+from fusion_core.simulation.rig import SimulatedRig, SimulatedRigConfig
 
 SECONDS = 25.0
 MAX_SKEW_S = 0.04

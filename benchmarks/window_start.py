@@ -38,8 +38,9 @@ def one(engine: str, settings: list[str], cold: bool) -> dict[str, float]:
     began_s = time.perf_counter()
     from PyQt6.QtTest import QTest
 
-    from app.config import load_config
-    from app.gui.application import Session, load_pipeline, make_application
+    from app.configuration.config import load_config
+    from app.gui.application import Session, load_pipeline
+    from app.gui.common.qt_application import make_application
 
     figures = {"import_s": time.perf_counter() - began_s}
     began_s = time.perf_counter()

@@ -14,9 +14,9 @@ from safetensors.torch import save
 from torch import Tensor
 
 from fusion_core.errors import CheckpointError
-from fusion_core.rfvif import NETWORK_VERSION, PRESETS, Rfvif, RfvifConfig
+from fusion_core.rfvif import NETWORK_VERSION, Rfvif, RfvifConfig
 
-__all__ = ["FORMAT_VERSION", "LoadedCheckpoint", "load_checkpoint", "resolve_weights", "save_checkpoint"]
+__all__ = ["FORMAT_VERSION", "LoadedCheckpoint", "load_checkpoint", "save_checkpoint"]
 
 FORMAT_VERSION = 1
 _KEY = "lumitherm"
@@ -102,40 +102,6 @@ def load_checkpoint(path: Path) -> LoadedCheckpoint:
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     facts = header.get("facts")
     return LoadedCheckpoint(network, config, facts if isinstance(facts, dict) else {}, digest, path)
-
-
-def resolve_weights(name_or_path: str | Path) -> Path:
-    """A preset's shipped weights, the path as given, or a model of the user's store (`fusion_core.model_store`).
-
-    A preset comes first, then a file that exists, then the store: "active" is the model in use there.
-
-    Raises:
-        CheckpointError: the preset ships without weights, or there is no such file or model.
-    """
-    if isinstance(name_or_path, str) and name_or_path in PRESETS:
-        path = Path(__file__).parent / "weights" / f"{name_or_path}.safetensors"
-        if not path.is_file():
-            raise CheckpointError(
-                f"preset {name_or_path!r} is untrained: no weights ship with it. Train it with "
-                f"`lumitherm train --set preset={name_or_path}` (a GPU is advised), or use {_shipped()}"
-            )
-        return path
-    path = Path(name_or_path)
-    if path.is_file():
-        return path
-    if len(path.parts) == 1 and path.suffix != ".safetensors":
-        from fusion_core.model_store import ModelStore
-
-        return ModelStore().check(str(path)).path
-    raise CheckpointError(
-        f"{name_or_path} is neither a preset ({', '.join(PRESETS)}), a model of the store "
-        "(lumitherm models list), nor a weights file that exists"
-    )
-
-
-def _shipped() -> str:
-    folder = Path(__file__).parent / "weights"
-    return " or ".join(name for name in PRESETS if (folder / f"{name}.safetensors").is_file()) or "weights of your own"
 
 
 def _check_header_size(path: Path, size: int) -> None:

@@ -28,7 +28,7 @@ from platformdirs import user_data_path
 
 from fusion_core.errors import BadInputError, CheckpointError, RunError, UsageError
 
-__all__ = ["ACTIVE", "DEFAULT_MODEL", "HistoryEntry", "ModelStore", "StoredModel", "default_folder"]
+__all__ = ["ACTIVE", "DEFAULT_MODEL", "HistoryEntry", "ModelStore", "StoredModel", "default_folder", "resolve_weights"]
 
 ACTIVE = "active"
 """Stands for the model in use wherever a model's name is wanted."""
@@ -43,6 +43,10 @@ _MAX_HEADER_BYTES = 16 << 20
 _LOCK_TIMEOUT_S = 20.0
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _SUFFIX = ".safetensors"
+_SHIPPED = Path(__file__).parent / "weights"
+
+PRESET_NAMES = ("tiny", "small", "base")
+"""The sizes of the network; a test holds them against `fusion_core.rfvif.PRESETS`, which needs torch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,7 +245,7 @@ class ModelStore:
             raise UsageError(
                 f"{name!r} is no name for a model: letters, digits, '.', '-' and '_', at most 64, not 'store'"
             )
-        if name == ACTIVE or name in _preset_names():
+        if name == ACTIVE or name in PRESET_NAMES:
             raise UsageError(f"{name!r} has a meaning of its own; give the model another name (--name)")
 
     def _added(self, path: Path, in_use: bool) -> StoredModel:
@@ -296,13 +300,36 @@ class ModelStore:
             raise RunError(f"the model store {self.folder} cannot be written: {error}") from error
 
 
-def _preset_names() -> tuple[str, ...]:
-    return ("tiny", "small", "base")
+def resolve_weights(name_or_path: str | Path) -> Path:
+    """A preset's shipped weights, the path as given, or a model of the user's store.
+
+    A preset comes first, then a file that exists, then the store: "active" is the model in use there.
+
+    Raises:
+        CheckpointError: the preset ships without weights, or there is no such file or model.
+    """
+    if isinstance(name_or_path, str) and name_or_path in PRESET_NAMES:
+        path = _SHIPPED / f"{name_or_path}{_SUFFIX}"
+        if not path.is_file():
+            shipped = " or ".join(name for name, _ in _shipped_files()) or "weights of your own"
+            raise CheckpointError(
+                f"preset {name_or_path!r} is untrained: no weights ship with it. Train it with "
+                f"`lumitherm train --set preset={name_or_path}` (a GPU is advised), or use {shipped}"
+            )
+        return path
+    path = Path(name_or_path)
+    if path.is_file():
+        return path
+    if len(path.parts) == 1 and path.suffix != _SUFFIX:
+        return ModelStore().check(str(path)).path
+    raise CheckpointError(
+        f"{name_or_path} is neither a preset ({', '.join(PRESET_NAMES)}), a model of the store "
+        "(lumitherm models list), nor a weights file that exists"
+    )
 
 
 def _shipped_files() -> list[tuple[str, Path]]:
-    folder = Path(__file__).parent / "weights"
-    files = [(name, folder / f"{name}{_SUFFIX}") for name in _preset_names()]
+    files = [(name, _SHIPPED / f"{name}{_SUFFIX}") for name in PRESET_NAMES]
     return [(name, path) for name, path in files if path.is_file()]
 
 

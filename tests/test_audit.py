@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
 
+import audit
+
 ROOT = Path(__file__).parents[1]
-_spec = importlib.util.spec_from_file_location("audit", ROOT / "scripts" / "audit.py")
-assert _spec is not None and _spec.loader is not None
-audit = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(audit)
 
 
 def test_each_kind_of_finding() -> None:

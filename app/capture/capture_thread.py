@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
-from app.capture.camera import Camera, CameraInfo, Clock, MonotonicClock
+from app.capture.cameras.camera import Camera, CameraInfo, Clock, MonotonicClock
+from app.capture.cameras.uri import parse_camera_uri
 from app.capture.reachability import KNOCK_S, PortWatch
-from app.capture.uri import parse_camera_uri
-from app.thread_end import end_with_program
+from app.process import end_with_program
 from fusion_core.errors import CameraLost, CameraTimeout, CaptureError, EndOfStream
 from fusion_core.frames import Frame, FrameFlag, Stream, TimestampSource
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from app.capture.uri import parse_camera_uri, redact
+from app.capture.cameras.uri import parse_camera_uri, redact
 from fusion_core.errors import ConfigError
 
 __all__ = ["CameraConfig", "FfcConfig", "FfcFallback", "OutputRate", "ReopenConfig", "SyncConfig"]

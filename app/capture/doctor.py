@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from app.capture.camera import Clock, MonotonicClock
+from app.capture.cameras.camera import Clock, MonotonicClock
 from app.capture.capture_thread import CaptureState, CaptureStats, CaptureThread
 from app.capture.offset_estimator import OffsetEstimate, OffsetEstimator
 from app.capture.synchronizer import PairSynchronizer, SyncStats
@@ -21,8 +21,8 @@ from fusion_core.errors import BadInputError, CameraTimeout, EndOfStream
 from fusion_core.frames import Frame, Stream
 
 if TYPE_CHECKING:
+    from app.capture.cameras.factory import CameraPair
     from app.capture.config import CameraConfig, SyncConfig
-    from app.capture.factory import CameraPair
 
 __all__ = ["Finding", "Measurement", "check_disk", "check_video_group", "judge", "measure"]
 

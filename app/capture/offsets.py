@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from app.capture.uri import parse_camera_uri
+from app.capture.cameras.uri import parse_camera_uri
 from fusion_core.frames import Stream
 
 if TYPE_CHECKING:

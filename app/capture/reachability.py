@@ -7,7 +7,7 @@ import socket
 from typing import Final
 from urllib.parse import urlsplit
 
-from app.capture.uri import CameraUri
+from app.capture.cameras.uri import CameraUri
 
 __all__ = ["KNOCK_S", "PortWatch"]
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from app.capture.camera import Clock, MonotonicClock
+from app.capture.cameras.camera import Clock, MonotonicClock
 from app.capture.pairing import DropCause, PairMatcher, match_nearest, output_time_ns
 from fusion_core.errors import CameraTimeout, EndOfStream
 from fusion_core.frames import FrameFlag, FramePair, Stream

@@ -12,12 +12,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from app.commands.fuse import stop_on_signals
-from app.views import View
+from app.view.views import View
 from fusion_core.errors import UsageError
 
 if TYPE_CHECKING:
-    from app.archive import ArchiveJob, ArchiveReport
-    from app.archive_item import ItemResult
+    from app.jobs.archive import ArchiveJob, ArchiveReport
+    from app.jobs.archive_item import ItemResult
 
 __all__ = ["register"]
 
@@ -51,7 +51,7 @@ def _archive(
     One recording that fails does not stop the others: the error is listed, in DIR/report.json too, and the exit code
     is 1. Options given here win over those of a job file.
     """
-    from app.archive import run_archive
+    from app.jobs.archive import run_archive
 
     options: dict[str, Any] = {
         "output": output, "engine": engine, "preset": preset, "weights": weights, "calibration": calibration,
@@ -60,7 +60,7 @@ def _archive(
     job = _job(inputs, {key: value for key, value in options.items() if value is not None})
     runner = None
     if ray or ray_address is not None:
-        from app.archive_ray import ray_runner
+        from app.jobs.archive_ray import ray_runner
 
         runner = ray_runner(ray_address)
     console = Console(stderr=True)
@@ -84,8 +84,8 @@ def _archive(
 
 
 def _job(inputs: list[Path], options: dict[str, Any]) -> ArchiveJob:
-    from app.archive import ArchiveJob
-    from app.yaml_config import load_model
+    from app.configuration.yaml_config import load_model
+    from app.jobs.archive import ArchiveJob
 
     if len(inputs) == 1 and inputs[0].suffix.lower() in (".yaml", ".yml"):
         job = load_model(ArchiveJob, inputs[0])

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from app.yaml_config import ConfigTree, KeyPath
+    from app.configuration.yaml_config import ConfigTree, KeyPath
 
 __all__ = ["register"]
 
@@ -35,7 +35,7 @@ def _check(
     overrides: SetOption = None,
 ) -> None:
     """Say whether configuration files can be used; otherwise name every fault by file, line and key (exit code 2)."""
-    from app.config import load_config
+    from app.configuration.config import load_config
     from fusion_core.errors import ConfigError
 
     failed = False
@@ -57,8 +57,8 @@ def _show(
     overrides: SetOption = None,
 ) -> None:
     """Print the settings as YAML, each with the place it comes from. Passwords in addresses are hidden."""
-    from app.config import AppConfig
-    from app.yaml_config import load_tree, validate_tree
+    from app.configuration.config import AppConfig
+    from app.configuration.yaml_config import load_tree, validate_tree
 
     tree = load_tree(file, overrides or (), os.environ)
     config = validate_tree(AppConfig, tree)
@@ -69,14 +69,14 @@ def _show(
 
 def _schema() -> None:
     """Print the JSON schema of the configuration: every key with its type, limits and meaning."""
-    from app.config import AppConfig
+    from app.configuration.config import AppConfig
 
     typer.echo(json.dumps(AppConfig.model_json_schema(), indent=2))
 
 
 def _lines(values: dict[str, Any], prefix: KeyPath, tree: ConfigTree) -> list[str]:
     """YAML lines of one section, each value with its origin as a comment."""
-    from app.capture.uri import redact
+    from app.capture.cameras.uri import redact
 
     lines: list[str] = []
     for key, value in values.items():

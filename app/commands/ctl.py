@@ -35,7 +35,7 @@ def register(cli: typer.Typer) -> None:
 
 def _find(socket: Path | None, rig: str | None) -> Path:
     """The socket meant: the one named, that of the rig, or the only one there is."""
-    from app.service.control import default_socket
+    from app.service.web.control import default_socket
     from fusion_core.errors import UsageError
 
     if socket is not None:
@@ -65,7 +65,7 @@ def _sockets(folder: Path) -> list[Path]:
 
 
 def _ask(socket: Path | None, rig: str | None, command: str, **arguments: Any) -> dict[str, Any]:
-    from app.service.control import ask
+    from app.service.web.control import ask
 
     return ask(_find(socket, rig), command, arguments)
 

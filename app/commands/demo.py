@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 
 from app.commands.fuse import ProgressPrinter, describe, stop_on_signals
-from app.demo import DemoScene, run_demo
-from fusion_core.engine import FusionEngine
+from app.jobs.demo import DemoScene, run_demo
+from fusion_core.engines.engine import FusionEngine
 from fusion_core.errors import CheckpointError, EngineError, RecordingError
 
 __all__ = ["register"]
@@ -36,9 +36,9 @@ def _demo(
 
     Leaves visible.mkv, thermal.mkv (16 bit), fused.mkv and contact_sheet.png.
     """
-    from fusion_core.engine import create_engine
-    from fusion_core.pyramid_engine import LaplacianPyramidEngine
-    from fusion_core.video_options import VideoOptions
+    from fusion_core.engines.engine import create_engine
+    from fusion_core.engines.pyramid_engine import LaplacianPyramidEngine
+    from fusion_core.engines.video_options import VideoOptions
 
     def make_engine() -> FusionEngine:
         try:

@@ -10,7 +10,7 @@ import typer
 
 if TYPE_CHECKING:
     from app.capture.doctor import Finding
-    from app.config import AppConfig
+    from app.configuration.config import AppConfig
 
 __all__ = ["register"]
 
@@ -23,7 +23,7 @@ def register(cli: typer.Typer) -> None:
 
 def _devices() -> None:
     """List the connected cameras: how to name each in a configuration and why so, its formats, sizes and rates."""
-    from app.capture.identity import identify, list_devices
+    from app.capture.cameras.identity import identify, list_devices
 
     records = list_devices()
     if not records:
@@ -42,8 +42,8 @@ def _devices() -> None:
 
 def _modes(node: str) -> list[str]:
     """The modes of a device, one line a format and size; or why they cannot be read."""
-    from app.capture.v4l2_camera import LinuxpyPort
-    from app.capture.v4l2_formats import explain_os_error
+    from app.capture.cameras.v4l2_camera import LinuxpyPort
+    from app.capture.cameras.v4l2_formats import explain_os_error
 
     try:
         port = LinuxpyPort(node)
@@ -71,12 +71,12 @@ def _doctor(
     ] = None,
 ) -> None:
     """Check cameras, time stamps, offset, engine, disk and permissions; each fault with its remedy (exit code 1)."""
+    from app.capture.cameras.identity import list_devices
     from app.capture.doctor import check_disk, check_video_group
-    from app.capture.identity import list_devices
 
     config = None
     if config_file is not None:
-        from app.config import load_config
+        from app.configuration.config import load_config
 
         config = load_config(config_file, overrides or [], os.environ)
     has_usb = bool(list_devices())
@@ -107,8 +107,8 @@ def _show(finding: Finding) -> None:
 
 
 def _measured(config: AppConfig, seconds: float) -> list[Finding]:
+    from app.capture.cameras.factory import create_cameras
     from app.capture.doctor import judge, measure
-    from app.capture.factory import create_cameras
     from app.capture.offsets import resolve_offsets
     from app.pipeline.thermal_grid import ThermalGrid
 
@@ -124,7 +124,7 @@ def _measured(config: AppConfig, seconds: float) -> list[Finding]:
 
 def _check_engine(config: AppConfig) -> Finding:
     from app.capture.doctor import Finding
-    from fusion_core.engine import create_engine
+    from fusion_core.engines.engine import create_engine
     from fusion_core.errors import LumithermError
 
     wanted = config.engine

@@ -17,13 +17,13 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from app.fuse_files import FuseRequest, fuse_files
-from app.fuse_video import FuseProgress, FuseReport, VideoOptions
+from app.jobs.fuse_files import FuseRequest, fuse_files
+from app.jobs.fuse_video import FuseProgress, FuseReport, VideoOptions
 from app.media.pairing import DEFAULT_MAX_HOLD_MS
-from app.views import View, needs_fused
-from fusion_core.agc import AgcConfig, AgcMode
-from fusion_core.engine import FusionEngine
+from app.view.views import View, needs_fused
+from fusion_core.engines.engine import FusionEngine
 from fusion_core.errors import BadInputError, UsageError
+from fusion_core.thermal.agc import AgcConfig, AgcMode
 
 __all__ = ["ProgressPrinter", "describe", "register", "stop_on_signals"]
 
@@ -109,8 +109,8 @@ def _fuse(
 
     def make_engine() -> FusionEngine:
         # the network's libraries load once the inputs are known good
-        from fusion_core.engine import create_engine
-        from fusion_core.video_options import VideoOptions
+        from fusion_core.engines.engine import create_engine
+        from fusion_core.engines.video_options import VideoOptions
 
         name = engine if needs_fused(view) else "average"
         return create_engine(name, preset, weights, threads, video=VideoOptions())

@@ -42,9 +42,9 @@ def _gui(
         raise RunError("there is no display (DISPLAY and WAYLAND_DISPLAY are not set); `lumitherm run` needs none")
     import cv2
 
-    from app.config import LoggingConfig, load_config
+    from app.configuration.config import LoggingConfig, load_config
     from app.logging_setup import configure_logging
-    from app.setup_assistant import simulated_config
+    from app.rig.setup_assistant import simulated_config
 
     chosen = load_config(config, set_ or [], os.environ) if config is not None else None
     if chosen is None and simulated:

@@ -9,15 +9,15 @@ from typing import Annotated
 
 import typer
 
-from app.recording.playback import export_png, play_in_terminal
+from app.playback.recording import export_png, play_in_terminal
 from app.recording.reader import RecordingReader
 from app.recording.recover import RecoverReport, recover
 from app.recording.self_check import check_recording
 from app.recording.sidecar import GapLine, read_sidecar, sidecar_path
 from app.recording.timing import timing_page
-from app.views import View
-from fusion_core.agc import AgcConfig, AgcMode
+from app.view.views import View
 from fusion_core.errors import BadInputError, RecordingError, UsageError
+from fusion_core.thermal.agc import AgcConfig, AgcMode
 
 __all__ = ["register"]
 

@@ -14,9 +14,9 @@ import typer
 if TYPE_CHECKING:
     import threading
 
-    from app.config import AppConfig
-    from app.live_fusion import LiveFusion
-    from app.recording.recorder import RecordingSummary
+    from app.configuration.config import AppConfig
+    from app.pipeline.live_fusion import LiveFusion
+    from app.recording.writing.recorder import RecordingSummary
 
 __all__ = ["register", "run_headless"]
 
@@ -50,7 +50,7 @@ def _run(
     Cameras that are missing or fail are reopened for ever; what is wrong is shown and logged. Every way of ending
     closes the recording in order.
     """
-    from app.config import load_config
+    from app.configuration.config import load_config
     from app.logging_setup import configure_logging
     from fusion_core.errors import UsageError
 
@@ -82,7 +82,7 @@ def run_headless(
     import cv2
 
     from app.commands.fuse import stop_on_signals
-    from app.live_fusion import LiveFusion
+    from app.pipeline.live_fusion import LiveFusion
 
     cv2.setNumThreads(1)  # the stages run side by side already; OpenCV's own threads would only get in their way
     with stop_on_signals() as (stop, received), contextlib.ExitStack() as after:
@@ -107,7 +107,7 @@ def run_headless(
 
 def _watch(live: LiveFusion, settings: AppConfig, stop: threading.Event, duration_s: float | None) -> None:
     """Show statistics until there is a reason to stop."""
-    from app.stats_view import StatsView
+    from app.commands.stats_view import StatsView
 
     end_s: float | None = None
     with StatsView(log_interval_s=settings.logging.stats_interval_s) as view:

@@ -47,7 +47,7 @@ def _install(
     start: Annotated[bool, typer.Option("--start/--no-start", help="Enable and start it.")] = True,
 ) -> None:
     """Write the unit, then enable and start it. The configuration is checked first."""
-    from app.config import load_config
+    from app.configuration.config import load_config
     from app.service.systemd import UnitSettings, unit_text
     from fusion_core.errors import RunError, UsageError
 
@@ -129,7 +129,7 @@ def _password(
     file: Annotated[Path, typer.Argument(help="File for the hash: service.web.password_file.")],
 ) -> None:
     """Ask for a password and write its argon2 hash."""
-    from app.service.auth import hash_password
+    from app.service.web.auth import hash_password
 
     password = typer.prompt("Password", hide_input=True, confirmation_prompt=True)
     _write_secret(file, hash_password(password))
@@ -137,7 +137,7 @@ def _password(
 
 def _token(file: Annotated[Path, typer.Argument(help="File for the token: service.web.token_file.")]) -> None:
     """Write a new random token."""
-    from app.service.auth import new_token
+    from app.service.web.auth import new_token
 
     _write_secret(file, new_token())
 

@@ -8,23 +8,24 @@ from pathlib import Path
 
 from PyQt6.QtWidgets import QApplication
 
-from app.config import AppConfig
+from app.configuration.config import AppConfig
+from app.gui.common.pipeline_protocol import Pipeline
+from app.gui.common.qt_application import make_application
+from app.gui.common.settings import GuiSettings, default_settings_file
+from app.gui.common.tasks import Lane, TaskRunner
+from app.gui.common.theme import apply_theme
+from app.gui.common.translation import install_language
 from app.gui.controllers import make_controllers
 from app.gui.interrupts import Interrupts
 from app.gui.main_window import MainWindow
-from app.gui.pipeline_protocol import Pipeline
-from app.gui.settings import GuiSettings, default_settings_file
-from app.gui.tasks import Lane, TaskRunner
-from app.gui.theme import apply_theme
-from app.gui.translation import install_language
-from app.pipeline.collector import held_collector
+from app.process import held_collector
 
 __all__ = ["Session", "make_application", "make_pipeline", "run"]
 
 
 def make_pipeline(config: AppConfig) -> Pipeline:
     """The live pipeline; imported here, on a task's thread, because it brings cameras and codecs along."""
-    from app.live_fusion import LiveFusion
+    from app.pipeline.live_fusion import LiveFusion
 
     return LiveFusion(config)
 
@@ -32,16 +33,7 @@ def make_pipeline(config: AppConfig) -> Pipeline:
 def load_pipeline() -> None:
     """Import what `make_pipeline` needs, ahead of time: half a second that the first start need not wait for."""
     with held_collector():
-        import app.live_fusion  # noqa: F401
-
-
-def make_application(arguments: list[str]) -> QApplication:
-    """The one application object, named."""
-    application = QApplication(arguments)
-    application.setApplicationName("lumitherm")
-    application.setApplicationDisplayName("Lumitherm")
-    application.setDesktopFileName("lumitherm")
-    return application
+        import app.pipeline.live_fusion  # noqa: F401
 
 
 class Session:

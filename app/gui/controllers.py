@@ -6,17 +6,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from app.config import AppConfig
-from app.gui.agc_controller import AgcController
-from app.gui.assistant_controller import AssistantController
-from app.gui.calibration_controller import CalibrationController
-from app.gui.comparison_controller import ComparisonController
-from app.gui.controller import MainController
-from app.gui.model_controller import ModelController
-from app.gui.pipeline_protocol import Pipeline
-from app.gui.playback_controller import PlaybackController
-from app.gui.settings import GuiSettings
-from app.gui.tasks import TaskRunner
+from app.configuration.config import AppConfig
+from app.gui.common.pipeline_protocol import Pipeline
+from app.gui.common.settings import GuiSettings
+from app.gui.common.tasks import TaskRunner
+from app.gui.live.agc_controller import AgcController
+from app.gui.live.comparison_controller import ComparisonController
+from app.gui.live.controller import MainController
+from app.gui.live.model_controller import ModelController
+from app.gui.playback.playback_controller import PlaybackController
+from app.gui.setup.assistant_controller import AssistantController
+from app.gui.setup.calibration_controller import CalibrationController
 
 __all__ = ["Controllers", "make_controllers"]
 

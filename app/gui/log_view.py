@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from PyQt6.QtGui import QFontDatabase, QGuiApplication
 from PyQt6.QtWidgets import QDialog, QHBoxLayout, QPlainTextEdit, QPushButton, QVBoxLayout, QWidget
 
-from app.gui.theme import icon_button
+from app.gui.common.theme import icon_button
 from app.pipeline.problems import PipelineProblem
 
 __all__ = ["LogView"]

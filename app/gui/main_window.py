@@ -12,30 +12,30 @@ from PyQt6.QtCore import QMimeData, Qt, QTimer, pyqtSignal
 from PyQt6.QtGui import QCloseEvent, QDragEnterEvent, QDropEvent, QKeyEvent, QMoveEvent, QResizeEvent
 from PyQt6.QtWidgets import QApplication, QFileDialog, QMainWindow, QStackedWidget, QWidget
 
-from app.config import AppConfig
-from app.gui.actions import PageKind
-from app.gui.assistant_page import AssistantPage
-from app.gui.assistant_wiring import AssistantWiring
-from app.gui.calibration_page import CalibrationPage
-from app.gui.calibration_wiring import CalibrationWiring
+from app.configuration.config import AppConfig
+from app.gui.common.actions import PageKind
+from app.gui.common.pipeline_protocol import ControllerState
+from app.gui.common.settings import GuiSettings
+from app.gui.common.tasks import Lane, TaskRunner
+from app.gui.common.theme import Appearance, change_theme
+from app.gui.common.view_controller import ViewController
+from app.gui.common.window_actions import WindowActions
 from app.gui.controllers import Controllers
 from app.gui.help_overlay import HelpOverlay
-from app.gui.live_page import LivePage
-from app.gui.live_wiring import LiveWiring
+from app.gui.live.live_page import LivePage
+from app.gui.live.live_wiring import LiveWiring
 from app.gui.log_view import LogView
-from app.gui.pipeline_protocol import ControllerState
-from app.gui.playback_page import PlaybackPage
-from app.gui.playback_wiring import PlaybackWiring
-from app.gui.settings import GuiSettings
+from app.gui.playback.playback_page import PlaybackPage
+from app.gui.playback.playback_wiring import PlaybackWiring
 from app.gui.settings_dialog import SettingsDialog
-from app.gui.start_page import StartPage
-from app.gui.tasks import Lane, TaskRunner
-from app.gui.theme import Appearance, change_theme
-from app.gui.video_view import VideoView
-from app.gui.view_controller import ViewController
-from app.gui.window_actions import WindowActions
-from app.setup_assistant import list_sources, simulated_config
-from app.view_settings import ViewMode, ViewSettings
+from app.gui.setup.assistant_page import AssistantPage
+from app.gui.setup.assistant_wiring import AssistantWiring
+from app.gui.setup.calibration_page import CalibrationPage
+from app.gui.setup.calibration_wiring import CalibrationWiring
+from app.gui.setup.start_page import StartPage
+from app.gui.widgets.video_view import VideoView
+from app.rig.setup_assistant import list_sources, simulated_config
+from app.view.settings import ViewMode, ViewSettings
 
 __all__ = ["MainWindow"]
 

@@ -18,10 +18,10 @@ from PyQt6.QtWidgets import (
     QWidget,
 )
 
-from app.gui.actions import ACTIONS, action_text, group_text, shortcut_conflicts
-from app.gui.sections import combo, form
-from app.gui.theme import Appearance
-from app.gui.translation import LANGUAGES
+from app.gui.common.actions import ACTIONS, action_text, group_text, shortcut_conflicts
+from app.gui.common.theme import Appearance
+from app.gui.common.translation import LANGUAGES
+from app.gui.widgets.sections import combo, form
 
 __all__ = ["SettingsDialog"]
 

@@ -7,16 +7,16 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
-from app.capture.camera import Camera, Clock
+from app.capture.cameras.camera import Camera, Clock
+from app.capture.cameras.factory import CameraPair
+from app.capture.cameras.hotplug import HotplugMonitor
+from app.capture.cameras.uri import parse_camera_uri
 from app.capture.capture_thread import CaptureState, CaptureStats, CaptureThread
-from app.capture.factory import CameraPair
 from app.capture.ffc import FfcDetector
-from app.capture.hotplug import HotplugMonitor
 from app.capture.synchronizer import PairSynchronizer
-from app.capture.uri import parse_camera_uri
-from app.config import AppConfig
+from app.configuration.config import AppConfig
 from app.pipeline.problems import ProblemLog, Severity
-from app.stats import Stage, Stats
+from app.pipeline.stats import Stage, Stats
 from fusion_core.errors import CaptureError, UsageError
 from fusion_core.frames import Frame, Stream
 

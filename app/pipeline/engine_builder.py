@@ -10,12 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from app.heap import give_back
-from app.pipeline.collector import held_collector
 from app.pipeline.worker import Worker
-from fusion_core.engine import FusionEngine
+from app.process import held_collector, return_free_memory
+from fusion_core.engines.engine import FusionEngine
+from fusion_core.engines.video_options import VideoOptions
 from fusion_core.errors import UsageError
-from fusion_core.video_options import VideoOptions
 
 __all__ = ["CLASSICAL", "BuildFailure", "BuiltEngine", "EngineBuilder", "EngineFactory", "EngineSpec"]
 
@@ -28,7 +27,7 @@ _WAIT_S = 0.2
 
 
 class EngineFactory(Protocol):
-    """`fusion_core.engine.create_engine`, or a test's stand-in."""
+    """`fusion_core.engines.engine.create_engine`, or a test's stand-in."""
 
     def __call__(
         self, name: str, preset: str, weights: Path | None, threads: int | None, *, video: VideoOptions
@@ -178,7 +177,7 @@ class EngineBuilder:
                 self._build(request, stopping)
             elif self._untidy.is_set():
                 self._untidy.clear()
-                give_back()
+                return_free_memory()
 
     def _next(self) -> _Request | None:
         with self._changed:
@@ -249,8 +248,9 @@ def _checkpoint_facts(spec: EngineSpec) -> tuple[str | None, dict[str, Any] | No
     """SHA-256 of the weights, and the AGC they were trained with; (None, None) for engines without weights."""
     if spec.name in CLASSICAL or "fusion_core.checkpoint" not in sys.modules:
         return None, None  # nobody has read weights
-    from fusion_core.checkpoint import load_checkpoint, resolve_weights
+    from fusion_core.checkpoint import load_checkpoint
     from fusion_core.errors import CheckpointError
+    from fusion_core.model_store import resolve_weights
 
     try:
         checkpoint = load_checkpoint(resolve_weights(spec.weights if spec.weights is not None else spec.preset))

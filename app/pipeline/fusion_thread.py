@@ -11,17 +11,17 @@ from typing import Protocol
 import cv2
 import numpy as np
 
-from app.capture.camera import Clock
+from app.capture.cameras.camera import Clock
 from app.capture.synchronizer import output_time_ns
 from app.pipeline.engine_builder import BuildFailure, BuiltEngine, EngineBuilder, EngineSpec
 from app.pipeline.problems import ProblemLog, Severity
+from app.pipeline.stats import Latency, Stage, Stats
 from app.pipeline.thermal_grid import AlignedField, ThermalGrid
 from app.pipeline.worker import Worker
-from app.stats import Latency, Stage, Stats
-from fusion_core.agc import Agc, AgcConfig, contract_differences, contract_of
-from fusion_core.engine import FusionEngine
+from fusion_core.engines.engine import FusionEngine
 from fusion_core.errors import BadInputError, CameraTimeout, EndOfStream, LumithermError
 from fusion_core.frames import Frame, FrameFlag, FramePair, FusedFrame
+from fusion_core.thermal.agc import Agc, AgcConfig, contract_differences, contract_of
 
 __all__ = ["FusionThread", "LastOutput", "PairSource"]
 

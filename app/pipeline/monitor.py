@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from app.alignment_budget import AlignmentBudget
-from app.capture.camera import Clock
+from app.capture.cameras.camera import Clock
 from app.capture.capture_thread import CaptureState
 from app.capture.synchronizer import DropCause, output_time_ns
+from app.pipeline.alignment_budget import AlignmentBudget
 from app.pipeline.capture_crew import CaptureCrew
 from app.pipeline.fusion_thread import FusionThread
 from app.pipeline.latest_slot import LatestSlot
 from app.pipeline.problems import ProblemLog, Severity
 from app.pipeline.recording_control import RecordingControl
-from app.stats import Stats
+from app.pipeline.stats import Stats
 from fusion_core.frames import FrameFlag, FusedFrame, Stream
 
 __all__ = ["BudgetFeeder", "Monitor"]

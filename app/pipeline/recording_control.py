@@ -9,9 +9,9 @@ from collections.abc import Callable
 from typing import Any
 
 from app.pipeline.problems import ProblemLog, Severity
+from app.pipeline.stats import RecordingState, Stage, Stats
 from app.recording.config import RecordingConfig
-from app.recording.recorder import Recorder, RecorderState, RecorderStatus, RecordingSummary
-from app.stats import RecordingState, Stage, Stats
+from app.recording.writing.recorder import Recorder, RecorderState, RecorderStatus, RecordingSummary
 from fusion_core.errors import LumithermError, RecordingError
 from fusion_core.frames import FusedFrame
 

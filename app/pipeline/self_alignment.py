@@ -15,14 +15,14 @@ from typing import Final
 import cv2
 import numpy as np
 
-from app.capture.camera import Clock
+from app.capture.cameras.camera import Clock
 from app.capture.synchronizer import output_time_ns
 from app.pipeline.fusion_thread import FusionThread
 from app.pipeline.latest_slot import LatestSlot
 from app.pipeline.problems import ProblemLog, Severity
+from app.pipeline.stats import DriftReading, Stats
 from app.pipeline.thermal_grid import ThermalGrid
 from app.pipeline.worker import Worker
-from app.stats import DriftReading, Stats
 from calibration.drift import DriftLevel, DriftMonitor, DriftState, SelfAligner
 from calibration.rig import apply_homography, save_calibration
 from fusion_core.errors import LumithermError

@@ -11,7 +11,7 @@ import numpy as np
 from calibration.align import ThermalAligner
 from calibration.rig import Calibration, RigCalibration, file_sha256, load_calibration, plain_scaling
 from fusion_core.colour import luminance
-from fusion_core.thermal_field import FieldFiller
+from fusion_core.thermal.field_of_view import FieldFiller
 
 __all__ = ["AlignedField", "ThermalGrid", "to_grid"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from app.thread_end import end_with_program
+from app.process import end_with_program
 
 __all__ = ["Worker"]
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from pydantic import BaseModel
 
 if TYPE_CHECKING:
-    from app.config import AppConfig
+    from app.configuration.config import AppConfig
 
 __all__ = ["SAFE_KEYS", "changed_keys", "split_changes", "taken_over"]
 

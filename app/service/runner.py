@@ -17,34 +17,34 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from app.service.aftercare import Aftercare
-from app.service.auth import Authenticator
-from app.service.config import HookEvent, ServiceConfig
-from app.service.control import ControlServer, default_socket
-from app.service.gatekeeper import Gatekeeper
-from app.service.gpu import GpuReader, GpuReading
-from app.service.health import Health
-from app.service.hooks import HookRunner
-from app.service.log_ring import LogRing
-from app.service.metrics import MetricsCollector, ServiceFigures, make_registry
-from app.service.operations import Operations
-from app.service.preview import Preview
-from app.service.pulse import Pulse
-from app.service.push import PushThread
+from app.configuration.service import HookEvent, ServiceConfig
 from app.service.reload import changed_keys, split_changes, taken_over
-from app.service.retention import RetentionThread
 from app.service.start import begin_run, recording_wish, safe_mode_config, state_directory
+from app.service.state.gpu import GpuReader, GpuReading
+from app.service.state.health import Health
+from app.service.state.log_ring import LogRing
+from app.service.state.metrics import MetricsCollector, ServiceFigures, make_registry
+from app.service.state.operations import Operations
+from app.service.state.preview import Preview
+from app.service.state.pulse import Pulse
+from app.service.state.watchdog import Verdict
 from app.service.systemd import Notifier, StartLedger, watchdog_period_s
-from app.service.triggers import TriggerThread, make_rules
-from app.service.watchdog import Verdict
-from app.service.web import WebApp
-from app.service.web_server import WebServer
+from app.service.tasks.aftercare import Aftercare
+from app.service.tasks.hooks import HookRunner
+from app.service.tasks.push import PushThread
+from app.service.tasks.retention import RetentionThread
+from app.service.tasks.triggers import TriggerThread, make_rules
+from app.service.web.auth import Authenticator
+from app.service.web.control import ControlServer, default_socket
+from app.service.web.gatekeeper import Gatekeeper
+from app.service.web.routes import WebApp
+from app.service.web.server import WebServer
 from app.service.wish import RecordingWish
 from fusion_core.errors import ConfigError, LumithermError
 
 if TYPE_CHECKING:
-    from app.config import AppConfig
-    from app.live_fusion import LiveFusion
+    from app.configuration.config import AppConfig
+    from app.pipeline.live_fusion import LiveFusion
 
 __all__ = ["ServiceHandle", "attach_services", "begin_run", "safe_mode_config", "service_run", "state_directory"]
 
@@ -478,6 +478,6 @@ def _beats(pulse: Pulse) -> int:
 
 
 def _default_scale(config: AppConfig) -> str:
-    from app.radiometry import default_scale
+    from app.rig.radiometry import default_scale
 
     return default_scale(config)

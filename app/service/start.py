@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 import platformdirs
 import structlog
 
-from app.service.config import ServiceConfig
+from app.configuration.service import ServiceConfig
 from app.service.state_file import plain_name
 from app.service.systemd import StartLedger
 from app.service.wish import RecordingWish
 
 if TYPE_CHECKING:
-    from app.config import AppConfig
+    from app.configuration.config import AppConfig
 
 __all__ = ["begin_run", "recording_wish", "safe_mode_config", "state_directory"]
 

@@ -7,7 +7,11 @@ from typing import Any, Literal
 
 from fusion_core.errors import CheckpointError, UsageError
 
-__all__ = ["NETWORK_VERSION", "PRESETS", "RfvifConfig", "preset_config"]
+__all__ = ["FRAME_PX", "NETWORK_VERSION", "PRESETS", "RfvifConfig", "preset_config"]
+
+FRAME_PX = 2.0
+"""Sensors and frame grabbers leave dark lines at the picture's edge, which the warp would draw out into broad strips:
+it repeats what lies this far inside instead."""
 
 NETWORK_VERSION = 1
 """Raised whenever the same weights would give other pictures; part of every engine's cache key."""

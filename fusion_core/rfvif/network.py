@@ -14,13 +14,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fusion_core.rfvif.cmfem import CrossModulation, Msrb
-from fusion_core.rfvif.config import RfvifConfig
+from fusion_core.rfvif.config import FRAME_PX, RfvifConfig
 from fusion_core.rfvif.correlation import Alignment, CorrelationAlignment, gradient_features, warp
 from fusion_core.rfvif.fdam import CarriedKernels, ComplementaryMaskFusion, FeatureDynamicAlignment
 from fusion_core.rfvif.mgfrm import LevelMixing, LocalFeatureRefinement
 from fusion_core.rfvif.padding import pad_to_multiple
 from fusion_core.rfvif.pffm import PyramidFeatureFusion, Reconstruction
-from fusion_core.running_displacement import FRAME_PX
 
 __all__ = ["Rfvif", "RfvifOutput"]
 

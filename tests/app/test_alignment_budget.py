@@ -9,9 +9,9 @@ import cv2
 import numpy as np
 import pytest
 
-from app.alignment_budget import AlignmentBudget, MotionMeter, ShiftMeter, assess, parallax_px
-from app.config import BudgetConfig
-from app.stats import BudgetLevel
+from app.configuration.config import BudgetConfig
+from app.pipeline.alignment_budget import AlignmentBudget, MotionMeter, ShiftMeter, assess, parallax_px
+from app.pipeline.stats import BudgetLevel
 from fusion_core.errors import BadInputError
 from fusion_core.shift import translate
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import multiprocessing
 import os
@@ -17,29 +16,18 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
+from support import recording as support
 
 import app.__main__ as command_line
-from app.archive import ArchiveJob, local_runner, plan, run_archive
-from app.archive_item import ItemResult, ItemTask, fuse_item
-from app.archive_ray import ray_runner
+from app.jobs.archive import ArchiveJob, local_runner, plan, run_archive
+from app.jobs.archive_item import ItemResult, ItemTask, fuse_item
+from app.jobs.archive_ray import ray_runner
 from app.media.reader import open_reader
 from app.recording.config import RecordingConfig
-from app.recording.recorder import Recorder
-from app.views import View
+from app.recording.writing.recorder import Recorder
+from app.view.views import View
 from fusion_core.errors import BadInputError, RunError, UsageError
 from fusion_core.frames import Stream
-
-
-def _load_support() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("recording_support", Path(__file__).with_name("recording_support.py"))
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["recording_support"] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-support = _load_support()
 
 
 def record(folder: Path, name: str, frames: int) -> Path:
@@ -255,7 +243,7 @@ def test_command_with_a_job_file(
 _PARENT = """
 import multiprocessing, os, threading
 from concurrent.futures import ProcessPoolExecutor
-from app.archive import _begin_worker
+from app.jobs.archive import _begin_worker
 
 if __name__ == "__main__":
     context = multiprocessing.get_context("spawn")

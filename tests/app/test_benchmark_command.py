@@ -9,9 +9,9 @@ import pytest
 from typer.testing import CliRunner
 
 from app.__main__ import build_cli
-from app.commands.benchmark import parse_size
-from fusion_core import benchmark
-from fusion_core.benchmark import Case, Failure, Result
+from app.commands.network.benchmark import parse_size
+from fusion_core.benchmark.measure import Case, Failure, Result
+from fusion_core.benchmark.measure import measure as benchmark
 from fusion_core.checkpoint import save_checkpoint
 from fusion_core.errors import LumithermError, RunError, UsageError
 from fusion_core.rfvif import Rfvif, preset_config

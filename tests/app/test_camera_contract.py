@@ -13,18 +13,18 @@ import numpy as np
 import pydantic
 import pytest
 
-from app.capture.av_camera import AvFileCamera, rtsp_url_with_credentials
-from app.capture.camera import Camera, TimeBase, to_stream_pixels
+from app.capture.cameras.av_camera import AvFileCamera, rtsp_url_with_credentials
+from app.capture.cameras.camera import Camera, TimeBase, to_stream_pixels
+from app.capture.cameras.factory import create_cameras
+from app.capture.cameras.identity import DeviceRecord, find_device, identify, record_from_udev
+from app.capture.cameras.image_sequence_camera import ImageSequenceCamera
+from app.capture.cameras.sender_clock import SenderClock
+from app.capture.cameras.simulated_camera import SimulatedCamera
+from app.capture.cameras.split_camera import SplitCamera, SplitSource
+from app.capture.cameras.uri import parse_camera_uri, redact
+from app.capture.cameras.v4l2_camera import RawPicture, V4l2Camera
+from app.capture.cameras.v4l2_formats import V4l2Mode, bytes_to_pixels, choose_mode, explain_os_error
 from app.capture.config import CameraConfig
-from app.capture.factory import create_cameras
-from app.capture.identity import DeviceRecord, find_device, identify, record_from_udev
-from app.capture.image_sequence_camera import ImageSequenceCamera
-from app.capture.sender_clock import SenderClock
-from app.capture.simulated_camera import SimulatedCamera
-from app.capture.split_camera import SplitCamera, SplitSource
-from app.capture.uri import parse_camera_uri, redact
-from app.capture.v4l2_camera import RawPicture, V4l2Camera
-from app.capture.v4l2_formats import V4l2Mode, bytes_to_pixels, choose_mode, explain_os_error
 from fusion_core.errors import BadInputError, CameraLost, CameraTimeout, ConfigError, EndOfStream
 from fusion_core.frames import FrameFlag, Stream, TimestampSource
 
@@ -344,7 +344,7 @@ def test_simulated_faults():
 
 
 def test_the_factory_makes_one_rig_for_both_simulated_cameras():
-    from fusion_core.simulation import SimulatedRigConfig
+    from fusion_core.simulation.rig import SimulatedRigConfig
 
     small = SimulatedRigConfig.model_validate({"height": 48, "width": 64, "thermal_height": 24, "thermal_width": 32})
     cameras = create_cameras(

@@ -8,10 +8,10 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from app.capture.camera import CameraInfo
+from app.capture.cameras.camera import CameraInfo
+from app.capture.cameras.hotplug import HotplugMonitor
 from app.capture.capture_thread import CaptureState, CaptureThread
 from app.capture.config import CameraConfig, ReopenConfig
-from app.capture.hotplug import HotplugMonitor
 from fusion_core.errors import CameraLost, CameraTimeout, CaptureError, ConfigError, EndOfStream
 from fusion_core.frames import Frame, FrameFlag, Stream, TimestampSource
 

@@ -16,27 +16,27 @@ import numpy as np
 import pytest
 
 import app.__main__ as command_line
-from app.dataset_advice import NO_AGREEMENT, advice
-from app.dataset_builder import (
+from app.dataset.advice import NO_AGREEMENT, advice
+from app.dataset.builder import (
     BuildSettings,
     PairRecord,
     build_dataset,
     largest_rectangle,
     thermal_pitch_px,
 )
-from app.dataset_choice import distance, signature
-from app.dataset_report import write_dataset_report
-from app.dataset_sources import UNRECORDED, Candidate, RecordingSource, session_name
+from app.dataset.choice import distance, signature
+from app.dataset.pixel_alignment import PixelAlignment, linear_levels
+from app.dataset.report import write_dataset_report
+from app.dataset.sources import UNRECORDED, Candidate, RecordingSource, session_name
 from app.media.writer import VideoFormat, VideoWriter
-from app.pixel_alignment import PixelAlignment, linear_levels
 from app.recording.config import RecordingConfig
-from app.recording.recorder import Recorder
+from app.recording.writing.recorder import Recorder
 from calibration.rig import CameraSide, PlaneCalibration, plain_scaling, save_calibration
 from fusion_core.colour import luminance
 from fusion_core.errors import BadInputError, UsageError
 from fusion_core.frames import Frame, FrameFlag, FramePair, FusedFrame, Stream, TimestampSource
 from fusion_core.pair_folder import find_pairs, read_thermal, read_visible
-from fusion_core.simulation import SimulatedRig, SimulatedRigConfig
+from fusion_core.simulation.rig import SimulatedRig, SimulatedRigConfig
 from fusion_core.training.dataset import load_pairs
 from fusion_core.training.registration import gradient_plane
 

@@ -15,13 +15,13 @@ import pytest
 
 import app.__main__ as command_line
 import app.commands.demo as demo_command
-from app.demo import DemoFiles, DemoScene, record_rig, run_demo, visible_at
+from app.jobs.demo import DemoFiles, DemoScene, record_rig, run_demo, visible_at
 from app.media.reader import VideoReader
-from fusion_core.engine import FusionEngine
+from fusion_core.engines.engine import FusionEngine
+from fusion_core.engines.pyramid_engine import AverageEngine, LaplacianPyramidEngine
 from fusion_core.errors import CheckpointError, RecordingError
 from fusion_core.frames import Stream
-from fusion_core.pyramid_engine import AverageEngine, LaplacianPyramidEngine
-from fusion_core.simulation import SimulatedRig
+from fusion_core.simulation.rig import SimulatedRig
 
 SMALL = DemoScene(
     seconds=1.0, height=96, width=128, thermal_height=60, thermal_width=80, visible_fps=12, thermal_fps=9
@@ -84,8 +84,8 @@ def test_the_command_falls_back_loudly_where_the_network_cannot_run(
         assert name == "ncc-pyramid"
         return AverageEngine()
 
-    monkeypatch.setattr("fusion_core.engine.create_engine", create_engine, raising=False)
-    monkeypatch.setattr("app.demo._LIGHTS", (("day", 0.0),))  # one rig to build instead of three
+    monkeypatch.setattr("fusion_core.engines.engine.create_engine", create_engine, raising=False)
+    monkeypatch.setattr("app.jobs.demo._LIGHTS", (("day", 0.0),))  # one rig to build instead of three
     monkeypatch.setattr(demo_command, "DemoScene", lambda seconds, seed: SMALL)
     monkeypatch.setattr(sys, "argv", ["lumitherm", "demo", "-o", str(tmp_path / "out")])
     with pytest.raises(SystemExit) as ended:

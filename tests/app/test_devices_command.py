@@ -8,10 +8,10 @@ import pytest
 from typer.testing import CliRunner
 
 from app.__main__ import build_cli
+from app.capture.cameras.identity import DeviceRecord
 from app.capture.capture_thread import CaptureState, CaptureStats
 from app.capture.config import CameraConfig, SyncConfig
 from app.capture.doctor import Measurement, check_disk, judge
-from app.capture.identity import DeviceRecord
 from app.capture.offset_estimator import OffsetEstimate
 from app.capture.synchronizer import PairSynchronizer
 from fusion_core.frames import Stream
@@ -27,7 +27,7 @@ simulation: {height: 64, width: 96, thermal_height: 48, thermal_width: 64}
 
 
 def test_devices_without_a_camera(monkeypatch):
-    monkeypatch.setattr("app.capture.identity.list_devices", list)
+    monkeypatch.setattr("app.capture.cameras.identity.list_devices", list)
     result = CliRunner().invoke(build_cli(), ["devices"])
     assert result.exit_code == 0
     assert "no USB camera" in result.output
@@ -39,7 +39,7 @@ def test_devices_says_which_uri_and_why(monkeypatch):
         DeviceRecord(f"/dev/video90{i}", "C920", serial="ABC", port=f"usb-0000:00:14.0-{i}", interface="1.0")
         for i in (1, 2)
     ]
-    monkeypatch.setattr("app.capture.identity.list_devices", lambda: twins)
+    monkeypatch.setattr("app.capture.cameras.identity.list_devices", lambda: twins)
     result = CliRunner().invoke(build_cli(), ["devices"])
     assert "v4l2:port=usb-0000:00:14.0-1" in result.output
     assert "2 devices say they are serial number ABC" in result.output

@@ -9,8 +9,8 @@ import torch
 from typer.testing import CliRunner
 
 from app.__main__ import build_cli
-from fusion_core import engine_cache
 from fusion_core.checkpoint import save_checkpoint
+from fusion_core.engines import cache as engine_cache
 from fusion_core.errors import EngineError, LumithermError, UsageError
 from fusion_core.rfvif import Rfvif, RfvifConfig
 

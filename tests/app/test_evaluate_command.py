@@ -14,7 +14,7 @@ import pytest
 
 import app.__main__ as command_line
 import fusion_core
-from fusion_core.metrics import evaluate
+from fusion_core.measures.metrics import evaluate
 
 
 @pytest.fixture

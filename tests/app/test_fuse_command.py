@@ -22,11 +22,11 @@ from rich.console import Console
 
 import app.__main__ as command_line
 from app.commands.fuse import ProgressPrinter
-from app.fuse_files import FuseRequest, fuse_files
-from app.fuse_video import FuseProgress, VideoOptions
+from app.jobs.fuse_files import FuseRequest, fuse_files
+from app.jobs.fuse_video import FuseProgress, VideoOptions
 from app.media.reader import VideoReader
 from app.media.writer import VideoFormat, VideoWriter
-from app.views import View
+from app.view.views import View
 from fusion_core.errors import EngineError
 from fusion_core.frames import Stream
 
@@ -72,7 +72,7 @@ Run = Callable[..., tuple[int, str, str]]
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
     """Call the whole command line in this process: exit code, stdout, stderr."""
-    monkeypatch.setattr("fusion_core.engine.create_engine", lambda *_, **__: HalfEngine(), raising=False)
+    monkeypatch.setattr("fusion_core.engines.engine.create_engine", lambda *_, **__: HalfEngine(), raising=False)
 
     def call(*arguments: object) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["lumitherm", "fuse", *map(str, arguments)])
@@ -346,7 +346,7 @@ def test_a_truncated_video_is_fused_as_far_as_it_goes_and_named(tmp_path: Path, 
 def test_an_engine_failure_keeps_the_frames_before_it(
     tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fusion_core.engine.create_engine", lambda *_, **__: FailingEngine(), raising=False)
+    monkeypatch.setattr("fusion_core.engines.engine.create_engine", lambda *_, **__: FailingEngine(), raising=False)
     visible = write_visible(tmp_path / "v.mkv", [n * 40 for n in range(30)])
     thermal = write_thermal(tmp_path / "t.mkv", [n * 40 for n in range(30)])
     code, _, err = run(visible, thermal, "-o", tmp_path / "f.mkv")
@@ -359,7 +359,7 @@ def test_an_engine_failure_keeps_the_frames_before_it(
 SLOW_PROGRAM = """
 import resource, sys, time
 import numpy as np
-import fusion_core.engine, app.__main__ as command_line
+import fusion_core.engines.engine, app.__main__ as command_line
 
 class Noise:
     name = "noise"
@@ -371,7 +371,7 @@ class Noise:
     def reset(self): pass
     def close(self): pass
 
-fusion_core.engine.create_engine = lambda *_, **__: Noise()
+fusion_core.engines.engine.create_engine = lambda *_, **__: Noise()
 if {limit}:
     resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))
 command_line.main()

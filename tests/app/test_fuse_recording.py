@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
+from support import recording as support
 from typer.testing import CliRunner
 
 from app.__main__ import build_cli
 from app.recording.config import RecordingConfig
 from app.recording.reader import RecordingReader
-from app.recording.recorder import Recorder
 from app.recording.sidecar import sidecar_path
+from app.recording.writing.recorder import Recorder
 from calibration.rig import plain_scaling, save_calibration
-from fusion_core.agc import Agc, AgcConfig, AgcMode
 from fusion_core.colour import luminance
+from fusion_core.engines.pyramid_engine import AverageEngine
 from fusion_core.errors import BadInputError, LumithermError, UsageError
-from fusion_core.pyramid_engine import AverageEngine
-
-_spec = importlib.util.spec_from_file_location("recording_support", Path(__file__).with_name("recording_support.py"))
-assert _spec is not None and _spec.loader is not None
-support = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(support)
+from fusion_core.thermal.agc import Agc, AgcConfig, AgcMode
 
 PAIRS = 20
 

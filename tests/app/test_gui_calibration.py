@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import threading
 from collections.abc import Callable, Iterator
@@ -14,30 +13,33 @@ import pytest
 from PyQt6.QtCore import Qt
 from PyQt6.QtWidgets import QApplication
 from pytestqt.qtbot import QtBot
+from support import gui as _support
 
-from app.calibration_session import BOARDS, CalibrationSession, CamerasInUse, CaptureProgress, SessionState, check_board
+from app.configuration.yaml_edit import set_value, with_value
 from app.gui.application import Session
-from app.gui.calibration_controller import CalibrationController, CalibrationPhase
-from app.gui.controller import MainController
-from app.gui.pipeline_protocol import ControllerState
-from app.gui.rig_panels import CalibrationPanel
-from app.gui.settings import GuiSettings
-from app.gui.tasks import TaskRunner
+from app.gui.common.pipeline_protocol import ControllerState
+from app.gui.common.settings import GuiSettings
+from app.gui.common.tasks import TaskRunner
+from app.gui.live.controller import MainController
+from app.gui.live.rig_panels import CalibrationPanel
+from app.gui.setup.calibration_controller import CalibrationController, CalibrationPhase
 from app.pipeline.latest_slot import LatestSlot
-from app.rehearsal import BoardRig
-from app.setup_assistant import config_text, simulated_config
-from app.stats import DriftReading
-from app.yaml_edit import set_value, with_value
+from app.pipeline.stats import DriftReading
+from app.rig.calibration_session import (
+    BOARDS,
+    CalibrationSession,
+    CamerasInUse,
+    CaptureProgress,
+    SessionState,
+    check_board,
+)
+from app.rig.setup_assistant import config_text, simulated_config
+from benchmarks.soak.simulated_board import BoardRig
 from calibration.board import parse_board
 from calibration.render import synthetic_rig
 from calibration.rig import RigCalibration, file_sha256, load_calibration
 from fusion_core.errors import ConfigError, RunError
 from fusion_core.frames import Frame, FramePair, FusedFrame, Stream, TimestampSource
-
-_spec = importlib.util.spec_from_file_location("gui_support", Path(__file__).with_name("gui_support.py"))
-assert _spec is not None and _spec.loader is not None
-_support: Any = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(_support)
 
 PATIENCE_MS = 200_000
 BOARD = BOARDS[0]

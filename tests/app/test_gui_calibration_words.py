@@ -12,8 +12,8 @@ from PyQt6.QtCore import QTranslator
 from PyQt6.QtWidgets import QApplication
 
 import calibration.solve
-from app.gui.calibration_words import advice_and_state, in_words
-from app.gui.translation import install_language
+from app.gui.common.translation import install_language
+from app.gui.setup.calibration_words import advice_and_state, in_words
 from calibration.aim import PLACES, TILTS, Reached
 from calibration.capture_guide import _TILTS
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
@@ -12,35 +11,31 @@ from typing import Any
 import numpy as np
 import pytest
 from pytestqt.qtbot import QtBot
+from support import gui as _support
 
-from app.comparison import Comparison, ComparisonSettings
-from app.config import EngineConfig, EngineName, Preset
-from app.gui.agc_controller import AgcController
-from app.gui.compare_panel import ComparePanel
-from app.gui.comparison_controller import ComparisonController
-from app.gui.controller import MainController
-from app.gui.model_box import ModelBox
-from app.gui.model_controller import ModelController, ModelList, model_of
-from app.gui.pipeline_protocol import ControllerState
-from app.gui.rig_panels import EnginePanel
-from app.gui.settings import GuiSettings
-from app.gui.tasks import TaskRunner
-from app.live_fusion import LiveFusion
+from app.configuration.config import EngineConfig, EngineName, Preset
+from app.gui.common.pipeline_protocol import ControllerState
+from app.gui.common.settings import GuiSettings
+from app.gui.common.tasks import TaskRunner
+from app.gui.live.agc_controller import AgcController
+from app.gui.live.compare_panel import ComparePanel
+from app.gui.live.comparison_controller import ComparisonController
+from app.gui.live.controller import MainController
+from app.gui.live.model_box import ModelBox
+from app.gui.live.model_controller import ModelController, ModelList, model_of
+from app.gui.live.rig_panels import EnginePanel
 from app.pipeline.latest_slot import LatestSlot
+from app.pipeline.live_fusion import LiveFusion
 from app.pipeline.thermal_grid import ThermalGrid
-from app.setup_assistant import simulated_config
-from app.view_settings import IsothermKind, Picture, ViewMode
+from app.playback.comparison import Comparison, ComparisonSettings
+from app.rig.setup_assistant import simulated_config
+from app.view.settings import IsothermKind, Picture, ViewMode
 from calibration.render import synthetic_rig
 from calibration.rig import save_calibration
 from fusion_core import model_store
-from fusion_core.agc import AgcConfig, AgcMode
 from fusion_core.frames import FusedFrame
 from fusion_core.model_store import ModelStore, StoredModel
-
-_spec = importlib.util.spec_from_file_location("gui_support", Path(__file__).with_name("gui_support.py"))
-assert _spec is not None and _spec.loader is not None
-_support: Any = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(_support)
+from fusion_core.thermal.agc import AgcConfig, AgcMode
 
 PATIENCE_MS = 120_000
 TINY = Path(model_store.__file__).parent / "weights" / "tiny.safetensors"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,23 +9,20 @@ from typing import Any
 
 import pytest
 from pytestqt.qtbot import QtBot
+from support import gui as _support
 
-from app.config import AppConfig, EngineConfig, EngineName
-from app.gui.controller import MainController
-from app.gui.pipeline_protocol import ControllerState
-from app.gui.settings import GuiSettings
-from app.gui.tasks import Lane, TaskRunner
+from app.configuration.config import AppConfig, EngineConfig, EngineName
+from app.gui.common.pipeline_protocol import ControllerState
+from app.gui.common.settings import GuiSettings
+from app.gui.common.tasks import Lane, TaskRunner
+from app.gui.live.controller import MainController
 from app.pipeline.problems import PipelineProblem, Severity
-from app.setup_assistant import simulated_config
-from app.stats import Stage
-from app.view_settings import Isotherm, IsothermKind, Picture, ViewMode
-from fusion_core.agc import AgcConfig
+from app.pipeline.stats import Stage
+from app.rig.setup_assistant import simulated_config
+from app.view.settings import Isotherm, IsothermKind, Picture, ViewMode
 from fusion_core.errors import EngineError
+from fusion_core.thermal.agc import AgcConfig
 
-_spec = importlib.util.spec_from_file_location("gui_support", Path(__file__).with_name("gui_support.py"))
-assert _spec is not None and _spec.loader is not None
-_support: Any = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(_support)
 FakePipeline, a_frame = _support.FakePipeline, _support.a_frame
 
 

@@ -18,19 +18,19 @@ from PyQt6 import sip
 from PyQt6.QtWidgets import QApplication, QHBoxLayout, QLabel, QPushButton, QWidget
 from pytestqt.qtbot import QtBot
 
-import app.live_fusion
-from app.config import EngineConfig, EngineName
+import app.pipeline.live_fusion
+from app.configuration.config import EngineConfig, EngineName
 from app.gui.application import Session, load_pipeline
-from app.gui.heartbeat import Gap, Heartbeat
-from app.gui.pipeline_protocol import ControllerState
-from app.gui.sections import Section
-from app.gui.tasks import Lane
-from app.gui.theme import Appearance, colours
-from app.playback import FuseSettings
-from app.rehearsal import FaultyRig
-from app.setup_assistant import simulated_config
-from app.stats import RecordingState
-from app.view_settings import ViewMode
+from app.gui.common.pipeline_protocol import ControllerState
+from app.gui.common.tasks import Lane
+from app.gui.common.theme import Appearance, colours
+from app.gui.widgets.sections import Section
+from app.pipeline.stats import RecordingState
+from app.playback.player import FuseSettings
+from app.rig.setup_assistant import simulated_config
+from app.view.settings import ViewMode
+from benchmarks.soak.heartbeat import Gap, Heartbeat
+from benchmarks.soak.simulated_board import FaultyRig
 from fusion_core.frames import FusedFrame, Stream
 
 PATIENCE_MS = 90_000
@@ -255,7 +255,7 @@ def test_a_snapshot_holds_up_neither_fusion_nor_recording_nor_the_picture(
     assert pipeline is not None
     came_through: list[dict[str, int]] = []
     writers: list[str] = []
-    save = app.live_fusion.save_snapshot
+    save = app.pipeline.live_fusion.save_snapshot
 
     def slow_disk(frame: FusedFrame, folder: Path, facts: dict[str, Any]) -> Path:
         writers.append(threading.current_thread().name)
@@ -269,7 +269,7 @@ def test_a_snapshot_holds_up_neither_fusion_nor_recording_nor_the_picture(
         came_through.append({name: after[name] - before[name] for name in ("fused", "recorded", "shown")})
         return save(frame, folder, facts)
 
-    monkeypatch.setattr(app.live_fusion, "save_snapshot", slow_disk)
+    monkeypatch.setattr(app.pipeline.live_fusion, "save_snapshot", slow_disk)
     bench.control.take_snapshot()
     bench.until(lambda: bench.banner("Snapshot saved"))
     assert writers == ["window-files_0"]

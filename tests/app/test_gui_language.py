@@ -30,13 +30,13 @@ from PyQt6.QtWidgets import (
 from pytestqt.qtbot import QtBot
 
 import app.gui
-from app.gui.actions import ACTIONS, action_text
 from app.gui.application import Session
-from app.gui.sections import Section
-from app.gui.status_text import status_figures
-from app.gui.timing_plot import load_library
-from app.gui.translation import FOLDER, LANGUAGES, TsTranslator, choose_language, install_language
-from app.stats import Stats
+from app.gui.common.actions import ACTIONS, action_text
+from app.gui.common.translation import FOLDER, LANGUAGES, TsTranslator, choose_language, install_language
+from app.gui.widgets.sections import Section
+from app.gui.widgets.status_text import status_figures
+from app.gui.widgets.timing_plot import load_library
+from app.pipeline.stats import Stats
 
 SOURCES = Path(app.gui.__file__).parent
 FILES = sorted(FOLDER.glob("*.ts"))
@@ -112,7 +112,7 @@ def close(session: Session, qtbot: QtBot) -> None:
 def test_the_window_speaks_german(
     qapp: QApplication, qtbot: QtBot, tmp_path: Path, english: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from app.gui.settings import GuiSettings
+    from app.gui.common.settings import GuiSettings
 
     settings = GuiSettings(tmp_path / "window.json")
     settings.language = "de"

@@ -11,20 +11,20 @@ import numpy as np
 import pytest
 from pytestqt.qtbot import QtBot
 
-from app.gui.assistant_controller import AssistantController, preview_pixels
-from app.gui.playback_controller import PlaybackController
-from app.gui.tasks import TaskRunner
+from app.gui.common.tasks import TaskRunner
+from app.gui.playback.playback_controller import PlaybackController
+from app.gui.setup.assistant_controller import AssistantController, preview_pixels
 from app.media.reader import VideoReader
-from app.playback import FuseSettings, PlaybackSession, RenderJob, open_source, recorded_calibration
-from app.setup_assistant import config_text, list_sources, simulated_config, write_config
-from app.view_recorder import ViewRecorder
-from app.view_settings import Picture, ViewMode
+from app.playback.player import FuseSettings, PlaybackSession, RenderJob, open_source, recorded_calibration
+from app.rig.setup_assistant import config_text, list_sources, simulated_config, write_config
+from app.view.recorder import ViewRecorder
+from app.view.settings import Picture, ViewMode
 from calibration.render import synthetic_rig
 from calibration.rig import file_sha256, save_calibration
-from fusion_core.agc import AgcConfig, AgcMode
+from fusion_core.engines.pyramid_engine import AverageEngine
 from fusion_core.errors import BadInputError, ConfigError, UsageError
 from fusion_core.frames import Frame, FramePair, Stream, TimestampSource
-from fusion_core.pyramid_engine import AverageEngine
+from fusion_core.thermal.agc import AgcConfig, AgcMode
 
 PAIRS = 12
 
@@ -68,7 +68,7 @@ def player(qtbot: QtBot, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     tasks = TaskRunner()
     control = PlaybackController(tasks, clock_s=lambda: now[0])
     source = Numbered()
-    monkeypatch.setattr("app.gui.playback_controller.open_source", lambda path, thermal: source)
+    monkeypatch.setattr("app.gui.playback.playback_controller.open_source", lambda path, thermal: source)
     with qtbot.waitSignal(control.opened):
         control.open_files(Path("x.mkv"))
     qtbot.waitUntil(lambda: not control._session.busy)  # type: ignore[union-attr]
@@ -260,7 +260,7 @@ def test_the_assistant_shows_both_and_writes_a_file_that_loads(qtbot: QtBot, tmp
 
 
 def _small_preview(visible: str, thermal: str, config: Any) -> Any:
-    from app.setup_assistant import PairPreview
+    from app.rig.setup_assistant import PairPreview
 
     return PairPreview(visible, thermal, config)
 

@@ -18,23 +18,23 @@ from pytestqt.qtbot import QtBot
 from structlog.testing import capture_logs
 
 from app.gui.application import Session
-from app.gui.settings import GuiSettings
-from app.gui.settings_file import SettingsFile
-from app.gui.theme import Appearance
-from app.view_settings import ViewMode
+from app.gui.common.settings import GuiSettings
+from app.gui.common.settings_file import SettingsFile
+from app.gui.common.theme import Appearance
+from app.view.settings import ViewMode
 
 ROOT = Path(__file__).resolve().parents[2]
 LONG_S = 600.0
 CHILD = """
-import importlib.util, sys
+import sys
+sys.path.insert(0, "tests")
 from pathlib import Path
 from PyQt6.QtCore import QTimer
-from app.gui.application import Session, make_application
-from app.setup_assistant import simulated_config
-from app.view_settings import ViewMode
-spec = importlib.util.spec_from_file_location("gui_support", sys.argv[2])
-support = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(support)
+from app.gui.application import Session
+from app.gui.common.qt_application import make_application
+from app.rig.setup_assistant import simulated_config
+from app.view.settings import ViewMode
+from support import gui as support
 file = Path(sys.argv[1])
 application = make_application(["lumitherm"])
 session = Session(application, file, file.parent, support.FakePipeline)
@@ -58,7 +58,7 @@ class Counted(SettingsFile):
 def test_a_changed_setting_outlives_a_kill(tmp_path: Path) -> None:
     file = tmp_path / "window.json"
     environment = os.environ | {"QT_QPA_PLATFORM": "offscreen"}
-    command = [sys.executable, "-c", CHILD, str(file), str(Path(__file__).with_name("gui_support.py"))]
+    command = [sys.executable, "-c", CHILD, str(file)]
     with subprocess.Popen(command, cwd=ROOT, env=environment) as child:
         try:
             end_s = time.monotonic() + 60.0

@@ -19,15 +19,15 @@ import pytest
 from PyQt6.QtWidgets import QApplication
 from pytestqt.qtbot import QtBot
 
+from app import process
 from app.gui.application import Session
-from app.gui.heartbeat import Heartbeat
-from app.gui.soak_operator import missing_programs
-from app.pipeline import collector
+from app.pipeline.stats import RecordingState
 from app.recording.reader import RecordingReader
 from app.recording.self_check import check_recording
-from app.rehearsal import FaultyRig
-from app.setup_assistant import simulated_config
-from app.stats import RecordingState
+from app.rig.setup_assistant import simulated_config
+from benchmarks.soak.heartbeat import Heartbeat
+from benchmarks.soak.simulated_board import FaultyRig
+from benchmarks.soak.window_operator import missing_programs
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE_MS = 90_000
@@ -100,15 +100,15 @@ def test_the_heartbeat_sees_who_keeps_the_thread(qtbot: QtBot) -> None:
 
 
 def test_the_collector_leaves_libraries_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(collector, "_known", 0)
+    monkeypatch.setattr(process, "_known", 0)
     frozen = gc.get_freeze_count()
     try:
-        with pytest.raises(ValueError, match="no such"), collector.held_collector():
+        with pytest.raises(ValueError, match="no such"), process.held_collector():
             assert not gc.isenabled()
             raise ValueError("no such engine")
         assert gc.isenabled()
         assert gc.get_freeze_count() > frozen
-        assert not collector.freeze_imports()  # nothing was imported since
+        assert not process.freeze_imports()  # nothing was imported since
     finally:
         gc.unfreeze()
 
@@ -172,7 +172,7 @@ def test_closing_while_recording_leaves_a_whole_file_and_no_thread(bench: Bench)
 def test_an_operator_by_keyboard_and_mouse(tmp_path: Path) -> None:
     """Views, wipe, zoom, recording, freeze, snapshot, lost cameras, an engine, playback, closing while recording."""
     environment = {name: value for name, value in os.environ.items() if name not in ("DISPLAY", "QT_QPA_PLATFORM")}
-    command = [sys.executable, "-m", "app.gui.soak", "--short", "--out", str(tmp_path), "--block", "1"]
+    command = [sys.executable, "-m", "benchmarks.soak.window", "--short", "--out", str(tmp_path), "--block", "1"]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=280)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     figures = json.loads((tmp_path / "figures.json").read_text())

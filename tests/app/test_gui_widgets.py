@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,30 +12,26 @@ from PyQt6.QtCore import QPoint, Qt
 from PyQt6.QtGui import QKeySequence
 from PyQt6.QtWidgets import QApplication, QWidget
 from pytestqt.qtbot import QtBot
+from support import gui as _support
 
-from app.gui.actions import ACTIONS, shortcut_conflicts
-from app.gui.agc_panel import AgcPanel
-from app.gui.banner import BannerStack
-from app.gui.budget_meter import BudgetMeter
-from app.gui.histogram_view import HistogramView
+from app.gui.common.actions import ACTIONS, shortcut_conflicts
+from app.gui.common.qt_image import bgra_image, image_pixels, rgb_image
+from app.gui.common.theme import Appearance, Level, apply_theme, colours
+from app.gui.live.agc_panel import AgcPanel
+from app.gui.live.status_bar import StatusBar
 from app.gui.log_view import LogView
-from app.gui.qt_image import bgra_image, image_pixels, rgb_image
-from app.gui.range_slider import RangeSlider
 from app.gui.settings_dialog import SettingsDialog
-from app.gui.status_bar import StatusBar
-from app.gui.status_text import budget_level, clock, hud_figures
-from app.gui.theme import Appearance, Level, apply_theme, colours
-from app.gui.video_view import VideoView
-from app.gui.view_panel import ViewPanel
+from app.gui.widgets.banner import BannerStack
+from app.gui.widgets.budget_meter import BudgetMeter
+from app.gui.widgets.histogram_view import HistogramView
+from app.gui.widgets.range_slider import RangeSlider
+from app.gui.widgets.status_text import budget_level, clock, hud_figures
+from app.gui.widgets.video_view import VideoView
+from app.gui.widgets.view_panel import ViewPanel
 from app.pipeline.problems import PipelineProblem, Severity
-from app.stats import BudgetLevel, BudgetReading, RecordingState, Stage, Stats
-from app.view_settings import IsothermKind, ViewMode, Viewport, ViewSettings
-from fusion_core.agc import AgcConfig, AgcMode
-
-_spec = importlib.util.spec_from_file_location("gui_support", Path(__file__).with_name("gui_support.py"))
-assert _spec is not None and _spec.loader is not None
-_support: Any = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(_support)
+from app.pipeline.stats import BudgetLevel, BudgetReading, RecordingState, Stage, Stats
+from app.view.settings import IsothermKind, ViewMode, Viewport, ViewSettings
+from fusion_core.thermal.agc import AgcConfig, AgcMode
 
 
 @pytest.fixture(autouse=True)

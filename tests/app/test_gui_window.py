@@ -13,15 +13,15 @@ from PyQt6.QtGui import QDragEnterEvent, QDropEvent
 from PyQt6.QtWidgets import QApplication
 from pytestqt.qtbot import QtBot
 
-from app.config import EngineName
+from app.configuration.config import EngineName
 from app.gui.application import Session
-from app.gui.pipeline_protocol import ControllerState
-from app.playback import FuseSettings
+from app.gui.common.pipeline_protocol import ControllerState
+from app.pipeline.stats import RecordingState
+from app.playback.player import FuseSettings
 from app.recording.reader import RecordingReader
-from app.rehearsal import FaultyRig
-from app.setup_assistant import simulated_config
-from app.stats import RecordingState
-from app.view_settings import ViewMode
+from app.rig.setup_assistant import simulated_config
+from app.view.settings import ViewMode
+from benchmarks.soak.simulated_board import FaultyRig
 from fusion_core.frames import Stream
 
 PATIENCE_MS = 90_000

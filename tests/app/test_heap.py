@@ -10,7 +10,7 @@ import pytest
 _WORK = """
 import sys, threading
 import numpy as np, psutil
-from app.heap import bound_heap, give_back
+from app.process import bound_heap, return_free_memory
 if sys.argv[1] == "bound":
     assert bound_heap()
 keep = []
@@ -25,7 +25,7 @@ threads = [threading.Thread(target=run, args=(index,)) for index in range(12)]
 for thread in threads: thread.start()
 for thread in threads: thread.join()
 before = psutil.Process().memory_info().rss
-assert give_back()
+assert return_free_memory()
 print(before - psutil.Process().memory_info().rss)
 """
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import threading
 from dataclasses import replace
@@ -11,15 +10,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support import live as support
 
-from app.faults import FaultyCameras, FaultyEngine
-from app.live_fusion import LiveFusion, PipelineState, Severity
+from app.pipeline.live_fusion import LiveFusion, PipelineState, Severity
+from app.pipeline.stats import RecordingState
 from app.recording.reader import RecordingReader
 from app.recording.segments import list_recordings
-from app.stats import RecordingState
+from benchmarks.soak.faults import FaultyCameras, FaultyEngine
 from calibration.rig import plain_scaling, save_calibration
-from fusion_core.agc import AgcConfig, AgcMode
-from fusion_core.engine import FusionEngine, create_engine
+from fusion_core.engines.engine import FusionEngine, create_engine
+from fusion_core.engines.video_options import VideoOptions
 from fusion_core.errors import (
     CheckpointError,
     ConfigError,
@@ -29,12 +29,8 @@ from fusion_core.errors import (
     RunError,
 )
 from fusion_core.frames import FrameFlag, FusedFrame, Stream
-from fusion_core.video_options import VideoOptions
+from fusion_core.thermal.agc import AgcConfig, AgcMode
 
-_spec = importlib.util.spec_from_file_location("live_support", Path(__file__).with_name("live_support.py"))
-assert _spec is not None and _spec.loader is not None
-support = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(support)
 wait_until = support.wait_until
 
 
@@ -324,7 +320,7 @@ def test_a_fallback_that_fails_stops_the_pipeline_in_order(running: Running, mon
     def fail(*_: object) -> None:
         raise EngineError("nothing works")
 
-    monkeypatch.setattr("fusion_core.pyramid_engine.LaplacianPyramidEngine.fuse", fail)
+    monkeypatch.setattr("fusion_core.engines.pyramid_engine.LaplacianPyramidEngine.fuse", fail)
     live = running(engine={"name": "pyramid"}, recording={"autostart": True})
     assert live.wait(30.0)
     assert live.state is PipelineState.FAILED and "nothing works" in str(live.failure)
@@ -434,7 +430,7 @@ def test_a_recorder_that_fails_is_replaced(running: Running, monkeypatch: pytest
     monkeypatch.setattr("app.pipeline.recording_control._RETRY_S", 0.2)
     live = running(recording={"autostart": True})
     wait_until(lambda: live.stats.snapshot().recording is RecordingState.RECORDING)
-    from app.recording.recorder_thread import RecorderLoop
+    from app.recording.writing.recorder_thread import RecorderLoop
 
     original = RecorderLoop.take
 

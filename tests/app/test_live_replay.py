@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 
 import numpy as np
 import pytest
+from support import live as support
 
-from app.capture.camera import Camera
-from app.capture.factory import create_cameras
-from app.live_fusion import LiveFusion
+from app.capture.cameras.camera import Camera
+from app.capture.cameras.factory import create_cameras
+from app.pipeline.live_fusion import LiveFusion
 from app.pipeline.thermal_grid import to_grid
 from app.recording.reader import RecordingReader
-from fusion_core.agc import Agc
+from fusion_core.engines.pyramid_engine import AverageEngine
 from fusion_core.errors import EndOfStream
 from fusion_core.frames import Frame
-from fusion_core.pyramid_engine import AverageEngine
-
-_spec = importlib.util.spec_from_file_location("live_support", Path(__file__).with_name("live_support.py"))
-assert _spec is not None and _spec.loader is not None
-support = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(support)
+from fusion_core.thermal.agc import Agc
 
 VIDEO = Path(__file__).resolve().parents[3] / "shared" / "data" / "video"
 

@@ -2,31 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 import time
 from pathlib import Path
 
 import pytest
+from support import live as support
+from support import rtsp_server
 
-from app.capture.factory import create_cameras
-from app.live_fusion import LiveFusion, PipelineState
+from app.capture.cameras.factory import create_cameras
+from app.pipeline.live_fusion import LiveFusion, PipelineState
 from app.recording.reader import RecordingReader
 from app.recording.sidecar import GapLine
-
-
-def _load(name: str, path: Path) -> object:
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-HERE = Path(__file__).parent
-support = _load("live_support", HERE / "live_support.py")
-rtsp_server = _load("rtsp_server", HERE.parent / "rtsp_server.py")
 
 pytestmark = [pytest.mark.rtsp, pytest.mark.slow, pytest.mark.timeout(240)]
 

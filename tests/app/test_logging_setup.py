@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import structlog
 
-from app.config import LogFormat, LoggingConfig
+from app.configuration.config import LogFormat, LoggingConfig
 from app.logging_setup import RateLimit, configure_logging
 from fusion_core.errors import ConfigError
 

@@ -11,7 +11,7 @@ from fusion_core.frames import Frame, Stream, TimestampSource
 
 
 def watch(skew_ms: float, thermal_fps: float, scene: str, seed: int) -> OffsetEstimator:
-    from fusion_core.simulation import SimulatedRig, SimulatedRigConfig
+    from fusion_core.simulation.rig import SimulatedRig, SimulatedRigConfig
 
     settings = {"height": 96, "width": 128, "thermal_height": 72, "thermal_width": 96, "time_skew_ms": skew_ms}
     settings |= {"thermal_fps": thermal_fps, "scene": scene, "seed": seed}

@@ -9,9 +9,9 @@ import pytest
 
 from app.capture.config import CameraConfig
 from app.capture.offsets import resolve_offsets
-from app.commands.calibrate_sources import _added_ms
-from app.config import AppConfig
-from app.live_fusion import LiveFusion
+from app.commands.calibrate.sources import _added_ms
+from app.configuration.config import AppConfig
+from app.pipeline.live_fusion import LiveFusion
 from app.recording.reader import RecordingReader
 from calibration.rig import load_calibration, plain_scaling, save_calibration
 from fusion_core.frames import Stream

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import threading
 from pathlib import Path
@@ -12,8 +11,8 @@ import cv2
 import numpy as np
 import pytest
 import tifffile
+from support import live as support
 
-from app.faults import FaultyCamera, FaultyCameras, full_disk
 from app.pipeline import engine_builder
 from app.pipeline.engine_builder import BuildFailure, BuiltEngine, EngineBuilder, EngineSpec
 from app.pipeline.latest_slot import LatestSlot
@@ -22,16 +21,11 @@ from app.pipeline.problems import ProblemLog, Severity
 from app.pipeline.snapshot import save_snapshot
 from app.pipeline.thermal_grid import ThermalGrid
 from app.pipeline.worker import Worker
+from benchmarks.soak.faults import FaultyCamera, FaultyCameras, full_disk
+from fusion_core.engines.pyramid_engine import AverageEngine
+from fusion_core.engines.video_options import VideoOptions
 from fusion_core.errors import CameraLost, CameraTimeout, CheckpointError, EngineError, RunError, UsageError
 from fusion_core.frames import Frame, FrameFlag, FramePair, FusedFrame, Stream, TimestampSource
-from fusion_core.pyramid_engine import AverageEngine
-from fusion_core.video_options import VideoOptions
-
-_spec = importlib.util.spec_from_file_location("live_support", Path(__file__).with_name("live_support.py"))
-assert _spec is not None and _spec.loader is not None
-support = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(support)
-
 
 # ---------------------------------------------------------------------------------------------- slot
 
@@ -334,7 +328,7 @@ def test_faulty_cameras_need_a_pipeline_first() -> None:
 
 
 def test_a_large_disk_is_not_filled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.faults._LARGEST_BALLAST", -1)
+    monkeypatch.setattr("benchmarks.soak.faults._LARGEST_BALLAST", -1)
     with pytest.raises(UsageError, match="mount a small tmpfs"), full_disk(tmp_path):
         pass
 
@@ -358,9 +352,9 @@ def test_an_engine_that_is_stuck_is_told_once_and_so_is_its_recovery() -> None:
 
 def test_a_recording_that_goes_on_after_a_full_disk_says_so_even_if_the_disk_is_nearly_full() -> None:
     from app.pipeline.recording_control import RecordingControl
+    from app.pipeline.stats import Stats
     from app.recording.config import RecordingConfig
-    from app.recording.recorder import RecorderState, RecorderStatus
-    from app.stats import Stats
+    from app.recording.writing.recorder import RecorderState, RecorderStatus
 
     problems = ProblemLog()
     control = RecordingControl(RecordingConfig.model_validate({}), lambda: 0, Stats(), problems)

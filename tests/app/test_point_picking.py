@@ -12,8 +12,8 @@ from pytestqt.qtbot import QtBot
 from typer.testing import CliRunner
 
 from app.__main__ import build_cli
-from app.gui.point_picker import PointPicker
-from app.point_picking import PointPicking, read_points
+from app.gui.setup.point_picker import PointPicker
+from app.rig.point_picking import PointPicking, read_points
 from calibration.rig import PlaneCalibration, apply_homography, load_calibration
 from fusion_core.errors import BadInputError
 

@@ -6,8 +6,8 @@ import socket
 
 import pytest
 
+from app.capture.cameras.uri import parse_camera_uri
 from app.capture.reachability import PortWatch
-from app.capture.uri import parse_camera_uri
 
 
 def _free_port() -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import io
 import json
 import shutil
@@ -13,24 +12,20 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support import recording as support
 from typer.testing import CliRunner
 
 from app.__main__ import build_cli
+from app.playback.recording import half_blocks, play_in_terminal
 from app.recording.config import RecordingConfig
-from app.recording.playback import half_blocks, play_in_terminal
 from app.recording.reader import RecordingReader
-from app.recording.recorder import Recorder
 from app.recording.recover import recover
 from app.recording.self_check import check_recording
 from app.recording.sidecar import read_sidecar, sidecar_path
-from app.views import View
-from fusion_core.agc import AgcConfig
+from app.recording.writing.recorder import Recorder
+from app.view.views import View
 from fusion_core.errors import BadInputError, LumithermError, RecordingError
-
-_spec = importlib.util.spec_from_file_location("recording_support", Path(__file__).with_name("recording_support.py"))
-assert _spec is not None and _spec.loader is not None
-support = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(support)
+from fusion_core.thermal.agc import AgcConfig
 
 PAIRS = 40
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import signal
 import subprocess
@@ -14,22 +13,18 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from support import recording as support
 
-from app import soak
-from app.recording import disk as disk_module
 from app.recording.config import RecordingConfig
-from app.recording.disk import DiskGuard, DiskLevel
 from app.recording.reader import RecordingReader
-from app.recording.recorder import Recorder, RecorderState, RecorderStatus
 from app.recording.recover import recover
 from app.recording.segments import list_recordings, protect
 from app.recording.self_check import check_recording
 from app.recording.sidecar import GapLine, read_sidecar, sidecar_path
-
-_spec = importlib.util.spec_from_file_location("recording_support", Path(__file__).with_name("recording_support.py"))
-assert _spec is not None and _spec.loader is not None
-support = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(support)
+from app.recording.writing import disk as disk_module
+from app.recording.writing.disk import DiskGuard, DiskLevel
+from app.recording.writing.recorder import Recorder, RecorderState, RecorderStatus
+from benchmarks.soak import pipeline as soak
 
 SECOND = 1_000_000_000
 
@@ -56,7 +51,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 def test_a_small_disk_that_a_killed_process_left_is_let_go_of(tmp_path: Path) -> None:
     left = tmp_path / "left behind"
-    script = "import sys, time; from pathlib import Path; from app.soak import small_disk\n" + (
+    script = "import sys, time; from pathlib import Path; from benchmarks.soak.pipeline import small_disk\n" + (
         "with small_disk(Path(sys.argv[1]), 1) as mounted:\n print(mounted, flush=True)\n time.sleep(60)"
     )
     with subprocess.Popen([sys.executable, "-c", script, str(left)], stdout=subprocess.PIPE, text=True) as process:
@@ -90,11 +85,11 @@ def test_a_disk_that_runs_full_leaves_a_valid_file_and_recording_resumes(
     truth = disk_module.free_bytes
     lie = [True]
     monkeypatch.setattr(
-        "app.recording.recorder_thread.DiskGuard",
+        "app.recording.writing.recorder_thread.DiskGuard",
         lambda config: DiskGuard(config, lambda folder: 10**9 if lie[0] else truth(folder)),
     )
-    monkeypatch.setattr("app.recording.recorder_thread._CHECK_S", 0.1)
-    monkeypatch.setattr("app.recording.recorder_thread._RETRY_S", 0.1)
+    monkeypatch.setattr("app.recording.writing.recorder_thread._CHECK_S", 0.1)
+    monkeypatch.setattr("app.recording.writing.recorder_thread._RETRY_S", 0.1)
     ballast = small_disk / "ballast"
     ballast.write_bytes(bytes(20_000_000))
     states: list[RecorderStatus] = []
@@ -146,9 +141,11 @@ class _Disk:
 @pytest.fixture
 def disk(monkeypatch: pytest.MonkeyPatch) -> _Disk:
     simulated = _Disk(10**9)
-    monkeypatch.setattr("app.recording.recorder_thread.DiskGuard", lambda config: DiskGuard(config, simulated.free))
-    monkeypatch.setattr("app.recording.recorder_thread._CHECK_S", 0.02)
-    monkeypatch.setattr("app.recording.recorder_thread._RETRY_S", 0.02)
+    monkeypatch.setattr(
+        "app.recording.writing.recorder_thread.DiskGuard", lambda config: DiskGuard(config, simulated.free)
+    )
+    monkeypatch.setattr("app.recording.writing.recorder_thread._CHECK_S", 0.02)
+    monkeypatch.setattr("app.recording.writing.recorder_thread._RETRY_S", 0.02)
     return simulated
 
 
@@ -249,7 +246,7 @@ def test_a_file_that_vanishes_is_noticed_and_replaced(tmp_path: Path, disk: _Dis
 def test_a_power_cut_loses_at_most_three_seconds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now = [1000.0]
     clock = SimpleNamespace(monotonic=lambda: now[0], time_ns=time.time_ns)
-    monkeypatch.setattr("app.recording.recorder_thread.time", clock)
+    monkeypatch.setattr("app.recording.writing.recorder_thread.time", clock)
     synced: dict[str, int] = {}
     folder = tmp_path / "before"
     fsync = os.fsync

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import signal
 import struct
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support import recording as support
 
 from app.recording.config import TrackName
 from app.recording.reader import RecordingReader
@@ -20,12 +20,7 @@ from app.recording.recover import recover
 from app.recording.self_check import check_recording
 from app.recording.video_scan import scan_video
 
-_HERE = Path(__file__).parent
-_spec = importlib.util.spec_from_file_location("recording_support", _HERE / "recording_support.py")
-assert _spec is not None and _spec.loader is not None
-support = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(support)
-
+ROOT = Path(__file__).parents[2]
 KILLS = 30
 MOST_LOST_S = 1.0
 PERIOD_S = support.PERIOD_NS / 1e9
@@ -41,9 +36,9 @@ def test_thirty_kills_lose_at_most_a_second_and_leave_whole_frames(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rng = np.random.default_rng(2026)
-    environment = {**os.environ, "PYTHONPATH": str(_HERE.parents[1]), "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     server = subprocess.Popen(
-        [sys.executable, str(_HERE / "recording_support.py")],
+        [sys.executable, support.__file__],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 import itertools
 import threading
 import time
@@ -13,22 +12,18 @@ import av
 import numpy as np
 import pytest
 from pydantic import ValidationError
+from support import recording as support
 
-from app.recording import encoder_bank
 from app.recording.config import RecordingConfig, TrackName
 from app.recording.encoders import EncodedPacket, EncoderChoice, TrackEncoder, available
 from app.recording.reader import RecordingReader
-from app.recording.recorder import Recorder, RecorderState, RecorderStatus
 from app.recording.segments import list_recordings
 from app.recording.self_check import check_recording
 from app.recording.sidecar import EventLine, GapLine, read_sidecar, sidecar_path
+from app.recording.writing import encoder_bank
+from app.recording.writing.recorder import Recorder, RecorderState, RecorderStatus
 from fusion_core.errors import RecordingError
 from fusion_core.frames import FrameFlag
-
-_spec = importlib.util.spec_from_file_location("recording_support", Path(__file__).with_name("recording_support.py"))
-assert _spec is not None and _spec.loader is not None
-support = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(support)
 
 SECOND = 1_000_000_000
 
@@ -217,7 +212,7 @@ def test_a_split_loses_and_doubles_nothing(tmp_path: Path, limits: dict[str, flo
 
 def test_names_stay_in_order_when_the_wall_clock_jumps_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     hours = itertools.count(100, -1)
-    monkeypatch.setattr("app.recording.recorder_thread.time.time_ns", lambda: next(hours) * 3600 * SECOND)
+    monkeypatch.setattr("app.recording.writing.recorder_thread.time.time_ns", lambda: next(hours) * 3600 * SECOND)
     for number in range(3):
         recorder = Recorder(settings(tmp_path))
         recorder.start()
@@ -403,7 +398,7 @@ def test_an_error_inside_reaches_whoever_stops(tmp_path: Path, monkeypatch: pyte
 
     states: list[RecorderStatus] = []
     recorder = Recorder(settings(tmp_path), on_state=states.append)
-    monkeypatch.setattr("app.recording.recorder_thread.Segment.write", broken)
+    monkeypatch.setattr("app.recording.writing.recorder_thread.Segment.write", broken)
     recorder.start()
     recorder.offer(support.frame_at(0))
     wait_until(lambda: states and states[-1].state is RecorderState.FAILED)

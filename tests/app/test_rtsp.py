@@ -2,31 +2,23 @@
 
 from __future__ import annotations
 
-import importlib.util
 import socket
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
+from support import rtsp_server
 
-from app.capture.av_camera import AvLiveCamera
-from app.capture.camera import MonotonicClock
+from app.capture.cameras.av_camera import AvLiveCamera
+from app.capture.cameras.camera import MonotonicClock
+from app.capture.cameras.uri import parse_camera_uri
 from app.capture.capture_thread import CaptureState, CaptureThread
 from app.capture.config import CameraConfig, ReopenConfig, SyncConfig
 from app.capture.synchronizer import PairSynchronizer
-from app.capture.uri import parse_camera_uri
 from fusion_core.errors import CameraLost, CameraTimeout
 from fusion_core.frames import Frame, FrameFlag, Stream, TimestampSource
 
-_spec = importlib.util.spec_from_file_location("rtsp_server", Path(__file__).parents[1] / "rtsp_server.py")
-assert _spec is not None
-assert _spec.loader is not None
-rtsp_server = importlib.util.module_from_spec(_spec)
-sys.modules["rtsp_server"] = rtsp_server
-_spec.loader.exec_module(rtsp_server)
 RtspServer = rtsp_server.RtspServer
 
 pytestmark = [pytest.mark.rtsp, pytest.mark.timeout(120)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import re
 import signal
@@ -18,18 +17,14 @@ from app.recording.segments import list_recordings
 
 ROOT = Path(__file__).resolve().parents[2]
 
-_spec = importlib.util.spec_from_file_location("live_support", Path(__file__).with_name("live_support.py"))
-assert _spec is not None and _spec.loader is not None
-support = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(support)
 
 # Runs the command line with test cameras in place of the simulated rig, which takes seconds to paint its scene.
 _PROGRAM = """
-import importlib.util, sys
-spec = importlib.util.spec_from_file_location("live_support", {support!r})
-support = importlib.util.module_from_spec(spec); spec.loader.exec_module(support)
-import app.live_fusion
-app.live_fusion.LiveFusion.__init__.__kwdefaults__["camera_factory"] = support.camera_factory()
+import sys
+sys.path.insert(0, "tests")
+from support import live as support
+import app.pipeline.live_fusion
+app.pipeline.live_fusion.LiveFusion.__init__.__kwdefaults__["camera_factory"] = support.camera_factory()
 from app.__main__ import main
 sys.argv = ["lumitherm", *sys.argv[1:]]
 main()
@@ -43,8 +38,7 @@ def command(folder: Path, *options: str) -> list[str]:
         f"recording: {{directory: {folder / 'recordings'}, reserve_mb: 1, reserve_s: 0}}\n"
         "logging: {stats_interval_s: 0.5}\n"
     )
-    program = _PROGRAM.format(support=str(Path(__file__).with_name("live_support.py")))
-    return [sys.executable, "-c", program, "run", "--config", str(config), "--headless", *options]
+    return [sys.executable, "-c", _PROGRAM, "run", "--config", str(config), "--headless", *options]
 
 
 def run(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:

@@ -11,13 +11,13 @@ import cv2
 import numpy as np
 import pytest
 
+from app.commands.stats_view import drift_text
 from app.pipeline.fusion_thread import FusionThread
 from app.pipeline.latest_slot import LatestSlot
 from app.pipeline.problems import ProblemLog, Severity
 from app.pipeline.self_alignment import SelfAlignment
+from app.pipeline.stats import BudgetLevel, BudgetReading, DriftReading, Stats
 from app.pipeline.thermal_grid import ThermalGrid
-from app.stats import BudgetLevel, BudgetReading, DriftReading, Stats
-from app.stats_view import drift_text
 from calibration.rig import apply_homography, load_calibration, plain_scaling, save_calibration
 from fusion_core.errors import BadInputError
 from fusion_core.frames import Frame, FrameFlag, FramePair, FusedFrame, Stream, TimestampSource

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import signal
@@ -12,25 +11,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.live import wait_until
+from support.service import running, service_settings
 
-from app.live_fusion import LiveFusion
+from app.pipeline.live_fusion import LiveFusion
+from app.pipeline.stats import RecordingState
 from app.recording.segments import list_recordings
 from app.recording.self_check import check_recording
-from app.service.aftercare import Aftercare, is_ended
-from app.service.control import ask
-from app.service.fault_keeper import Keeper
 from app.service.start import recording_wish, safe_mode_config
+from app.service.tasks.aftercare import Aftercare, is_ended
+from app.service.web.control import ask
 from app.service.wish import RecordingWish, Wish
-from app.stats import RecordingState
-
-for _name in ("live_support", "service_support"):  # test folders are no packages
-    if _name not in sys.modules:
-        _spec = importlib.util.spec_from_file_location(_name, Path(__file__).with_name(f"{_name}.py"))
-        assert _spec is not None and _spec.loader is not None
-        sys.modules[_name] = importlib.util.module_from_spec(_spec)
-        _spec.loader.exec_module(sys.modules[_name])
-from live_support import wait_until  # noqa: E402
-from service_support import running, service_settings  # noqa: E402
+from benchmarks.soak.fault_keeper import Keeper
 
 # ------------------------------------------------------------------ what was asked for
 

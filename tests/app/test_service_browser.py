@@ -2,28 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support.chromium import BROWSER, Page
+from support.live import PatternCamera, camera_factory
+from support.service import PASSWORD, running, secret_file, service_settings
 
-from app.service.auth import hash_password
-
-for _name in ("live_support", "service_support", "chromium"):  # test folders are no packages
-    if _name not in sys.modules:
-        _spec = importlib.util.spec_from_file_location(_name, Path(__file__).with_name(f"{_name}.py"))
-        assert _spec is not None and _spec.loader is not None
-        sys.modules[_name] = importlib.util.module_from_spec(_spec)
-        _spec.loader.exec_module(sys.modules[_name])
-from chromium import BROWSER, Page  # noqa: E402
-from live_support import PatternCamera, camera_factory  # noqa: E402
-from service_support import PASSWORD, running, secret_file, service_settings  # noqa: E402
-
-from fusion_core.frames import Stream  # noqa: E402
+from app.service.web.auth import hash_password
+from fusion_core.frames import Stream
 
 pytestmark = [
     pytest.mark.slow,

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
 import shlex
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+import try_dockerfile
 import yaml
 
-from app.service.metrics import METRICS
+from app.service.state.metrics import METRICS
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 _KNOWN_WORDS = frozenset({"up", "rate", "increase", "sum", "histogram_quantile", "by", "rig", "le", "label_values"})
@@ -125,19 +124,13 @@ def test_hadolint_has_nothing_to_say(name: str) -> None:
 
 
 def test_a_dockerfile_is_read_as_the_engine_reads_it() -> None:
-    file = DEPLOY.parent / "scripts" / "try_dockerfile.py"
-    spec = importlib.util.spec_from_file_location("try_dockerfile", file)
-    assert spec is not None and spec.loader is not None
-    tool = importlib.util.module_from_spec(spec)
-    sys.modules["try_dockerfile"] = tool  # dataclasses look their module up
-    spec.loader.exec_module(tool)
-    assert tool.steps("# c\nFROM a AS b\nRUN x \\\n    && y\n\n# d\nUSER 9\n") == [
+    assert try_dockerfile.steps("# c\nFROM a AS b\nRUN x \\\n    && y\n\n# d\nUSER 9\n") == [
         ("FROM", "a AS b"),
         ("RUN", "x  && y"),
         ("USER", "9"),
     ]
     for name in ("Dockerfile", "Dockerfile.jetson"):
-        words = [word for word, _ in tool.steps((DEPLOY / name).read_text())]
+        words = [word for word, _ in try_dockerfile.steps((DEPLOY / name).read_text())]
         assert words.count("USER") == 1 and {"ENTRYPOINT", "CMD", "HEALTHCHECK", "STOPSIGNAL"} <= set(words)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import signal
 import sys
@@ -10,21 +9,14 @@ import time
 from pathlib import Path
 
 import pytest
+from support.live import wait_until
 
-from app.service.fault_keeper import Keeper
-from app.service.fault_report import Fault, Outcome, Picture
-from app.service.fault_soak import FaultSoak, Plan
-from app.soak import small_disk
+from benchmarks.soak.fault_keeper import Keeper
+from benchmarks.soak.fault_report import Fault, Outcome, Picture
+from benchmarks.soak.pipeline import small_disk
+from benchmarks.soak.service import FaultSoak, Plan
 from fusion_core.errors import UsageError
 from fusion_core.frames import FrameFlag
-
-for _name in ("live_support",):  # test folders are no packages
-    if _name not in sys.modules:
-        _spec = importlib.util.spec_from_file_location(_name, Path(__file__).with_name(f"{_name}.py"))
-        assert _spec is not None and _spec.loader is not None
-        sys.modules[_name] = importlib.util.module_from_spec(_spec)
-        _spec.loader.exec_module(sys.modules[_name])
-from live_support import wait_until  # noqa: E402
 
 LONG = os.environ.get("LUMITHERM_SOAK") == "1"
 SHORT = ("corrupt configuration, SIGHUP", "thermal camera killed (TCP)", "engine fails")

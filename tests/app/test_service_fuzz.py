@@ -5,12 +5,10 @@ LUMITHERM_FUZZ: inputs for each parser; a short run by default. The seed is fixe
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import random
 import socket
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,23 +16,16 @@ import av
 import numpy as np
 import pytest
 import safetensors.numpy
+from support.service import TOKEN, client, running, secret_file, service_settings
 
-from app.config import load_config
+from app.configuration.config import load_config
 from app.recording.reader import RecordingReader
 from app.recording.sidecar import read_sidecar
-from app.service.retention import AgeBook
 from app.service.systemd import StartLedger
+from app.service.tasks.retention import AgeBook
 from app.service.wish import RecordingWish
 from fusion_core.checkpoint import load_checkpoint
 from fusion_core.errors import LumithermError
-
-for _name in ("live_support", "service_support"):  # test folders are no packages
-    if _name not in sys.modules:
-        _spec = importlib.util.spec_from_file_location(_name, Path(__file__).with_name(f"{_name}.py"))
-        assert _spec is not None and _spec.loader is not None
-        sys.modules[_name] = importlib.util.module_from_spec(_spec)
-        _spec.loader.exec_module(sys.modules[_name])
-from service_support import TOKEN, client, running, secret_file, service_settings  # noqa: E402
 
 COUNT = int(os.environ.get("LUMITHERM_FUZZ", "60"))
 CONFIGS = Path(__file__).parents[2] / "configs"

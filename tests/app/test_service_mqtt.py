@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from app.service.config import HookConfig, HookEvent
-from app.service.hooks import call_hook
+from app.configuration.service import HookConfig, HookEvent
+from app.service.tasks.hooks import call_hook
 from fusion_core.errors import RunError
 
 mqtt = pytest.importorskip("paho.mqtt.client", reason="paho-mqtt is not installed; pip install paho-mqtt")

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import os
 import shutil
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,29 +16,16 @@ import av
 import numpy as np
 import pytest
 from pydantic import ValidationError
+from support.live import wait_until
+from support.rtsp_record_server import RecordServer, missing_reason
+from support.service import secret_file
+from support.whip_server import WhipServer, python_with_aiortc
 
+from app.configuration.service import PushConfig
 from app.pipeline.latest_slot import LatestSlot
-from app.service.config import PushConfig
-from app.service.push import PushThread, resolve_url
+from app.service.tasks.push import PushThread, resolve_url
 from fusion_core.errors import ConfigError
 from fusion_core.frames import Frame, FramePair, FusedFrame, Stream, TimestampSource
-
-for _name, _folder in (
-    ("live_support", "."),
-    ("service_support", "."),
-    ("rtsp_record_server", ".."),
-    ("whip_server", ".."),
-):
-    if _name not in sys.modules:
-        _file = Path(__file__).parent / _folder / f"{_name}.py"
-        _spec = importlib.util.spec_from_file_location(_name, _file)
-        assert _spec is not None and _spec.loader is not None
-        sys.modules[_name] = importlib.util.module_from_spec(_spec)
-        _spec.loader.exec_module(sys.modules[_name])
-from live_support import wait_until  # noqa: E402
-from rtsp_record_server import RecordServer, missing_reason  # noqa: E402
-from service_support import secret_file  # noqa: E402
-from whip_server import WhipServer, python_with_aiortc  # noqa: E402
 
 MISSING = missing_reason()
 needs_server = pytest.mark.skipif(MISSING is not None, reason=MISSING or "")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.server
-import importlib.util
 import json
 import os
 import socket
@@ -19,25 +18,18 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 from pydantic import ValidationError
+from support.live import PatternCamera, camera_factory, settings, wait_until
+from support.service import TOKEN, running, secret_file, service_settings
 
-from app.config import AppConfig
-from app.service.config import HookConfig, HookEvent, RetentionConfig, ServiceConfig, TriggerConfig
-from app.service.control import ask, default_socket
-from app.service.hooks import HookRunner, call_hook
+from app.configuration.config import AppConfig
+from app.configuration.service import HookConfig, HookEvent, RetentionConfig, ServiceConfig, TriggerConfig
 from app.service.reload import changed_keys, split_changes
-from app.service.retention import AgeBook, Kept, RetentionThread, plan
-from app.service.triggers import Rule, threshold_counts
+from app.service.tasks.hooks import HookRunner, call_hook
+from app.service.tasks.retention import AgeBook, Kept, RetentionThread, plan
+from app.service.tasks.triggers import Rule, threshold_counts
+from app.service.web.control import ask, default_socket
 from fusion_core.errors import BadInputError, ConfigError, RunError
 from fusion_core.frames import Frame, Stream
-
-for _name in ("live_support", "service_support"):  # test folders are no packages
-    if _name not in sys.modules:
-        _spec = importlib.util.spec_from_file_location(_name, Path(__file__).with_name(f"{_name}.py"))
-        assert _spec is not None and _spec.loader is not None
-        sys.modules[_name] = importlib.util.module_from_spec(_spec)
-        _spec.loader.exec_module(sys.modules[_name])
-from live_support import PatternCamera, camera_factory, settings, wait_until  # noqa: E402
-from service_support import TOKEN, running, secret_file, service_settings  # noqa: E402
 
 # ------------------------------------------------------------------ triggers
 
@@ -315,7 +307,7 @@ def test_the_socket_is_ours_alone_and_survives_nonsense(tmp_path: Path) -> None:
         with pytest.raises(BadInputError, match="there is no command"):
             ask(path, "explode", {})
         with pytest.raises(RunError, match="another instance"):
-            from app.service.control import ControlServer
+            from app.service.web.control import ControlServer
 
             ControlServer(path, handle.operations)
     with pytest.raises(RunError, match="no running rig"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import socket
@@ -16,24 +15,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.live import PatternCamera, camera_factory, settings, wait_until
+from support.service import client, running, service_settings
 
-from app.live_fusion import LiveFusion
-from app.service.config import WatchdogConfig
+from app.configuration.service import WatchdogConfig
+from app.pipeline.live_fusion import LiveFusion
 from app.service.runner import ServiceHandle, begin_run, safe_mode_config
+from app.service.state.watchdog import Observation, WatchdogJudge
 from app.service.systemd import Notifier, StartLedger, watchdog_period_s
-from app.service.watchdog import Observation, WatchdogJudge
-from fusion_core.engine import create_engine
+from fusion_core.engines.engine import create_engine
 from fusion_core.errors import CameraLost
 from fusion_core.frames import Frame, Stream
-
-for _name in ("live_support", "service_support"):  # test folders are no packages
-    if _name not in sys.modules:
-        _spec = importlib.util.spec_from_file_location(_name, Path(__file__).with_name(f"{_name}.py"))
-        assert _spec is not None and _spec.loader is not None
-        sys.modules[_name] = importlib.util.module_from_spec(_spec)
-        _spec.loader.exec_module(sys.modules[_name])
-from live_support import PatternCamera, camera_factory, settings, wait_until  # noqa: E402
-from service_support import client, running, service_settings  # noqa: E402
 
 
 class NotifySocket:

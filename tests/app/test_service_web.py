@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import logging
 import socket
 import ssl
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,25 +16,18 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from pydantic import ValidationError
+from support.live import wait_until
+from support.service import PASSWORD, TOKEN, client, running, secret_file, service_settings
 
-from app.config import LoggingConfig
-from app.live_fusion import LiveFusion
+from app.configuration.config import LoggingConfig
+from app.configuration.service import WebConfig
 from app.logging_setup import configure_logging
+from app.pipeline.live_fusion import LiveFusion
 from app.recording.reader import RecordingReader
-from app.service.auth import Authenticator, FailureLimit, hash_password
-from app.service.config import WebConfig
-from app.service.metrics import METRICS
 from app.service.runner import ServiceHandle
+from app.service.state.metrics import METRICS
+from app.service.web.auth import Authenticator, FailureLimit, hash_password
 from fusion_core.errors import ConfigError, RunError
-
-for _name in ("live_support", "service_support"):  # test folders are no packages
-    if _name not in sys.modules:
-        _spec = importlib.util.spec_from_file_location(_name, Path(__file__).with_name(f"{_name}.py"))
-        assert _spec is not None and _spec.loader is not None
-        sys.modules[_name] = importlib.util.module_from_spec(_spec)
-        _spec.loader.exec_module(sys.modules[_name])
-from live_support import wait_until  # noqa: E402
-from service_support import PASSWORD, TOKEN, client, running, secret_file, service_settings  # noqa: E402
 
 Rig = tuple[LiveFusion, ServiceHandle]
 

@@ -14,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from app.histogram import Histogram, WindowedHistogram
-from app.stats import BudgetLevel, BudgetReading, Latency, RecordingState, Stage, Stats, StatsSnapshot
-from app.stats_view import StatsView, budget_text, log_fields, render_table
+from app.commands.stats_view import StatsView, budget_text, log_fields, render_table
+from app.pipeline.histogram import Histogram, WindowedHistogram
+from app.pipeline.stats import BudgetLevel, BudgetReading, Latency, RecordingState, Stage, Stats, StatsSnapshot
 from fusion_core.frames import Stream
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from app.thread_end import end_threads, end_with_program
+from app.process import end_threads, end_with_program
 
 ROOT = Path(__file__).resolve().parents[2]
 # Left behind while it works in OpenCV, as an engine that is still being built when a window closes.

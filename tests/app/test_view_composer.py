@@ -8,10 +8,10 @@ import cv2
 import numpy as np
 import pytest
 
-from app.radiometry import SCALES, default_scale
-from app.setup_assistant import simulated_config
-from app.view_composer import ViewComposer, counts_statistics
-from app.view_settings import (
+from app.rig.radiometry import SCALES, default_scale
+from app.rig.setup_assistant import simulated_config
+from app.view.composer import ViewComposer, counts_statistics
+from app.view.settings import (
     Isotherm,
     IsothermKind,
     Picture,
@@ -22,7 +22,7 @@ from app.view_settings import (
     to_picture,
 )
 from fusion_core.frames import Frame, FramePair, FusedFrame, Stream, TimestampSource
-from fusion_core.palettes import palette_table
+from fusion_core.thermal.palettes import palette_table
 
 RED, GREEN = (255, 0, 0), (0, 255, 0)
 

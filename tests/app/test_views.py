@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from app.views import View, compose, contact_sheet, grey_to_rgb, label, needs_fused, view_size
+from app.view.views import View, compose, contact_sheet, grey_to_rgb, label, needs_fused, view_size
 from fusion_core.errors import BadInputError
 
 HEIGHT, WIDTH = 40, 60

@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from app.__main__ import build_cli
-from app.commands.calibrate_sources import read_devices, save_devices
+from app.commands.calibrate.sources import read_devices, save_devices
 from calibration.board import parse_board
 from calibration.capture_guide import CaptureGuide
 from calibration.render import random_poses, render_pair, synthetic_rig

@@ -140,7 +140,7 @@ def test_mask_correction_and_refusals() -> None:
 
 def test_what_thermal_does_not_see_is_filled_from_visible_for_the_engines(tmp_path: Path) -> None:
     from app.pipeline.thermal_grid import ThermalGrid
-    from fusion_core.pyramid_engine import LaplacianPyramidEngine
+    from fusion_core.engines.pyramid_engine import LaplacianPyramidEngine
 
     rig = synthetic_rig((480, 640), (256, 320), visible_hfov_deg=60, thermal_hfov_deg=30)
     save_calibration(rig, tmp_path / "rig.yaml")

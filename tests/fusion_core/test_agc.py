@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from pydantic import ValidationError
 
-from fusion_core import agc_modes
-from fusion_core.agc import Agc, AgcConfig, AgcMode, Polarity, contract_differences, contract_of
 from fusion_core.errors import BadInputError, ConfigError
+from fusion_core.thermal import agc_modes
+from fusion_core.thermal.agc import Agc, AgcConfig, AgcMode, Polarity, contract_differences, contract_of
 
 FRAME_S = 1.0 / 30.0
 GLOBAL_MODES = [AgcMode.LINEAR, AgcMode.PERCENTILE, AgcMode.PLATEAU, AgcMode.MANUAL]

@@ -10,12 +10,21 @@ import cv2
 import numpy as np
 import pytest
 
-from fusion_core.benchmark import Case, Failure, Result, check_ratios, environment, measure_case, run_case, with_ratios
+from fusion_core.benchmark.measure import (
+    Case,
+    Failure,
+    Result,
+    check_ratios,
+    environment,
+    measure_case,
+    run_case,
+    with_ratios,
+)
+from fusion_core.benchmark.tiling import TiledEngine, tile_starts
 from fusion_core.checkpoint import save_checkpoint
+from fusion_core.engines.pyramid_engine import AverageEngine, LaplacianPyramidEngine
 from fusion_core.errors import UsageError
-from fusion_core.pyramid_engine import AverageEngine, LaplacianPyramidEngine
 from fusion_core.rfvif import Rfvif, preset_config
-from fusion_core.tiling import TiledEngine, tile_starts
 
 
 def result(engine: str, median_ms: float, cpu_ms: float) -> Result:

@@ -6,8 +6,15 @@ import cv2
 import numpy as np
 import pytest
 
-from fusion_core.displacement import Displacement, DisplacementKind, displace, displacement_field, field, uniform
 from fusion_core.errors import BadInputError
+from fusion_core.measures.displacement import (
+    Displacement,
+    DisplacementKind,
+    displace,
+    displacement_field,
+    field,
+    uniform,
+)
 from fusion_core.shift import translate
 
 

@@ -12,9 +12,9 @@ import pytest
 import structlog
 from filelock import FileLock
 
-from fusion_core.engine_cache import EngineCache
+from fusion_core.engines.cache import EngineCache
+from fusion_core.engines.openvino_runtime import load_openvino
 from fusion_core.errors import EngineError
-from fusion_core.openvino_runtime import load_openvino
 
 KEY = {"kind": "test", "weights": "abc", "height": 480}
 
@@ -276,7 +276,8 @@ def test_a_folder_that_others_may_write_is_refused(tmp_path: Path) -> None:
 
 
 def test_without_a_cache_engines_are_built_and_the_log_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    from fusion_core import engine, engine_cache
+    from fusion_core.engines import cache as engine_cache
+    from fusion_core.engines import engine
 
     def refused(folder: Path | None = None) -> None:
         raise EngineError("the engine cache may be written by others")

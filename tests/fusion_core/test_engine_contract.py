@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
+from support import engine_contract as contract
 
-from fusion_core.engine import FusionEngine
+from fusion_core.engines.engine import FusionEngine
 from fusion_core.errors import BadInputError
-
-_spec = importlib.util.spec_from_file_location("engine_contract", Path(__file__).with_name("engine_contract.py"))
-assert _spec is not None
-assert _spec.loader is not None
-contract = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(contract)
 
 
 @pytest.fixture(params=list(contract.ENGINES))

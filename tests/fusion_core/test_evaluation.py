@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from fusion_core.colour import luminance
-from fusion_core.displacement import field, uniform
+from fusion_core.engines.pyramid_engine import AverageEngine, LaplacianPyramidEngine, NccPyramidEngine
 from fusion_core.errors import BadInputError
-from fusion_core.evaluation import (
+from fusion_core.measures.displacement import field, uniform
+from fusion_core.measures.evaluation import (
     VALUE_KEYS,
     WELL_ALIGNED_VIFB,
     EvaluationPair,
@@ -23,8 +24,7 @@ from fusion_core.evaluation import (
     read_measured,
     summarize,
 )
-from fusion_core.metrics import METRIC_KEYS, evaluate
-from fusion_core.pyramid_engine import AverageEngine, LaplacianPyramidEngine, NccPyramidEngine
+from fusion_core.measures.metrics import METRIC_KEYS, evaluate
 
 VIFB = Path(__file__).parents[2] / ".." / "shared" / "data" / "pairs" / "vifb"
 

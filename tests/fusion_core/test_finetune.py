@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import io
 import json
 import os
@@ -11,27 +10,29 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from rich.console import Console
+from support import finetune as support
 
-from fusion_core.checkpoint import LoadedCheckpoint, load_checkpoint, resolve_weights, save_checkpoint
-from fusion_core.displacement import field, uniform
+from fusion_core.checkpoint import LoadedCheckpoint, load_checkpoint, save_checkpoint
+from fusion_core.engines.torch_engine import TorchEngine
 from fusion_core.errors import BadInputError, ConfigError, EngineError
-from fusion_core.evaluation import EvaluationPair, Summary
+from fusion_core.measures.displacement import field, uniform
+from fusion_core.measures.evaluation import EvaluationPair, Summary
+from fusion_core.model_store import resolve_weights
 from fusion_core.rfvif import Rfvif, preset_config
-from fusion_core.torch_engine import TorchEngine
-from fusion_core.training import finetune_judge
-from fusion_core.training.acceptance import AgainstStart, gains, why_error_rose, why_worse
-from fusion_core.training.collapse import ModalityShares, collapse_warnings, measure_shares
 from fusion_core.training.dataset import TrainingPair
-from fusion_core.training.finetune import finetune, mix_pairs
-from fusion_core.training.finetune_measure import Measured, estimate_errors_px
-from fusion_core.training.finetune_settings import (
+from fusion_core.training.finetuning import judge as finetune_judge
+from fusion_core.training.finetuning.acceptance import AgainstStart, gains, why_error_rose, why_worse
+from fusion_core.training.finetuning.collapse import ModalityShares, collapse_warnings, measure_shares
+from fusion_core.training.finetuning.finetune import finetune, mix_pairs
+from fusion_core.training.finetuning.measure import Measured, estimate_errors_px
+from fusion_core.training.finetuning.settings import (
     FinetuneRequest,
     finetune_config,
     fit_crop,
@@ -43,17 +44,6 @@ from fusion_core.training.reporting import Reporter
 
 ROOT = Path(__file__).resolve().parents[2]
 HANG_S = 280
-
-
-def _load_support() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("finetune_support", Path(__file__).with_name("finetune_support.py"))
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-support = _load_support()
 
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
@@ -237,7 +227,7 @@ def test_a_stage_that_mends_the_estimate_is_kept(tmp_path: Path, monkeypatch: py
                 save_checkpoint(self.folder / name, shipped.network, shipped.facts | {"steps": 24})
             return self.folder / "weights.safetensors"
 
-    monkeypatch.setattr("fusion_core.training.finetune.Trainer", Trained)
+    monkeypatch.setattr("fusion_core.training.finetuning.finetune.Trainer", Trained)
     request = FinetuneRequest(
         tmp_path / "spoiled.safetensors", support.make_set(tmp_path / "set"), stages=("align", "fuse"),
         overrides=(*support.SMALL, f"run.folder={tmp_path / 'runs'}", "run.name=mine"),

@@ -9,9 +9,9 @@ import cv2
 import numpy as np
 import pytest
 
+from fusion_core.engines.pyramid_engine import fuse_pyramid
 from fusion_core.errors import BadInputError
-from fusion_core.flicker import FlickerMeter, measure_flicker
-from fusion_core.pyramid_engine import fuse_pyramid
+from fusion_core.measures.flicker import FlickerMeter, measure_flicker
 
 HEIGHT, WIDTH, FRAMES = 120, 160, 60
 Triple = tuple[np.ndarray, np.ndarray, np.ndarray]

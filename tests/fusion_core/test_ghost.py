@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from fusion_core.errors import BadInputError
-from fusion_core.ghost import central_window, gradient_shares
+from fusion_core.measures.ghost import central_window, gradient_shares
 from fusion_core.shift import translate
 
 

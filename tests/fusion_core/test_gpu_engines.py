@@ -10,18 +10,14 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from support import engine_contract as contract
 
-from fusion_core.checkpoint import LoadedCheckpoint, load_checkpoint, resolve_weights
-from fusion_core.engine_cache import EngineCache
+from fusion_core.checkpoint import LoadedCheckpoint, load_checkpoint
+from fusion_core.engines.cache import EngineCache
+from fusion_core.engines.torch_cuda_engine import GpuEngine, TorchCudaEngine
+from fusion_core.engines.torch_engine import TorchEngine
 from fusion_core.errors import BadInputError
-from fusion_core.torch_cuda_engine import GpuEngine, TorchCudaEngine
-from fusion_core.torch_engine import TorchEngine
-
-_spec = importlib.util.spec_from_file_location("engine_contract", Path(__file__).with_name("engine_contract.py"))
-assert _spec is not None
-assert _spec.loader is not None
-contract = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(contract)
+from fusion_core.model_store import resolve_weights
 
 PAIRS = Path(__file__).resolve().parents[3] / "shared" / "data" / "pairs" / "train"
 PSNR_DB = 45.0
@@ -34,7 +30,7 @@ Maker = Callable[[LoadedCheckpoint, Path], GpuEngine]
 def _tensorrt(checkpoint: LoadedCheckpoint, folder: Path) -> GpuEngine:
     if importlib.util.find_spec("torch_tensorrt") is None:
         pytest.skip("Torch-TensorRT is not installed")
-    from fusion_core.tensorrt_engine import TensorRtEngine
+    from fusion_core.engines.tensorrt_engine import TensorRtEngine
 
     return TensorRtEngine(checkpoint, cache=EngineCache(folder / "engines"))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,27 +9,16 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from support import engine_contract as contract
+from support import network_weights as weights
 
-from fusion_core.agc import Agc
 from fusion_core.colour import luminance
+from fusion_core.engines.gpu_frame import FrameRunner, GpuFrame, gpu_luminance
+from fusion_core.engines.torch_cuda_engine import TorchCudaEngine, check_device
+from fusion_core.engines.torch_engine import TorchEngine
 from fusion_core.errors import BadInputError, EngineError
-from fusion_core.gpu_frame import FrameRunner, GpuFrame, gpu_luminance
-from fusion_core.thermal_field import FieldFiller
-from fusion_core.torch_cuda_engine import TorchCudaEngine, check_device
-from fusion_core.torch_engine import TorchEngine
-
-
-def _module(name: str):
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-weights = _module("network_weights")
-contract = _module("engine_contract")
+from fusion_core.thermal.agc import Agc
+from fusion_core.thermal.field_of_view import FieldFiller
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from fusion_core.errors import BadInputError
-from fusion_core.metrics import HIGHER_IS_BETTER, METRIC_KEYS, MetricReference, evaluate
+from fusion_core.measures.metrics import HIGHER_IS_BETTER, METRIC_KEYS, MetricReference, evaluate
 
 REFERENCE = Path(__file__).parents[2] / ".." / "shared" / "data" / "metrics_reference"
 needs_reference = pytest.mark.skipif(

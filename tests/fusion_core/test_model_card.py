@@ -12,7 +12,7 @@ import yaml
 from fusion_core.checkpoint import save_checkpoint
 from fusion_core.errors import BadInputError
 from fusion_core.rfvif import Rfvif, preset_config
-from fusion_core.training.model_card import read_metrics, write_model_card
+from fusion_core.training.finetuning.model_card import read_metrics, write_model_card
 
 
 @pytest.fixture

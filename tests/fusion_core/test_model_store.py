@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from fusion_core.checkpoint import load_checkpoint, resolve_weights, save_checkpoint
+from fusion_core.checkpoint import load_checkpoint, save_checkpoint
 from fusion_core.errors import BadInputError, CheckpointError, UsageError
-from fusion_core.model_store import ACTIVE, DEFAULT_MODEL, ModelStore
+from fusion_core.model_store import ACTIVE, DEFAULT_MODEL, ModelStore, resolve_weights
 from fusion_core.rfvif import Rfvif, preset_config
 
 

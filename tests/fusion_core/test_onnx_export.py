@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import onnxruntime
 import pytest
 import torch
+from support import network_weights as weights
 from torch import Tensor
 
-from fusion_core.onnx_engine import onnx_model
+from fusion_core.benchmark.onnx_engine import onnx_model
 from fusion_core.rfvif import PRESETS, Rfvif, preset_config
 from fusion_core.rfvif.inference import for_inference
-
-_spec = importlib.util.spec_from_file_location("network_weights", Path(__file__).with_name("network_weights.py"))
-assert _spec is not None
-assert _spec.loader is not None
-weights = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(weights)
 
 SIZE = (96, 128)
 HALF_PSNR_DB = 45.0

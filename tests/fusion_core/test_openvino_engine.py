@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import threading
 from pathlib import Path
 from typing import Any
@@ -11,24 +10,14 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from support import network_weights as weights
 
-from fusion_core.engine_cache import EngineCache
+from fusion_core.engines.cache import EngineCache
+from fusion_core.engines.openvino_engine import OpenVinoEngine, cpu_has_bfloat16, default_threads
+from fusion_core.engines.torch_engine import TorchEngine
+from fusion_core.engines.video_options import VideoOptions
 from fusion_core.errors import EngineError
-from fusion_core.openvino_engine import OpenVinoEngine, cpu_has_bfloat16, default_threads
-from fusion_core.torch_engine import TorchEngine
-from fusion_core.video_options import VideoOptions
 
-
-def _module(name: str) -> Any:
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-weights = _module("network_weights")
 SIZE = (61, 83)
 
 

@@ -14,7 +14,7 @@ CONVERT = """
 import os, sys
 import numpy as np
 import torch
-from fusion_core.openvino_runtime import load_openvino
+from fusion_core.engines.openvino_runtime import load_openvino
 ov = load_openvino()
 model = ov.convert_model(torch.nn.ReLU(), example_input=torch.zeros(1, 3))
 picture = np.array([[-1.0, 0.0, 2.0]], np.float32)

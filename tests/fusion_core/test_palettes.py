@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fusion_core.errors import BadInputError, ConfigError
-from fusion_core.palettes import PALETTES, colorize, palette_table
+from fusion_core.thermal.palettes import PALETTES, colorize, palette_table
 
 
 @pytest.mark.parametrize("name", [*PALETTES, "colorcet:cet_l3"])

@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from fusion_core.checkpoint import load_checkpoint, save_checkpoint
+from fusion_core.engines.torch_engine import TorchEngine
 from fusion_core.errors import BadInputError, EngineError
-from fusion_core.evaluation import EvaluationPair
+from fusion_core.measures.evaluation import EvaluationPair
 from fusion_core.rfvif import Rfvif, preset_config
-from fusion_core.torch_engine import TorchEngine
-from fusion_core.training.parity import MAX_PAIRS, check_parity, psnr_db, require_parity
+from fusion_core.training.finetuning.parity import MAX_PAIRS, check_parity, psnr_db, require_parity
 
 
 @pytest.fixture(scope="module")

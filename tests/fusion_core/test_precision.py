@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import torch
+from support import network_weights as weights
 from torch import Tensor
 
-from fusion_core.checkpoint import load_checkpoint, resolve_weights
+from fusion_core.checkpoint import load_checkpoint
 from fusion_core.errors import CheckpointError
+from fusion_core.model_store import resolve_weights
 from fusion_core.rfvif import PRESETS, Rfvif, preset_config
 from fusion_core.rfvif.inference import for_inference
-
-_spec = importlib.util.spec_from_file_location("network_weights", Path(__file__).with_name("network_weights.py"))
-assert _spec is not None
-assert _spec.loader is not None
-weights = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(weights)
 
 PAIRS = Path(__file__).resolve().parents[3] / "shared" / "data" / "pairs" / "train"
 HALF_PSNR_DB = 45.0

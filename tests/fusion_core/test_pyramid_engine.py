@@ -7,9 +7,7 @@ import numpy as np
 import pytest
 
 from fusion_core.colour import luminance
-from fusion_core.errors import EngineError
-from fusion_core.ghost import gradient_shares
-from fusion_core.pyramid_engine import (
+from fusion_core.engines.pyramid_engine import (
     AverageEngine,
     EdgeOverlayEngine,
     LaplacianPyramidEngine,
@@ -17,6 +15,8 @@ from fusion_core.pyramid_engine import (
     OverlayBase,
     fuse_pyramid,
 )
+from fusion_core.errors import EngineError
+from fusion_core.measures.ghost import gradient_shares
 from fusion_core.shift import translate
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from fusion_core.training.dataset import TrainingPair
-from fusion_core.training.resemble import noise_levels, resembling, thermal_pitch_of
+from fusion_core.training.finetuning.resemble import noise_levels, resembling, thermal_pitch_of
 
 
 def picture(seed: int) -> np.ndarray:

@@ -9,7 +9,8 @@ import threading
 import numpy as np
 import pytest
 
-from fusion_core.running_displacement import FRAME_PX, RunningDisplacement, remap_maps
+from fusion_core.engines.running_displacement import RunningDisplacement, remap_maps
+from fusion_core.rfvif.config import FRAME_PX
 
 
 class Estimator:

@@ -11,14 +11,15 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import fusion_core
-from fusion_core.agc import Agc, contract_differences
-from fusion_core.checkpoint import load_checkpoint, resolve_weights, save_checkpoint
+from fusion_core.checkpoint import load_checkpoint, save_checkpoint
 from fusion_core.colour import luminance
+from fusion_core.engines.pyramid_engine import LaplacianPyramidEngine
 from fusion_core.errors import BadInputError, CheckpointError
-from fusion_core.ghost import gradient_shares
-from fusion_core.pyramid_engine import LaplacianPyramidEngine
+from fusion_core.measures.ghost import gradient_shares
+from fusion_core.model_store import resolve_weights
 from fusion_core.rfvif import Rfvif, preset_config
-from fusion_core.simulation import SimulatedRig, SimulatedRigConfig
+from fusion_core.simulation.rig import SimulatedRig, SimulatedRigConfig
+from fusion_core.thermal.agc import Agc, contract_differences
 
 SHIPPED = ("tiny", "small")
 

@@ -12,7 +12,7 @@ import pydantic
 import pytest
 
 from fusion_core.errors import ConfigError
-from fusion_core.simulation import MAX_PAN_DEG, RigTruth, SimulatedRig, SimulatedRigConfig, rig_geometry
+from fusion_core.simulation.rig import MAX_PAN_DEG, RigTruth, SimulatedRig, SimulatedRigConfig, rig_geometry
 
 SMALL = {"height": 192, "width": 256, "thermal_height": 192, "thermal_width": 256}
 QUIET = {"visible_noise": 0.0, "thermal_noise_counts": 0.0, "fixed_pattern_counts": 0.0}

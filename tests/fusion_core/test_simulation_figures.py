@@ -8,10 +8,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from fusion_core.simulation import SimulatedRig, SimulatedRigConfig
-from fusion_core.simulation_figures import Figures
-from fusion_core.simulation_places import build_street, build_yard
-from fusion_core.simulation_scene import scene_extent
+from fusion_core.simulation.figures import Figures
+from fusion_core.simulation.places import build_street, build_yard
+from fusion_core.simulation.rig import SimulatedRig, SimulatedRigConfig
+from fusion_core.simulation.scene import scene_extent
 
 SMALL = {"height": 96, "width": 128, "thermal_height": 96, "thermal_width": 128}
 

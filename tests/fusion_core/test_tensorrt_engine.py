@@ -10,17 +10,12 @@ from typing import Any
 import pytest
 import structlog
 import torch
+from support import network_weights as weights
 
-from fusion_core import tensorrt_engine
-from fusion_core.engine import create_engine
+from fusion_core.engines import tensorrt_engine
+from fusion_core.engines.engine import create_engine
+from fusion_core.engines.tensorrt_engine import engine_key, load_tensorrt, plan_network
 from fusion_core.errors import EngineError
-from fusion_core.tensorrt_engine import engine_key, load_tensorrt, plan_network
-
-_spec = importlib.util.spec_from_file_location("network_weights", Path(__file__).with_name("network_weights.py"))
-assert _spec is not None
-assert _spec.loader is not None
-weights = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(weights)
 
 no_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
 
@@ -132,7 +127,7 @@ def test_named_gpu_engines_fail_and_auto_goes_on_with_a_reason(tmp_path: Path) -
 
 
 def test_auto_warns_when_a_better_engine_was_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from fusion_core import engine as module
+    from fusion_core.engines import engine as module
 
     def lost(*_: object) -> None:
         raise EngineError("Torch-TensorRT does not load")

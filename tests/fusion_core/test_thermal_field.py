@@ -6,9 +6,9 @@ import cv2
 import numpy as np
 import pytest
 
+from fusion_core.engines.pyramid_engine import LaplacianPyramidEngine
 from fusion_core.errors import BadInputError
-from fusion_core.pyramid_engine import LaplacianPyramidEngine
-from fusion_core.thermal_field import FEATHER_PX, FieldFiller
+from fusion_core.thermal.field_of_view import FEATHER_PX, FieldFiller
 
 SIZE = (240, 320)
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from fusion_core.training.balance import balanced_loss, thermal_share
 from fusion_core.training.config import LossConfig
 from fusion_core.training.dataset import TrainingPair
+from fusion_core.training.finetuning.balance import balanced_loss, thermal_share
 from fusion_core.training.losses import gradient_target, gradients, intensity_target
 from fusion_core.training.registration import PairRegistration
 

@@ -18,9 +18,9 @@ from typer.testing import CliRunner
 from app.__main__ import build_cli
 from fusion_core.errors import BadInputError, ConfigError
 from fusion_core.training.config import DataConfig, DisplacementConfig, RegistrationConfig, load_training_config
+from fusion_core.training.data_check import Problem, examine
 from fusion_core.training.dataset import Batch, CropSampler, TrainingPair, crop_stream, load_pairs, split_pairs, to_8bit
 from fusion_core.training.displacement import displace, draw_displacement, smooth_field
-from fusion_core.training.doctor import Problem, examine
 from fusion_core.training.registration import (
     PairRegistration,
     load_registrations,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import signal
@@ -10,11 +9,11 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
+from support import training_worker as worker
 
 from fusion_core.errors import CheckpointError, ConfigError, RunError
 from fusion_core.training.config import ScheduleConfig
@@ -23,23 +22,11 @@ from fusion_core.training.run_state import Ema, atomic_write, latest_state, list
 from fusion_core.training.train import learning_rate_factor
 
 ROOT = Path(__file__).resolve().parents[2]
-WORKER = Path(__file__).with_name("training_worker.py")
+WORKER = Path(worker.__file__)
 ALONE = Processes(0, 1, torch.device("cpu"))
 HANG_S = 600  # generous: a busy machine needs minutes to start a process
 
 pytestmark = [pytest.mark.timeout(3 * HANG_S), pytest.mark.usefixtures("one_torch_thread")]
-
-
-def _load_worker() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("training_worker", WORKER)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["training_worker"] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-worker = _load_worker()
 
 
 def _start(*arguments: str, processes: int = 1) -> subprocess.Popen[str]:

@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
-
 import pytest
 import torch
+from support import network_weights as weights
 
+from fusion_core.engines.video_options import STILL_PICTURES, VideoOptions
 from fusion_core.errors import EngineError
 from fusion_core.rfvif import preset_config
 from fusion_core.rfvif.fdam import CarriedKernels
-from fusion_core.video_options import STILL_PICTURES, VideoOptions
-
-_spec = importlib.util.spec_from_file_location("network_weights", Path(__file__).with_name("network_weights.py"))
-assert _spec is not None
-assert _spec.loader is not None
-weights = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(weights)
 
 
 def test_still_pictures_carry_nothing() -> None:

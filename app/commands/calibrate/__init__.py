@@ -1,0 +1,1 @@
+"""`lumitherm calibrate`: boards, hand-picked points, and where views come from."""

@@ -1,0 +1,327 @@
+"""`lumitherm calibrate board|capture|solve|check|refine|points`: from a printed board to a checked rig file."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import typer
+
+from app.commands.calibrate.points import points
+from app.commands.calibrate.sources import (
+    PairStream,
+    live_pairs,
+    open_pairs,
+    read_devices,
+    save_devices,
+    save_pair,
+    simulated_pairs,
+)
+from calibration.board import parse_board
+from calibration.board_pdf import write_board
+from calibration.capture_guide import TARGET_VIEWS, CaptureGuide
+from calibration.extrinsics import PairView, transfer_errors_px
+from calibration.field import BUDGET_PX, distance_range
+from calibration.report import write_report
+from calibration.residual_field import ResidualField
+from calibration.rig import (
+    PlaneCalibration,
+    RigCalibration,
+    check_cameras,
+    load_calibration,
+    plain_scaling,
+    save_calibration,
+)
+from calibration.solve import solve_views
+from calibration.targetless import measure_residual, refine_alignment
+from calibration.time_offset import MOVEMENT_FILE, BoardMovement, timed
+from calibration.views import detect_views
+from fusion_core.errors import BadInputError, CaptureError
+
+__all__ = ["register"]
+
+BoardOption = Annotated[
+    str, typer.Option("--board", "-b", help="checkerboard:10x7:30mm, acircles:4x11:30mm, charuco:8x6:40mm:30mm, ...")
+]
+Source = Annotated[Path, typer.Argument(help="Folder with vi/ and ir/, a recording, or the visible video.")]
+AcceptColour = Annotated[
+    bool, typer.Option("--accept-colour", help="Take the brightness of thermal pictures coloured by a palette.")
+]
+ThermalVideo = Annotated[Path | None, typer.Argument(help="The thermal video, if the first is the visible one.")]
+
+
+def register(cli: typer.Typer) -> None:
+    """Add the command group."""
+    group = typer.Typer(
+        help="Calibrate: print a board, capture, solve, check, refine, pick points.", no_args_is_help=True
+    )
+    group.command("board")(_board)
+    group.command("capture")(_capture)
+    group.command("solve")(_solve)
+    group.command("check")(_check)
+    group.command("refine")(_refine)
+    group.command("points")(points)
+    cli.add_typer(group, name="calibrate")
+
+
+def _board(
+    output: Annotated[Path, typer.Option("--output", "-o", help="A .pdf or .svg file.")],
+    board: BoardOption = "acircles:4x11:28mm",
+    page: Annotated[str, typer.Option(help="a4, a3, a2, a1, a0, exact, or auto for the smallest that fits.")] = "auto",
+    cut_lines: Annotated[bool, typer.Option("--cut-lines", help="Circles as outlines for a cutter.")] = False,
+) -> None:
+    """Write a board to print or cut, to scale, with notes on materials and heat."""
+    parsed = parse_board(board)
+    drawing = write_board(parsed, output, page, cut_lines=cut_lines)
+    typer.echo(f"{output}: {parsed.describe()} on {drawing.width_mm:.0f} x {drawing.height_mm:.0f} mm")
+    if len(parsed.equivalent_orders(polarity_known=True)) > 1:
+        typer.echo("This board looks the same when turned; an asymmetric one (acircles with odd rows) is safer.")
+
+
+def _capture(
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the kept views (vi/, ir/).")],
+    source: Annotated[
+        Path | None, typer.Argument(help="Folder, recording or visible video; leave out with --live.")
+    ] = None,
+    thermal: ThermalVideo = None,
+    board: BoardOption = "acircles:4x11:28mm",
+    live: Annotated[
+        tuple[str, str] | None, typer.Option(help="Visible and thermal camera, e.g. v4l2:/dev/video0.")
+    ] = None,
+    simulated: Annotated[
+        bool, typer.Option("--simulated", help="A made-up rig and board, to try the procedure.")
+    ] = False,
+    views: Annotated[
+        int, typer.Option(min=0, max=200, help="How many views to keep; 0: as many as it takes, 12 to 40.")
+    ] = 0,
+    every: Annotated[int, typer.Option(min=1, help="Look at every n-th picture of a video.")] = 3,
+    distance: Annotated[
+        float, typer.Option(min=0, help="Working distance Z0 to be exact at, m; 0: chosen for near to horizon.")
+    ] = 0.0,
+    timeout_s: Annotated[float, typer.Option(min=1, help="Give up a live capture after this time.")] = 600.0,
+    accept_colour: AcceptColour = False,
+    roll: Annotated[
+        float, typer.Option(help="How the thermal camera is turned about its line of sight, degrees.")
+    ] = 0.0,
+) -> None:
+    """Keep still, sharp, new views of the board, and say where to hold it next."""
+    if sum((source is not None, live is not None, simulated)) != 1:
+        raise BadInputError("give one source of pictures: a folder, recording or videos, or --live, or --simulated")
+    parsed = parse_board(board)
+    stream: PairStream
+    if live is not None:
+        stream = live_pairs(live[0], live[1], timeout_s, accept_colour)
+    elif simulated:
+        stream = simulated_pairs(parsed, (views or TARGET_VIEWS) * 3)
+    else:
+        assert source is not None  # by the check above
+        stream = open_pairs(source, thermal, every, accept_colour)
+    guide = CaptureGuide(
+        parsed, require_still=stream.moving, roll_deg=roll, target=views or TARGET_VIEWS, exactly=views > 0,
+        working_distance_m=distance,
+    )  # fmt: skip
+    said = ""
+    movement = BoardMovement(stream.added_ms)
+    try:
+        for pair in stream.pairs:
+            verdict = guide.offer(pair.name, pair.visible, pair.thermal)
+            if pair.stamps_ns is not None and not verdict.improved:  # else the mean of pictures of a still board
+                view = verdict.view
+                movement.add(pair.stamps_ns[0], view.found_visible, pair.stamps_ns[1], view.found_thermal)
+            if verdict.accepted or verdict.improved:
+                view = verdict.view
+                save_pair(output, f"{len(guide.accepted):03d}_{view.name}", view.visible, view.thermal)
+            line = f"{verdict.reason}. {verdict.guidance}"
+            if line != said:
+                typer.echo(f"{pair.name}: {line}")
+                said = line
+            if guide.done:
+                break
+        if guide.accepted:
+            save_devices(output, stream.devices())
+            if len(movement):
+                movement.save(output / MOVEMENT_FILE)
+    finally:
+        try:
+            stream.close()
+        except CaptureError as error:  # a camera that hangs must not cost the views that are kept
+            typer.echo(f"note: {error}", err=True)
+    typer.echo(f"{len(guide.accepted)} views in {output}, {guide.coverage:.0%} {guide.covered_field} covered")
+    if guide.assessment is not None:
+        typer.echo(guide.assessment.reached.words())
+    if len(guide.accepted) < 3:
+        raise BadInputError(
+            f"only {len(guide.accepted)} usable views were found, at least 3 are needed. {guide.guidance()}"
+        )
+
+
+def _solve(
+    source: Annotated[Path, typer.Argument(help="Folder of views with vi/ and ir/.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The calibration file (.yaml).")],
+    board: BoardOption = "acircles:4x11:28mm",
+    report: Annotated[Path | None, typer.Option(help="HTML report; default: beside the calibration file.")] = None,
+    distance: Annotated[
+        float, typer.Option(min=0, help="Working distance Z0, m; 0: chosen for near to horizon.")
+    ] = 0.0,
+    visible_camera: Annotated[
+        str, typer.Option(help="Identity of the visible camera. [default: as noted by a live capture]")
+    ] = "",
+    thermal_camera: Annotated[str, typer.Option(help="Identity of the thermal camera.")] = "",
+    roll: Annotated[
+        float, typer.Option(help="How the thermal camera is turned about its line of sight, degrees.")
+    ] = 0.0,
+    accept_colour: AcceptColour = False,
+) -> int:
+    """Solve the rig from board views, write the file and the report. Exit code 1 when a check of the report fails."""
+    parsed = parse_board(board)
+    stream = open_pairs(source, None, 1, accept_colour)
+    views = detect_views(
+        ((p.name, p.visible, p.thermal) for p in stream.pairs), parsed, roll_deg=roll, progress=typer.echo
+    )
+    noted = read_devices(source)
+    identities = (visible_camera or noted[0], thermal_camera or noted[1])
+    solution = solve_views(views, parsed, working_distance_m=distance, identities=identities)
+    page = report or output.with_suffix(".html")
+    rig, offset = timed(solution.rig, parsed, BoardMovement.load(source / MOVEMENT_FILE))
+    digest = write_report(solution, page, offset)
+    save_calibration(replace(rig, report_sha256=digest), output)
+    for name, why in solution.rejected.items():
+        typer.echo(f"rejected {name}: {why}")
+    for gate in solution.gates:
+        typer.echo(f"{'passed' if gate.passed else 'FAILED'}  {gate.name}: {gate.got} (wanted {gate.wanted})")
+        if not gate.passed:
+            typer.echo(f"        {gate.advice}")
+    typer.echo(
+        f"known to 1 sigma: rotation {solution.bundle.rotation_sigma_deg:.3f} degrees, baseline "
+        f"{solution.rig.baseline_m * 1e3:.1f} +- {solution.bundle.baseline_sigma_m * 1e3:.1f} mm; points to "
+        f"{solution.bundle.noise_px[0]:.2f} px visible, {solution.bundle.noise_px[1]:.2f} px thermal"
+    )
+    typer.echo(solution.reached_aim.words())
+    if offset is not None:
+        typer.echo(offset.words())
+    far = solution.range_8px.far_m
+    typer.echo(
+        f"exact at {solution.range_8px.exact_m:.2f} m; parallax inside {BUDGET_PX:g} px from "
+        f"{solution.range_8px.near_m:.2f} m "
+        f"to {'the horizon' if np.isinf(far) else f'{far:.1f} m'}"
+    )
+    typer.echo(f"{output} ({'good' if solution.good else 'NOT good'}), report {page}")
+    return 0 if solution.good else 1
+
+
+def _check(
+    calibration: Annotated[Path, typer.Argument(help="The calibration file.")],
+    source: Source,
+    thermal: ThermalVideo = None,
+    board: Annotated[
+        str, typer.Option("--board", "-b", help="The board in the pictures; none: check on the scene itself.")
+    ] = "",
+    frames: Annotated[int, typer.Option(min=1, help="Pictures to use of a video.")] = 30,
+    every: Annotated[int, typer.Option(min=1, help="Use every n-th picture of a video.")] = 5,
+    accept_colour: AcceptColour = False,
+) -> int:
+    """Measure how well a calibration fits pictures: on a board, or on any scene. Exit code 1 above the budget."""
+    rig = load_calibration(calibration)
+    stream = open_pairs(source, thermal, every, accept_colour)
+    pairs = itertools.islice(stream.pairs, frames)
+    if board:
+        if not isinstance(rig, RigCalibration):
+            raise BadInputError("a check with a board needs a board calibration; this file holds one homography")
+        return _check_board(rig, board, pairs)
+    field = _scene_field(rig, pairs)
+    if isinstance(rig, RigCalibration):
+        spans = distance_range(rig)
+        typer.echo(f"made for {spans.near_m:.2f} m to {spans.far_m:.1f} m")
+    _say_field("residual", field)
+    residual = field.magnitude_px
+    if np.isnan(residual):
+        typer.echo("The scene has too little structure that both cameras see; nothing can be said.")
+        return 1
+    typer.echo(f"{'inside' if residual <= BUDGET_PX else 'OUTSIDE'} the {BUDGET_PX:g} px that the network absorbs")
+    return 0 if residual <= BUDGET_PX else 1
+
+
+def _refine(
+    source: Source,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The refined calibration file.")],
+    thermal: ThermalVideo = None,
+    calibration: Annotated[
+        Path | None, typer.Option(help="Start from this file; none: thermal scaled to the picture.")
+    ] = None,
+    model: Annotated[Literal["shift", "affine", "homography"], typer.Option(help="What may change.")] = "affine",
+    frames: Annotated[int, typer.Option(min=1, help="Pictures to sum over.")] = 40,
+    every: Annotated[int, typer.Option(min=1, help="Use every n-th picture of a video.")] = 3,
+    rounds: Annotated[int, typer.Option(min=1, max=6, help="Repeat on the corrected pictures.")] = 2,
+    search: Annotated[float, typer.Option(min=2, max=64, help="Largest displacement looked for, px.")] = 24.0,
+) -> int:
+    """Refine an alignment from ordinary scenes, without a board: for rigs in the field.
+
+    A correction that does not hold on pictures kept back is not written: exit code 1.
+    """
+    stream = open_pairs(source, thermal, every)
+    pairs = [(p.visible, p.thermal) for p in itertools.islice(stream.pairs, frames)]
+    if not pairs:
+        raise BadInputError(f"{source} holds no pair of pictures")
+    visible, first = pairs[0]
+    rig: RigCalibration | PlaneCalibration
+    if calibration is not None:
+        rig = load_calibration(calibration)
+    else:
+        rig = plain_scaling(visible.shape[:2], (first.shape[0], first.shape[1]))
+    found = refine_alignment(rig, pairs, model, rounds=rounds, search_px=search, progress=_say_field)
+    _say_field("after", found.after)
+    typer.echo(f"parts of the picture agree about the correction to {found.spread_px:.1f} px (1 sigma, 95 % of it)")
+    if found.held_out_px is not None:
+        typer.echo("pictures kept back: {:.1f} px before, {:.1f} px after".format(*found.held_out_px))
+    if found.problem:
+        typer.echo(
+            f"The correction does not hold: {found.problem}. Nothing is written: the alignment may be right already, "
+            "or the scene does not tell. Take pictures of other places, or a simpler --model."
+        )
+        return 1
+    save_calibration(replace(found.calibration, verdict="refined without a board"), output)
+    matrix = np.array2string(found.calibration.correction_visible, precision=4, suppress_small=True)
+    typer.echo(f"{output}: correction {matrix}")
+    return 0
+
+
+def _check_board(rig: RigCalibration, board: str, pairs: Iterator[Any]) -> int:
+    parsed = parse_board(board)
+    views = detect_views(((p.name, p.visible, p.thermal) for p in pairs), parsed, progress=typer.echo)
+    points = parsed.object_points()
+    errors = []
+    for view in views:
+        if view.found_visible is None or view.found_thermal is None:
+            continue
+        check_cameras(rig, visible_size=view.found_visible.size, thermal_size=view.found_thermal.size)
+        pair = PairView.common(view.name, view.found_visible, view.found_thermal)
+        if len(pair.ids) >= 6:
+            errors.append(transfer_errors_px(rig, pair, points[pair.ids]))
+            typer.echo(f"{view.name}: median {np.median(errors[-1]):.2f} px, largest {errors[-1].max():.2f} px")
+    if not errors:
+        raise BadInputError("the board was found in no pair of pictures; is it the right board?")
+    every = np.concatenate(errors)
+    typer.echo(
+        f"{len(errors)} of {len(views)} views: median {np.median(every):.2f} px, 95 % {np.percentile(every, 95):.2f} px"
+    )
+    return 0 if np.percentile(every, 95) <= 2.0 * rig.visible.fx_px / rig.thermal.fx_px else 1
+
+
+def _scene_field(rig: RigCalibration | PlaneCalibration, pairs: Iterator[Any]) -> ResidualField:
+    chosen = [(p.visible, p.thermal) for p in pairs]
+    if not chosen:
+        raise BadInputError("the source holds no pair of pictures")
+    return measure_residual(rig, chosen, 24.0)
+
+
+def _say_field(label: str, field: ResidualField) -> None:
+    sure = float((field.confidence > 0.15).mean())
+    x, y = field.median_px
+    typer.echo(
+        f"{label}: {field.magnitude_px:.1f} px (x {x:+.1f}, y {y:+.1f}) over {field.frames} pictures, "
+        f"{sure:.0%} of the picture sure"
+    )

@@ -1,0 +1,1 @@
+"""Commands about the network: train, models, evaluate, benchmark, engine, dataset."""

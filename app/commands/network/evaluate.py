@@ -1,0 +1,254 @@
+"""`lumitherm evaluate`: measure fusion at known displacements, or pictures that somebody else fused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from fusion_core.errors import BadInputError, UsageError
+from fusion_core.pair_folder import PICTURE_SUFFIXES
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from fusion_core.engines.engine import FusionEngine
+    from fusion_core.measures.displacement import Displacement
+    from fusion_core.measures.evaluation import EvaluationPair, EvaluationRow
+
+    Method = FusionEngine | Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+__all__ = ["register"]
+
+_VIFB_SUBSET = "vifb-aligned"
+
+
+def register(cli: typer.Typer) -> None:
+    """Add the command."""
+    cli.command("evaluate")(_evaluate)
+
+
+def _evaluate(
+    pairs: Annotated[Path | None, typer.Option(help="Folder of aligned pairs: vi/NAME.* and ir/NAME.*.")] = None,
+    weights: Annotated[
+        list[str] | None, typer.Option(help="Preset (tiny, small, base) or checkpoint file; may be repeated.")
+    ] = None,
+    engine: Annotated[
+        list[str] | None,
+        typer.Option(help="Classical engine: average, pyramid, ncc-pyramid, edges; may be repeated."),
+    ] = None,
+    shifts: Annotated[str, typer.Option(help="Uniform displacements along both axes, px.")] = "0,3,5,8,11",
+    half_pixel: Annotated[
+        bool, typer.Option("--half-pixel", help="Each uniform displacement again, half a pixel larger.")
+    ] = False,
+    fields: Annotated[str, typer.Option(help="Peaks of smooth fields that vary over the picture, px: 3,5,8.")] = "",
+    subset: Annotated[
+        str | None,
+        typer.Option(help=f"Names of pairs to average apart, a,b,c; {_VIFB_SUBSET} for the ten good ones of VIFB."),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Chooses the fields.")] = 0,
+    limit: Annotated[int | None, typer.Option(min=1, help="Take only so many pairs.")] = None,
+    fused: Annotated[Path | None, typer.Option(help="Folder of fused pictures to measure as they are.")] = None,
+    visible: Annotated[Path | None, typer.Option(help="With --fused: their visible pictures, same names.")] = None,
+    thermal: Annotated[Path | None, typer.Option(help="With --fused: their thermal pictures, same names.")] = None,
+    csv: Annotated[Path | None, typer.Option(help="Write every single measurement.")] = None,
+    json: Annotated[Path | None, typer.Option(help="Write the means and the settings.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Write curves of each value against displacement (.png).")] = None,
+) -> None:
+    """Measure how well pairs are fused: eight metrics, and which edges are drawn in the right place.
+
+    With --pairs, the thermal pictures are displaced by known amounts, fused, and the result is compared, inside the
+    central 320x256 window, with both sources where they belong. With --fused, --visible and --thermal, finished
+    pictures are measured as they are, whole and channel by channel.
+
+    gVI, gIR: share of visible and of thermal edges drawn in the right place. gGhost: of thermal edges in the wrong
+    place; ghost: that as a part of all thermal edges drawn.
+    """
+    finished = [folder for folder in (fused, visible, thermal) if folder is not None]
+    if finished:
+        if pairs is not None or weights or engine:
+            raise UsageError("give --pairs with --weights or --engine, or --fused with its sources, not both")
+        if fused is None or visible is None or thermal is None:
+            raise UsageError("--fused, --visible and --thermal are needed together")
+        if plot is not None or json is not None:
+            raise UsageError("--plot and --json need --pairs: finished pictures have no displacements; use --csv")
+        _measure_finished(fused, visible, thermal, limit, csv)
+        return
+    if pairs is None:
+        raise UsageError("give --pairs DIR, or --fused DIR --visible DIR --thermal DIR")
+    if not weights and not engine:
+        raise UsageError("give what to evaluate: --weights NAME, or --engine average|pyramid|ncc-pyramid|edges")
+    if not pairs.is_dir():
+        raise BadInputError(f"--pairs {pairs} is not a folder; it must hold vi/NAME.* and ir/NAME.*")
+    if plot is not None and plot.suffix.lower() not in (".png", ".svg", ".pdf"):
+        raise UsageError(f"--plot {plot} must end in .png, .svg or .pdf")
+
+    from fusion_core.measures.displacement import field, uniform
+    from fusion_core.measures.evaluation import WELL_ALIGNED_VIFB, load_pairs
+
+    sizes = _numbers("--shifts", shifts)
+    displacements = [uniform(size) for size in sizes]
+    displacements += [uniform(size + 0.5) for size in sizes] if half_pixel else []
+    displacements += [field(peak) for peak in _numbers("--fields", fields)]
+    displacements = list(dict.fromkeys(displacements))
+    if not displacements:
+        raise UsageError("give displacements: --shifts 0,3,5 or --fields 3,5")
+    stems = None
+    if subset is not None:
+        wanted = WELL_ALIGNED_VIFB if subset == _VIFB_SUBSET else tuple(s.strip() for s in subset.split(","))
+        stems = tuple(stem for stem in wanted if stem)
+    methods = [_classical(name) for name in engine or []] + [_network(name) for name in weights or []]
+    names = [name for name, _ in methods]
+    if len(set(names)) < len(names):
+        raise UsageError(f"{', '.join(names)}: give each engine and each weights once")
+    # Kept in memory, a few megabytes a pair: read once for all methods, and bad files are found before the work.
+    loaded = list(load_pairs(pairs, None, limit))
+    if stems is not None and (missing := sorted(set(stems) - {pair.stem for pair in loaded})):
+        raise BadInputError(f"--subset: {pairs} has no pair called {', '.join(missing)} among those taken")
+    names_taken = [pair.stem for pair in loaded]
+    settings: dict[str, object] = {"pairs": names_taken, "subset": stems, "subset_name": subset, "seed": seed}
+    _study(loaded, methods, displacements, stems, subset, seed, settings, csv, json, plot)
+
+
+def _study(
+    pairs: list[EvaluationPair],
+    methods: list[tuple[str, Method]],
+    displacements: list[Displacement],
+    stems: tuple[str, ...] | None,
+    subset: str | None,
+    seed: int,
+    settings: dict[str, object],
+    csv: Path | None,
+    json: Path | None,
+    plot: Path | None,
+) -> None:
+    from app.commands.network.evaluation_report import (
+        Study,
+        print_table,
+        study_table,
+        write_csv,
+        write_json,
+        write_plot,
+    )
+    from fusion_core.measures.evaluation import evaluate_engine, summarize
+
+    studies = []
+    with _progress() as progress:
+        for name, method in methods:
+            task = progress.add_task(name, total=len(pairs) * len(displacements))
+            rows = evaluate_engine(method, pairs, displacements, seed=seed, on_row=partial(_advance, progress, task))
+            groups = {"all": summarize(rows)}
+            if stems is not None:
+                groups[_group_name(subset)] = summarize(rows, stems)
+            studies.append(Study(name, rows, groups))
+    console = Console()
+    for group in studies[0].groups:
+        print_table(console, study_table(studies, group))
+    if csv is not None:
+        write_csv(csv, studies)
+    if json is not None:
+        write_json(json, studies, settings)
+    if plot is not None:
+        write_plot(plot, studies, list(studies[0].groups)[-1])
+    for path in (csv, json, plot):
+        if path is not None:
+            console.print(f"wrote {path}", highlight=False, soft_wrap=True)
+
+
+def _advance(progress: Progress, task: TaskID, row: EvaluationRow) -> None:
+    progress.advance(task)
+
+
+def _group_name(subset: str | None) -> str:
+    return _VIFB_SUBSET if subset == _VIFB_SUBSET else "subset"
+
+
+def _measure_finished(fused: Path, visible: Path, thermal: Path, limit: int | None, csv: Path | None) -> None:
+    from app.commands.network.evaluation_report import measured_table, print_table, write_values_csv
+    from fusion_core.measures.evaluation import measure, read_measured
+
+    given = (("fused", fused), ("visible", visible), ("thermal", thermal))
+    folders = [_pictures(name, folder) for name, folder in given]
+    stems = sorted(folders[0])
+    for name, folder, files in (("visible", visible, folders[1]), ("thermal", thermal, folders[2])):
+        missing = [stem for stem in stems if stem not in files]
+        if missing:
+            more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
+            raise BadInputError(f"--{name} {folder} has no picture called {', '.join(missing[:3])}{more}")
+    values = {}
+    with _progress() as progress:
+        for stem in progress.track(stems[:limit], description="measuring"):
+            pictures = [read_measured(files[stem], counts=files is folders[2]) for files in folders]
+            try:
+                values[stem] = measure(*pictures)
+            except BadInputError as error:
+                raise BadInputError(f"{stem}: {error}") from error
+    console = Console()
+    print_table(console, measured_table(values))
+    if csv is not None:
+        write_values_csv(csv, values)
+        console.print(f"wrote {csv}", highlight=False, soft_wrap=True)
+
+
+def _pictures(name: str, folder: Path) -> dict[str, Path]:
+    if not folder.is_dir():
+        raise BadInputError(f"--{name} {folder} is not a folder of pictures")
+    files: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith(".") or path.suffix.lower() not in PICTURE_SUFFIXES:
+            continue
+        if path.stem in files:
+            raise BadInputError(f"--{name} {folder} has both {files[path.stem].name} and {path.name}; remove one")
+        files[path.stem] = path
+    if not files:
+        raise BadInputError(f"--{name} {folder} has no pictures ({', '.join(sorted(PICTURE_SUFFIXES))})")
+    return files
+
+
+def _progress() -> Progress:
+    console = Console(stderr=True)
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("left"),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+
+
+def _numbers(option: str, text: str) -> list[float]:
+    try:
+        numbers = [float(part) for part in text.split(",") if part.strip()]
+    except ValueError as error:
+        raise UsageError(f"{option} is {text!r}, must be numbers of pixels with commas between: 0,3,5") from error
+    if any(not 0.0 <= number <= 64.0 for number in numbers):  # refuses NaN too
+        raise UsageError(f"{option} is {text!r}, each must be 0 to 64 px")
+    return numbers
+
+
+def _classical(name: str) -> tuple[str, Method]:
+    from fusion_core.engines import pyramid_engine
+
+    engines = {
+        "average": pyramid_engine.AverageEngine,
+        "pyramid": pyramid_engine.LaplacianPyramidEngine,
+        "ncc-pyramid": pyramid_engine.NccPyramidEngine,
+        "edges": pyramid_engine.EdgeOverlayEngine,
+    }
+    if name not in engines:
+        raise UsageError(f"--engine is {name!r}, must be one of {', '.join(engines)}; networks go by --weights")
+    return name, engines[name]()
+
+
+def _network(name: str) -> tuple[str, Method]:
+    from fusion_core import load_fuser
+
+    return Path(name).stem if Path(name).suffix else name, load_fuser(name)

@@ -1,0 +1,1 @@
+"""The configuration file: its models, loading with named faults, editing in place."""

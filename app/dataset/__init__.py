@@ -1,0 +1,1 @@
+"""Footage of the rig to pairs that training can use."""

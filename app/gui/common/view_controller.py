@@ -1,0 +1,86 @@
+"""What is common to live picture and playback: the view settings and the actions on them. No widget."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from PyQt6.QtCore import QObject, pyqtSignal
+
+from app.view.settings import Isotherm, IsothermKind, ViewMode, ViewSettings
+from fusion_core.thermal.palettes import PALETTES
+
+__all__ = ["ViewController"]
+
+_BLEND_STEP = 0.1
+_LIMITS = (22000, 26000)
+
+
+class ViewController(QObject):
+    """Holds the view settings; `view_changed` tells each change. GUI thread."""
+
+    view_changed = pyqtSignal(object)
+
+    def __init__(self, parent: QObject | None = None) -> None:
+        super().__init__(parent)
+        self.view = ViewSettings()
+        self._isotherm: Isotherm | None = None  # the last one
+
+    def set_view(self, **changes: Any) -> None:
+        """Change fields of the view settings."""
+        view = dataclasses.replace(self.view, **changes)
+        if view != self.view:
+            self.view = view
+            self._isotherm = view.isotherm or self._isotherm
+            self.view_changed.emit(view)
+
+    def set_mode(self, mode: ViewMode) -> None:
+        """Choose one of the nine views; the next painting shows it."""
+        self.set_view(mode=mode)
+
+    def next_mode(self) -> None:
+        """The view after this one, round and round."""
+        modes = list(ViewMode)
+        self.set_mode(modes[(modes.index(self.view.mode) + 1) % len(modes)])
+
+    def swap(self) -> None:
+        """Exchange big and small picture, or the two sides of the wipe."""
+        view = self.view
+        if view.mode is ViewMode.PIP:
+            self.set_view(pip_main=view.pip_inset, pip_inset=view.pip_main)
+        else:
+            self.set_view(wipe_left=view.wipe_right, wipe_right=view.wipe_left)
+
+    def next_palette(self) -> None:
+        """The palette after this one, round and round."""
+        names = list(PALETTES)
+        here = names.index(self.view.palette) if self.view.palette in names else -1
+        self.set_view(palette=names[(here + 1) % len(names)])
+
+    def toggle_polarity(self) -> None:
+        """White-hot or black-hot, for the screen only."""
+        self.set_view(black_hot=not self.view.black_hot)
+
+    def change_blend(self, steps: int) -> None:
+        """More (positive) or less thermal in the blend."""
+        self.set_view(blend=min(1.0, max(0.0, round(self.view.blend + steps * _BLEND_STEP, 2))))
+
+    def next_isotherm(self) -> None:
+        """Off, above, below, between, round and round."""
+        kinds = list(IsothermKind)
+        now = self.view.isotherm
+        here = kinds.index(now.kind) if now is not None else -1
+        if here + 1 == len(kinds):
+            self.set_view(isotherm=None)
+            return
+        low, high = self.isotherm_limits()
+        self.set_view(isotherm=Isotherm(kinds[here + 1], low, high))
+
+    def isotherm_limits(self) -> tuple[int, int]:
+        """The limits chosen last, counts."""
+        last = self.view.isotherm or self._isotherm
+        return (last.low, last.high) if last is not None else _LIMITS
+
+    def show_thermal_share(self, shown: bool) -> None:
+        """Colour what the fused picture took from thermal, while asked to."""
+        self.set_view(thermal_share=shown)

@@ -1,0 +1,127 @@
+"""The window's actions as Qt has them: keys, icons, which page allows which, and keys that work while they are down."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from PyQt6.QtCore import QEvent, QObject, Qt, pyqtSignal
+from PyQt6.QtGui import QAction, QActionGroup, QIcon, QKeyEvent, QKeySequence
+from PyQt6.QtWidgets import QApplication, QMainWindow
+
+from app.gui.common.actions import ACTIONS, ActionSpec, PageKind, action_text
+from app.gui.common.theme import Level, icon, level_colour
+from app.view.settings import ViewMode
+
+__all__ = ["WindowActions"]
+
+_CHECKABLE = ("freeze", "hud", "measure", "panel", "full_screen", "loop", "polarity", "record", "timing", "compare")
+_MORE_KEYS = {"help": "?", "zoom_in": "="}
+
+
+class WindowActions(QObject):
+    """Makes the actions and adds them to the window. GUI thread.
+
+    triggered: (name, whether it is checked now). held: (name, whether its key is down).
+    """
+
+    triggered = pyqtSignal(str, bool)
+    held = pyqtSignal(str, bool)
+
+    def __init__(self, window: QMainWindow) -> None:
+        super().__init__(window)
+        self._window = window
+        self._held_keys: dict[str, QKeySequence] = {}
+        self._down: set[str] = set()
+        self._icons: dict[str, str] = {}  # of actions whose icon tells a state
+        self.by_name: dict[str, QAction] = {}
+        views = QActionGroup(window)
+        for spec in ACTIONS:
+            action = QAction(_icon_of(spec), action_text(spec), window)
+            action.setCheckable(spec.name in _CHECKABLE or spec.name.startswith("view_"))
+            action.setShortcutContext(Qt.ShortcutContext.WindowShortcut)
+            if spec.name.startswith("view_"):
+                views.addAction(action)
+            if not spec.held:
+                action.triggered.connect(lambda checked=False, name=spec.name: self.triggered.emit(name, checked))
+            self.by_name[spec.name] = action
+            window.addAction(action)
+        self.by_name["hud"].setChecked(True)
+        self.by_name["panel"].setChecked(True)
+        application = QApplication.instance()
+        if application is not None:
+            application.installEventFilter(self)
+
+    def apply_shortcuts(self, shortcuts: Mapping[str, str]) -> None:
+        """Use these changed keys: action name to key in portable text."""
+        self._held_keys.clear()
+        for spec in ACTIONS:
+            key = QKeySequence(shortcuts.get(spec.name, spec.key))
+            action = self.by_name[spec.name]
+            if spec.held:
+                self._held_keys[spec.name] = key
+            else:
+                keys = [key] if not key.isEmpty() else []
+                if spec.name in _MORE_KEYS and spec.name not in shortcuts:
+                    keys.append(QKeySequence(_MORE_KEYS[spec.name]))
+                action.setShortcuts(keys)
+            shown = key.toString(QKeySequence.SequenceFormat.NativeText)
+            action.setToolTip(f"{action_text(spec)}  ({shown})" if shown else action_text(spec))
+
+    def allow(self, page: PageKind) -> None:
+        """Only what this page can do."""
+        for spec in ACTIONS:
+            self.by_name[spec.name].setEnabled(spec.works_on(page))
+
+    def show_mode(self, mode: ViewMode) -> None:
+        """Mark the view in use."""
+        self.by_name[f"view_{mode}"].setChecked(True)
+
+    def show_icon(self, name: str, icon_name: str) -> None:
+        """Give an action the icon of its state, e.g. "pause" while something plays."""
+        self._icons[name] = icon_name
+        self.by_name[name].setIcon(icon(icon_name))
+
+    def refresh_icons(self) -> None:
+        """Icons in the colours of the scheme in use."""
+        for spec in ACTIONS:
+            name = self._icons.get(spec.name)
+            self.by_name[spec.name].setIcon(icon(name) if name is not None else _icon_of(spec))
+
+    def let_go(self) -> None:
+        """Watch the keyboard no more; the window is about to end."""
+        application = QApplication.instance()
+        if application is not None:
+            application.removeEventFilter(self)
+
+    # ------------------------------------------------------------------ keys that work while they are down
+
+    def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:
+        """Sees every event of the application; takes none away."""
+        window = self._window
+        if isinstance(event, QKeyEvent) and not event.isAutoRepeat() and window.isActiveWindow():
+            kind = event.type()
+            if kind in (QEvent.Type.KeyPress, QEvent.Type.KeyRelease):
+                sequence = QKeySequence(event.keyCombination())
+                for name, key in self._held_keys.items():
+                    if key == sequence and not key.isEmpty() and not self._typing(kind):
+                        self._hold(name, kind == QEvent.Type.KeyPress)
+        if event is not None and event.type() == QEvent.Type.WindowDeactivate and watched is window:
+            for name in list(self._down):
+                self._hold(name, False)
+        return super().eventFilter(watched, event)
+
+    def _typing(self, kind: QEvent.Type) -> bool:
+        """Whether a press goes to a field that takes text (a release always counts)."""
+        focused = self._window.focusWidget()
+        if kind == QEvent.Type.KeyRelease or focused is None:
+            return False
+        return bool(focused.property("takes_keys")) or focused.testAttribute(Qt.WidgetAttribute.WA_InputMethodEnabled)
+
+    def _hold(self, name: str, down: bool) -> None:
+        if down != (name in self._down):
+            self._down.symmetric_difference_update({name})
+            self.held.emit(name, down)
+
+
+def _icon_of(spec: ActionSpec) -> QIcon:
+    return icon(spec.icon, level_colour(Level.BAD).name() if spec.name == "record" else None)

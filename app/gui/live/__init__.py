@@ -1,0 +1,1 @@
+"""The live page, its panels and the controllers behind them."""

@@ -1,0 +1,1 @@
+"""The playback page and its controller."""

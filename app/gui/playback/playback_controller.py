@@ -1,0 +1,299 @@
+"""Decides about playback: where we are, how fast, what A and B are. No widget; the session's thread does the work."""
+
+from __future__ import annotations
+
+import time
+from bisect import bisect_right
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from PyQt6.QtCore import QObject, QTimer, pyqtSignal
+
+from app.gui.common.tasks import Lane, TaskRunner
+from app.gui.common.view_controller import ViewController
+from app.playback.player import RECORDED, FuseSettings, PlaybackSession, PlayedFrame, RenderJob, open_source
+from app.view.settings import Picture, ViewMode, ViewSettings
+
+__all__ = ["SPEEDS", "PlaybackController"]
+
+SPEEDS = (0.25, 0.5, 1.0, 2.0, 4.0)
+_TICK_MS = 10
+_RENDER_END_S = 30.0
+
+
+class PlaybackController(ViewController):
+    """Owns the session and the render job on behalf of the window. GUI thread.
+
+    frame_ready: PlayedFrame. position_changed: (index, seconds). opened: number of pairs, length in s. failed: text;
+    "" when it is over. render_changed: (done, total, running, text).
+    """
+
+    frame_ready = pyqtSignal(object)
+    position_changed = pyqtSignal(int, float)
+    opened = pyqtSignal(int, float)
+    playing_changed = pyqtSignal(bool)
+    loop_changed = pyqtSignal(bool)
+    speed_changed = pyqtSignal(float)
+    range_changed = pyqtSignal(int, int)
+    settings_changed = pyqtSignal(object, object)
+    failed = pyqtSignal(str)
+    render_changed = pyqtSignal(int, int, bool, str)
+    closed = pyqtSignal()
+
+    def __init__(
+        self, tasks: TaskRunner, clock_s: Callable[[], float] = time.monotonic, parent: QObject | None = None
+    ) -> None:
+        super().__init__(parent)
+        self._tasks = tasks
+        self.view = ViewSettings(mode=ViewMode.FUSED)
+        self._clock_s = clock_s
+        self._session: PlaybackSession | None = None
+        self._files: tuple[Path, Path | None] | None = None
+        self._render: RenderJob | None = None
+        self._told_open = False
+        self._told_error = ""
+        self._sequence = 0
+        self._tick = QTimer(self)
+        self._tick.setInterval(_TICK_MS)
+        self._tick.timeout.connect(self.tick)
+        self.index = 0
+        self.playing = False
+        self.loop = False
+        self.speed = 1.0
+        self.first = FuseSettings()
+        self.second: FuseSettings | None = None
+        self._last_second: FuseSettings | None = None
+        self._play_from: tuple[float, float] = (0.0, 0.0)
+        self.range: tuple[int, int] | None = None
+
+    # ------------------------------------------------------------------ opening
+
+    @property
+    def is_open(self) -> bool:
+        """Whether a recording is open."""
+        return self._session is not None and self._session.opened
+
+    @property
+    def pairs(self) -> int:
+        """How many there are."""
+        return len(self._session.seconds) if self._session is not None else 0
+
+    @property
+    def name(self) -> str:
+        """Of what is open."""
+        return self._session.name if self._session is not None else ""
+
+    def open_files(self, path: Path, thermal: Path | None = None) -> None:
+        """Open a recording, or two videos. `opened` or `failed` follows."""
+        self.close()
+        self._files = (path, thermal)
+        self.first = FuseSettings() if thermal is None else FuseSettings(engine="pyramid")
+        self.second = None
+        self.index, self.range = 0, None
+        self._told_open, self._told_error, self._sequence = False, "", 0
+        self._session = PlaybackSession(lambda: open_source(path, thermal), self.first, self.second)
+        self._session.show(0)
+        self.settings_changed.emit(self.first, self.second)
+        self._tick.start()
+
+    def close(self) -> None:
+        """Let go of what is open; `closed` follows when threads and files are."""
+        self.set_playing(False)
+        self.cancel_render()
+        self._tick.stop()
+        session, self._session = self._session, None
+        job, self._render = self._render, None
+        if session is None and job is None:
+            return
+
+        def work() -> None:
+            if session is not None:
+                session.close()
+            if job is not None:
+                job.wait(_RENDER_END_S)
+
+        self._tasks.run(work, lambda _: self.closed.emit(), lane=Lane.FILES)
+
+    # ------------------------------------------------------------------ moving
+
+    def seek(self, index: int) -> None:
+        """Go to a pair."""
+        if self._session is None or not self.is_open:
+            return
+        self.index = min(max(0, index), self.pairs - 1)
+        self._restart_clock()
+        self._session.show(self.index)
+        self.position_changed.emit(self.index, self._session.seconds[self.index])
+
+    def step(self, pairs: int) -> None:
+        """Some pairs forwards or backwards; stops playing."""
+        self.set_playing(False)
+        self.seek(self.index + pairs)
+
+    def set_playing(self, playing: bool) -> None:
+        """Play or pause; at the end it begins again."""
+        if playing == self.playing or (playing and not self.is_open):
+            return
+        if playing and self.index >= self._last():
+            self.seek(self._first())
+        self.playing = playing
+        self._restart_clock()
+        self.playing_changed.emit(playing)
+
+    def set_speed(self, speed: float) -> None:
+        """0.25 to 4 times as fast as it was."""
+        self.speed = speed
+        self._restart_clock()
+        self.speed_changed.emit(speed)
+
+    def change_speed(self, steps: int) -> None:
+        """The next faster (positive) or slower speed."""
+        here = min(range(len(SPEEDS)), key=lambda number: abs(SPEEDS[number] - self.speed))
+        self.set_speed(SPEEDS[min(len(SPEEDS) - 1, max(0, here + steps))])
+
+    def set_loop(self, loop: bool) -> None:
+        """Begin again at the end."""
+        if loop != self.loop:
+            self.loop = loop
+            self.loop_changed.emit(loop)
+
+    def set_range(self, first: int, last: int) -> None:
+        """What is looped and rendered: pairs first..last, both included."""
+        if self.pairs:
+            first = min(max(0, first), self.pairs - 1)
+            self.range = (first, min(max(first, last), self.pairs - 1))
+            self.range_changed.emit(*self.range)
+
+    def begin_range_here(self) -> None:
+        """The range begins at the pair that is shown."""
+        self.set_range(self.index, max(self.index, self._last()))
+
+    def end_range_here(self) -> None:
+        """The range ends at the pair that is shown."""
+        self.set_range(min(self.index, self._first()), self.index)
+
+    def _first(self) -> int:
+        return self.range[0] if self.range is not None else 0
+
+    def _last(self) -> int:
+        return self.range[1] if self.range is not None else self.pairs - 1
+
+    def _restart_clock(self) -> None:
+        if self._session is not None and self._session.seconds:
+            self._play_from = (self._clock_s(), self._session.seconds[self.index])
+
+    # ------------------------------------------------------------------ A and B
+
+    def set_first(self, settings: FuseSettings) -> None:
+        """What A shows."""
+        self._use(settings, self.second)
+
+    def set_second(self, settings: FuseSettings | None) -> None:
+        """What B shows; None takes it away. With a B the view becomes a wipe between the two."""
+        self._use(self.first, settings)
+        if settings is not None:
+            self.set_view(mode=ViewMode.WIPE, wipe_left=Picture.FUSED, wipe_right=Picture.SECOND)
+        elif self.view.wipe_right is Picture.SECOND:
+            self.set_view(mode=ViewMode.FUSED, wipe_left=Picture.VISIBLE, wipe_right=Picture.FUSED)
+
+    def toggle_second(self) -> None:
+        """Compare with a B, or end that."""
+        if self.second is not None:
+            self.set_second(None)
+        else:
+            self.set_second(self._last_second or _other_than(self.first))
+
+    def _use(self, first: FuseSettings, second: FuseSettings | None) -> None:
+        self.first, self.second = first, second
+        self._last_second = second or self._last_second
+        if self._session is not None:
+            self._session.set_settings(first, second)
+            self._session.show(self.index)
+        self.settings_changed.emit(first, second)
+
+    # ------------------------------------------------------------------ rendering
+
+    def render(self, output: Path) -> None:
+        """Fuse the range (or all) by A's settings into a file."""
+        if self._files is None or not self.is_open or (self._render is not None and self._render.running):
+            return
+        path, thermal = self._files
+        self._render = RenderJob(
+            lambda: open_source(path, thermal), replace(self.first), self._first(), self._last() + 1, output
+        )
+        self._tell_render()
+
+    def cancel_render(self) -> None:
+        """End rendering; what is written until now plays."""
+        if self._render is not None:
+            self._render.cancel()
+
+    def _tell_render(self) -> None:
+        job = self._render
+        if job is None:
+            return
+        if job.running:
+            self.render_changed.emit(job.done, job.total, True, "")
+            return
+        self._render = None
+        text = self.tr("Rendered {0} pairs to {1}").format(job.done, job.output)
+        if job.error:
+            text = job.error
+        elif job.cancelled:
+            text = self.tr("Cancelled: the first {0} pairs are in {1}").format(job.done, job.output)
+        self.render_changed.emit(job.done, job.total, False, text)
+
+    # ------------------------------------------------------------------ the clock
+
+    def tick(self) -> None:
+        """Called by timer: pulls what is finished and, while playing, asks for what is due."""
+        session = self._session
+        if session is None:
+            return
+        self._tell_render()
+        error = session.error
+        if error != self._told_error:
+            self._told_error = error
+            self.failed.emit(error)
+        if not session.opened:
+            return
+        if not self._told_open:
+            self._told_open = True
+            self.opened.emit(self.pairs, session.seconds[-1])
+            self.position_changed.emit(self.index, session.seconds[self.index])
+        newer = session.latest.get_newer(self._sequence)
+        if newer is not None:
+            self._sequence, played = newer
+            self._show(played)
+        if self.playing:
+            self._advance(session)
+
+    def _show(self, played: PlayedFrame) -> None:
+        self.frame_ready.emit(played)
+
+    def _advance(self, session: PlaybackSession) -> None:
+        began, origin = self._play_from
+        due = origin + (self._clock_s() - began) * self.speed
+        index = max(0, bisect_right(session.seconds, due) - 1)
+        if index >= self._last():
+            if due > session.seconds[self._last()] + 0.03:
+                self._at_end()
+                return
+            index = self._last()
+        if index != self.index and not session.busy:
+            self.index = index
+            session.show(index)
+            self.position_changed.emit(index, session.seconds[index])
+
+    def _at_end(self) -> None:
+        if self.loop:
+            self.seek(self._first())
+        else:
+            self.seek(self._last())
+            self.set_playing(False)
+
+
+def _other_than(first: FuseSettings) -> FuseSettings:
+    """Something to compare with until the user chooses."""
+    return FuseSettings("pyramid" if first.engine == RECORDED else "average", agc=first.agc)

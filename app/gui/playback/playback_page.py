@@ -1,0 +1,256 @@
+"""Playback: the picture, a time line, A and B, and rendering a range. Shows and asks; decides nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from PyQt6.QtCore import Qt, pyqtSignal
+from PyQt6.QtGui import QAction
+from PyQt6.QtWidgets import (
+    QFileDialog,
+    QFrame,
+    QHBoxLayout,
+    QLabel,
+    QProgressBar,
+    QPushButton,
+    QScrollArea,
+    QSlider,
+    QVBoxLayout,
+    QWidget,
+)
+
+from app.gui.common.theme import icon_button
+from app.gui.live.fuse_choice import FuseChoice
+from app.gui.live.live_page import VideoStage, tool_button, view_buttons
+from app.gui.live.model_controller import ModelList
+from app.gui.playback.playback_controller import SPEEDS
+from app.gui.widgets.name_label import NameLabel
+from app.gui.widgets.range_slider import RangeSlider
+from app.gui.widgets.sections import CheckBox, Section, combo
+from app.gui.widgets.view_panel import ViewPanel
+from app.playback.player import FuseSettings
+from fusion_core.thermal.agc import AgcConfig, AgcMode
+
+__all__ = ["PlaybackPage"]
+
+
+class _SidePanel(FuseChoice):
+    """What one side is fused by. chosen: FuseSettings."""
+
+    chosen = pyqtSignal(object)
+
+    def __init__(self, title: str, parent: QWidget | None = None) -> None:
+        super().__init__(title, recorded=True, parent=parent)
+        self.settings = FuseSettings()
+        self.changed.connect(self._emit)
+
+    def show_settings(self, settings: FuseSettings) -> None:
+        """Show these."""
+        self.settings = settings
+        self.show_choice(settings.engine, settings.preset, settings.weights, settings.agc.mode.value)
+
+    def _emit(self) -> None:
+        engine, preset, weights, mode = self.choice()
+        agc = AgcConfig.model_validate(self.settings.agc.model_dump() | {"mode": AgcMode(mode)})
+        self.settings = FuseSettings(engine, preset, weights, agc)
+        self.chosen.emit(self.settings)
+
+
+class PlaybackPage(QWidget):
+    """Put together from parts that the window connects."""
+
+    seek_asked = pyqtSignal(int)
+    speed_asked = pyqtSignal(float)
+    first_chosen = pyqtSignal(object)
+    second_chosen = pyqtSignal(object)
+    second_toggled = pyqtSignal()
+    add_model_asked = pyqtSignal(str)
+    range_begin_asked = pyqtSignal()
+    range_end_asked = pyqtSignal()
+    range_chosen = pyqtSignal(int, int)
+    render_asked = pyqtSignal(str)
+    cancel_asked = pyqtSignal()
+
+    def __init__(self, actions: Mapping[str, QAction], parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.stage = VideoStage()
+        self.title = NameLabel()
+        self.bar = self._make_bar(actions)
+        self.view = ViewPanel(playback=True)
+        self.first, self.second = _SidePanel(self.tr("A: fused by")), _SidePanel(self.tr("B: fused by"))
+        self.second_on = CheckBox(self.tr("Compare with B"))
+        self.panel = self._make_panel()
+        self.slider = QSlider(Qt.Orientation.Horizontal)
+        self.slider.setAccessibleName(self.tr("Position"))
+        self.slider.setTracking(True)
+        self.slider.valueChanged.connect(self.seek_asked)
+        self._time = QLabel("0:00.000")
+        self._time.setProperty("role", "value")
+        self._time.setMinimumWidth(190)
+        self._time.setAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
+        self._length = 0.0
+        self.transport = self._make_transport(actions)
+        middle = QHBoxLayout()
+        middle.setContentsMargins(0, 0, 0, 0)
+        middle.setSpacing(0)
+        middle.addWidget(self.stage, 1)
+        middle.addWidget(self.panel)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.setSpacing(0)
+        column.addWidget(self.bar)
+        column.addLayout(middle, 1)
+        column.addWidget(self.transport)
+        self.first.chosen.connect(self.first_chosen)
+        self.second.chosen.connect(lambda s: self.second_chosen.emit(s if self.second_on.isChecked() else None))
+        for side in (self.first, self.second):
+            side.add_asked.connect(self.add_model_asked)
+        self.second_on.clicked.connect(self.second_toggled)
+
+    def _make_bar(self, actions: Mapping[str, QAction]) -> QFrame:
+        bar = QFrame()
+        bar.setObjectName("bar")
+        row = QHBoxLayout(bar)
+        row.setContentsMargins(10, 6, 10, 6)
+        row.setSpacing(4)
+        row.addWidget(tool_button(actions["home"]))
+        row.addWidget(self.title)
+        row.addSpacing(12)
+        row.addWidget(view_buttons(actions))
+        row.addStretch(1)
+        for name in ("open", "full_screen", "log", "settings", "help", "panel"):
+            row.addWidget(tool_button(actions[name]))
+        return bar
+
+    def _make_panel(self) -> QScrollArea:
+        rendering = Section(self.tr("Render a range"), "export", True)
+        self._from, self._to = QPushButton(self.tr("Begin here")), QPushButton(self.tr("End here"))
+        self._from.clicked.connect(self.range_begin_asked)
+        self._to.clicked.connect(self.range_end_asked)
+        self._range = RangeSlider(self.tr("Range that is looped and rendered"))
+        self._range.chosen.connect(self.range_chosen)
+        marks = QHBoxLayout()
+        marks.addWidget(self._from)
+        marks.addWidget(self._to)
+        self._range_text = QLabel()
+        self._range_text.setProperty("role", "dim")
+        self.render_button = icon_button("export", self.tr("Render A to a file…"))
+        self.render_button.clicked.connect(self.choose_output)
+        self.cancel = QPushButton(self.tr("Cancel"))
+        self.cancel.clicked.connect(self.cancel_asked)
+        self.cancel.hide()
+        self.progress = QProgressBar()
+        self.progress.setAccessibleName(self.tr("Rendering"))
+        self.progress.hide()
+        rendering.body.addWidget(self._range)
+        rendering.body.addLayout(marks)
+        rendering.body.addWidget(self._range_text)
+        rendering.body.addWidget(self.render_button)
+        rendering.body.addWidget(self.progress)
+        rendering.body.addWidget(self.cancel)
+        inner = QWidget()
+        inner.setObjectName("side")
+        column = QVBoxLayout(inner)
+        column.setContentsMargins(12, 8, 12, 12)
+        column.setSpacing(4)
+        for widget in (self.first, self.second_on, self.second, rendering, self.view):
+            column.addWidget(widget)
+        column.addStretch(1)
+        self.second.hide()
+        panel = QScrollArea()
+        panel.setObjectName("side")
+        panel.setWidgetResizable(True)
+        panel.setFrameShape(QFrame.Shape.NoFrame)
+        panel.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        panel.setFixedWidth(352)
+        panel.setWidget(inner)
+        return panel
+
+    def _make_transport(self, actions: Mapping[str, QAction]) -> QFrame:
+        frame = QFrame()
+        frame.setObjectName("statusbar")
+        row = QHBoxLayout(frame)
+        row.setContentsMargins(12, 8, 16, 8)
+        row.setSpacing(6)
+        for name in ("step_back", "play", "step_forward", "loop"):
+            row.addWidget(tool_button(actions[name]))
+        speeds: list[tuple[str, object]] = [(f"{speed:g}×", speed) for speed in SPEEDS]
+        self.speed = combo(self.tr("Speed"), speeds, lambda speed: self.speed_asked.emit(float(str(speed))))
+        self.speed.setCurrentIndex(SPEEDS.index(1.0))
+        self.speed.setMinimumContentsLength(4)
+        row.addWidget(self.speed)
+        row.addSpacing(8)
+        row.addWidget(self.slider, 1)
+        row.addWidget(self._time)
+        return frame
+
+    # ------------------------------------------------------------------ what to show
+
+    def show_opened(self, name: str, pairs: int, length_s: float) -> None:
+        """A source is open."""
+        self.title.setText(name)
+        self._length = length_s
+        self.slider.blockSignals(True)
+        self.slider.setRange(0, max(0, pairs - 1))
+        self.slider.setValue(0)
+        self.slider.blockSignals(False)
+        self.show_range(0, max(0, pairs - 1))
+        self.show_position(0, 0.0)
+
+    def show_range(self, first: int, last: int) -> None:
+        """What is looped and rendered: pairs first..last."""
+        text = self.tr("pairs {0} to {1}, {2} in all")
+        self._range_text.setText(text.format(first, last, last - first + 1))
+        self._range.show_ends(first, last, 0, self.slider.maximum())
+
+    def show_speed(self, speed: float) -> None:
+        """How fast it plays."""
+        self.speed.setCurrentIndex(self.speed.findData(speed))
+
+    def show_position(self, index: int, seconds: float) -> None:
+        """Where we are."""
+        self.slider.blockSignals(True)
+        self.slider.setValue(index)
+        self.slider.blockSignals(False)
+        self._time.setText(f"{_clock(seconds)} / {_clock(self._length)}")
+
+    def show_settings(self, first: FuseSettings, second: FuseSettings | None) -> None:
+        """What A and B are."""
+        self.first.show_settings(first)
+        self.second_on.setChecked(second is not None)
+        self.second.setVisible(second is not None)
+        if second is not None:
+            self.second.show_settings(second)
+
+    def show_models(self, models: ModelList) -> None:
+        """What models there are."""
+        self.first.show_models(models)
+        self.second.show_models(models)
+
+    def show_render(self, done: int, total: int, running: bool) -> None:
+        """How far rendering is."""
+        self.progress.setVisible(running)
+        self.cancel.setVisible(running)
+        self.render_button.setEnabled(not running)
+        self.progress.setRange(0, max(1, total))
+        self.progress.setValue(done)
+
+    def set_full_screen(self, on: bool, panel: bool) -> None:
+        """Only the picture, or everything."""
+        self.bar.setVisible(not on)
+        self.transport.setVisible(not on)
+        self.panel.setVisible(panel and not on)
+
+    # ------------------------------------------------------------------ asking
+
+    def choose_output(self) -> None:
+        """Ask where to render to."""
+        dialog = QFileDialog(self, self.tr("Render to"), "fused.mkv", self.tr("Video (*.mkv *.mp4)"))
+        dialog.setAcceptMode(QFileDialog.AcceptMode.AcceptSave)
+        dialog.fileSelected.connect(self.render_asked)
+        dialog.open()
+
+
+def _clock(seconds: float) -> str:
+    whole = int(seconds)
+    return f"{whole // 60}:{whole % 60:02d}.{int(seconds * 1000) % 1000:03d}"

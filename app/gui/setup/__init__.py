@@ -1,0 +1,1 @@
+"""First start, the set-up assistant, calibration."""

@@ -1,0 +1,194 @@
+"""Decides about setting up: owns the preview of both cameras, measures the offset, writes the file. No widget."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+from PyQt6.QtCore import QObject, QTimer, pyqtSignal
+
+from app.gui.common.tasks import Lane, TaskRunner
+from app.rig.setup_assistant import PairPreview, config_text, list_sources, write_config
+from fusion_core.frames import Frame, Stream
+
+if TYPE_CHECKING:
+    from app.capture.offset_estimator import OffsetEstimate
+
+__all__ = ["AssistantController", "preview_pixels"]
+
+_TICK_MS = 40
+_ESTIMATE_EVERY = 50  # ticks
+_ENOUGH_S = 12.0
+
+
+def preview_pixels(frame: Frame) -> npt.NDArray[np.uint8]:
+    """A frame as (H, W, 3) uint8 RGB for a small preview; counts are stretched over their middle 98 %."""
+    pixels = frame.pixels
+    if pixels.ndim == 3:
+        return np.asarray(pixels[::2, ::2], dtype=np.uint8)
+    small = pixels[::2, ::2]
+    if small.dtype == np.uint8:
+        grey = np.asarray(small, dtype=np.uint8)
+    else:
+        low, high = np.percentile(small[::4, ::4], (1, 99))
+        grey = np.clip((small - low) * (255.0 / max(1.0, high - low)), 0, 255).astype(np.uint8)
+    return np.repeat(grey[..., None], 3, axis=2)
+
+
+@dataclass(frozen=True, slots=True)
+class _Offset:
+    ms: float
+    sure: bool
+
+
+class AssistantController(QObject):
+    """sources_ready: list of SourceChoice. frame_ready: (Stream, Frame or None, error). offset_ready: (text, share).
+    saved: path of the new configuration. failed: text, "" = all well."""
+
+    sources_ready = pyqtSignal(object)
+    frame_ready = pyqtSignal(object, object, str)
+    offset_ready = pyqtSignal(str, float)
+    saved = pyqtSignal(object)
+    failed = pyqtSignal(str)
+    stopped = pyqtSignal()
+
+    def __init__(
+        self,
+        tasks: TaskRunner,
+        folder: Path,
+        make_preview: Callable[[str, str], PairPreview] = PairPreview,
+        parent: QObject | None = None,
+    ) -> None:
+        super().__init__(parent)
+        self._tasks = tasks
+        self.folder = folder
+        self._make_preview = make_preview
+        self._preview: PairPreview | None = None
+        self._generation = 0
+        self._uris = ("", "")
+        self._ticks = 0
+        self._estimating = False
+        self._offset: _Offset | None = None
+        self._timer = QTimer(self)
+        self._timer.setInterval(_TICK_MS)
+        self._timer.timeout.connect(self.tick)
+
+    def look(self) -> None:
+        """List what is connected; `sources_ready` follows unless `stop` comes first."""
+        generation = self._generation
+
+        def listed(choices: Any) -> None:
+            if generation == self._generation:  # else the page was left meanwhile, and would begin a preview
+                self.sources_ready.emit(choices)
+
+        self._tasks.run(list_sources, listed, lambda e: self.failed.emit(str(e)), Lane.FILES)
+
+    def preview(self, visible_uri: str, thermal_uri: str) -> None:
+        """Show these two cameras."""
+        if (visible_uri, thermal_uri) == self._uris and self._preview is not None:
+            return
+        old = self._let_go()
+        self._uris = (visible_uri, thermal_uri)
+        self.failed.emit("")
+        if "None" in self._uris or not all(self._uris):
+            return
+        generation = self._generation
+
+        def work() -> PairPreview:
+            if old is not None:
+                old.stop()
+            preview = self._make_preview(visible_uri, thermal_uri)
+            preview.start()
+            return preview
+
+        def done(preview: PairPreview) -> None:
+            if generation != self._generation:
+                self._tasks.run(preview.stop)
+                return
+            self._preview = preview
+            self._ticks = 0
+            self._timer.start()
+
+        self._tasks.run(work, done, lambda error: self.failed.emit(str(error)))
+
+    def stop(self) -> None:
+        """Close both cameras; `stopped` follows."""
+        old = self._let_go()
+        self._uris = ("", "")
+        if old is not None:
+            self._tasks.run(old.stop, lambda _: self.stopped.emit())
+        else:
+            self.stopped.emit()
+
+    def _let_go(self) -> PairPreview | None:
+        self._generation += 1
+        self._timer.stop()
+        self._offset = None
+        self._estimating = False
+        old, self._preview = self._preview, None
+        return old
+
+    def tick(self) -> None:
+        """Called by timer: pulls pictures, and now and then the offset."""
+        preview = self._preview
+        if preview is None:
+            return
+        for stream in Stream:
+            self.frame_ready.emit(stream, preview.latest(stream), preview.error(stream))
+        self._ticks += 1
+        if self._ticks % _ESTIMATE_EVERY == 0 and not self._estimating:
+            self._estimating = True
+            generation = self._generation
+            self._tasks.run(
+                preview.estimate,
+                lambda found: self._estimated(generation, found),
+                lambda _: self._estimated(generation, None),
+                Lane.FILES,
+            )
+
+    def _estimated(self, generation: int, found: OffsetEstimate | None) -> None:
+        if generation != self._generation or self._preview is None:
+            return
+        self._estimating = False
+        share = min(1.0, self._preview.seconds / _ENOUGH_S)
+        if found is None:
+            self.offset_ready.emit(self.tr("Collecting frames of both cameras…"), share)
+            return
+        self._offset = _Offset(found.offset_ms, found.sure)
+        if found.sure:
+            text = self.tr("The visible stamps are {0:+.1f} ms against the thermal ones (agreement {1:.2f}).")
+            self.offset_ready.emit(text.format(-found.offset_ms, found.correlation), share)
+        else:
+            text = self.tr("Not sure yet: {0}. Move a hand or the rig before both cameras.")
+            self.offset_ready.emit(text.format(found.why_not), share)
+
+    def file_of(self, rig: str) -> Path:
+        """Where the configuration of a rig of this name goes."""
+        safe = re.sub(r"[^A-Za-z0-9._-]+", "-", rig.strip()).strip("-.") or "rig"
+        return self.folder / f"{safe}.yaml"
+
+    def save(self, rig: str) -> None:
+        """Write the configuration; `saved` follows when the cameras are free."""
+        visible, thermal = self._uris
+        offset = self._offset.ms if self._offset is not None and self._offset.sure else None
+        path = self.file_of(rig)
+        text = config_text(rig.strip() or "rig", visible, thermal, offset)
+        old = self._preview
+
+        def work() -> Path:
+            write_config(path, text)
+            if old is not None:
+                old.stop()
+            return path
+
+        def done(path: Any) -> None:
+            self._let_go()
+            self._uris = ("", "")
+            self.saved.emit(path)
+
+        self._tasks.run(work, done, lambda error: self.failed.emit(str(error)))

@@ -1,0 +1,198 @@
+"""Setting up two cameras: pick both, see both live, measure the offset, save. Shows and asks; decides nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from PyQt6.QtCore import QRectF, Qt, pyqtSignal
+from PyQt6.QtGui import QColor, QImage, QPainter, QPaintEvent
+from PyQt6.QtWidgets import QComboBox, QHBoxLayout, QLabel, QLineEdit, QProgressBar, QVBoxLayout, QWidget
+
+from app.gui.common.theme import icon_button
+from app.gui.widgets.sections import combo, form
+from app.rig.setup_assistant import SourceChoice
+from fusion_core.frames import Stream
+
+__all__ = ["AssistantPage"]
+
+
+class _Preview(QWidget):
+    """One camera, small, or why it shows nothing."""
+
+    def __init__(self, name: str, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._image = QImage()
+        self._text = ""
+        self.setMinimumSize(280, 220)
+        self.setAccessibleName(name)
+
+    def show_image(self, image: QImage) -> None:
+        self._image, self._text = image, ""
+        self.update()
+
+    def show_text(self, text: str) -> None:
+        if text != self._text or not self._image.isNull():
+            self._image, self._text = QImage(), text
+            self.update()
+
+    def paintEvent(self, event: QPaintEvent | None) -> None:
+        painter = QPainter(self)
+        painter.setRenderHint(QPainter.RenderHint.SmoothPixmapTransform)
+        painter.fillRect(self.rect(), QColor("#090b0e"))
+        if self._image.isNull():
+            painter.setPen(QColor(190, 198, 210))
+            flags = Qt.AlignmentFlag.AlignCenter | Qt.TextFlag.TextWordWrap
+            painter.drawText(QRectF(self.rect()).adjusted(16, 16, -16, -16), flags, self._text)
+        else:
+            size = self._image.size().scaled(self.size(), Qt.AspectRatioMode.KeepAspectRatio)
+            left, top = (self.width() - size.width()) / 2, (self.height() - size.height()) / 2
+            painter.drawImage(QRectF(left, top, size.width(), size.height()), self._image)
+        painter.end()
+
+
+class AssistantPage(QWidget):
+    """Four steps on one page."""
+
+    back_asked = pyqtSignal()
+    refresh_asked = pyqtSignal()
+    preview_asked = pyqtSignal(str, str)
+    save_asked = pyqtSignal(str)
+    measure_asked = pyqtSignal()
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._choices: dict[str, SourceChoice] = {}
+        back = icon_button("arrow-left", self.tr("Back"))
+        back.clicked.connect(self.back_asked)
+        title = QLabel(self.tr("Set up two cameras"))
+        title.setProperty("role", "title")
+        top = QHBoxLayout()
+        top.setSpacing(16)
+        top.addWidget(back)
+        top.addWidget(title)
+        top.addStretch(1)
+        refresh = icon_button("refresh", self.tr("Look again"))
+        refresh.clicked.connect(self.refresh_asked)
+        top.addWidget(refresh)
+        self.boxes: dict[Stream, QComboBox] = {}
+        self.reasons: dict[Stream, QLabel] = {}
+        self.previews: dict[Stream, _Preview] = {}
+        cameras = QHBoxLayout()
+        cameras.setSpacing(16)
+        heads = {Stream.VISIBLE: self.tr("1. Visible camera"), Stream.THERMAL: self.tr("2. Thermal camera")}
+        for stream, text in heads.items():
+            column = QVBoxLayout()
+            column.setSpacing(8)
+            head = QLabel(text)
+            head.setProperty("role", "heading")
+            box = self.boxes[stream] = combo(text, [], lambda _: self._chosen())
+            reason = self.reasons[stream] = QLabel()
+            reason.setWordWrap(True)
+            reason.setProperty("role", "dim")
+            reason.setMinimumHeight(36)
+            reason.setAlignment(Qt.AlignmentFlag.AlignTop)
+            preview = self.previews[stream] = _Preview(text)
+            column.addWidget(head)
+            column.addWidget(box)
+            column.addWidget(reason)
+            column.addWidget(preview, 1)
+            cameras.addLayout(column, 1)
+        offset_head = QLabel(self.tr("3. Time offset between the two"))
+        offset_head.setProperty("role", "heading")
+        self.offset = QLabel(self.tr("Move a hand or the rig before both cameras for some ten seconds."))
+        self.offset.setWordWrap(True)
+        self.progress = QProgressBar()
+        self.progress.setRange(0, 100)
+        self.progress.setTextVisible(False)
+        self.progress.setProperty("thin", True)
+        self.progress.setAccessibleName(self.tr("Measuring the offset"))
+        save_head = QLabel(self.tr("4. Save"))
+        save_head.setProperty("role", "heading")
+        self.rig = QLineEdit("my-rig")
+        self.rig.setMaxLength(64)
+        self.rig.setAccessibleName(self.tr("Name of the rig"))
+        self.save = icon_button("check", self.tr("Save and start"), primary=True)
+        self.save.clicked.connect(lambda: self.save_asked.emit(self.rig.text()))
+        self.path = QLabel()
+        self.path.setProperty("role", "dim")
+        rows = form()
+        rows.addRow(self.tr("Name of the rig"), self.rig)
+        saving = QHBoxLayout()
+        saving.addWidget(self.path, 1)
+        saving.addWidget(self.save)
+        self.problem = QLabel()
+        self.problem.setWordWrap(True)
+        self.problem.setObjectName("banner")
+        self.problem.setProperty("level", "bad")
+        self.problem.setMargin(10)
+        self.problem.hide()
+        left, right = QVBoxLayout(), QVBoxLayout()
+        left.addWidget(offset_head)
+        left.addWidget(self.offset)
+        left.addWidget(self.progress)
+        left.addStretch(1)
+        right.addWidget(save_head)
+        right.addLayout(rows)
+        right.addLayout(saving)
+        right.addStretch(1)
+        bottom = QHBoxLayout()
+        bottom.setSpacing(16)
+        bottom.addLayout(left, 1)
+        bottom.addLayout(right, 1)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(40, 28, 40, 28)
+        column.setSpacing(16)
+        column.addLayout(top)
+        column.addWidget(self.problem)
+        column.addLayout(cameras, 1)
+        column.addLayout(bottom)
+
+    def show_sources(self, choices: Sequence[SourceChoice]) -> None:
+        """Show what can be picked; a picked one stays picked."""
+        self._choices = {choice.uri: choice for choice in choices}
+        for stream, box in self.boxes.items():
+            before = box.currentData()
+            box.clear()
+            for choice in choices:
+                if choice.stream in (None, stream):
+                    box.addItem(self._words(choice.name), choice.uri)
+            # a camera that says it is of this stream comes first, then any that does not say
+            known = [choice.uri for choice in choices if choice.stream is stream]
+            box.setCurrentIndex(max(0, box.findData(before) if before else box.findData(known[0] if known else None)))
+        self._chosen()
+
+    def uris(self) -> tuple[str, str]:
+        """(visible, thermal) as picked now."""
+        return str(self.boxes[Stream.VISIBLE].currentData()), str(self.boxes[Stream.THERMAL].currentData())
+
+    def show_frame(self, stream: Stream, image: QImage | None, error: str) -> None:
+        """Show a camera's picture, or why there is none."""
+        if image is not None and not error:
+            self.previews[stream].show_image(image)
+        else:
+            self.previews[stream].show_text(error or self.tr("opening…"))
+
+    def show_offset(self, text: str, share: float) -> None:
+        """Show how far the measurement is (0..1) and what it says."""
+        self.offset.setText(text)
+        self.progress.setValue(round(100 * share))
+
+    def show_problem(self, text: str) -> None:
+        """Say what is wrong; "" = nothing."""
+        self.problem.setText(text)
+        self.problem.setVisible(bool(text))
+
+    def _chosen(self) -> None:
+        for stream, box in self.boxes.items():
+            choice = self._choices.get(str(box.currentData()))
+            self.reasons[stream].setText(f"{choice.uri}: {self._words(choice.reason)}" if choice is not None else "")
+        self.preview_asked.emit(*self.uris())
+
+    def _words(self, text: str) -> str:
+        """What the list of sources says of the simulated cameras; names of real ones are their own."""
+        known = {
+            "Simulated visible camera": self.tr("Simulated visible camera"),
+            "Simulated thermal camera": self.tr("Simulated thermal camera"),
+            "part of this program": self.tr("part of this program"),
+        }
+        return known.get(text, text)

@@ -1,0 +1,224 @@
+"""What the statistics say in words and levels, for HUD and status bar alike. The same numbers as without a window."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from PyQt6.QtCore import QCoreApplication
+
+from app.gui.common.theme import Level
+from app.pipeline.stats import BudgetLevel, BudgetReading, Distribution, Latency, RecordingState, Stage, StatsSnapshot
+
+__all__ = ["Figure", "budget_level", "clock", "hud_figures", "status_figures"]
+
+_LATENCY_GOOD_MS, _LATENCY_BAD_MS = 60.0, 150.0  # the share of the software: grab to screen, 95 %
+_DISK_CAUTION_S, _DISK_BAD_S = 1800.0, 600.0
+_WELL = ("streaming", "opening", "ended", "closed")
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One line: what, how much, how well; `hint` explains it."""
+
+    key: str
+    label: str
+    value: str
+    level: Level = Level.NEUTRAL
+    hint: str = ""
+
+
+translate = QCoreApplication.translate
+
+
+def clock(seconds: float) -> str:
+    """h:mm:ss, or days and hours from 100 hours on."""
+    whole = max(0, int(seconds))
+    if whole >= 360_000:
+        return f"{whole // 86400} d {whole % 86400 // 3600} h"
+    return f"{whole // 3600}:{whole % 3600 // 60:02d}:{whole % 60:02d}"
+
+
+def budget_level(reading: BudgetReading | None) -> Level:
+    """The light of the alignment budget."""
+    if reading is None:
+        return Level.NEUTRAL
+    return {
+        BudgetLevel.GREEN: Level.GOOD,
+        BudgetLevel.AMBER: Level.CAUTION,
+        BudgetLevel.RED: Level.BAD,
+        BudgetLevel.UNKNOWN: Level.NEUTRAL,
+    }[reading.level]
+
+
+def status_figures(snapshot: StatsSnapshot) -> list[Figure]:
+    """The figures of the status bar, most important first."""
+    fps = snapshot.fps
+    latency = _latency(snapshot)
+    drops = ", ".join(f"{cause} {count}" for cause, count in snapshot.drops.items() if count) or translate(
+        "Status", "none"
+    )
+    figures = [
+        Figure(
+            "fps",
+            translate("Status", "Rate"),
+            f"{fps[Stage.FUSED]:.1f} / {fps[Stage.SHOWN]:.1f} " + translate("Status", "fps"),
+            hint=translate("Status", "fused and shown pictures a second; all stages: ")
+            + ", ".join(f"{stage} {rate:.1f}" for stage, rate in fps.items()),
+        ),
+        Figure(
+            "latency",
+            translate("Status", "Latency"),
+            _pair(latency),
+            _latency_level(latency),
+            translate("Status", "grab to screen, 50 % and 95 %"),
+        ),
+        Figure(
+            "skew",
+            translate("Status", "Skew"),
+            _pair(snapshot.skew_ms),
+            hint=translate("Status", "time between the two pictures of a pair"),
+        ),
+        Figure(
+            "drops",
+            translate("Status", "Drops"),
+            str(snapshot.total_drops),
+            hint=translate("Status", "frames lost, by cause: ") + drops,
+        ),
+        Figure(
+            "engine",
+            translate("Status", "Engine"),
+            snapshot.engine,
+            Level.CAUTION if snapshot.fallback_reason else Level.NEUTRAL,
+            snapshot.fallback_reason or translate("Status", "what fuses the pictures"),
+        ),
+    ]
+    lost = [f"{stream} {state}" for stream, state in snapshot.cameras.items() if state not in _WELL]
+    if lost:
+        figures.append(
+            Figure(
+                "cameras",
+                translate("Status", "Cameras"),
+                ", ".join(lost),
+                Level.BAD,
+                translate("Status", "being reopened, for ever"),
+            )
+        )
+    if snapshot.ffc_active:
+        figures.append(
+            Figure(
+                "ffc",
+                translate("Status", "Shutter"),
+                translate("Status", "closed"),
+                Level.CAUTION,
+                translate("Status", "thermal flat-field correction"),
+            )
+        )
+    figures.extend(_recording(snapshot))
+    return figures
+
+
+def hud_figures(snapshot: StatsSnapshot, frozen: bool = False) -> list[Figure]:
+    """The lines of the head-up display."""
+    fps = snapshot.fps
+    latency = _latency(snapshot)
+    lines = [
+        Figure(
+            "fps",
+            translate("Status", "fps"),
+            f"{fps[Stage.FUSED]:.1f}  (V {fps[Stage.VISIBLE]:.0f}  T {fps[Stage.THERMAL]:.0f})",
+        ),
+        Figure("latency", translate("Status", "latency"), _pair(latency), _latency_level(latency)),
+        Figure("skew", translate("Status", "skew"), _pair(snapshot.skew_ms)),
+        Figure("drops", translate("Status", "drops"), str(snapshot.total_drops)),
+    ]
+    budget = snapshot.budget
+    if budget is not None:
+        lines.append(
+            Figure(
+                "budget",
+                translate("Status", "align"),
+                f"{budget.total_px:.1f} / {budget.limit_px:g} px",
+                budget_level(budget),
+            )
+        )
+    caution = Level.CAUTION if snapshot.fallback_reason else Level.NEUTRAL
+    lines.append(Figure("engine", translate("Status", "engine"), snapshot.engine, caution))
+    if snapshot.ffc_active:
+        lines.append(Figure("ffc", translate("Status", "shutter"), translate("Status", "closed"), Level.CAUTION))
+    lines.extend(
+        Figure("camera", stream, state, Level.BAD) for stream, state in snapshot.cameras.items() if state not in _WELL
+    )
+    lines.extend(_recording(snapshot))
+    if frozen:
+        lines.append(Figure("frozen", translate("Status", "picture"), translate("Status", "FROZEN"), Level.CAUTION))
+    return lines
+
+
+def _recording(snapshot: StatsSnapshot) -> list[Figure]:
+    figures = []
+    state = snapshot.recording
+    if state is RecordingState.RECORDING:
+        figures.append(
+            Figure(
+                "recording", translate("Status", "rec"), clock(snapshot.recorded_s or 0.0), Level.BAD, _name(snapshot)
+            )
+        )
+    elif state is RecordingState.BUFFERING:
+        figures.append(
+            Figure(
+                "recording",
+                translate("Status", "rec"),
+                translate("Status", "armed"),
+                hint=translate("Status", "keeps the seconds before an event"),
+            )
+        )
+    elif state is RecordingState.PAUSED:
+        figures.append(
+            Figure(
+                "recording",
+                translate("Status", "rec"),
+                translate("Status", "no disk space"),
+                Level.BAD,
+                _name(snapshot),
+            )
+        )
+    elif state is RecordingState.FAILED:
+        figures.append(
+            Figure("recording", translate("Status", "rec"), translate("Status", "failed"), Level.BAD, _name(snapshot))
+        )
+    left = snapshot.disk_s_left
+    if left is not None:
+        level = Level.BAD if left < _DISK_BAD_S else Level.CAUTION if left < _DISK_CAUTION_S else Level.NEUTRAL
+        figures.append(
+            Figure(
+                "disk",
+                translate("Status", "disk"),
+                clock(left),
+                level,
+                translate("Status", "recording time for which there is space"),
+            )
+        )
+    return figures
+
+
+def _name(snapshot: StatsSnapshot) -> str:
+    return snapshot.recording_file or ""
+
+
+def _latency(snapshot: StatsSnapshot) -> Distribution:
+    shown = snapshot.latency_ms[Latency.SHOWN]
+    return shown if shown.count else snapshot.latency_ms[Latency.FUSED]
+
+
+def _latency_level(figures: Distribution) -> Level:
+    if figures.p95 is None:
+        return Level.NEUTRAL
+    if figures.p95 > _LATENCY_BAD_MS:
+        return Level.BAD
+    return Level.CAUTION if figures.p95 > _LATENCY_GOOD_MS else Level.NEUTRAL
+
+
+def _pair(figures: Distribution) -> str:
+    if figures.p50 is None or figures.p95 is None:
+        return "–"
+    return f"{figures.p50:.0f} / {figures.p95:.0f} ms"

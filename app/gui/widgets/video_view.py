@@ -1,0 +1,371 @@
+"""The surface that shows the pictures: paints the newest frame, zooms and pans all panels in step.
+
+It holds one frame at most: a newer one takes the place of one that was not drawn yet.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+from PyQt6.QtCore import QEvent, QPointF, QRectF, Qt, pyqtSignal
+from PyQt6.QtGui import (
+    QColor,
+    QFont,
+    QKeyEvent,
+    QMouseEvent,
+    QNativeGestureEvent,
+    QPainter,
+    QPaintEvent,
+    QPen,
+    QWheelEvent,
+)
+from PyQt6.QtWidgets import QSizePolicy, QWidget
+
+from app.gui.common.qt_image import bgra_image, image_pixels
+from app.gui.widgets.hud import HudPainter, draw_pill
+from app.gui.widgets.status_text import Figure
+from app.view.composer import ViewComposer
+from app.view.settings import Panel, Picture, ViewMode, Viewport, ViewSettings, panels_of, picture_rect, to_picture
+from fusion_core.frames import FusedFrame
+
+__all__ = ["VideoView"]
+
+_GRIP_PX = 14  # how near the pointer must be to take the divider
+_TAP_PX = 6  # a press that moves less is a tap
+_KEY_STEP = 0.02
+_LEAST_SPOT = 0.01  # a smaller box is a spot
+
+
+class VideoView(QWidget):
+    """Shows frames; asks for changes by signals. GUI thread.
+
+    presented: ms that painting took. wipe_moved: 0..1. pip_tapped: swap big and small. region_chosen: (top, left,
+    height, width) as fractions of the picture; a spot has no size. viewport_changed: zoom or pan.
+    """
+
+    presented = pyqtSignal(float)
+    wipe_moved = pyqtSignal(float)
+    pip_tapped = pyqtSignal()
+    region_chosen = pyqtSignal(tuple)
+    viewport_changed = pyqtSignal(object)
+    full_screen_asked = pyqtSignal()
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
+        self.setMinimumSize(240, 180)
+        self.setMouseTracking(True)
+        self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+        self.setAttribute(Qt.WidgetAttribute.WA_OpaquePaintEvent)
+        self.setAccessibleName(self.tr("Video"))
+        self.setAccessibleDescription(self.tr("Live or recorded picture; wheel zooms, dragging pans"))
+        self.panel_names: dict[Picture, str] = {
+            Picture.FUSED: self.tr("fused"),
+            Picture.VISIBLE: self.tr("visible"),
+            Picture.THERMAL: self.tr("thermal"),
+            Picture.BLEND: self.tr("blend"),
+            Picture.EDGES: self.tr("edges"),
+            Picture.SECOND: self.tr("B"),
+        }
+        self._composer = ViewComposer()
+        self._hud = HudPainter()
+        self._figures: Sequence[Figure] = ()
+        self._frame: FusedFrame | None = None
+        self._second: npt.NDArray[np.uint8] | None = None
+        self._settings = ViewSettings()
+        self._viewport = Viewport()
+        self._message = ""
+        self._badge = ""
+        self._region: tuple[float, float, float, float] | None = None
+        self._readout = ""
+        self._measuring = False
+        self._capture: Callable[[npt.NDArray[np.uint8]], None] | None = None
+        self._drag: tuple[str, QPointF, Viewport] | None = None
+        self._moved = False
+
+    # ------------------------------------------------------------------ what to show
+
+    def set_frame(self, frame: FusedFrame | None, second: npt.NDArray[np.uint8] | None = None) -> None:
+        """Show this frame; `second` is the same pair by other settings, for Picture.SECOND."""
+        self._frame, self._second = frame, second
+        self.update()
+
+    def set_settings(self, settings: ViewSettings) -> None:
+        """Show it this way; takes effect with the next painting, one frame at most."""
+        self._settings = settings
+        self.update()
+
+    def set_viewport(self, viewport: Viewport) -> None:
+        """Zoom and pan."""
+        if viewport != self._viewport:
+            self._viewport = viewport
+            self.viewport_changed.emit(viewport)
+            self.update()
+
+    def set_figures(self, figures: Sequence[Figure]) -> None:
+        """Lines of the head-up display; none hides it."""
+        if tuple(figures) != tuple(self._figures):
+            self._figures = figures
+            self.update()
+
+    def set_message(self, text: str) -> None:
+        """Text in the middle while there is no picture."""
+        self._message = text
+        self.update()
+
+    def set_badge(self, text: str) -> None:
+        """A short word that stays in the upper right corner, e.g. FROZEN."""
+        self._badge = text
+        self.update()
+
+    def set_readout(self, region: tuple[float, float, float, float] | None, text: str) -> None:
+        """Mark a region (fractions of the picture) with its measured value."""
+        if (region, text) != (self._region, self._readout):
+            self._region, self._readout = region, text
+            self.update()
+
+    def set_capture(self, take: Callable[[npt.NDArray[np.uint8]], None] | None) -> None:
+        """Hand each painted view, (H, W, 4) uint8 BGRA, to `take` too; None ends it."""
+        self._capture = take
+
+    def set_measuring(self, measuring: bool) -> None:
+        """While on, a tap sets a spot and a drag a box, in place of panning."""
+        self._measuring = measuring
+        self.setCursor(Qt.CursorShape.CrossCursor if measuring else Qt.CursorShape.ArrowCursor)
+
+    def fit(self) -> None:
+        """Whole picture."""
+        self.set_viewport(Viewport())
+
+    def actual_size(self) -> None:
+        """One camera pixel a screen pixel."""
+        panel = self._main_panel()
+        if panel is None or self._frame is None:
+            return
+        height, width = self._frame.pixels.shape[:2]
+        fit = min(panel.area.height / height, panel.area.width / width)
+        self.set_viewport(Viewport(max(1.0, 1.0 / fit), 0.5, 0.5).clamped())
+
+    def zoom_by(self, factor: float) -> None:
+        """Zoom about the middle."""
+        self.set_viewport(self._viewport.zoomed(factor, self._viewport.center_y, self._viewport.center_x))
+
+    @property
+    def has_second(self) -> bool:
+        """Whether the picture shown comes with a B."""
+        return self._second is not None
+
+    @property
+    def viewport(self) -> Viewport:
+        """Zoom and pan now."""
+        return self._viewport
+
+    # ------------------------------------------------------------------ painting
+
+    def paintEvent(self, event: QPaintEvent | None) -> None:
+        began = time.perf_counter()
+        ratio = self.devicePixelRatioF()
+        height, width = self._device_size()
+        pixels = self._composer.compose(self._frame, self._settings, self._viewport, height, width, self._second)
+        image = bgra_image(pixels, ratio)
+        if self._capture is not None:  # painted into the picture, so that it can be recorded as it is seen
+            inner = QPainter(image)
+            self._paint_on_top(inner, ratio)
+            inner.end()
+            self._capture(image_pixels(image))
+        painter = QPainter(self)
+        painter.drawImage(0, 0, image)
+        if self._capture is None:
+            self._paint_on_top(painter, ratio)
+        painter.end()
+        if self._frame is not None:
+            self.presented.emit((time.perf_counter() - began) * 1e3)
+
+    def _paint_on_top(self, painter: QPainter, ratio: float) -> None:
+        if self._frame is None:
+            self._paint_message(painter)
+        else:
+            self._paint_over(painter, ratio)
+        self._hud.draw(painter, self._figures, 12, 12, ratio, self.height())
+        if self._badge:
+            draw_pill(painter, self._badge, self.width() - 12 - 10 * len(self._badge) - 24, 12, accent=True)
+
+    def _paint_message(self, painter: QPainter) -> None:
+        font = QFont(self.font())
+        font.setPixelSize(20)
+        painter.setFont(font)
+        painter.setPen(QColor(190, 198, 210))
+        painter.drawText(QRectF(self.rect()), Qt.AlignmentFlag.AlignCenter | Qt.TextFlag.TextWordWrap, self._message)
+
+    def _paint_over(self, painter: QPainter, ratio: float) -> None:
+        for panel in self._panels():
+            if panel.title and panel.clip.width > 60:
+                self._paint_title(painter, panel, ratio)
+        if self._settings.mode is ViewMode.WIPE:
+            x = self._settings.wipe_at * self.width()
+            painter.setPen(QPen(QColor(255, 255, 255, 230), 2))
+            painter.drawLine(QPointF(x, 0), QPointF(x, self.height()))
+            painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+            painter.setBrush(QColor("#45a4ff"))
+            painter.drawEllipse(QPointF(x, self.height() / 2), 11, 11)
+        if self._region is not None:
+            self._paint_region(painter, ratio)
+
+    def _paint_title(self, painter: QPainter, panel: Panel, ratio: float) -> None:
+        name = self.panel_names[panel.picture]
+        height, width = self._frame.pixels.shape[:2] if self._frame is not None else (1, 1)
+        top, first, scale = picture_rect(panel.area, self._viewport, height, width)
+        bottom = min(panel.clip.top + panel.clip.height, top + height * scale) / ratio - 32
+        left = max(panel.clip.left, first) / ratio + 8
+        if self._settings.mode is ViewMode.WIPE and panel.clip.left > 0:
+            left = (panel.clip.left + panel.clip.width) / ratio - 9.5 * len(name) - 28
+        draw_pill(painter, name, left, bottom)
+
+    def _paint_region(self, painter: QPainter, ratio: float) -> None:
+        panel = self._main_panel()
+        if panel is None or self._frame is None or self._region is None:
+            return
+        height, width = self._frame.pixels.shape[:2]
+        top, left, scale = picture_rect(panel.area, self._viewport, height, width)
+        y, x, tall, wide = self._region
+        box = QRectF(left + x * width * scale, top + y * height * scale, wide * width * scale, tall * height * scale)
+        box = QRectF(box.left() / ratio, box.top() / ratio, box.width() / ratio, box.height() / ratio)
+        for colour, thickness in ((QColor(0, 0, 0, 180), 4), (QColor(255, 255, 255), 2)):
+            painter.setPen(QPen(colour, thickness))
+            painter.setBrush(Qt.BrushStyle.NoBrush)
+            if wide > 0 or tall > 0:
+                painter.drawRect(box)
+            else:
+                for dx, dy in ((14, 0), (0, 14)):
+                    painter.drawLine(box.topLeft() - QPointF(dx, dy), box.topLeft() + QPointF(dx, dy))
+        draw_pill(painter, self._readout, box.right() + 16, box.top() - 12)
+
+    # ------------------------------------------------------------------ mouse and keys
+
+    def wheelEvent(self, event: QWheelEvent | None) -> None:
+        if event is None or self._frame is None:
+            return
+        self._zoom_at(event.position(), 1.0015 ** event.angleDelta().y())
+        event.accept()
+
+    def event(self, event: QEvent | None) -> bool:
+        if isinstance(event, QNativeGestureEvent) and event.gestureType() is Qt.NativeGestureType.ZoomNativeGesture:
+            self._zoom_at(event.position(), 1.0 + event.value())
+            return True
+        return super().event(event)
+
+    def _zoom_at(self, where: QPointF, factor: float) -> None:
+        point = self._picture_point(where)
+        y, x = point if point is not None else (self._viewport.center_y, self._viewport.center_x)
+        self.set_viewport(self._viewport.zoomed(factor, y, x))
+
+    def mousePressEvent(self, event: QMouseEvent | None) -> None:
+        if event is None or event.button() is not Qt.MouseButton.LeftButton:
+            return
+        kind = "pan"
+        if self._settings.mode is ViewMode.WIPE and self._near_divider(event.position()):
+            kind = "wipe"
+        elif self._measuring:
+            kind = "measure"
+        self._drag, self._moved = (kind, event.position(), self._viewport), False
+
+    def mouseMoveEvent(self, event: QMouseEvent | None) -> None:
+        if event is None:
+            return
+        if self._drag is None:
+            near = self._settings.mode is ViewMode.WIPE and self._near_divider(event.position())
+            free = Qt.CursorShape.CrossCursor if self._measuring else Qt.CursorShape.ArrowCursor
+            self.setCursor(Qt.CursorShape.SplitHCursor if near else free)
+            return
+        kind, start, viewport = self._drag
+        distance = event.position() - start
+        self._moved = self._moved or distance.manhattanLength() > _TAP_PX
+        panel = self._main_panel()
+        if kind == "wipe":
+            self.wipe_moved.emit(min(1.0, max(0.0, event.position().x() / max(1, self.width()))))
+        elif kind == "measure" and self._moved:
+            self._choose_region(start, event.position())
+        elif kind == "pan" and self._moved and panel is not None and self._frame is not None:
+            height, width = self._frame.pixels.shape[:2]
+            scale = picture_rect(panel.area, viewport, height, width)[2] / self.devicePixelRatioF()
+            self.set_viewport(viewport.panned(-distance.y() / (height * scale), -distance.x() / (width * scale)))
+
+    def mouseReleaseEvent(self, event: QMouseEvent | None) -> None:
+        drag, self._drag = self._drag, None
+        if event is None or drag is None or self._moved:
+            return
+        if drag[0] == "measure":
+            self._choose_region(event.position(), event.position())
+        elif self._settings.mode is ViewMode.PIP and self._over_inset(event.position()):
+            self.pip_tapped.emit()
+
+    def mouseDoubleClickEvent(self, event: QMouseEvent | None) -> None:
+        if event is not None and not self._measuring:
+            self.full_screen_asked.emit()
+
+    def keyPressEvent(self, event: QKeyEvent | None) -> None:
+        if event is None:
+            return
+        step = _KEY_STEP * (5 if event.modifiers() & Qt.KeyboardModifier.ShiftModifier else 1)
+        way = {
+            Qt.Key.Key_Left: (0, -1),
+            Qt.Key.Key_Right: (0, 1),
+            Qt.Key.Key_Up: (-1, 0),
+            Qt.Key.Key_Down: (1, 0),
+        }.get(Qt.Key(event.key()))
+        if way is None:
+            super().keyPressEvent(event)
+        elif self._settings.mode is ViewMode.WIPE and self._viewport.zoom == 1.0 and way[1]:
+            self.wipe_moved.emit(min(1.0, max(0.0, self._settings.wipe_at + way[1] * step)))
+        else:
+            self.set_viewport(self._viewport.panned(way[0] * 2 * step, way[1] * 2 * step))
+
+    def _choose_region(self, first: QPointF, last: QPointF) -> None:
+        a, b = self._picture_point(first), self._picture_point(last)
+        if a is None or b is None:
+            return
+        top, left = min(a[0], b[0]), min(a[1], b[1])
+        tall, wide = abs(a[0] - b[0]), abs(a[1] - b[1])
+        if max(tall, wide) < _LEAST_SPOT:
+            tall = wide = 0.0
+        self.region_chosen.emit((top, left, tall, wide))
+
+    # ------------------------------------------------------------------ geometry
+
+    def _device_size(self) -> tuple[int, int]:
+        ratio = self.devicePixelRatioF()
+        return max(1, round(self.height() * ratio)), max(1, round(self.width() * ratio))
+
+    def _panels(self) -> list[Panel]:
+        if self._frame is None:
+            return []
+        return panels_of(self._settings, *self._device_size(), *self._frame.pixels.shape[:2])
+
+    def _main_panel(self) -> Panel | None:
+        panels = self._panels()
+        return panels[0] if panels else None
+
+    def _picture_point(self, where: QPointF) -> tuple[float, float] | None:
+        """(y, x) in 0..1 of the picture under the pointer, whichever panel it is over."""
+        if self._frame is None:
+            return None
+        ratio = self.devicePixelRatioF()
+        height, width = self._frame.pixels.shape[:2]
+        for panel in reversed(self._panels()):
+            viewport = self._viewport
+            point = to_picture(panel, viewport, height, width, where.y() * ratio, where.x() * ratio)
+            if point is not None:
+                return point[0] / height, point[1] / width
+        return None
+
+    def _near_divider(self, where: QPointF) -> bool:
+        return abs(where.x() - self._settings.wipe_at * self.width()) <= _GRIP_PX
+
+    def _over_inset(self, where: QPointF) -> bool:
+        ratio = self.devicePixelRatioF()
+        return any(
+            panel.inset and panel.clip.contains(where.y() * ratio, where.x() * ratio) for panel in self._panels()
+        )

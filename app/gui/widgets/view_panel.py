@@ -1,0 +1,171 @@
+"""How the picture is shown: blend, wipe, palette, polarity, isotherm, measuring."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from PyQt6.QtCore import QCoreApplication, QSize, pyqtSignal
+from PyQt6.QtGui import QIcon, QImage, QPixmap
+from PyQt6.QtWidgets import QHBoxLayout, QLabel, QPushButton, QWidget
+
+from app.gui.common.qt_image import rgb_image
+from app.gui.common.theme import icon_button
+from app.gui.widgets.sections import CheckBox, Section, ShareSlider, Spin, combo, form
+from app.rig.radiometry import SCALES, Radiometry
+from app.view.settings import Isotherm, IsothermKind, Picture, ViewMode, ViewSettings
+from fusion_core.thermal.palettes import PALETTES, palette_table
+
+__all__ = ["ViewPanel"]
+
+_SWATCH = QSize(56, 14)
+
+
+class ViewPanel(Section):
+    """view_asked: dict of changed fields of ViewSettings. scale_chosen: name of a scale. measure_toggled: bool."""
+
+    view_asked = pyqtSignal(dict)
+    scale_chosen = pyqtSignal(str)
+    measure_toggled = pyqtSignal(bool)
+    measure_cleared = pyqtSignal()
+
+    def __init__(self, playback: bool = False, parent: QWidget | None = None) -> None:
+        super().__init__(QCoreApplication.translate("ViewPanel", "Picture"), "palette", True, parent)
+        self._scale: Radiometry | None = None
+        self._view = ViewSettings()
+        self._blend = ShareSlider(self.tr("Share of thermal in the blend"))
+        self._blend.moved.connect(lambda share: self.view_asked.emit({"blend": share}))
+        names = {
+            Picture.FUSED: self.tr("Fused"),
+            Picture.VISIBLE: self.tr("Visible"),
+            Picture.THERMAL: self.tr("Thermal"),
+            Picture.BLEND: self.tr("Blend"),
+            Picture.EDGES: self.tr("Edges"),
+        }
+        if playback:
+            names[Picture.FUSED] = self.tr("A")
+        names[Picture.SECOND] = self.tr("B")
+        entries: list[tuple[str, object]] = [(text, picture) for picture, text in names.items()]
+        self._left = combo(self.tr("Left of the divider"), entries, lambda p: self.view_asked.emit({"wipe_left": p}))
+        self._right = combo(self.tr("Right of the divider"), entries, lambda p: self.view_asked.emit({"wipe_right": p}))
+        self._palette = combo(self.tr("Palette"), [], lambda name: self.view_asked.emit({"palette": str(name)}))
+        self._palette.setIconSize(_SWATCH)
+        for name in PALETTES:
+            self._palette.addItem(_swatch(name), name.replace("_", " "), name)
+        self._black_hot = CheckBox(self.tr("Black-hot"))
+        self._black_hot.clicked.connect(lambda on: self.view_asked.emit({"black_hot": bool(on)}))
+        self._isotherm = combo(
+            self.tr("Isotherm"),
+            [
+                (self.tr("Off"), ""),
+                (self.tr("Above"), IsothermKind.ABOVE),
+                (self.tr("Below"), IsothermKind.BELOW),
+                (self.tr("Between"), IsothermKind.BETWEEN),
+            ],
+            lambda _: self._isotherm_changed(),
+        )
+        self._low, self._high = self._limit(self.tr("Isotherm, lower end")), self._limit(self.tr("Isotherm, upper end"))
+        self._high.setValue(26000)
+        self._low.setValue(22000)
+        self._scale_box = combo(
+            self.tr("Temperature scale"),
+            [
+                (self.tr("Relative (counts)"), "relative"),
+                (self.tr("TLinear 0.01 K"), "tlinear-0.01"),
+                (self.tr("TLinear 0.1 K"), "tlinear-0.1"),
+                (self.tr("Simulated rig"), "simulated"),
+            ],
+            lambda name: self.scale_chosen.emit(str(name)),
+        )
+        self.measure = icon_button("crosshairs", self.tr("Measure"))
+        self.measure.setCheckable(True)
+        self.measure.toggled.connect(self.measure_toggled)
+        clear = QPushButton(self.tr("Clear"))
+        clear.clicked.connect(self.measure_cleared)
+        measuring = QHBoxLayout()
+        measuring.addWidget(self.measure, 1)
+        measuring.addWidget(clear)
+        self._form = form()
+        self._form.addRow(self.tr("Blend"), self._blend)
+        self._form.addRow(self.tr("Wipe left"), self._left)
+        self._form.addRow(self.tr("Wipe right"), self._right)
+        self._form.addRow(self.tr("Palette"), self._palette)
+        self._form.addRow("", self._black_hot)
+        self._form.addRow(self.tr("Isotherm"), self._isotherm)
+        self._form.addRow(self.tr("from"), self._low)
+        self._form.addRow(self.tr("to"), self._high)
+        self._form.addRow(self.tr("Scale"), self._scale_box)
+        self.body.addLayout(self._form)
+        self.body.addLayout(measuring)
+        if playback:
+            self._form.setRowVisible(self._scale_box, False)
+            self.measure.hide()
+            clear.hide()
+        self.show_view(self._view)
+
+    def show_view(self, view: ViewSettings) -> None:
+        """Show these settings."""
+        self._view = view
+        self._blend.set_share(view.blend)
+        self._left.setCurrentIndex(self._left.findData(view.wipe_left))
+        self._right.setCurrentIndex(self._right.findData(view.wipe_right))
+        self._palette.setCurrentIndex(max(0, self._palette.findData(view.palette)))
+        self._black_hot.setChecked(view.black_hot)
+        kind = view.isotherm.kind if view.isotherm is not None else ""
+        self._isotherm.setCurrentIndex(self._isotherm.findData(kind))
+        self._form.setRowVisible(self._blend, view.mode in (ViewMode.BLEND, ViewMode.QUAD))
+        self._form.setRowVisible(self._left, view.mode is ViewMode.WIPE)
+        self._form.setRowVisible(self._right, view.mode is ViewMode.WIPE)
+        self._form.setRowVisible(self._low, kind in (IsothermKind.BELOW, IsothermKind.BETWEEN))
+        self._form.setRowVisible(self._high, kind in (IsothermKind.ABOVE, IsothermKind.BETWEEN))
+        for box, text in (
+            (self._low, self.tr("below") if kind == IsothermKind.BELOW else self.tr("from")),
+            (self._high, self.tr("above") if kind == IsothermKind.ABOVE else self.tr("to")),
+        ):
+            label = self._form.labelForField(box)
+            if isinstance(label, QLabel):
+                label.setText(text)
+        if view.isotherm is not None:
+            for box, counts in ((self._low, view.isotherm.low), (self._high, view.isotherm.high)):
+                box.blockSignals(True)
+                box.setValue(self._shown(counts))
+                box.blockSignals(False)
+
+    def show_scale(self, name: str) -> None:
+        """Show how counts are read; limits are then given in degrees."""
+        counts = self._counts(self._low), self._counts(self._high)
+        self._scale = SCALES.get(name)
+        self._scale_box.setCurrentIndex(max(0, self._scale_box.findData(name)))
+        for box, value in zip((self._low, self._high), counts, strict=True):
+            box.blockSignals(True)
+            box.setRange(0, 65535) if self._scale is None else box.setRange(-100, 1500)
+            box.setSuffix(" °C" if self._scale is not None else "")
+            box.setValue(self._shown(value))
+            box.blockSignals(False)
+
+    def _limit(self, name: str) -> Spin:
+        box = Spin()
+        box.setDecimals(0)
+        box.setAccessibleName(name)
+        box.setRange(0, 65535)
+        box.valueChanged.connect(lambda _: self._isotherm_changed())
+        return box
+
+    def _shown(self, counts: int) -> int:
+        return counts if self._scale is None else round(self._scale.celsius(counts))
+
+    def _counts(self, box: Spin) -> int:
+        return round(box.value()) if self._scale is None else self._scale.counts(box.value())
+
+    def _isotherm_changed(self) -> None:
+        kind = self._isotherm.currentData()
+        changes: dict[str, Any] = {"isotherm": None}
+        if kind:
+            low, high = self._counts(self._low), self._counts(self._high)
+            changes["isotherm"] = Isotherm(IsothermKind(str(kind)), min(low, high), max(low, high))
+        self.view_asked.emit(changes)
+
+
+def _swatch(name: str) -> QIcon:
+    row = palette_table(name)[:: 256 // 64][None, :, :]
+    image: QImage = rgb_image(row).scaled(_SWATCH)
+    return QIcon(QPixmap.fromImage(image))

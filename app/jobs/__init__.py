@@ -1,0 +1,1 @@
+"""Fusing files: pictures, videos, recordings, whole archives, the demonstration."""

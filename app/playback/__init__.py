@@ -1,0 +1,1 @@
+"""Playing recordings and pairs of videos, and comparing two ways to fuse them."""

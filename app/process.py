@@ -1,0 +1,127 @@
+"""What the whole process is told once: its heap, its garbage collector, and how its threads end."""
+
+from __future__ import annotations
+
+import atexit
+import ctypes
+import gc
+import sys
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+__all__ = ["bound_heap", "end_threads", "end_with_program", "freeze_imports", "held_collector", "return_free_memory"]
+
+# ------------------------------------------------------------------ heap
+# Keeps the C library's heap from hoarding: pictures are large, threads come and go, and each has its own arena.
+#
+# Every arena of glibc keeps the most that it ever held. With the dozen and a half threads of a pipeline, started anew a
+# few times, that came to hundreds of MB that nothing used.
+
+_M_ARENA_MAX: Final = -8
+_ARENAS: Final = 2
+
+
+def _libc() -> Any:
+    if sys.platform != "linux":
+        return None
+    libc = ctypes.CDLL(None)
+    return libc if hasattr(libc, "mallopt") and hasattr(libc, "malloc_trim") else None
+
+
+def bound_heap() -> bool:
+    """Let all threads share two arenas from now on. Call it before they start; whether the C library can (glibc)."""
+    libc = _libc()
+    return libc is not None and libc.mallopt(_M_ARENA_MAX, _ARENAS) == 1
+
+
+def return_free_memory() -> bool:
+    """Return what is free to the system, some tens of ms for a large heap; whether anything was."""
+    libc = _libc()
+    return libc is not None and libc.malloc_trim(0) == 1
+
+
+# ------------------------------------------------------------------ garbage collector
+# Keeps Python's garbage collector from halting every thread: a full round looks at all objects, libraries' included.
+#
+# With window and pipeline loaded a round takes some 50 ms, with PyTorch and OpenVINO 150 ms, and nothing else runs.
+
+_MANY = 50  # modules more than at the last time: a library has come
+_known = 0
+
+
+def freeze_imports() -> bool:
+    """If libraries have been imported since the last call, take all that is alive out of the collector's rounds.
+
+    Reference counting still frees it. Call it after imports, not again and again: what is garbage now, and only a
+    round would find, stays. Returns whether it did.
+    """
+    global _known
+    modules = len(sys.modules)
+    if modules < _known + _MANY:
+        return False
+    _known = modules
+    gc.freeze()
+    return True
+
+
+@contextmanager
+def held_collector() -> Iterator[None]:
+    """No rounds while libraries are imported, which would begin one after another; afterwards they are frozen."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+        freeze_imports()
+
+
+# ------------------------------------------------------------------ threads at the end
+# What becomes of threads that still run when the program ends: they are asked to end, and waited for.
+#
+# A thread of ours may have been left behind because it hangs in a driver, or compiles an engine. That is why they are
+# daemons. But when the interpreter ends, a daemon that comes back from a library is stopped by unwinding its stack, and
+# C++ that may not be unwound aborts the whole program after all its work is done: "terminate called without an active
+# exception" (pybind/pybind11#2215, pytorch/pytorch#38228; OpenCV, PyTorch and OpenVINO are all written like that).
+
+_LIMIT_S: Final = 10.0
+_lock = threading.Lock()
+_threads: weakref.WeakKeyDictionary[threading.Thread, Callable[[], None]] = weakref.WeakKeyDictionary()
+_registered = False
+
+
+def end_with_program(thread: threading.Thread, request_stop: Callable[[], None]) -> None:
+    """Have this thread asked to end and waited for when the program ends, if it has not ended by then.
+
+    Args:
+        request_stop: asks, and returns at once; it must not hold the thread alive, nor raise.
+    """
+    global _registered
+    with _lock:
+        _threads[thread] = request_stop
+        if not _registered:
+            _registered = True
+            atexit.register(_at_exit)
+
+
+def end_threads(limit_s: float = _LIMIT_S) -> list[str]:
+    """Ask all that were named and are alive, and wait for them; the names of those that did not end in time."""
+    with _lock:
+        alive = [(thread, ask) for thread, ask in _threads.items() if thread.is_alive()]
+    for _, ask in alive:
+        ask()
+    end_s = time.monotonic() + limit_s
+    for thread, _ in alive:
+        thread.join(max(0.0, end_s - time.monotonic()))
+    return [thread.name for thread, _ in alive if thread.is_alive()]
+
+
+def _at_exit() -> None:
+    left = end_threads()
+    if left:
+        print(f"lumitherm: ends although {', '.join(left)} hangs in a driver or a library", file=sys.stderr)

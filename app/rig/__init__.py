@@ -1,0 +1,1 @@
+"""Setting a rig up: sources, board capture, hand-picked points, radiometric scale."""

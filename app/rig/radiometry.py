@@ -1,0 +1,43 @@
+"""From raw thermal counts to degrees, where the camera's scale is known."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from app.configuration.config import AppConfig
+
+__all__ = ["SCALES", "Radiometry", "default_scale"]
+
+
+@dataclass(frozen=True, slots=True)
+class Radiometry:
+    """A linear scale: degrees Celsius = counts * kelvin_per_count + celsius_at_zero."""
+
+    kelvin_per_count: float
+    celsius_at_zero: float
+
+    def celsius(self, counts: float) -> float:
+        """Temperature of a count, as the camera reckons it."""
+        return counts * self.kelvin_per_count + self.celsius_at_zero
+
+    def counts(self, celsius: float) -> int:
+        """The count nearest to a temperature, 0..65535."""
+        return min(65535, max(0, round((celsius - self.celsius_at_zero) / self.kelvin_per_count)))
+
+
+SCALES: Mapping[str, Radiometry | None] = MappingProxyType(
+    {
+        "relative": None,  # counts say which is hotter, not how hot
+        "tlinear-0.01": Radiometry(0.01, -273.15),  # TLinear, high resolution: hundredths of a kelvin
+        "tlinear-0.1": Radiometry(0.1, -273.15),  # TLinear, low resolution
+        "simulated": Radiometry(1.0 / 40.0, 20.0 - 24000.0 / 40.0),  # the simulated rig's own scale
+    }
+)
+
+
+def default_scale(config: AppConfig) -> str:
+    """The scale to begin with: cameras do not say theirs, the simulated rig's is known."""
+    gain = config.simulation.thermal_gain
+    return "simulated" if config.thermal.uri.startswith("sim:") and gain == 40.0 else "relative"

@@ -1,0 +1,256 @@
+"""Setting up a pair of cameras: what is connected, both pictures live, the time offset, and the YAML file.
+
+No toolkit here: a window or a terminal asks and shows.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pydantic
+import structlog
+
+from app.configuration.config import AppConfig, load_config
+from fusion_core.errors import (
+    BadInputError,
+    CameraTimeout,
+    CaptureError,
+    ConfigError,
+    EndOfStream,
+    LumithermError,
+    UsageError,
+)
+from fusion_core.frames import Frame, Stream
+
+if TYPE_CHECKING:
+    from app.capture.cameras.camera import Camera
+    from app.capture.offset_estimator import OffsetEstimate
+
+__all__ = ["PairPreview", "SourceChoice", "config_text", "list_sources", "simulated_config", "write_config"]
+
+_READ_S = 0.2
+_RETRY_S = 1.0
+_JOIN_S = 6.0
+_THERMAL_WORDS = re.compile(
+    r"(?i)boson|lepton|flir|thermal|seek|infiray|purethermal|tau|hikmicro|topdon|tc001|p2pro|y16"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class SourceChoice:
+    """A source that can be picked. `reason` says why it is named so; `stream` is a guess, None = either."""
+
+    uri: str
+    name: str
+    reason: str
+    stream: Stream | None = None
+
+
+def list_sources() -> list[SourceChoice]:
+    """Connected cameras first, then the simulated pair. May take some 100 ms: not for a GUI thread."""
+    found: list[SourceChoice] = []
+    if sys.platform == "linux":
+        from app.capture.cameras.identity import identify, list_devices
+
+        devices = list_devices()
+        for record in devices:
+            identity = identify(record, devices)
+            stream = Stream.THERMAL if _THERMAL_WORDS.search(record.name) else None
+            if identity.uri:
+                found.append(SourceChoice(identity.uri, record.name, f"{identity.reason} ({record.node})", stream))
+    found.append(SourceChoice("sim:visible", "Simulated visible camera", "part of this program", Stream.VISIBLE))
+    found.append(SourceChoice("sim:thermal", "Simulated thermal camera", "part of this program", Stream.THERMAL))
+    return found
+
+
+def simulated_config(**sections: Any) -> AppConfig:
+    """The simulated rig as `configs/simulated.yaml` has it, for a start without any file.
+
+    Args:
+        sections: values that replace or add to those sections, e.g. engine={"name": "pyramid"}.
+    """
+    values: dict[str, Any] = {
+        "rig": "simulated",
+        "visible": {"uri": "sim:visible"},
+        "thermal": {"uri": "sim:thermal"},
+        "budget": {"baseline_m": 0.06, "focal_px": 554.0, "reference_distance_m": 15.0, "near_limit_m": 4.0},
+        "simulation": {"jitter_ms": 1.0},
+    }
+    for name, section in sections.items():
+        values[name] = values.get(name, {}) | section if isinstance(section, dict) else section
+    return AppConfig.model_validate(values)
+
+
+class PairPreview:
+    """Both cameras live, without pairing or fusion, and the offset between them from what moves.
+
+    Threads: one a camera, `preview-STREAM`, from `start` to `stop`. All methods may be called from any thread.
+
+    Raises:
+        ConfigError: the URIs cannot be used together.
+    """
+
+    def __init__(self, visible_uri: str, thermal_uri: str, config: AppConfig | None = None) -> None:
+        from app.capture.cameras.factory import create_cameras
+        from app.capture.config import CameraConfig
+        from app.capture.offset_estimator import OffsetEstimator
+
+        simulation = config.simulation if config is not None else None
+        try:
+            visible, thermal = CameraConfig(uri=visible_uri), CameraConfig(uri=thermal_uri, accept_colour=False)
+        except pydantic.ValidationError as error:
+            raise ConfigError(str(error.errors()[0]["msg"]).removeprefix("Value error, ")) from None
+        pair = create_cameras(visible, thermal, simulation=simulation)
+        self._cameras: dict[Stream, Camera] = {Stream.VISIBLE: pair.visible, Stream.THERMAL: pair.thermal}
+        self._lock = threading.Lock()
+        self._estimator = OffsetEstimator()
+        self._frames: dict[Stream, Frame] = {}
+        self._errors: dict[Stream, str] = {}
+        self._began_s = 0.0
+        self._stopping = threading.Event()
+        self._threads = [
+            threading.Thread(target=self._run, args=(stream,), name=f"preview-{stream}") for stream in Stream
+        ]
+
+    def start(self) -> None:
+        """Open both cameras, in their threads."""
+        self._began_s = time.monotonic()
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        """Close both cameras and wait for their threads."""
+        self._stopping.set()
+        for thread in self._threads:
+            if thread.is_alive():
+                thread.join(_JOIN_S)
+
+    def latest(self, stream: Stream) -> Frame | None:
+        """The newest frame of a camera."""
+        with self._lock:
+            return self._frames.get(stream)
+
+    def error(self, stream: Stream) -> str:
+        """Why a camera gives no picture; "" if it does."""
+        with self._lock:
+            return self._errors.get(stream, "")
+
+    @property
+    def seconds(self) -> float:
+        """Since the start."""
+        return time.monotonic() - self._began_s if self._began_s else 0.0
+
+    def estimate(self) -> OffsetEstimate | None:
+        """The offset from all frames so far; None while there are too few. Up to 100 ms."""
+        with self._lock:
+            try:
+                return self._estimator.estimate()
+            except BadInputError:
+                return None
+
+    def _run(self, stream: Stream) -> None:
+        camera = self._cameras[stream]
+        while not self._stopping.is_set():
+            try:
+                camera.open()
+                self._note(stream, "")
+                self._read(stream, camera)
+            except EndOfStream:
+                self._note(stream, "the file has ended")
+                self._stopping.wait(_RETRY_S)
+            except LumithermError as error:
+                self._note(stream, str(error))
+                self._stopping.wait(_RETRY_S)
+            except Exception as error:  # a thread must not die silently: say it where it is looked for
+                structlog.get_logger("assistant").error("preview failed", exc_info=error)
+                self._note(stream, f"unexpected: {type(error).__name__}: {error}")
+                break
+            finally:
+                camera.close()
+
+    def _read(self, stream: Stream, camera: Camera) -> None:
+        while not self._stopping.is_set():
+            try:
+                frame = camera.read(_READ_S)
+            except CameraTimeout:
+                continue
+            except CaptureError:
+                raise
+            with self._lock:
+                self._frames[stream] = frame
+                self._estimator.add(frame)
+
+    def _note(self, stream: Stream, text: str) -> None:
+        with self._lock:
+            if text:
+                self._errors[stream] = text
+                self._frames.pop(stream, None)
+            else:
+                self._errors.pop(stream, None)
+
+
+def config_text(rig: str, visible_uri: str, thermal_uri: str, offset_ms: float | None) -> str:
+    """The YAML of a new rig.
+
+    Args:
+        offset_ms: as measured: what the visible stamps lack against the thermal ones; None = not measured.
+    """
+    thermal_offset = "null" if offset_ms is None else f"{-offset_ms:.1f}"
+    told = "null: as the calibration measures it" if offset_ms is None else "measured by the assistant"
+    return f"""# Made by the set-up assistant. `lumitherm config schema` explains every key.
+
+rig: {_quoted(rig)}
+
+visible:
+  uri: {_quoted(visible_uri)}
+  offset_ms: null
+
+thermal:
+  uri: {_quoted(thermal_uri)}
+  offset_ms: {thermal_offset}  # ms added to each stamp; {told}
+
+sync:
+  output_rate: thermal
+
+engine:
+  name: auto
+  fallback: pyramid
+
+calibration:
+  file: null  # `lumitherm calibrate` makes one; without it only a distant scene is aligned
+
+recording:
+  directory: recordings
+"""
+
+
+def write_config(path: Path, text: str, overwrite: bool = False) -> AppConfig:
+    """Write a configuration file and read it back.
+
+    Raises:
+        UsageError: the file exists and may not be replaced. ConfigError: it cannot be written, or is wrong (then
+            nothing is left behind).
+    """
+    if path.exists() and not overwrite:
+        raise UsageError(f"{path} exists already; give another name")
+    temporary = path.with_name(f".{path.name}.new")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(text, encoding="utf-8")
+        config = load_config(temporary)
+        temporary.replace(path)
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be written: {error.strerror or error}; choose a folder of yours") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+    return config
+
+
+def _quoted(text: str) -> str:
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'

@@ -1,0 +1,270 @@
+"""The status page and the HTTP API as a starlette application. Runs in the web thread; slow work goes to a pool."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Callable
+from importlib import metadata, resources
+from pathlib import Path
+from typing import Any
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import FileResponse, JSONResponse, RedirectResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from app.configuration.service import WebConfig
+from app.service.state.health import Health
+from app.service.state.metrics import render_metrics
+from app.service.state.operations import Operations, explain
+from app.service.state.preview import PICTURES, Preview
+from app.service.web.auth import Authenticator, Identity
+from app.service.web.gatekeeper import COOKIE
+from app.service.web.openapi import GET_COMMANDS, POST_PATHS, document
+from fusion_core.errors import LumithermError, UsageError
+
+__all__ = ["WebApp"]
+
+_BOUNDARY = "lumitherm"
+_STATIC = {
+    "style.css": "text/css",
+    "app.js": "text/javascript",
+    "login.js": "text/javascript",
+}
+_TYPES = {".mkv": "video/x-matroska", ".jsonl": "application/x-ndjson", ".md": "text/markdown"}
+
+
+class WebApp:
+    """Builds the application; `app` is ASGI. Holds what its pages need."""
+
+    def __init__(
+        self,
+        config: WebConfig,
+        operations: Operations,
+        authenticator: Authenticator,
+        preview: Preview,
+        health: Health,
+        registry: CollectorRegistry,
+        on_scrape: Callable[[float], None] = lambda seconds: None,
+        refuse: Callable[[str], None] = lambda reason: None,
+    ) -> None:
+        self._config, self._operations, self._auth = config, operations, authenticator
+        self._preview, self._health, self._registry = preview, health, registry
+        self._on_scrape, self.refuse = on_scrape, refuse
+        self._viewers = 0
+        self._document = document(operations, _version())
+        routes = [
+            Route("/", self._page("index.html")),
+            Route("/login", self._login_page),
+            Route("/api/v1/login", self._login, methods=["POST"]),
+            Route("/api/v1/logout", self._logout, methods=["POST"]),
+            Route("/api/v1/session", self._session),
+            Route("/api/v1/openapi.json", self._openapi),
+            Route("/api/v1/preview.jpg", self._jpeg),
+            Route("/api/v1/preview.mjpg", self._mjpeg),
+            Route("/api/v1/recordings/{name}", self._download),
+            Route("/api/v1/snapshots/{bundle}/{name}", self._snapshot_file),
+            Route("/healthz", self._healthz),
+            Route("/readyz", self._readyz),
+            Route("/metrics", self._metrics),
+            Route("/static/{name}", self._static),
+            *(Route(path, self._command(command)) for path, command in GET_COMMANDS.items()),
+            *(Route(path, self._command(command), methods=["POST"]) for path, command in POST_PATHS.items()),
+        ]
+        self.app = Starlette(
+            routes=routes,
+            exception_handlers={LumithermError: _on_error, HTTPException: _on_http_error, Exception: _on_bug},
+        )
+
+    # ------------------------------------------------------------------ pages
+
+    def _page(self, name: str) -> Callable[[Request], Any]:
+        text = _resource(name)
+
+        async def page(_request: Request) -> Response:
+            return Response(text, media_type="text/html; charset=utf-8")
+
+        return page
+
+    async def _login_page(self, request: Request) -> Response:
+        if request.state.identity is not None:
+            return RedirectResponse("/", status_code=303)
+        return Response(_resource("login.html"), media_type="text/html; charset=utf-8")
+
+    async def _static(self, request: Request) -> Response:
+        name = request.path_params["name"]
+        if name not in _STATIC:
+            raise HTTPException(404, "there is no such file")
+        return Response(_resource(name), media_type=f"{_STATIC[name]}; charset=utf-8")
+
+    # ------------------------------------------------------------------ who asks
+
+    async def _login(self, request: Request) -> Response:
+        client = request.state.client
+        wait_s = self._auth.failures.wait_s(client)
+        if wait_s > 0:
+            self.refuse("rate_limit")
+            return JSONResponse(
+                {"error": f"too many failures; try again in {wait_s:.0f} s"}, 429, {"Retry-After": str(int(wait_s) + 1)}
+            )
+        data = await _json(request)
+        user, password, token = (data.get(key, "") for key in ("user", "password", "token"))
+        if not all(isinstance(value, str) for value in (user, password, token)):
+            return JSONResponse({"error": "wanted user and password, or token, as text"}, 400)
+        if token:
+            opened = self._auth.log_in_by_token(token)
+        else:
+            opened = await run_in_threadpool(self._auth.log_in, user, password)
+        if opened is None:
+            self._auth.failures.failed(client)
+            self.refuse("login")
+            return JSONResponse({"error": "user, password or token is wrong"}, 401)
+        value, session = opened
+        answer = JSONResponse({"user": session.user, "csrf": session.csrf})
+        answer.set_cookie(
+            COOKIE,
+            value,
+            max_age=int(self._config.session_hours * 3600),
+            httponly=True,
+            samesite="strict",
+            secure=self._config.tls_cert is not None,
+            path="/",
+        )
+        return answer
+
+    async def _logout(self, request: Request) -> Response:
+        if request.state.session_cookie:
+            self._auth.log_out(request.state.session_cookie)
+        answer = JSONResponse({"logged_out": True})
+        answer.delete_cookie(COOKIE, path="/", httponly=True, samesite="strict")
+        return answer
+
+    async def _session(self, request: Request) -> Response:
+        identity: Identity = request.state.identity
+        return JSONResponse({"user": identity.user, "way": identity.way.value, "csrf": identity.csrf})
+
+    # ------------------------------------------------------------------ requests
+
+    def _command(self, command: str) -> Callable[[Request], Any]:
+        async def answer(request: Request) -> Response:
+            arguments: dict[str, Any] = dict(request.query_params) if request.method == "GET" else await _json(request)
+            return JSONResponse(await run_in_threadpool(self._operations.call, command, arguments))
+
+        return answer
+
+    async def _openapi(self, _request: Request) -> Response:
+        return JSONResponse(self._document)
+
+    async def _download(self, request: Request) -> Response:
+        path = await run_in_threadpool(self._operations.recording_file, request.path_params["name"])
+        return _file(path)
+
+    async def _snapshot_file(self, request: Request) -> Response:
+        names = request.path_params
+        return _file(await run_in_threadpool(self._operations.snapshot_file, names["bundle"], names["name"]))
+
+    # ------------------------------------------------------------------ pictures
+
+    async def _jpeg(self, request: Request) -> Response:
+        number, data = await run_in_threadpool(self._preview.jpeg, _picture(request))
+        return Response(data, media_type="image/jpeg", headers={"X-Picture": str(number)})
+
+    async def _mjpeg(self, request: Request) -> Response:
+        name = _picture(request)
+        if self._viewers >= self._config.preview_clients:
+            self.refuse("viewers")
+            return JSONResponse({"error": f"{self._viewers} are watching already; see preview_clients"}, 503)
+        self._viewers += 1
+        return StreamingResponse(self._parts(name), media_type=f"multipart/x-mixed-replace; boundary={_BOUNDARY}")
+
+    async def _parts(self, name: str) -> AsyncIterator[bytes]:
+        last = 0
+        try:
+            while True:
+                try:
+                    number, data = await run_in_threadpool(self._preview.jpeg, name)
+                except LumithermError:
+                    number, data = last, b""
+                if number != last:
+                    last = number
+                    head = f"--{_BOUNDARY}\r\nContent-Type: image/jpeg\r\nContent-Length: {len(data)}\r\n\r\n"
+                    yield head.encode() + data + b"\r\n"
+                await asyncio.sleep(1 / self._config.preview_fps)
+        finally:
+            self._viewers -= 1
+
+    # ------------------------------------------------------------------ monitoring
+
+    async def _healthz(self, request: Request) -> Response:
+        verdict = self._health.verdict
+        body: dict[str, Any] = {"status": "ok" if verdict.alive else "stuck"}
+        if request.state.identity is not None:
+            body["stuck"] = list(verdict.stuck)
+        return JSONResponse(body, 200 if verdict.alive else 503)
+
+    async def _readyz(self, request: Request) -> Response:
+        ready, state = self._health.readiness()
+        body: dict[str, Any] = {"ready": ready}
+        if request.state.identity is not None:
+            body["state"] = state
+        return JSONResponse(body, 200 if ready else 503)
+
+    async def _metrics(self, _request: Request) -> Response:
+        began_s = time.perf_counter()
+        data = render_metrics(self._registry)  # about 2 ms: not worth a thread
+        self._on_scrape(time.perf_counter() - began_s)
+        return Response(data, media_type=CONTENT_TYPE_LATEST)
+
+
+def _picture(request: Request) -> str:
+    name = request.query_params.get("picture", "fused")
+    if name not in PICTURES:
+        raise HTTPException(400, f"picture is {name[:20]!r}, wanted one of {', '.join(PICTURES)}")
+    return name
+
+
+def _file(path: Path) -> Response:
+    media_type = _TYPES.get(path.suffix, "application/octet-stream")
+    return FileResponse(path, media_type=media_type, filename=path.name)
+
+
+async def _json(request: Request) -> dict[str, Any]:
+    body = await request.body()
+    try:
+        data = json.loads(body) if body.strip() else {}
+    except (ValueError, RecursionError):
+        raise HTTPException(400, "the body is no JSON") from None
+    if not isinstance(data, dict):
+        raise HTTPException(400, "wanted a JSON object")
+    return data
+
+
+def _resource(name: str) -> str:
+    return resources.files("app.service").joinpath("static", name).read_text(encoding="utf-8")
+
+
+async def _on_error(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, LumithermError)  # starlette calls this for nothing else
+    return JSONResponse({"error": explain(error)}, 400 if isinstance(error, UsageError) else 409)
+
+
+async def _on_http_error(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    return JSONResponse({"error": error.detail}, error.status_code, headers=dict(error.headers or {}))
+
+
+async def _on_bug(_request: Request, _error: Exception) -> Response:
+    return JSONResponse({"error": "an internal error; the log tells more"}, 500)
+
+
+def _version() -> str:
+    try:
+        return metadata.version("lumitherm")
+    except metadata.PackageNotFoundError:
+        return "unknown"

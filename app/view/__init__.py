@@ -1,0 +1,1 @@
+"""What is shown of a fused frame: views, palettes, isotherms, composing them."""

@@ -1,0 +1,1 @@
+"""Times the engines beside each other, with two that only serve comparison."""

@@ -1,0 +1,308 @@
+"""What engines cost: build time, latency, processor time, memory, and how near they come to the arithmetic peak.
+
+Every figure is relative to something measured in the same run: eager float32 PyTorch on the same pictures, and the
+arithmetic that a large convolution reaches. Seconds depend on the machine and its load; processor time and ratios do
+so much less, and only they are held against stored values (`check_ratios`).
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fusion_core.benchmark.candidates import (
+    BENCHMARK_ENGINES,
+    CLASSICAL,
+    CPU_ENGINES,
+    GPU_ENGINES,
+    REFERENCE,
+    Case,
+    environment,
+    forget_peak_memory,
+    giga_macs,
+    load_libraries,
+    make_engine,
+    peak_giga_macs,
+    peak_memory_mib,
+    pictures,
+    to_grid,
+    weights_for,
+)
+from fusion_core.errors import LumithermError, UsageError
+
+__all__ = [
+    "BENCHMARK_ENGINES",
+    "CLASSICAL",
+    "CPU_ENGINES",
+    "GPU_ENGINES",
+    "REFERENCE",
+    "Case",
+    "Failure",
+    "Result",
+    "as_json",
+    "check_ratios",
+    "environment",
+    "from_json",
+    "measure_case",
+    "run_case",
+    "stored_ratio",
+    "with_ratios",
+]
+
+_CASE_TIMEOUT_S = 1800.0
+_LEAST_CALLS = 5
+_PATIENCE = 4  # times `Case.seconds`, after which three calls are enough
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What one case took. Times in ms a frame; cpu_ms: processor time of all threads together."""
+
+    case: Case
+    name: str
+    build_s: float
+    """Until the first frame could be fused, with nothing kept from earlier starts."""
+    start_s: float
+    """The same for engines that keep files, with the files there; else 0."""
+    frames: int
+    median_ms: float
+    """One pair of 8-bit pictures on one grid to a fused colour picture: luminance, network, colour."""
+    p95_ms: float
+    best_ms: float
+    cpu_ms: float
+    fps: float
+    path_ms: float
+    """Median of the whole path: AGC of 16-bit counts, thermal onto the visible grid, fusion."""
+    memory_mib: float
+    """Peak of the process (of the GPU for GPU engines) above what it held before the engine was made."""
+    giga_macs: float
+    """Multiply-accumulates (10^9) a frame by the network's definition; 0 for engines without one."""
+    peak_giga_macs: float
+    """Multiply-accumulates a second that a large convolution or product reached in this run, at the engine's precision:
+    for CPU engines a processor second."""
+    peak_share: float
+    ratio: float = 0.0
+    """Median time of eager float32 over this one's; 0 where the reference was not measured."""
+    cpu_ratio: float = 0.0
+    """The same of processor time."""
+    build_cpu_s: float = 0.0
+    """Processor time of the build, of compilers that it starts included: what else runs matters little to it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A case that could not run, and why."""
+
+    case: Case
+    reason: str
+
+
+def run_case(case: Case) -> Result | Failure:
+    """Measure one case in a process of its own, so that memory and threads of one do not show in another."""
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe(duplex=False)
+    process = context.Process(target=_child, args=(case, theirs), name="benchmark")
+    process.start()
+    theirs.close()
+    try:
+        if not ours.poll(_CASE_TIMEOUT_S):
+            process.kill()
+            return Failure(case, f"did not end within {_CASE_TIMEOUT_S:.0f} s")
+        outcome: Result | Failure = ours.recv()
+    except EOFError:
+        process.join(10)
+        outcome = Failure(case, f"its process ended with exit code {process.exitcode}; out of memory?")
+    finally:
+        ours.close()
+        process.join(30)
+    return outcome
+
+
+def _child(case: Case, connection: Any) -> None:
+    try:
+        connection.send(measure_case(case))
+    except LumithermError as error:
+        connection.send(Failure(case, str(error)))
+    except Exception as error:  # a library's own failure is a result of the benchmark too
+        connection.send(Failure(case, f"{type(error).__name__}: {error}"))
+    finally:
+        connection.close()
+
+
+def measure_case(case: Case) -> Result:
+    """Measure in this process.
+
+    Raises:
+        UsageError: no such engine or preset. EngineError, CheckpointError: the engine does not run here.
+    """
+    if case.engine not in BENCHMARK_ENGINES:
+        raise UsageError(f"there is no engine {case.engine!r} to measure; there are {', '.join(BENCHMARK_ENGINES)}")
+    with tempfile.TemporaryDirectory(prefix="lumitherm-benchmark-", ignore_cleanup_errors=True) as folder:
+        return _measure(case, Path(folder))
+
+
+def _measure(case: Case, folder: Path) -> Result:
+    import torch
+
+    from fusion_core.engines.cache import EngineCache
+    from fusion_core.thermal.agc import Agc
+
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(folder / "inductor")  # every build from nothing
+    if case.threads:
+        torch.set_num_threads(case.threads)
+    load_libraries(case.engine)
+    weights = weights_for(case, folder)
+    cache = EngineCache(folder / "engines")
+    visible, counts = pictures(case.height, case.width)
+    on_gpu = case.engine in GPU_ENGINES
+    forget_peak_memory()
+    before_mib = peak_memory_mib(on_gpu=on_gpu)
+
+    def built() -> Any:
+        engine = make_engine(case, weights, cache)
+        try:
+            engine.warm_up(case.height, case.width)
+        except BaseException:
+            engine.close()
+            raise
+        return engine
+
+    began_s, began_cpu_s = time.perf_counter(), _cpu_s()
+    engine = built()
+    build_s, build_cpu_s, start_s = time.perf_counter() - began_s, _cpu_s() - began_cpu_s, 0.0
+    if cache.entries():
+        engine.close()
+        forget_peak_memory()  # converting takes more than running, and happens once
+        began_s = time.perf_counter()
+        engine = built()
+        start_s = time.perf_counter() - began_s
+    try:
+        agc = Agc()
+        thermal = to_grid(agc.apply(counts), case.height, case.width)
+        walls_ms, cpus_ms = _times(lambda: engine.fuse(visible, thermal), case.seconds)
+        path_ms, _ = _times(
+            lambda: engine.fuse(visible, to_grid(agc.apply(counts), case.height, case.width)), case.seconds / 2
+        )
+        memory_mib = max(0.0, peak_memory_mib(on_gpu=on_gpu) - before_mib)
+        name = engine.name
+    finally:
+        engine.close()
+    median_ms, cpu_ms = float(np.median(walls_ms)), float(np.median(cpus_ms))
+    if case.engine == "openvino-video":
+        cpu_ms = float(np.mean(cpus_ms))  # the estimate falls on some frames only, but belongs to all of them
+    macs = giga_macs(case, weights)
+    peak = peak_giga_macs(case) if macs else 0.0
+    # On a CPU by processor time: what else runs on the machine then matters little.
+    reached = macs / ((median_ms if on_gpu else cpu_ms) / 1e3) if macs else 0.0
+    return Result(
+        case=case,
+        name=name,
+        build_s=build_s,
+        start_s=start_s,
+        frames=len(walls_ms),
+        median_ms=median_ms,
+        p95_ms=float(np.percentile(walls_ms, 95)),
+        best_ms=float(np.min(walls_ms)),
+        cpu_ms=cpu_ms,
+        fps=1e3 / float(np.mean(walls_ms)),
+        path_ms=float(np.median(path_ms)),
+        memory_mib=memory_mib,
+        giga_macs=macs,
+        peak_giga_macs=peak,
+        peak_share=reached / peak if peak else 0.0,
+        build_cpu_s=build_cpu_s,
+    )
+
+
+def _cpu_s() -> float:
+    """Processor time of this process and of all that it has started and that have ended, s."""
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
+
+
+def _times(run: Callable[[], object], seconds: float) -> tuple[list[float], list[float]]:
+    """Wall and processor time of each call, ms: at least 5 calls (slow ones: 3) after 2 to warm up, for `seconds`."""
+    for _ in range(2):
+        run()
+    walls_ms: list[float] = []
+    cpus_ms: list[float] = []
+    began_s = time.perf_counter()
+    while True:
+        spent_s = time.perf_counter() - began_s
+        least = 3 if spent_s > _PATIENCE * seconds else _LEAST_CALLS
+        if len(walls_ms) >= least and (spent_s > seconds or len(walls_ms) >= 2000):
+            return walls_ms, cpus_ms
+        wall_s, cpu_s = time.perf_counter(), time.process_time()
+        run()
+        cpus_ms.append((time.process_time() - cpu_s) * 1e3)
+        walls_ms.append((time.perf_counter() - wall_s) * 1e3)
+
+
+def with_ratios(results: Iterable[Result]) -> list[Result]:
+    """The same, with the ratios to eager float32 at the same preset and size filled in.
+
+    Classical engines, which have no preset, refer to the first preset that was measured at their size.
+    """
+    kept = list(results)
+    reference: dict[tuple[str, int, int], Result] = {}
+    for r in kept:
+        if r.case.engine == REFERENCE:
+            reference[r.case.preset, r.case.height, r.case.width] = r
+            reference.setdefault(("-", r.case.height, r.case.width), r)
+    out = []
+    for result in kept:
+        base = reference.get((result.case.preset, result.case.height, result.case.width))
+        if base is not None:
+            cpu_ratio = base.cpu_ms / result.cpu_ms if result.cpu_ms > 0 else 0.0
+            result = replace(result, ratio=base.median_ms / result.median_ms, cpu_ratio=cpu_ratio)
+        out.append(result)
+    return out
+
+
+def check_ratios(results: Sequence[Result], stored: Mapping[str, float], tolerance: float = 0.35) -> list[str]:
+    """What has become slower, against eager float32 in the same run, than stored ratios say.
+
+    Args:
+        stored: `Case.key` -> ratio; of processor time for CPU engines, of time for GPU engines.
+        tolerance: a ratio may fall by this share before it counts.
+
+    Returns:
+        One line a regression; nothing if all is well. Stored keys that were not measured are passed over.
+    """
+    lines = []
+    for result in results:
+        wanted = stored.get(result.case.key)
+        found = stored_ratio(result)
+        if wanted is None or found <= 0.0:
+            continue
+        if found < wanted * (1.0 - tolerance):
+            lines.append(f"{result.case.key}: {found:.2f} times eager float32, stored is {wanted:.2f}")
+    return lines
+
+
+def stored_ratio(result: Result) -> float:
+    """The ratio that is compared between runs."""
+    return result.ratio if result.case.engine in GPU_ENGINES else result.cpu_ratio
+
+
+def as_json(result: Result) -> dict[str, Any]:
+    """Plain JSON values."""
+    return asdict(result) | {"key": result.case.key}
+
+
+def from_json(values: Mapping[str, Any]) -> Result:
+    """What `as_json` made. Raises UsageError for anything else."""
+    try:
+        known = {field.name for field in fields(Result)}
+        rest = {key: value for key, value in values.items() if key in known and key != "case"}
+        return Result(case=Case(**values["case"]), **rest)
+    except (KeyError, TypeError) as error:
+        raise UsageError(f"not a result of this version's benchmark ({error}); measure anew") from error

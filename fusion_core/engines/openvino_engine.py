@@ -1,0 +1,360 @@
+"""The network on a CPU through OpenVINO, in two compiled parts with the warp between them.
+
+The displacement estimate runs in float32 (bfloat16 resolves only 4 px at x = 640) and, on video, every few frames in a
+thread of its own (`fusion_core.engines.running_displacement`). The fusion runs each frame, in bfloat16 where the CPU
+has it.
+One compiled pair per picture size; the converted models are kept on disk, so that only the first start converts.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import warnings
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from fusion_core.checkpoint import LoadedCheckpoint
+from fusion_core.colour import luminance, replace_luminance
+from fusion_core.engines.cache import EngineCache
+from fusion_core.engines.openvino_runtime import load_openvino
+from fusion_core.engines.running_displacement import RunningDisplacement
+from fusion_core.engines.torch_engine import MIN_SIDE_PX, check_network_pair
+from fusion_core.engines.video_options import STILL_PICTURES, VideoOptions
+from fusion_core.errors import EngineError
+from fusion_core.rfvif import NETWORK_VERSION, Rfvif
+from fusion_core.rfvif.fdam import CarriedKernels
+from fusion_core.rfvif.inference import for_inference
+
+__all__ = ["OpenVinoEngine", "cpu_has_bfloat16", "default_threads"]
+
+_CONVERSION_VERSION = 3
+"""Raised whenever the same network converts to another model; part of the cache key."""
+
+
+_PIN_THREADS = False
+"""Threads tied to cores wait for theirs while another is idle: both parts of the network, capture and encoding share
+the same few cores."""
+
+
+def default_threads() -> int:
+    """Threads for the network: every core this process may use, less one for capture and encoding from three on.
+
+    On two cores both are taken: the scheduler shares them out better than a thread that never runs.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+    return cores - 1 if cores > 2 else cores
+
+
+def cpu_has_bfloat16() -> bool:
+    """Whether the processor multiplies bfloat16 by itself (AVX-512 BF16 or AMX); emulated it is slower than float32."""
+    return "BF16" in load_openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
+class _Estimate(nn.Module):
+    """uint8 pictures -> displacement (1, 2, h, w) in pixels and log-confidence (1, 1, h, w), float32."""
+
+    def __init__(self, network: Rfvif) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, visible: Tensor, infrared: Tensor) -> tuple[Tensor, Tensor]:
+        scale = 1.0 / 255.0
+        pad = self.network.pad
+        found = self.network.estimate(pad(visible.float() * scale), pad(infrared.float() * scale))
+        return found.displacements[-1], found.log_confidence
+
+
+class _Fuse(nn.Module):
+    """uint8 visible and warped infrared, log-confidence -> uint8 luminance."""
+
+    def __init__(self, network: Rfvif) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, visible: Tensor, infrared: Tensor, log_confidence: Tensor) -> Tensor:
+        return self.fuse(visible, infrared, log_confidence, None)
+
+    def fuse(self, visible: Tensor, infrared: Tensor, log_confidence: Tensor, carried: CarriedKernels | None) -> Tensor:
+        height, width = visible.shape[-2:]
+        scale = 1.0 / 255.0
+        pad = self.network.pad
+        out = self.network.fuse_warped(
+            pad(visible.float() * scale), pad(infrared.float() * scale), log_confidence, carried=carried
+        )
+        return _to_uint8(out.fused[:, :, :height, :width])
+
+
+class _FuseAndRenew(_Fuse):
+    """As `_Fuse`, with the dynamic kernels of the picture before: moves them towards this picture's, and uses those.
+
+    kernels (N,), weight (1,) of the new ones -> uint8 luminance, kernels (N,).
+    """
+
+    def forward(  # type: ignore[override]
+        self, visible: Tensor, infrared: Tensor, log_confidence: Tensor, kernels: Tensor, weight: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        carried = CarriedKernels(kernels, weight)
+        fused = self.fuse(visible, infrared, log_confidence, carried)
+        return fused, carried.used.float()
+
+
+class _FuseWithKernels(_Fuse):
+    """As `_Fuse`, with dynamic kernels (N,) that are given."""
+
+    def forward(  # type: ignore[override]
+        self, visible: Tensor, infrared: Tensor, log_confidence: Tensor, kernels: Tensor
+    ) -> Tensor:
+        return self.fuse(visible, infrared, log_confidence, CarriedKernels(kernels, None))
+
+
+class _Whole(nn.Module):
+    """For networks that estimate no displacement: uint8 pictures -> uint8 luminance."""
+
+    def __init__(self, network: Rfvif) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, visible: Tensor, infrared: Tensor) -> Tensor:
+        scale = 1.0 / 255.0
+        return _to_uint8(self.network(visible.float() * scale, infrared.float() * scale))
+
+
+def _to_uint8(fused: Tensor) -> Tensor:
+    return (fused.float().clamp(0.0, 1.0) * 255.0 + 0.5).to(torch.uint8)
+
+
+class OpenVinoEngine:
+    """One network on the CPU. Owner: the one thread that calls it; `warm_up` may run in another before that."""
+
+    def __init__(
+        self,
+        checkpoint: LoadedCheckpoint,
+        *,
+        label: str = "",
+        precision: str = "auto",
+        threads: int | None = None,
+        video: VideoOptions = STILL_PICTURES,
+        cache: EngineCache | None = None,
+    ) -> None:
+        """Set up; nothing is compiled before `warm_up` or the first frame of a size.
+
+        Args:
+            precision: auto, f32 or bf16, of the fusion part.
+            threads: of the inference; None takes `default_threads`.
+            video: what is carried over between frames; by default nothing.
+            cache: where converted models are kept; None converts at every start.
+
+        Raises:
+            EngineError: precision is none of these. ImportError: OpenVINO is not installed.
+        """
+        if precision not in ("auto", "f32", "bf16"):
+            raise EngineError(f"precision is {precision!r}, must be auto, f32 or bf16")
+        bfloat16 = cpu_has_bfloat16()
+        self._checkpoint = checkpoint
+        self._precision = precision if precision != "auto" else ("bf16" if bfloat16 else "f32")
+        self._threads = threads if threads is not None else default_threads()
+        self._video = video
+        self._cache = cache
+        self._name = f"openvino-{self._precision}:{label or checkpoint.path.stem}"
+        self._size: tuple[int, int] | None = None
+        self._compiled: _Compiled | None = None
+        self._lock = threading.Lock()
+        self._closed = False
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    @property
+    def displacement_px(self) -> npt.NDArray[np.float32] | None:
+        """The running displacement estimate, (2, H/8, W/8): (dx, dy) in pixels, None before the first frame."""
+        running = self._compiled.running if self._compiled is not None else None
+        return running.displacement_px if running is not None else None
+
+    def warm_up(self, height: int, width: int) -> None:
+        """Convert (or take from the cache), compile and run once at this size. Raises EngineError."""
+        if min(height, width) < MIN_SIDE_PX:
+            raise EngineError(f"{self._name} needs at least {MIN_SIDE_PX}x{MIN_SIDE_PX} px, got {height}x{width}")
+        compiled = self._compile(height, width)
+        picture = np.zeros((height, width), np.uint8)
+        compiled.run(picture, picture, self._name)
+        compiled.reset()
+
+    def fuse(self, visible: np.ndarray, thermal: np.ndarray) -> np.ndarray:
+        """See `fusion_core.engines.engine.FusionEngine.fuse`."""
+        check_network_pair(visible, thermal)
+        y = luminance(visible)
+        fused = self._compile(*y.shape).run(y, np.ascontiguousarray(thermal), self._name)
+        return replace_luminance(visible, fused, old_y=y)
+
+    def reset(self) -> None:
+        """Forget the running displacement: the next frame is estimated anew."""
+        if self._compiled is not None:
+            self._compiled.reset()
+
+    def close(self) -> None:
+        self._closed = True
+        if self._compiled is not None:
+            self._compiled.close()
+        self._compiled = None
+
+    def _compile(self, height: int, width: int) -> _Compiled:
+        with self._lock:
+            if self._closed:
+                raise EngineError(f"{self._name} is closed; create a new engine")
+            if self._compiled is None or self._size != (height, width):
+                if self._compiled is not None:
+                    self._compiled.close()
+                    self._compiled = None
+                self._compiled = _Compiled(
+                    self._checkpoint, height, width, self._precision, self._threads, self._video, self._cache
+                )
+                self._size = (height, width)
+            return self._compiled
+
+
+class _RunningKernels:
+    """The fusion part on video with dynamic kernels that are carried over, and renewed on every n-th picture."""
+
+    def __init__(self, renew: Any, given: Any, values: int, video: VideoOptions) -> None:
+        """renew, given: the inference requests of `_FuseAndRenew` and `_FuseWithKernels`; values: kernel numbers."""
+        self._renew, self._given, self._values = renew, given, values
+        self._every, self._smoothing = video.kernels_every, video.kernels_smoothing
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the kernels: the next picture's are taken as they are."""
+        self._kernels: npt.NDArray[np.float32] | None = None
+        self._age = 0
+
+    def infer(self, inputs: list[np.ndarray]) -> Any:
+        """As the request of `_Fuse`."""
+        age, self._age = self._age, (self._age + 1) % self._every
+        if self._kernels is not None and age:
+            return self._given.infer([*inputs, self._kernels])
+        first = self._kernels is None
+        carried = np.zeros(self._values, np.float32) if self._kernels is None else self._kernels
+        weight = np.array([1.0 if first else self._smoothing], np.float32)
+        out = self._renew.infer([*inputs, carried, weight])
+        self._kernels = np.array(out[1])
+        return out
+
+
+class _Compiled:
+    """The compiled models of one size, and the displacement on it."""
+
+    def __init__(
+        self,
+        checkpoint: LoadedCheckpoint,
+        height: int,
+        width: int,
+        precision: str,
+        threads: int,
+        video: VideoOptions,
+        cache: EngineCache | None,
+    ) -> None:
+        self._checkpoint, self._cache, self._height, self._width = checkpoint, cache, height, width
+        network = for_inference(checkpoint.network.float().cpu())
+        self.running: RunningDisplacement | None = None
+        if network.alignment is None:
+            self._whole = self._request("whole", _Whole(network), 2, (), precision, threads)
+            return
+        multiple = network.config.multiple
+        grid = tuple(-(-side // multiple) * multiple // 8 for side in (height, width))
+        # The estimate of a video runs beside the fusion: one thread is enough for it, and leaves the others alone.
+        estimate_threads = threads if video.align_every == 1 else 1
+        self._estimate = self._request("estimate", _Estimate(network), 2, (), "f32", estimate_threads)
+        confidence = torch.zeros(1, 1, *grid)
+        self._kernels: _RunningKernels | None = None
+        if video.kernels_every > 1 and network.kernel_values:
+            kernels, weight = torch.zeros(network.kernel_values), torch.ones(1)
+            renew, given = _FuseAndRenew(network), _FuseWithKernels(network)
+            self._kernels = _RunningKernels(
+                self._request("fuse-renew", renew, 2, (confidence, kernels, weight), precision, threads),
+                self._request("fuse-kernels", given, 2, (confidence, kernels), precision, threads),
+                network.kernel_values,
+                video,
+            )
+        else:
+            self._fuse = self._request("fuse", _Fuse(network), 2, (confidence,), precision, threads)
+        self.running = RunningDisplacement(self.estimate, video.align_every, smoothing=video.align_smoothing)
+
+    def run(self, visible: np.ndarray, thermal: np.ndarray, name: str) -> npt.NDArray[np.uint8]:
+        """(H, W) uint8 twice -> (H, W) uint8. Raises EngineError."""
+        try:
+            if self.running is None:
+                out = self._whole.infer([visible[None, None], thermal[None, None]])
+            else:
+                found = self.running.at(visible, thermal)
+                warped = cv2.remap(thermal, *found.maps, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+                inputs = [visible[None, None], np.asarray(warped)[None, None], found.log_confidence[None]]
+                out = self._fuse.infer(inputs) if self._kernels is None else self._kernels.infer(inputs)
+            return np.asarray(out[0][0, 0])
+        except RuntimeError as error:
+            raise EngineError(f"{name} failed on a frame: {error}") from error
+
+    def estimate(
+        self, visible: np.ndarray, thermal: np.ndarray
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        out = self._estimate.infer([visible[None, None], thermal[None, None]])
+        return np.array(out[0][0]), np.array(out[1][0])
+
+    def reset(self) -> None:
+        if self.running is not None:
+            self.running.reset()
+            if self._kernels is not None:
+                self._kernels.reset()
+
+    def close(self) -> None:
+        """End the estimate's thread and let go of the models: the garbage collector may be long in coming."""
+        if self.running is not None:
+            self.running.close()
+        self._whole = self._estimate = self._fuse = self._kernels = None
+
+    def _request(
+        self, name: str, module: nn.Module, pictures: int, more: tuple[Tensor, ...], precision: str, threads: int
+    ) -> Any:
+        ov = load_openvino()
+        height, width = self._height, self._width
+
+        def convert() -> object:
+            # Each example its own tensor: inputs that are the same object become one input of the model.
+            examples = [torch.zeros(1, 1, height, width, dtype=torch.uint8) for _ in range(pictures)]
+            inputs = (*examples, *more)
+            with torch.no_grad(), warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of the tracer: what it fixes is fixed on purpose, the size
+                # A trace converts in a quarter of the time of an exported program, and keeps the shapes static: with
+                # shapes that OpenVINO takes for dynamic the same model runs slower.
+                traced = torch.jit.trace(module.eval(), inputs, check_trace=False)  # type: ignore[no-untyped-call]
+                return ov.convert_model(traced, example_input=inputs, input=[tuple(each.shape) for each in inputs])
+
+        options: dict[str, object] = {
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_PRECISION_HINT": precision,
+            "INFERENCE_NUM_THREADS": threads,
+            "ENABLE_CPU_PINNING": _PIN_THREADS,
+        }
+        try:
+            if self._cache is None:
+                model = convert()
+            else:
+                key = {
+                    "kind": f"openvino-{name}",
+                    "weights": self._checkpoint.sha256,
+                    "network": NETWORK_VERSION,
+                    "conversion": _CONVERSION_VERSION,
+                    "height": height,
+                    "width": width,
+                    "torch": torch.__version__,
+                    "openvino": ov.__version__,
+                }
+                model = self._cache.openvino_model(key, convert)
+            return ov.Core().compile_model(model, "CPU", options).create_infer_request()
+        except (RuntimeError, ValueError, TypeError) as error:
+            raise EngineError(f"OpenVINO cannot compile the {name} part at {height}x{width}: {error}") from error

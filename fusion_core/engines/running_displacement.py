@@ -1,0 +1,141 @@
+"""The displacement field on video: estimated every few frames beside the fusion, smoothed, and never waited for long.
+
+A rig's displacement field changes slowly, and its estimate costs as much as several fusions. So a frame hands its
+pictures to the estimate, the fusion goes on with the field that it has, and `every` frames later the result is taken.
+That the result is taken at a fixed frame, and not whenever it happens to be ready, makes the output a function of the
+input alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from fusion_core.rfvif.config import FRAME_PX
+
+__all__ = ["Estimate", "Estimator", "RunningDisplacement", "remap_maps"]
+
+SMOOTHING = 0.5
+"""Weight of a new estimate against the running one."""
+
+JUMP_PX = 3.0
+"""A new estimate further off than this (median over the grid) replaces the running one: the rig was hit, or a cut."""
+
+_NICENESS = 5
+
+Floats = npt.NDArray[np.float32]
+Estimator = Callable[[np.ndarray, np.ndarray], tuple[Floats, Floats]]
+"""(visible luminance, thermal), both (H, W) uint8 -> displacement (2, h, w) px, log-confidence (1, h, w)."""
+
+
+class Estimate(NamedTuple):
+    """A displacement field on the 8-pixel grid, its log-confidence, and the maps that cv2.remap wants."""
+
+    displacement_px: Floats  # (2, h, w): (dx, dy)
+    log_confidence: Floats  # (1, h, w)
+    maps: tuple[np.ndarray, np.ndarray]
+
+
+class RunningDisplacement:
+    """The field in use. One owner thread calls it; with every > 1 a thread of its own runs the estimates."""
+
+    def __init__(self, estimator: Estimator, every: int, *, smoothing: float = SMOOTHING) -> None:
+        """Estimate nothing yet.
+
+        Args:
+            every: frames between two estimates; 1 estimates anew on each frame, in the caller's thread, unsmoothed.
+            smoothing: weight of a new estimate against the running one, above 0 to 1 (no smoothing).
+        """
+        self._estimator = estimator
+        self._every = every
+        self._smoothing = smoothing
+        self._pool = (
+            ThreadPoolExecutor(1, thread_name_prefix="displacement", initializer=_give_way) if every > 1 else None
+        )
+        self._current: Estimate | None = None
+        self._pending: Future[Estimate] | None = None
+        self._age = 0
+
+    @property
+    def displacement_px(self) -> Floats | None:
+        """(2, h, w), None before the first frame."""
+        return self._current.displacement_px if self._current is not None else None
+
+    def at(self, visible: np.ndarray, thermal: np.ndarray) -> Estimate:
+        """The field to fuse this frame with.
+
+        The first frame after a start or `reset` waits for its own estimate; later ones get the running field.
+
+        Args:
+            visible, thermal: (H, W) uint8 of the same size as in all calls since the last `reset`.
+
+        Raises:
+            Whatever the estimator raises.
+        """
+        if self._pool is None or self._current is None:
+            self._current = self._make(visible, thermal, None)
+            self._age = 0
+            return self._current
+        self._age += 1
+        if self._age % self._every == 0:
+            if self._pending is not None:
+                pending, self._pending = self._pending, None
+                self._current = pending.result()
+            # Copies: the caller may reuse its arrays while the estimate runs.
+            self._pending = self._pool.submit(self._make, visible.copy(), thermal.copy(), self._current)
+        return self._current
+
+    def reset(self) -> None:
+        """Forget the field: the next frame is estimated anew."""
+        if self._pending is not None:
+            self._pending.cancel()
+            self._pending = None
+        self._current = None
+        self._age = 0
+
+    def close(self) -> None:
+        """End the thread, after the estimate under way. Safe to call twice."""
+        self.reset()
+        if self._pool is not None:
+            self._pool.shutdown(wait=True)
+
+    def _make(self, visible: np.ndarray, thermal: np.ndarray, before: Estimate | None) -> Estimate:
+        displacement, confidence = self._estimator(visible, thermal)
+        if before is not None:
+            step = float(np.median(np.abs(displacement - before.displacement_px)))
+            if step < JUMP_PX:
+                displacement = before.displacement_px + self._smoothing * (displacement - before.displacement_px)
+                confidence = before.log_confidence + self._smoothing * (confidence - before.log_confidence)
+        return Estimate(displacement, confidence, remap_maps(displacement, *visible.shape))
+
+
+def _give_way() -> None:
+    """Let the fusion have the larger part of a busy core, so that an estimate is spread over several frames.
+
+    Linux alone has a niceness for each thread; elsewhere the estimate stays at the priority of the rest.
+    """
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), os.getpriority(os.PRIO_PROCESS, 0) + _NICENESS)
+
+
+def remap_maps(displacement: Floats, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """Fixed-point maps for cv2.remap from a field on the 8-pixel grid (which covers the padded picture)."""
+    rows, columns = displacement.shape[1:]
+    full = [
+        cv2.resize(plane, (columns * 8, rows * 8), interpolation=cv2.INTER_LINEAR)[:height, :width]
+        for plane in displacement
+    ]
+    xs = np.clip(full[0] + np.arange(width, dtype=np.float32), FRAME_PX, width - 1 - FRAME_PX)
+    ys = np.clip(full[1] + np.arange(height, dtype=np.float32)[:, None], FRAME_PX, height - 1 - FRAME_PX)
+    first, second = cv2.convertMaps(xs, ys, cv2.CV_16SC2)
+    return np.asarray(first), np.asarray(second)

@@ -1,0 +1,1 @@
+"""Quality in numbers: the eight metrics, ghosts, flicker, displacement."""

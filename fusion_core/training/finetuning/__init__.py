@@ -1,0 +1,1 @@
+"""Retraining on a rig's own footage: stages, acceptance, model card."""
