@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.server
 import json
 import os
 import socket
 import stat
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -23,11 +26,14 @@ from support.service import TOKEN, running, secret_file, service_settings
 
 from app.configuration.config import AppConfig
 from app.configuration.service import HookConfig, HookEvent, RetentionConfig, ServiceConfig, TriggerConfig
+from app.pipeline.live_fusion import LiveFusion
 from app.service.reload import changed_keys, split_changes
+from app.service.state.log_ring import LogRing
+from app.service.state.operations import Operations
 from app.service.tasks.hooks import HookRunner, call_hook
 from app.service.tasks.retention import AgeBook, Kept, RetentionThread, plan
 from app.service.tasks.triggers import Rule, threshold_counts
-from app.service.web.control import ask, default_socket
+from app.service.web.control import ControlServer, ask, default_socket
 from fusion_core.errors import BadInputError, ConfigError, RunError
 from fusion_core.frames import Frame, Stream
 
@@ -307,12 +313,37 @@ def test_the_socket_is_ours_alone_and_survives_nonsense(tmp_path: Path) -> None:
         with pytest.raises(BadInputError, match="there is no command"):
             ask(path, "explode", {})
         with pytest.raises(RunError, match="another instance"):
-            from app.service.web.control import ControlServer
-
             ControlServer(path, handle.operations)
     with pytest.raises(RunError, match="no running rig"):
         ask(path, "status", {})
     assert default_socket("a/b", {"RUNTIME_DIRECTORY": "/run/lumitherm"}) == Path("/run/lumitherm/a_b.sock")
+
+
+def test_stop_closes_every_connection_of_the_socket(tmp_path: Path) -> None:
+    """One client has not asked yet, one is in the middle of its line, one waits for a place: all see the end."""
+    operations = Operations(LiveFusion(settings(tmp_path)), LogRing(), dict)
+    folder = Path(tempfile.mkdtemp(prefix="lt", dir="/tmp"))
+    server = ControlServer(folder / "rig.sock", operations)
+    accepted: list[socket.socket] = []
+    accept = server._socket.accept
+
+    def note() -> tuple[socket.socket, object]:
+        client, address = accept()
+        accepted.append(client)
+        return client, address
+
+    server._socket = SimpleNamespace(accept=note, close=server._socket.close)  # type: ignore[assignment]
+    server.start()
+    with contextlib.ExitStack() as clients:
+        silent = [clients.enter_context(socket.socket(socket.AF_UNIX)) for _ in range(10)]
+        for number, client in enumerate(silent):
+            client.settimeout(5.0)
+            client.connect(str(server.path))
+            client.sendall(b'{"comm' if number == 1 else b"")
+        wait_until(lambda: len(accepted) == len(silent))
+        assert server.stop(timeout_s=5.0)
+        assert all(client.fileno() == -1 for client in accepted)
+    assert not server.path.exists()
 
 
 def test_reload_takes_safe_keys_and_a_bad_file_changes_nothing(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -9,6 +10,7 @@ import stat
 import struct
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -54,7 +56,9 @@ class ControlServer:
         self._on_failure = on_failure
         self.pulse = Pulse()
         self._pool = ThreadPoolExecutor(_MAX_CLIENTS, thread_name_prefix="control-answer")
-        self._slots = threading.BoundedSemaphore(_MAX_CLIENTS)
+        self._slots = threading.BoundedSemaphore(_MAX_CLIENTS)  # one for each open connection
+        self._lock = threading.Lock()
+        self._clients: set[socket.socket] = set()
         self._socket = _listen(path)
         self._worker = Worker("control", self._run, self._failed)
 
@@ -63,11 +67,21 @@ class ControlServer:
         self._worker.start()
 
     def stop(self, timeout_s: float = 3.0) -> bool:
-        """End it and remove the socket; whether it ended in time."""
+        """Remove the socket, finish the answers under way and close every connection; whether it ended in time.
+
+        A client that has not asked yet is answered as if it had left.
+        """
+        deadline_s = time.monotonic() + timeout_s
         ended = self._worker.stop(timeout_s)
         self._socket.close()
         self.path.unlink(missing_ok=True)
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        with self._lock:
+            for client in self._clients:
+                with contextlib.suppress(OSError):  # it has left
+                    client.shutdown(socket.SHUT_RD)
+        for _ in range(_MAX_CLIENTS):
+            ended = self._slots.acquire(timeout=max(0.0, deadline_s - time.monotonic())) and ended
+        self._pool.shutdown(wait=False)
         return ended
 
     def _run(self, stopping: threading.Event) -> None:
@@ -80,6 +94,8 @@ class ControlServer:
             if not _is_friend(client) or not self._slots.acquire(blocking=False):
                 client.close()
                 continue
+            with self._lock:
+                self._clients.add(client)
             self._pool.submit(self._serve, client)
 
     def _failed(self, _: str, error: BaseException) -> None:
@@ -96,6 +112,8 @@ class ControlServer:
         except OSError as error:  # the client has gone or is too slow
             structlog.get_logger("service").debug("a control client left", reason=str(error))
         finally:
+            with self._lock:
+                self._clients.discard(client)
             self._slots.release()
 
     def _answer(self, line: bytes) -> dict[str, Any]:
