@@ -8,15 +8,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-import cv2
 import numpy as np
 
 from app.capture.cameras.camera import Clock
 from app.capture.synchronizer import output_time_ns
 from app.pipeline.engine_builder import BuildFailure, BuiltEngine, EngineBuilder, EngineSpec
+from app.pipeline.fuse_step import FuseStep
 from app.pipeline.problems import ProblemLog, Severity
 from app.pipeline.stats import Latency, Stage, Stats
-from app.pipeline.thermal_grid import AlignedField, ThermalGrid
+from app.pipeline.thermal_grid import ThermalGrid
 from app.pipeline.worker import Worker
 from fusion_core.engines.engine import FusionEngine
 from fusion_core.errors import BadInputError, CameraTimeout, EndOfStream, LumithermError
@@ -79,7 +79,7 @@ class FusionThread:
     ) -> None:
         self._pairs, self._publish, self._builder = pairs, publish, builder
         self._engine, self._fallback, self._spec = first, fallback, spec
-        self._agc, self._grid = Agc(agc), grid
+        self._step = FuseStep(_Seat(self), Agc(agc), grid, on_fit=self._note_fit, now_ns=clock.now_ns)
         self._stats, self._problems, self._clock, self._timed = stats, problems, clock, timed
         self._lock = threading.Lock()  # over the requested changes
         self._next_agc: Agc | None = None
@@ -90,11 +90,8 @@ class FusionThread:
         self._engine_since_s = 0.0
         self._retry_s = _FIRST_RETRY_S
         self._size: tuple[int, int] | None = None  # of the visible pictures
-        self._levels: tuple[np.ndarray, np.ndarray] | None = None  # thermal counts and their levels on the visible grid
-        self._last_thermal_ns: int | None = None
         self._in_ffc = False
         self._was_pair = False
-        self._grid_fits = True
         self._told_s = 0  # of the build under way
         self._worker = Worker("fusion", self._run, on_failure, on_end)
         # Read by others:
@@ -125,13 +122,13 @@ class FusionThread:
     def grid(self) -> ThermalGrid:
         """How thermal comes onto the visible grid, as asked for last."""
         with self._lock:
-            return self._next_grid if self._next_grid is not None else self._grid
+            return self._next_grid if self._next_grid is not None else self._step.grid
 
     @property
     def agc_config(self) -> AgcConfig:
         """The AGC settings asked for last."""
         with self._lock:
-            return self._next_agc.config if self._next_agc is not None else self._agc.config
+            return self._next_agc.config if self._next_agc is not None else self._step.agc.config
 
     @property
     def weights_sha256(self) -> str | None:
@@ -147,7 +144,7 @@ class FusionThread:
     @property
     def grid_in_use(self) -> ThermalGrid:
         """The alignment of the pair under way; another than `grid` while that waits for the next pair."""
-        return self._grid
+        return self._step.grid
 
     @property
     def grids_replaced(self) -> int:
@@ -199,76 +196,33 @@ class FusionThread:
             stats.skew(pair.skew_ns)
         self._apply_changes()
         self._watch_flags(pair)
-        visible, thermal = pair.visible, pair.thermal
-        if visible is not None:
-            self._note_size(visible)
-        levels = self._to_levels(thermal) if thermal is not None else None
-        fuse_ms, name = 0.0, self._engine.name
-        alignment: AlignedField | None = None
-        if visible is None:
-            assert levels is not None  # a pair has at least one frame; for the type checker
-            pixels = np.asarray(cv2.cvtColor(levels, cv2.COLOR_GRAY2RGB))
-        elif levels is None:
-            pixels = visible.pixels  # shared, not copied: it is read-only
-        else:
-            began_ns = time.perf_counter_ns()
-            alignment = self._grid.alignment(*levels.shape) if self._grid_fits else None
-            whole = levels if alignment is None else alignment.filled(levels, visible.pixels)
-            pixels, name = self._fuse(visible.pixels, whole)
-            fuse_ms = (time.perf_counter_ns() - began_ns) / 1e6
-            stats.fuse_time(fuse_ms)
-        fused_ns = self._clock.now_ns()
-        frame = FusedFrame(
-            pixels=pixels,
-            pair=pair,
-            fuse_ms=fuse_ms,
-            engine=name,
-            fused_ns=fused_ns,
-            thermal_8bit=levels,
-            agc_limits=self._agc.limits if levels is not None else None,
-            alignment=alignment,
-        )
-        self.last_output = LastOutput(fused_ns, pair.flags)
+        if pair.visible is not None:
+            self._note_size(pair.visible)
+        thermal = pair.thermal
+        if thermal is not None and (self.last_thermal is None or self.last_thermal.pixels is not thermal.pixels):
+            self.last_thermal = thermal
+        frame = self._step.fuse(pair)
+        if pair.visible is not None and thermal is not None:
+            stats.fuse_time(frame.fuse_ms)
+        self.last_output = LastOutput(frame.fused_ns, pair.flags)
         stats.frame(Stage.FUSED)
         if self._timed:
-            stats.latency(Latency.FUSED, (fused_ns - output_time_ns(pair)) / 1e6)
+            stats.latency(Latency.FUSED, (frame.fused_ns - output_time_ns(pair)) / 1e6)
         self._publish(frame)
 
-    # ------------------------------------------------------------------ thermal
+    # ------------------------------------------------------------------ changes
 
-    def _to_levels(self, thermal: Frame) -> np.ndarray:
-        """(H, W) uint8 on the visible grid. A held frame is not mapped again."""
-        if self._levels is not None and self._levels[0] is thermal.pixels:
-            return self._levels[1]
-        self.last_thermal = thermal
-        since_ns = None if self._last_thermal_ns is None else thermal.timestamp_ns - self._last_thermal_ns
-        self._last_thermal_ns = thermal.timestamp_ns
-        levels = self._agc.apply(thermal.pixels, None if since_ns is None else since_ns / 1e9)
-        aligned = self._align(levels)
-        aligned.flags.writeable = False
-        self._levels = (thermal.pixels, aligned)
-        return aligned
-
-    def _align(self, levels: np.ndarray) -> np.ndarray:
-        if self._size is None:
-            return levels  # no visible picture yet: thermal keeps its own grid
-        try:
-            aligned = self._grid.to_visible(levels, *self._size)
-        except BadInputError as error:
-            if self._grid_fits:
-                self._problems.add(
-                    Severity.ERROR,
-                    "calibration",
-                    f"{error} The thermal picture is only scaled meanwhile.",
-                    "choose a calibration of these two cameras at these sizes, or none",
-                )
-                self._stats.warn("calibration", "the calibration does not fit the pictures; thermal is only scaled")
-            self._grid_fits = False
-            return ThermalGrid(None).to_visible(levels, *self._size)
-        if not self._grid_fits:
-            self._grid_fits = True
+    def _note_fit(self, error: BadInputError | None) -> None:
+        if error is None:
             self._stats.warn("calibration", None)
-        return aligned
+            return
+        self._problems.add(
+            Severity.ERROR,
+            "calibration",
+            f"{error} The thermal picture is only scaled meanwhile.",
+            "choose a calibration of these two cameras at these sizes, or none",
+        )
+        self._stats.warn("calibration", "the calibration does not fit the pictures; thermal is only scaled")
 
     def _apply_changes(self) -> None:
         if self._next_agc is None and self._next_grid is None:
@@ -277,13 +231,11 @@ class FusionThread:
             agc, self._next_agc = self._next_agc, None
             grid, self._next_grid = self._next_grid, None
             keep_learnt = self._keep_learnt
-        self._levels = None
         if agc is not None:
-            self._agc = agc
+            self._step.use_agc(agc)
             self._compare_agc()
         if grid is not None:
-            self._grid = grid
-            self._grid_fits = True
+            self._step.use_grid(grid)
             self._stats.warn("calibration", None)
             if not keep_learnt:
                 self._engine.reset()
@@ -295,11 +247,11 @@ class FusionThread:
         if in_ffc != self._in_ffc:
             self._stats.ffc(in_ffc)
             if not in_ffc:
-                self._agc.reset()  # the correction has moved the counts
+                self._step.agc.reset()  # the correction has moved the counts
         if is_pair and not self._was_pair:
             self._engine.reset()
             if not self._in_ffc:
-                self._agc.reset()
+                self._step.agc.reset()
         self._in_ffc, self._was_pair = in_ffc, is_pair
 
     # ------------------------------------------------------------------ engine
@@ -310,7 +262,6 @@ class FusionThread:
             return
         changed = self._size is not None
         self._size = size
-        self._levels = None
         self._builder.set_size(*size)
         built = self._built
         if changed and built is not None and built.size != size:
@@ -357,9 +308,9 @@ class FusionThread:
             self._told_s = int(building[1])
             self._stats.engine(self._engine.name, f"{building[0].shown} is being built, {self._told_s} s so far")
 
-    def _fuse(self, visible: np.ndarray, levels: np.ndarray) -> tuple[np.ndarray, str]:
+    def _fuse(self, visible: np.ndarray, levels: np.ndarray) -> np.ndarray:
         try:
-            return self._engine.fuse(visible, levels), self._engine.name
+            return self._engine.fuse(visible, levels)
         except Exception as error:  # a broken engine costs the engine, not the picture
             if self._engine is self._fallback:
                 raise
@@ -377,7 +328,7 @@ class FusionThread:
             self._drop_engine(reason)
             self._builder.request(spec, after_s=self._retry_s)
             self._retry_s = min(3.0 * self._retry_s, _LONGEST_RETRY_S)
-        return self._fallback.fuse(visible, levels), self._fallback.name
+        return self._fallback.fuse(visible, levels)
 
     def _drop_engine(self, reason: str) -> None:
         if self._engine is not self._fallback:
@@ -390,6 +341,23 @@ class FusionThread:
 
     def _compare_agc(self) -> None:
         trained = self._built.agc if self._built is not None else None
-        differences = contract_differences(contract_of(self._agc.config), trained) if trained is not None else []
+        differences = contract_differences(contract_of(self._step.agc.config), trained) if trained is not None else []
         text = f"the AGC differs from the one the network was trained with: {'; '.join(differences)}"
         self._stats.warn("agc", text if differences else None)
+
+
+class _Seat:
+    """The engine that the thread has at the moment, as its `FuseStep` sees it."""
+
+    def __init__(self, thread: FusionThread) -> None:
+        self._thread = thread
+
+    @property
+    def name(self) -> str:
+        return self._thread._engine.name
+
+    def fuse(self, visible: np.ndarray, thermal: np.ndarray) -> np.ndarray:
+        return self._thread._fuse(visible, thermal)
+
+    def reset(self) -> None:
+        self._thread._engine.reset()

@@ -20,6 +20,7 @@ from app.capture.cameras.uri import redact
 from app.capture.offsets import resolve_offsets
 from app.capture.synchronizer import output_time_ns
 from app.configuration.config import NEURAL_ENGINES, AppConfig, SelfAlign
+from app.media.snapshot import save_snapshot
 from app.pipeline.alignment_budget import AlignmentBudget
 from app.pipeline.capture_crew import CaptureCrew
 from app.pipeline.engine_builder import CLASSICAL, EngineBuilder, EngineFactory, EngineSpec
@@ -29,7 +30,6 @@ from app.pipeline.monitor import BudgetFeeder, Monitor
 from app.pipeline.problems import PipelineProblem, ProblemLog, Severity
 from app.pipeline.recording_control import RecordingControl
 from app.pipeline.self_alignment import SelfAlignment
-from app.pipeline.snapshot import save_snapshot
 from app.pipeline.stats import Latency, Stage, Stats
 from app.pipeline.thermal_grid import ThermalGrid
 from app.pipeline.worker import Worker

@@ -13,12 +13,12 @@ import pytest
 import tifffile
 from support import live as support
 
+from app.media.snapshot import save_snapshot
 from app.pipeline import engine_builder
 from app.pipeline.engine_builder import BuildFailure, BuiltEngine, EngineBuilder, EngineSpec
 from app.pipeline.latest_slot import LatestSlot
 from app.pipeline.monitor import Monitor
 from app.pipeline.problems import ProblemLog, Severity
-from app.pipeline.snapshot import save_snapshot
 from app.pipeline.thermal_grid import ThermalGrid
 from app.pipeline.worker import Worker
 from benchmarks.soak.faults import FaultyCamera, FaultyCameras, full_disk

@@ -1,0 +1,205 @@
+"""A pair of frames in, a fused frame out: AGC, alignment, fill and engine in their order, live and from files."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+import cv2
+import numpy as np
+
+from app.pipeline.thermal_grid import AlignedField, ThermalGrid
+from fusion_core.engines.engine import FusionEngine
+from fusion_core.errors import BadInputError
+from fusion_core.frames import Frame, FramePair, FusedFrame, ThermalAlignment
+from fusion_core.thermal.agc import Agc
+
+__all__ = ["EngineOnDemand", "FuseStep", "PairEngine", "fuse_levels"]
+
+
+class PairEngine(Protocol):
+    """What a step needs of an engine: any `FusionEngine`, or one that stands for several."""
+
+    @property
+    def name(self) -> str: ...
+    def fuse(self, visible: np.ndarray, thermal: np.ndarray) -> np.ndarray: ...
+    def reset(self) -> None: ...
+
+
+class FuseStep:
+    """Turns pairs into fused frames. One owner thread; `engine` may be replaced between two pairs.
+
+    Args:
+        engine: closed by the caller, not here.
+        agc, grid: how counts become levels, and how levels come onto the visible grid.
+        on_fit: called with the error when the calibration begins not to fit the pictures, which are plainly scaled
+            from then on, and with None when it fits again. Without it the error is raised.
+        longest_gap_s: a thermal frame later than this after the one before, or earlier than it, resets AGC and engine.
+        now_ns: clock for `FusedFrame.fused_ns`.
+    """
+
+    def __init__(
+        self,
+        engine: PairEngine,
+        agc: Agc,
+        grid: ThermalGrid,
+        *,
+        on_fit: Callable[[BadInputError | None], None] | None = None,
+        longest_gap_s: float = math.inf,
+        now_ns: Callable[[], int] = time.monotonic_ns,
+    ) -> None:
+        self.engine = engine
+        self._agc, self._grid = agc, grid
+        self._on_fit, self._longest_gap_s, self._now_ns = on_fit, longest_gap_s, now_ns
+        self._fits = True
+        self._size: tuple[int, int] | None = None  # of the visible pictures, (height, width)
+        self._thermal_ns: int | None = None
+        self._mapped: tuple[np.ndarray, np.ndarray] | None = None  # thermal counts, and their levels on the grid
+
+    @property
+    def agc(self) -> Agc:
+        """The AGC in use."""
+        return self._agc
+
+    @property
+    def grid(self) -> ThermalGrid:
+        """The alignment in use."""
+        return self._grid
+
+    def use_agc(self, agc: Agc) -> None:
+        """Map the next pair by this AGC."""
+        self._agc, self._mapped = agc, None
+
+    def use_grid(self, grid: ThermalGrid) -> None:
+        """Align the next pair by this grid."""
+        self._grid, self._fits, self._mapped = grid, True, None
+
+    def reset(self) -> None:
+        """Forget earlier pairs: the next one is mapped and fused as if it were the first."""
+        self._agc.reset()
+        self.engine.reset()
+        self._thermal_ns = self._mapped = None
+
+    def fuse(self, pair: FramePair) -> FusedFrame:
+        """Fuse a pair. Without thermal the visible picture stands for it, without visible the thermal levels in grey.
+
+        Raises:
+            BadInputError: the frames cannot be used, or the calibration does not fit them and `on_fit` is None.
+            EngineError: the engine failed.
+        """
+        visible, thermal = pair.visible, pair.thermal
+        if visible is not None and visible.pixels.shape[:2] != self._size:
+            self._size, self._mapped = (visible.pixels.shape[0], visible.pixels.shape[1]), None
+        levels = self._to_levels(thermal) if thermal is not None else None
+        alignment: AlignedField | None = None
+        fuse_ms = 0.0
+        if visible is None:
+            assert levels is not None  # a pair has at least one frame; for the type checker
+            pixels = np.asarray(cv2.cvtColor(levels, cv2.COLOR_GRAY2RGB))
+        elif levels is None:
+            pixels = visible.pixels  # shared, not copied: it is read-only
+        else:
+            began_ns = time.perf_counter_ns()
+            alignment = self._grid.alignment(*levels.shape) if self._fits else None
+            pixels = fuse_levels(self.engine, visible.pixels, levels, alignment)
+            fuse_ms = (time.perf_counter_ns() - began_ns) / 1e6
+        return FusedFrame(
+            pixels=pixels,
+            pair=pair,
+            fuse_ms=fuse_ms,
+            engine=self.engine.name,
+            fused_ns=self._now_ns(),
+            thermal_8bit=levels,
+            agc_limits=self._agc.limits if levels is not None else None,
+            alignment=alignment,
+        )
+
+    def _to_levels(self, thermal: Frame) -> np.ndarray:
+        """(H, W) uint8 on the visible grid, read-only. A held frame is not mapped again."""
+        if self._mapped is not None and self._mapped[0] is thermal.pixels:
+            return self._mapped[1]
+        since_s = None if self._thermal_ns is None else (thermal.timestamp_ns - self._thermal_ns) / 1e9
+        self._thermal_ns = thermal.timestamp_ns
+        if since_s is not None and math.isfinite(self._longest_gap_s) and not 0 <= since_s <= self._longest_gap_s:
+            self._agc.reset()
+            self.engine.reset()
+        levels = self._align(self._agc.apply(thermal.pixels, since_s))
+        levels.flags.writeable = False
+        self._mapped = (thermal.pixels, levels)
+        return levels
+
+    def _align(self, levels: np.ndarray) -> np.ndarray:
+        if self._size is None:
+            return levels  # no visible picture yet: thermal keeps its grid
+        try:
+            aligned = self._grid.to_visible(levels, *self._size)
+        except BadInputError as error:
+            if self._on_fit is None:
+                raise
+            if self._fits:
+                self._on_fit(error)
+            self._fits = False
+            return ThermalGrid(None).to_visible(levels, *self._size)
+        if not self._fits and self._on_fit is not None:
+            self._on_fit(None)
+        self._fits = True
+        return aligned
+
+
+def fuse_levels(
+    engine: PairEngine, visible: np.ndarray, levels: np.ndarray, alignment: ThermalAlignment | None
+) -> np.ndarray:
+    """Fuse two pictures on one grid; where thermal does not see, the engine is given a fill.
+
+    Args:
+        visible: (H, W, 3) uint8 RGB. levels: (H, W) uint8. alignment: None = thermal sees everything.
+
+    Returns:
+        (H, W, 3) uint8 RGB.
+    """
+    return engine.fuse(visible, levels if alignment is None else alignment.filled(levels, visible))
+
+
+class EngineOnDemand:
+    """A `FusionEngine` that is made when the first pair comes, and warmed up whenever their size changes.
+
+    Args:
+        make: called once.
+    """
+
+    def __init__(self, make: Callable[[], FusionEngine]) -> None:
+        self._make = make
+        self._engine: FusionEngine | None = None
+        self._size: tuple[int, int] | None = None
+
+    @property
+    def name(self) -> str:
+        """Of the engine; "none" before it is made."""
+        return self._engine.name if self._engine is not None else "none"
+
+    def warm_up(self, height: int, width: int) -> None:
+        """Make the engine and warm it up, unless both were done for this size. Raises EngineError, CheckpointError."""
+        if self._engine is None:
+            self._engine = self._make()
+        if self._size != (height, width):
+            self._engine.warm_up(height, width)
+            self._engine.reset()
+            self._size = (height, width)
+
+    def fuse(self, visible: np.ndarray, thermal: np.ndarray) -> np.ndarray:
+        """See `FusionEngine.fuse`."""
+        self.warm_up(*thermal.shape)
+        assert self._engine is not None  # by warm_up; for the type checker
+        return self._engine.fuse(visible, thermal)
+
+    def reset(self) -> None:
+        """Forget earlier pairs."""
+        if self._engine is not None:
+            self._engine.reset()
+
+    def close(self) -> None:
+        """Close the engine if there is one."""
+        if self._engine is not None:
+            self._engine.close()
