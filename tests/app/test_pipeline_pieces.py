@@ -198,7 +198,7 @@ def test_builder_closes_what_nobody_wants_any_more(failures: list[object]) -> No
 
 def test_builder_gives_back_what_a_closed_engine_held(failures: list[object], monkeypatch: pytest.MonkeyPatch) -> None:
     given: list[str] = []
-    monkeypatch.setattr(engine_builder, "give_back", lambda: given.append(threading.current_thread().name))
+    monkeypatch.setattr(engine_builder, "return_free_memory", lambda: given.append(threading.current_thread().name))
     builder = make_builder(Factory(), failures)
     builder.tidy()
     support.wait_until(lambda: bool(given))
