@@ -1,6 +1,6 @@
 """Where the time of a live picture goes, from its time stamp to the screen: the simulated rig, recording included.
 
-    python benchmarks/live_latency.py [--seconds 30] [--no-record] [--tie] [--set KEY=VALUE] [--json FILE]
+    python benchmarks/live_latency.py [--seconds 30] [--no-record] [--set KEY=VALUE] [--json FILE]
 
 Runs the pipeline of configs/simulated.yaml and takes the time at each hand-over, of every picture after the engine is
 up:
@@ -207,11 +207,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=30.0)
     parser.add_argument("--no-record", dest="record", action="store_false")
-    parser.add_argument("--tie", action="store_true", help="tie the network's threads to cores, for comparison")
     parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    openvino_engine._PIN_THREADS = arguments.tie
     found = run(arguments.seconds, arguments.record, arguments.overrides)
     print(f"{found['engine']}, {found['pictures']} pictures, {found['cores']} cores busy, fps {found['fps']}")
     print(f"{'stage':>16} {'median':>8} {'p95':>8} {'share':>7}  ms")

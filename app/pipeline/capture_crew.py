@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
 from typing import Any, Final
 
-from app.capture.cameras.camera import Camera, Clock
+from app.capture.cameras.camera import Camera
 from app.capture.cameras.factory import CameraPair
 from app.capture.cameras.hotplug import HotplugMonitor
 from app.capture.cameras.uri import parse_camera_uri
@@ -15,8 +14,8 @@ from app.capture.capture_thread import CaptureState, CaptureStats, CaptureThread
 from app.capture.ffc import FfcDetector
 from app.capture.synchronizer import PairSynchronizer
 from app.configuration.config import AppConfig
-from app.pipeline.problems import ProblemLog, Severity
-from app.pipeline.stats import Stage, Stats
+from app.pipeline.problems import PipelineContext, Severity
+from app.pipeline.stats import Stage
 from fusion_core.errors import CaptureError, UsageError
 from fusion_core.frames import Frame, Stream
 
@@ -41,15 +40,12 @@ class CaptureCrew:
         self,
         config: AppConfig,
         cameras: CameraPair,
-        clock: Clock,
-        stats: Stats,
-        problems: ProblemLog,
-        on_failure: Callable[[str, BaseException], None],
+        context: PipelineContext,
     ) -> None:
-        self._config, self._clock, self._stats, self._problems = config, clock, stats, problems
-        self._on_failure = on_failure
+        self._config, self._clock = config, context.clock
+        self._stats, self._problems, self._on_failure = context.stats, context.problems, context.fail
         self._cameras: dict[Stream, Camera] = {Stream.VISIBLE: cameras.visible, Stream.THERMAL: cameras.thermal}
-        self.synchronizer = PairSynchronizer(config.sync, clock, lossless=cameras.lossless)
+        self.synchronizer = PairSynchronizer(config.sync, context.clock, lossless=cameras.lossless)
         self._ffc = FfcDetector(config.ffc)
         self._threads = {stream: self._make(stream) for stream in Stream}
         self._lock = threading.Lock()

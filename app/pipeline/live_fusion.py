@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Callable
@@ -19,25 +18,23 @@ from app.capture.cameras.factory import CameraPair, create_cameras
 from app.capture.cameras.uri import redact
 from app.capture.offsets import resolve_offsets
 from app.capture.synchronizer import output_time_ns
-from app.configuration.config import NEURAL_ENGINES, AppConfig, SelfAlign
+from app.configuration.config import AppConfig, SelfAlign
 from app.media.snapshot import save_snapshot
 from app.pipeline.alignment_budget import AlignmentBudget
 from app.pipeline.capture_crew import CaptureCrew
-from app.pipeline.engine_builder import CLASSICAL, EngineBuilder, EngineFactory, EngineSpec
+from app.pipeline.engine_seat import EngineFactory, EngineSeat
 from app.pipeline.fusion_thread import FusionThread
 from app.pipeline.latest_slot import LatestSlot
 from app.pipeline.monitor import BudgetFeeder, Monitor
-from app.pipeline.problems import PipelineProblem, ProblemLog, Severity
+from app.pipeline.problems import PipelineContext, PipelineProblem, ProblemLog, Severity
 from app.pipeline.recording_control import RecordingControl
 from app.pipeline.self_alignment import SelfAlignment
 from app.pipeline.stats import Latency, Stage, Stats
 from app.pipeline.thermal_grid import ThermalGrid
-from app.pipeline.worker import Worker
-from app.process import return_free_memory
+from app.process import Worker, return_free_memory
 from app.recording.writing.recorder import RecorderStatus, RecordingSummary
 from calibration.rig import check_identities
-from fusion_core.engines.engine import FusionEngine, create_engine
-from fusion_core.engines.video_options import VideoOptions
+from fusion_core.engines.engine import create_engine
 from fusion_core.errors import BadInputError, LumithermError, RunError
 from fusion_core.frames import FrameFlag, FusedFrame, Stream
 from fusion_core.thermal.agc import Agc, AgcConfig, contract_of
@@ -95,12 +92,13 @@ class LiveFusion:
     ) -> None:
         self.config = config
         self._clock: Clock = clock if clock is not None else MonotonicClock()
-        self._camera_factory, self._engine_factory = camera_factory, engine_factory
+        self._camera_factory = camera_factory
         self.latest: LatestSlot[FusedFrame] = LatestSlot()
         self.stats = Stats(self._clock.now_ns)
         self._problems = ProblemLog()
         self._recording = RecordingControl(config.recording, self._clock.now_ns, self.stats, self._problems)
-        self._builder = EngineBuilder(engine_factory, self._fail)
+        self._context = PipelineContext(self._clock, self.stats, self._problems, self._fail)
+        self.engine = EngineSeat(config.engine, engine_factory, self._context)
         self._worker = Worker("pipeline", self._run, self._fail)
         self._lock = threading.Lock()  # over start, stop and the requests before the threads are there
         self._wake = threading.Event()
@@ -111,7 +109,6 @@ class LiveFusion:
         self._deadline_s: float | None = None
         self._agc = config.agc
         self._calibration = config.calibration.file
-        self._spec = self._spec_of(config.engine.name.value, config.engine.preset.value, config.engine.weights)
         self._fusion: FusionThread | None = None
         self._crew: CaptureCrew | None = None
         self._monitor: Monitor | None = None
@@ -146,7 +143,7 @@ class LiveFusion:
             if first:
                 self._deadline_s = time.monotonic() + 0.9 * timeout_s
         self._worker.request_stop()
-        self._builder.request_stop()
+        self.engine.request_stop()
         self._wake.set()
         if self._worker.native_id is None:
             self._recording.close(timeout_s)
@@ -239,21 +236,7 @@ class LiveFusion:
         """What the last recording that was stopped consists of."""
         return self._recording.summary
 
-    @property
-    def engine_build_s(self) -> float | None:
-        """For how long an engine has been building in the background, s; None while none is."""
-        building = self._builder.building
-        return building[1] if building is not None else None
-
     # ------------------------------------------------------------------ changes while it runs
-
-    def set_engine(self, name: str, preset: str = "tiny", weights: Path | None = None) -> None:
-        """Build another engine in the background and swap it in between two pictures.
-
-        If it cannot be built the present one goes on, and `errors` and `stats` say why.
-        """
-        self._spec = self._spec_of(name, preset, weights)
-        self._builder.request(self._spec)
 
     def set_agc(self, config: AgcConfig) -> None:
         """Use this AGC from the next picture on. Raises ConfigError when its mask cannot be read."""
@@ -346,7 +329,7 @@ class LiveFusion:
             "rig": self.config.rig,
             "calibration": fusion.grid.identity if fusion is not None else None,
             "agc": contract_of(self._agc),
-            "weights_sha256": fusion.weights_sha256 if fusion is not None else None,
+            "weights_sha256": self.engine.weights_sha256,
             "state": self.state.value,
         }
         return save_snapshot(frame, folder, facts)
@@ -375,16 +358,14 @@ class LiveFusion:
             timed = self.config.model_copy(
                 update={"visible": configs[Stream.VISIBLE], "thermal": configs[Stream.THERMAL]}
             )
-            crew = CaptureCrew(timed, cameras, self._clock, self.stats, self._problems, self._fail)
+            crew = CaptureCrew(timed, cameras, self._context)
             fusion = self._make_fusion(crew, grid)
-            monitor = Monitor(
-                crew, fusion, self._recording, self.stats, self._problems, self._clock, self.config.sync.buffer_frames
-            )
+            monitor = Monitor(crew, fusion, self._recording, self._context, self.config.sync.buffer_frames)
             with self._lock:
                 self._crew, self._fusion, self._monitor = crew, fusion, monitor
             self._use_grid(grid)
             self._alignment = self._make_alignment(fusion, grid)
-            self._builder.start()
+            self.engine.start()
             rig = cameras.rig if not cameras.lossless else None
             if rig is not None:
                 rig.warm_up(_PAINTED_S, stopping, _PAINTING_S)
@@ -415,41 +396,17 @@ class LiveFusion:
             self._done.set()
 
     def _make_fusion(self, crew: CaptureCrew, grid: ThermalGrid) -> FusionThread:
-        fallback = create_engine(self.config.engine.fallback.value)
-        first, reason = fallback, None
-        if self._spec.name in CLASSICAL:
-            first = self._make_classical(fallback)
-        else:
-            reason = f"{self._spec.shown} is being built"
-            self._builder.request(self._spec)
+        self.engine.prepare()
         return FusionThread(
             crew.synchronizer,
             self._publish,
-            self._builder,
-            first,
-            fallback,
-            self._spec,
+            self.engine,
             self._agc,
             grid,
-            self.stats,
-            self._problems,
-            self._clock,
-            self._fail,
+            self._context,
             self._on_end,
-            instead_of=reason,
             timed=not self._lossless,
         )
-
-    def _make_classical(self, fallback: FusionEngine) -> FusionEngine:
-        spec = self._spec
-        try:
-            return self._engine_factory(spec.name, spec.preset, None, spec.threads, video=spec.video)
-        except LumithermError as error:
-            self._problems.add(
-                Severity.ERROR, "engine", f"{spec.shown} cannot be used: {error}; {fallback.name} fuses instead"
-            )
-            self._builder.request(spec, after_s=5.0)
-            return fallback
 
     def _use_grid(self, grid: ThermalGrid) -> None:
         budget = AlignmentBudget(self.config.budget, grid.baseline_m, grid.focal_px)
@@ -498,12 +455,9 @@ class LiveFusion:
             self.latest,
             fusion,
             grid,
-            self.stats,
-            self._problems,
-            self._clock,
+            self._context,
             file,
             self._on_corrected,
-            self._fail,
         )
 
     def _on_corrected(self, grid: ThermalGrid) -> None:
@@ -548,7 +502,7 @@ class LiveFusion:
             self._painter.stop(1.0)
         if crew is not None:
             crew.request_stop()
-        self._builder.request_stop()
+        self.engine.request_stop()
         alignment = self._alignment
         if alignment is not None:
             alignment.request_stop()
@@ -559,27 +513,10 @@ class LiveFusion:
         self._recording.close(max(0.5, deadline_s - time.monotonic() - 0.3))
         if crew is not None:
             crew.stop(max(0.3, deadline_s - time.monotonic()))
-        self._builder.join(0.1)
+        self.engine.join(0.1)
         return_free_memory()
         if alignment is not None and not alignment.join(max(0.3, deadline_s - time.monotonic())):
             self._problems.add(Severity.WARNING, "calibration", "the drift monitor did not end in time")
-
-    def _spec_of(self, name: str, preset: str, weights: Path | None) -> EngineSpec:
-        threads = self.config.engine.threads
-        if threads is None and name in NEURAL_ENGINES:
-            threads = _engine_threads(_usable_cores())
-        wanted = self.config.engine
-        video = VideoOptions(wanted.align_every, wanted.align_smoothing, wanted.kernels_every, wanted.kernels_smoothing)
-        return EngineSpec(name, preset, weights if name not in CLASSICAL else None, threads, video)
-
-
-def _engine_threads(cores: int) -> int:
-    """One core stays with capture and encoding; of two none does: 17 instead of 12 pictures a second, and fresher."""
-    return cores if cores <= 2 else cores - 1
-
-
-def _usable_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 2
 
 
 def _plain_name(rig: str) -> str:

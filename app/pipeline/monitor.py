@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from app.capture.cameras.camera import Clock
 from app.capture.capture_thread import CaptureState
 from app.capture.synchronizer import DropCause, output_time_ns
 from app.pipeline.alignment_budget import AlignmentBudget
 from app.pipeline.capture_crew import CaptureCrew
 from app.pipeline.fusion_thread import FusionThread
 from app.pipeline.latest_slot import LatestSlot
-from app.pipeline.problems import ProblemLog, Severity
+from app.pipeline.problems import PipelineContext, Severity
 from app.pipeline.recording_control import RecordingControl
 from app.pipeline.stats import Stats
 from fusion_core.frames import FrameFlag, FusedFrame, Stream
@@ -67,13 +66,12 @@ class Monitor:
         crew: CaptureCrew,
         fusion: FusionThread,
         recording: RecordingControl,
-        stats: Stats,
-        problems: ProblemLog,
-        clock: Clock,
+        context: PipelineContext,
         buffer_frames: int,
     ) -> None:
         self._crew, self._fusion = crew, fusion
-        self._recording, self._stats, self._problems, self._clock = recording, stats, problems, clock
+        self._recording = recording
+        self._stats, self._problems, self._clock = context.stats, context.problems, context.clock
         self._buffer_frames = buffer_frames
         self._reconnects = dict.fromkeys(Stream, 0)
         self._drops: dict[str, int] = {}

@@ -1,4 +1,4 @@
-"""What went wrong lately, in words for the user: a bounded list that banner, log and control interface read."""
+"""What went wrong lately, in words for the user; and what every part of the pipeline is given to tell it with."""
 
 from __future__ import annotations
 
@@ -7,11 +7,17 @@ from collections import deque
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
-__all__ = ["PipelineProblem", "ProblemLog", "Severity"]
+from app.capture.cameras.camera import Clock
+from app.pipeline.stats import Stats
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["PipelineContext", "PipelineProblem", "ProblemLog", "Severity"]
 
 _KEPT = 100
 
@@ -69,3 +75,13 @@ class ProblemLog:
 
 
 _LEVELS = {Severity.INFO: 20, Severity.WARNING: 30, Severity.ERROR: 40}
+
+
+@dataclass(frozen=True, slots=True)
+class PipelineContext:
+    """What every part of one pipeline shares. fail: ends the pipeline in order; takes who failed, and by what."""
+
+    clock: Clock
+    stats: Stats
+    problems: ProblemLog
+    fail: Callable[[str, BaseException], None]

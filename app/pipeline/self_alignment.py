@@ -15,14 +15,13 @@ from typing import Final
 import cv2
 import numpy as np
 
-from app.capture.cameras.camera import Clock
 from app.capture.synchronizer import output_time_ns
 from app.pipeline.fusion_thread import FusionThread
 from app.pipeline.latest_slot import LatestSlot
-from app.pipeline.problems import ProblemLog, Severity
-from app.pipeline.stats import DriftReading, Stats
+from app.pipeline.problems import PipelineContext, Severity
+from app.pipeline.stats import DriftReading
 from app.pipeline.thermal_grid import ThermalGrid
-from app.pipeline.worker import Worker
+from app.process import Worker
 from calibration.drift import DriftLevel, DriftMonitor, DriftState, SelfAligner
 from calibration.rig import apply_homography, save_calibration
 from fusion_core.errors import LumithermError
@@ -49,7 +48,6 @@ class SelfAlignment:
         fusion: takes the corrected alignment.
         proposal_file: where a proposed correction is written, as a calibration to load.
         on_grid: told of each alignment that was handed over.
-        on_failure: takes what ends the thread.
     """
 
     def __init__(
@@ -58,21 +56,18 @@ class SelfAlignment:
         latest: LatestSlot[FusedFrame],
         fusion: FusionThread,
         base: ThermalGrid,
-        stats: Stats,
-        problems: ProblemLog,
-        clock: Clock,
+        context: PipelineContext,
         proposal_file: Path,
         on_grid: Callable[[ThermalGrid], None],
-        on_failure: Callable[[str, BaseException], None],
     ) -> None:
         self._mode, self._latest, self._fusion = mode, latest, fusion
-        self._stats, self._problems, self._clock = stats, problems, clock
+        self._stats, self._problems, self._clock = context.stats, context.problems, context.clock
         self._proposal_file, self._on_grid = proposal_file, on_grid
         self._lock = threading.Lock()  # over what other threads ask for, and the hand-over
         self._base = base
         self._base_changed = False
         self._asked: bool | None = None  # True: accept the proposal, False: go back
-        self._worker = Worker("drift", self._run, on_failure)
+        self._worker = Worker("drift", self._run, context.fail)
         # Of the thread alone:
         self._grid = base
         self._aligner: SelfAligner | None = None

@@ -197,7 +197,7 @@ class ServiceHandle:
             if "calibration.file" in now:
                 self._live.set_calibration(new.calibration.file)
             if any(key.startswith("engine") for key in now):
-                self._live.set_engine(new.engine.name.value, new.engine.preset.value, new.engine.weights)
+                self._live.engine.request(new.engine.name.value, new.engine.preset.value, new.engine.weights)
             if "logging.level" in now:
                 logging.getLogger().setLevel(new.logging.level.value.upper())
             if any(key.startswith("service.triggers") for key in now):
@@ -226,7 +226,7 @@ class ServiceHandle:
             refused=self.gatekeeper.refused if self.gatekeeper is not None else {},
             gpus=self._gpus,
             scrape_s=self._scrape_s,
-            engine_build_s=self._live.engine_build_s,
+            engine_build_s=self._live.engine.build_s,
         )
 
     def _facts(self) -> dict[str, Any]:

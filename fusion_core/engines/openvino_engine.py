@@ -8,7 +8,6 @@ One compiled pair per picture size; the converted models are kept on disk, so th
 
 from __future__ import annotations
 
-import os
 import threading
 import warnings
 from typing import Any
@@ -22,6 +21,7 @@ from torch import Tensor, nn
 from fusion_core.checkpoint import LoadedCheckpoint
 from fusion_core.colour import luminance, replace_luminance
 from fusion_core.engines.cache import EngineCache
+from fusion_core.engines.engine import default_threads
 from fusion_core.engines.openvino_runtime import load_openvino
 from fusion_core.engines.running_displacement import RunningDisplacement
 from fusion_core.engines.torch_engine import MIN_SIDE_PX, check_network_pair
@@ -31,24 +31,10 @@ from fusion_core.rfvif import NETWORK_VERSION, Rfvif
 from fusion_core.rfvif.fdam import CarriedKernels
 from fusion_core.rfvif.inference import for_inference
 
-__all__ = ["OpenVinoEngine", "cpu_has_bfloat16", "default_threads"]
+__all__ = ["OpenVinoEngine", "cpu_has_bfloat16"]
 
 _CONVERSION_VERSION = 3
 """Raised whenever the same network converts to another model; part of the cache key."""
-
-
-_PIN_THREADS = False
-"""Threads tied to cores wait for theirs while another is idle: both parts of the network, capture and encoding share
-the same few cores."""
-
-
-def default_threads() -> int:
-    """Threads for the network: every core this process may use, less one for capture and encoding from three on.
-
-    On two cores both are taken: the scheduler shares them out better than a thread that never runs.
-    """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
-    return cores - 1 if cores > 2 else cores
 
 
 def cpu_has_bfloat16() -> bool:
@@ -338,7 +324,7 @@ class _Compiled:
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_PRECISION_HINT": precision,
             "INFERENCE_NUM_THREADS": threads,
-            "ENABLE_CPU_PINNING": _PIN_THREADS,
+            "ENABLE_CPU_PINNING": False,  # a tied thread waits for its core while another is idle (docs/engines.md)
         }
         try:
             if self._cache is None:

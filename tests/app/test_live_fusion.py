@@ -272,7 +272,7 @@ def test_an_engine_that_cannot_be_built_is_told_loudly(running: Running) -> None
 def test_an_engine_that_fails_while_running_is_replaced_without_losing_a_picture(
     running: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.pipeline.fusion_thread._FIRST_RETRY_S", 0.2)
+    monkeypatch.setattr("app.pipeline.engine_seat._FIRST_RETRY_S", 0.2)
     factory = SlowFactory()
     factory.gate.set()
     live = running(engines=factory, engine={"name": "auto"})
@@ -294,9 +294,9 @@ def test_an_engine_that_fails_while_running_is_replaced_without_losing_a_picture
 def test_engines_are_swapped_while_it_runs(running: Running) -> None:
     live = running()
     pictures(live)
-    live.set_engine("edges")
+    live.engine.request("edges")
     wait_until(lambda: live.stats.snapshot().engine == "edges")
-    live.set_engine("openvino", "tiny", Path("no/such/weights.safetensors"))
+    live.engine.request("openvino", "tiny", Path("no/such/weights.safetensors"))
     wait_until(lambda: "no/such/weights" in (live.stats.snapshot().fallback_reason or ""), 120.0)
     assert pictures(live).engine == "edges"
 

@@ -14,13 +14,13 @@ import tifffile
 from support import live as support
 
 from app.media.snapshot import save_snapshot
-from app.pipeline import engine_builder
-from app.pipeline.engine_builder import BuildFailure, BuiltEngine, EngineBuilder, EngineSpec
+from app.pipeline import engine_seat
+from app.pipeline.engine_seat import BuildFailure, BuiltEngine, EngineBuilder, EngineSpec
 from app.pipeline.latest_slot import LatestSlot
 from app.pipeline.monitor import Monitor
 from app.pipeline.problems import ProblemLog, Severity
 from app.pipeline.thermal_grid import ThermalGrid
-from app.pipeline.worker import Worker
+from app.process import Worker
 from benchmarks.soak.faults import FaultyCamera, FaultyCameras, full_disk
 from fusion_core.engines.pyramid_engine import AverageEngine
 from fusion_core.engines.video_options import VideoOptions
@@ -198,7 +198,7 @@ def test_builder_closes_what_nobody_wants_any_more(failures: list[object]) -> No
 
 def test_builder_gives_back_what_a_closed_engine_held(failures: list[object], monkeypatch: pytest.MonkeyPatch) -> None:
     given: list[str] = []
-    monkeypatch.setattr(engine_builder, "return_free_memory", lambda: given.append(threading.current_thread().name))
+    monkeypatch.setattr(engine_seat, "return_free_memory", lambda: given.append(threading.current_thread().name))
     builder = make_builder(Factory(), failures)
     builder.tidy()
     support.wait_until(lambda: bool(given))
@@ -218,8 +218,6 @@ def test_builder_tells_failures_and_retries_only_what_may_mend(failures: list[ob
     passing = result_of(builder)
     assert isinstance(passing, BuildFailure) and passing.retry_s == 5.0
     assert builder.busy  # the next attempt is due in five seconds
-    builder.cancel()
-    assert not builder.busy
     builder.request_stop()
     assert builder.join(20.0) and not failures
 
@@ -340,7 +338,8 @@ def test_an_engine_that_is_stuck_is_told_once_and_so_is_its_recovery() -> None:
     problems = ProblemLog()
     fusion = SimpleNamespace(busy_since_ns=1_000_000_000)
     nothing = SimpleNamespace()
-    monitor = Monitor(nothing, fusion, nothing, nothing, problems, nothing, 8)  # type: ignore[arg-type]
+    context = SimpleNamespace(stats=nothing, problems=problems, clock=nothing)
+    monitor = Monitor(nothing, fusion, nothing, context, 8)  # type: ignore[arg-type]
     told = []
     for now_s, busy in ((3, True), (7, True), (9, True), (10, False), (11, False)):
         fusion.busy_since_ns = 1_000_000_000 if busy else None

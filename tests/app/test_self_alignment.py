@@ -14,7 +14,7 @@ import pytest
 from app.commands.stats_view import drift_text
 from app.pipeline.fusion_thread import FusionThread
 from app.pipeline.latest_slot import LatestSlot
-from app.pipeline.problems import ProblemLog, Severity
+from app.pipeline.problems import PipelineContext, ProblemLog, Severity
 from app.pipeline.self_alignment import SelfAlignment
 from app.pipeline.stats import BudgetLevel, BudgetReading, DriftReading, Stats
 from app.pipeline.thermal_grid import ThermalGrid
@@ -71,9 +71,9 @@ class Rig:
         self.failures: list[BaseException] = []
         self.handed_over: list[ThermalGrid] = []
         self.file = folder / "proposed" / "rig.proposed.yaml"
+        context = PipelineContext(self, self.stats, self.problems, lambda name, error: self.failures.append(error))
         self.watch = SelfAlignment(
-            mode, self.latest, cast(FusionThread, self.fusion), base, self.stats, self.problems, self, self.file,
-            self.handed_over.append, lambda name, error: self.failures.append(error),
+            mode, self.latest, cast(FusionThread, self.fusion), base, context, self.file, self.handed_over.append
         )  # fmt: skip
 
     def now_ns(self) -> int:

@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 CHILD = """
 import sys, threading, time
 import cv2, numpy as np
-from app.pipeline.worker import Worker
+from app.process import Worker
 cv2.setNumThreads(1)
 picture = np.zeros((400, 400, 3), np.uint8)
 began = threading.Event()

@@ -25,6 +25,9 @@ class FakePipeline:
         self.errors: tuple[PipelineProblem, ...] = ()
         self.calls: list[tuple[Any, ...]] = []
         self.last_recording = None
+        self.engine = SimpleNamespace(
+            request=lambda name, preset, weights: self.calls.append(("set_engine", str(name), str(preset), weights))
+        )
 
     def start(self) -> None:
         self.calls.append(("start",))
@@ -46,9 +49,6 @@ class FakePipeline:
 
     def mark_event(self, label: str) -> None:
         self.calls.append(("mark_event", label))
-
-    def set_engine(self, name: str, preset: str, weights: Path | None) -> None:
-        self.calls.append(("set_engine", str(name), str(preset), weights))
 
     def set_agc(self, config: Any) -> None:
         self.calls.append(("set_agc", config))

@@ -362,7 +362,7 @@ class MainController(ViewController):
 
     def set_engine(self, engine: EngineConfig) -> None:
         """Build this engine and change to it when it is ready; until then the one that runs goes on."""
-        self._call("engine", lambda pipeline: pipeline.set_engine(engine.name, engine.preset, engine.weights))
+        self._call("engine", lambda pipeline: pipeline.engine.request(engine.name, engine.preset, engine.weights))
         if self.config is not None:
             self.config = self.config.model_copy(update={"engine": engine})
         self.engine_changed.emit(engine)

@@ -239,7 +239,7 @@ class Operations:
         return {"snapshot": bundle.name, "files": sorted(path.name for path in bundle.iterdir())}
 
     def _engine(self, request: EngineRequest) -> dict[str, Any]:
-        self._live.set_engine(request.name.value, request.preset.value, None)
+        self._live.engine.request(request.name.value, request.preset.value, None)
         return {"asked_for": request.name.value, "preset": request.preset.value}
 
     def _protect(self, request: NameRequest) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from typing import Final
 
 import structlog
 
-from app.pipeline.worker import Worker
+from app.process import Worker
 from app.recording.segments import list_recordings
 from app.recording.sidecar import sidecar_path
 from app.service.state.pulse import Pulse

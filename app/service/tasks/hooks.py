@@ -20,7 +20,7 @@ import structlog
 
 from app.capture.cameras.uri import redact
 from app.configuration.service import HookConfig, HookEvent
-from app.pipeline.worker import Worker
+from app.process import Worker
 from app.service.state.pulse import Pulse
 from app.service.state.secrets import read_secret
 from fusion_core.errors import ConfigError, RunError

@@ -34,7 +34,7 @@ from app.capture.cameras.uri import redact
 from app.capture.synchronizer import output_time_ns
 from app.configuration.service import PushConfig, check_push_url
 from app.pipeline.latest_slot import LatestSlot
-from app.pipeline.worker import Worker
+from app.process import Worker
 from app.service.state.metrics import PushFigures
 from app.service.state.preview import picture_of
 from app.service.state.pulse import Pulse

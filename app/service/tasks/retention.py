@@ -14,7 +14,7 @@ from pathlib import Path
 import structlog
 
 from app.configuration.service import RetentionConfig
-from app.pipeline.worker import Worker
+from app.process import Worker
 from app.recording.segments import delete_recording, is_protected, list_recordings
 from app.recording.writing.disk import free_bytes
 from app.service.state.operations import KEEP, SNAPSHOT_FOLDER

@@ -12,7 +12,7 @@ import structlog
 
 from app.configuration.service import TriggerConfig, TriggerKind
 from app.pipeline.latest_slot import LatestSlot
-from app.pipeline.worker import Worker
+from app.process import Worker
 from fusion_core.errors import ConfigError, LumithermError
 from fusion_core.frames import FrameFlag, FusedFrame
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import structlog
 
-from app.pipeline.worker import Worker
+from app.process import Worker
 from app.service.state.operations import Operations, explain
 from app.service.state.pulse import Pulse
 from fusion_core.errors import BadInputError, LumithermError, RunError
