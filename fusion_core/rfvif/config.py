@@ -16,7 +16,7 @@ it repeats what lies this far inside instead."""
 NETWORK_VERSION = 1
 """Raised whenever the same weights would give other pictures; part of every engine's cache key."""
 
-AlignmentMode = Literal["paper", "observed", "uniform", "field"]
+AlignmentMode = Literal["paper", "uniform", "field"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +36,8 @@ class RfvifConfig:
     """The reconstruction's last convolutions also see both pictures at full resolution (the infrared one aligned), and
     their output is added to the visible luminance: fine texture survives narrow feature maps."""
     alignment: AlignmentMode = "paper"
-    """paper: Eq. (6) alone. observed: the kernel generator also sees the cross-correlation of both pictures over the
-    frame. uniform: the infrared picture is shifted by one estimated displacement. field: warped by a field of them."""
+    """paper: Eq. (6) alone. uniform: the infrared picture is shifted by one estimated displacement. field: it is warped
+    by a field of them."""
     stages: tuple[tuple[int, int], ...] = ((8, 2), (4, 2), (2, 1))
     """Of the correlation: (1/resolution, radius searched), coarse to fine."""
 
@@ -57,8 +57,8 @@ class RfvifConfig:
             raise UsageError(f"fab_count is {self.fab_count}, must be 1, 2 or 3 (Table 3)")
         if self.space_to_depth not in (1, 2):
             raise UsageError(f"space_to_depth is {self.space_to_depth}, must be 1 or 2")
-        if self.alignment not in ("paper", "observed", "uniform", "field"):
-            raise UsageError(f"alignment is {self.alignment!r}, must be paper, observed, uniform or field")
+        if self.alignment not in ("paper", "uniform", "field"):
+            raise UsageError(f"alignment is {self.alignment!r}, must be paper, uniform or field")
 
     @property
     def multiple(self) -> int:

@@ -20,18 +20,14 @@ _TAPS = 3 * 3 + 5 * 5 + 7 * 7
 
 
 class DynamicKernelGenerator(nn.Module):
-    """DKG, Eq. (6) and Fig. 4: both feature maps -> one depthwise kernel per channel of sizes 3, 5 and 7.
+    """DKG, Eq. (6) and Fig. 4: both feature maps -> one depthwise kernel per channel of sizes 3, 5 and 7."""
 
-    evidence: width of an optional vector that is seen beside the pooled features (alignment "observed": the
-    cross-correlation of both pictures over the frame).
-    """
-
-    def __init__(self, channels: int, evidence: int = 0) -> None:
+    def __init__(self, channels: int) -> None:
         super().__init__()
         self.channels = channels
         self.joint = conv3x3(2 * channels, channels)
         self.branches = nn.ModuleList(conv3x3(channels, channels) for _ in range(3))
-        self.kernels = nn.ModuleList(nn.Linear(channels + evidence, channels * (2 * k + 1) ** 2) for k in (1, 2, 3))
+        self.kernels = nn.ModuleList(nn.Linear(channels, channels * (2 * k + 1) ** 2) for k in (1, 2, 3))
         for k, layer in zip((1, 2, 3), self.kernels, strict=True):
             # Start from "leave it where it is": the kernel's centre is 1.
             assert isinstance(layer, nn.Linear)
@@ -39,15 +35,13 @@ class DynamicKernelGenerator(nn.Module):
             with torch.no_grad():
                 layer.bias.zero_().view(channels, -1)[:, 2 * k * (k + 1)] = 1.0
 
-    def forward(self, visible: Tensor, infrared: Tensor, evidence: Tensor | None) -> list[Tensor]:
+    def forward(self, visible: Tensor, infrared: Tensor) -> list[Tensor]:
         """(B, C, h, w) twice -> [(B, C, 3, 3), (B, C, 5, 5), (B, C, 7, 7)]."""
         joint = F.relu(self.joint(torch.cat((visible, infrared), dim=1)))
         kernels = []
         for k, branch, layer in zip((1, 2, 3), self.branches, self.kernels, strict=True):
             # Pooled in float32: a sum over 10^5 positions overflows FP16.
             pooled = F.relu(branch(joint)).float().mean(dim=(-2, -1)).to(joint.dtype)
-            if evidence is not None:
-                pooled = torch.cat((pooled, evidence.to(pooled.dtype)), dim=1)
             kernels.append(layer(pooled).view(-1, self.channels, 2 * k + 1, 2 * k + 1))
         return kernels
 
@@ -74,15 +68,13 @@ class CarriedKernels:
         """(N,): what the blocks convolved with, for the next picture."""
         return torch.cat(self._used)
 
-    def next(
-        self, generator: DynamicKernelGenerator, visible: Tensor, infrared: Tensor, evidence: Tensor | None
-    ) -> list[Tensor]:
+    def next(self, generator: DynamicKernelGenerator, visible: Tensor, infrared: Tensor) -> list[Tensor]:
         """As `generator` itself: [(1, C, 3, 3), (1, C, 5, 5), (1, C, 7, 7)] for the block that is next."""
         count = generator.channels * _TAPS
         flat = self._carried[self._position : self._position + count]
         self._position += count
         if self._weight is not None:
-            fresh = torch.cat([kernel.flatten() for kernel in generator(visible, infrared, evidence)])
+            fresh = torch.cat([kernel.flatten() for kernel in generator(visible, infrared)])
             flat = flat + self._weight * (fresh - flat)
         self._used.append(flat)
         sides = (3, 5, 7)
@@ -96,9 +88,9 @@ class FeatureAlignmentBlock(nn.Module):
     Without `dynamic` (Table 3, "w/o DKG") the kernels are learned and fixed.
     """
 
-    def __init__(self, channels: int, dynamic: bool, evidence: int) -> None:
+    def __init__(self, channels: int, dynamic: bool) -> None:
         super().__init__()
-        self.generator = DynamicKernelGenerator(channels, evidence) if dynamic else None
+        self.generator = DynamicKernelGenerator(channels) if dynamic else None
         if not dynamic:
             self.fixed = nn.ModuleList(
                 nn.Conv2d(channels, channels, 2 * k + 1, padding=k, groups=channels) for k in (1, 2, 3)
@@ -110,17 +102,15 @@ class FeatureAlignmentBlock(nn.Module):
             nn.Linear(channels, squeezed), nn.ReLU(inplace=True), nn.Linear(squeezed, channels), nn.Sigmoid()
         )
 
-    def forward(
-        self, visible: Tensor, infrared: Tensor, evidence: Tensor | None, carried: CarriedKernels | None = None
-    ) -> Tensor:
+    def forward(self, visible: Tensor, infrared: Tensor, carried: CarriedKernels | None = None) -> Tensor:
         batch, channels, height, width = infrared.shape
         if self.generator is not None:
             folded = infrared.reshape(1, batch * channels, height, width)
             paths = []
             if carried is None:
-                kernels = self.generator(visible, infrared, evidence)
+                kernels = self.generator(visible, infrared)
             else:
-                kernels = carried.next(self.generator, visible, infrared, evidence)
+                kernels = carried.next(self.generator, visible, infrared)
             for kernel in kernels:
                 side = kernel.shape[-1]
                 weight = kernel.reshape(batch * channels, 1, side, side)
@@ -136,9 +126,9 @@ class FeatureAlignmentBlock(nn.Module):
 class FeatureDynamicAlignment(nn.Module):
     """FDAM: FABs one after another; their outputs together give the aligned features and the aligned picture."""
 
-    def __init__(self, channels: int, blocks: int, dynamic: bool, evidence: int) -> None:
+    def __init__(self, channels: int, blocks: int, dynamic: bool) -> None:
         super().__init__()
-        self.blocks = nn.ModuleList(FeatureAlignmentBlock(channels, dynamic, evidence) for _ in range(blocks))
+        self.blocks = nn.ModuleList(FeatureAlignmentBlock(channels, dynamic) for _ in range(blocks))
         self.features = nn.Conv2d(blocks * channels, channels, 1)
         self.picture = nn.Conv2d(blocks * channels, 1, 1)
 
@@ -149,12 +139,12 @@ class FeatureDynamicAlignment(nn.Module):
         return sum(g.channels * _TAPS for g in generators if isinstance(g, DynamicKernelGenerator))
 
     def forward(
-        self, visible: Tensor, infrared: Tensor, evidence: Tensor | None, carried: CarriedKernels | None = None
+        self, visible: Tensor, infrared: Tensor, carried: CarriedKernels | None = None
     ) -> tuple[Tensor, Tensor]:
         """-> aligned features (B, C, h, w), and the concatenated block outputs from which `picture` maps Eq. (7)."""
         outputs = []
         for block in self.blocks:
-            infrared = block(visible, infrared, evidence, carried)
+            infrared = block(visible, infrared, carried)
             outputs.append(infrared)
         joined = torch.cat(outputs, dim=1)
         return self.features(joined), joined

@@ -15,15 +15,13 @@ from torch import Tensor, nn
 
 from fusion_core.rfvif.cmfem import CrossModulation, Msrb
 from fusion_core.rfvif.config import FRAME_PX, RfvifConfig
-from fusion_core.rfvif.correlation import Alignment, CorrelationAlignment, gradient_features, warp
+from fusion_core.rfvif.correlation import Alignment, CorrelationAlignment, warp
 from fusion_core.rfvif.fdam import CarriedKernels, ComplementaryMaskFusion, FeatureDynamicAlignment
 from fusion_core.rfvif.mgfrm import LevelMixing, LocalFeatureRefinement
 from fusion_core.rfvif.padding import pad_to_multiple
 from fusion_core.rfvif.pffm import PyramidFeatureFusion, Reconstruction
 
 __all__ = ["Rfvif", "RfvifOutput"]
-
-_EVIDENCE_RADIUS = 3  # alignment "observed": shifts of the whole frame that the kernel generator sees, at 1/4 size
 
 
 class RfvifOutput(NamedTuple):
@@ -44,7 +42,6 @@ class Rfvif(nn.Module):
         c, light = config.channels, config.light
         inputs = config.space_to_depth**2
         self.alignment = CorrelationAlignment(config.stages) if config.alignment in ("uniform", "field") else None
-        evidence = 2 * (2 * _EVIDENCE_RADIUS + 1) ** 2 if config.alignment == "observed" else 0
 
         def branch(level: int) -> nn.Sequential:
             count = 3 if level == 0 else 2  # Section 3.2: three MSRBs, then two, then two
@@ -55,9 +52,7 @@ class Rfvif(nn.Module):
         self.infrared_branches = nn.ModuleList(branch(level) for level in range(3))  # D_2
         self.modulations = nn.ModuleList(CrossModulation(c, config.cross_modulation, light) for _ in range(3))
         self.fdams = (
-            nn.ModuleList(
-                FeatureDynamicAlignment(c, config.fab_count, config.dynamic_kernels, evidence) for _ in range(3)
-            )
+            nn.ModuleList(FeatureDynamicAlignment(c, config.fab_count, config.dynamic_kernels) for _ in range(3))
             if config.fdam
             else None
         )
@@ -118,11 +113,10 @@ class Rfvif(nn.Module):
 
     def fuse_aligned(self, visible: Tensor, moved: Tensor, alignment: Alignment | None) -> RfvifOutput:
         """The network after the displacement estimate; sizes are multiples of `config.multiple`."""
-        evidence = self._evidence(visible, moved) if self.config.alignment == "observed" else None
         if alignment is None:
-            return self.fuse_warped(visible, moved, None, evidence)
+            return self.fuse_warped(visible, moved, None)
         infrared = warp(moved, alignment.displacements[-1], cubic=True, inset_px=FRAME_PX).clamp(0.0, 1.0)
-        out = self.fuse_warped(visible, infrared, alignment.log_confidence, evidence)
+        out = self.fuse_warped(visible, infrared, alignment.log_confidence)
         return RfvifOutput(out.fused, out.aligned_infrared, alignment.displacements, alignment.log_confidence)
 
     @property
@@ -136,7 +130,6 @@ class Rfvif(nn.Module):
         visible: Tensor,
         infrared: Tensor,
         log_confidence: Tensor | None,
-        evidence: Tensor | None = None,
         carried: CarriedKernels | None = None,
     ) -> RfvifOutput:
         """The network after the warp. Apart from `forward`, so that video can carry the estimate between frames.
@@ -144,7 +137,6 @@ class Rfvif(nn.Module):
         Args:
             visible, infrared: (B, 1, H, W), multiples of `config.multiple`; infrared already warped.
             log_confidence: (B, 1, H/8, W/8) of the estimate, None for networks without one.
-            evidence: of alignment "observed".
             carried: dynamic kernels of an earlier picture, for B = 1; None: all are computed.
         """
         config = self.config
@@ -170,7 +162,7 @@ class Rfvif(nn.Module):
             if self.fdams is not None:
                 fdam = self.fdams[level]
                 assert isinstance(fdam, FeatureDynamicAlignment)
-                aligned, joined = fdam(f_visible, f_infrared, evidence, carried)
+                aligned, joined = fdam(f_visible, f_infrared, carried)
                 if self.training:
                     aligned_pictures.append(fdam.picture(joined))  # for Eq. (7)
             seen = None
@@ -189,20 +181,3 @@ class Rfvif(nn.Module):
     def pad(self, image: Tensor) -> Tensor:
         """Reflect to the right and below up to a multiple of `config.multiple`."""
         return pad_to_multiple(image, self.config.multiple, mirror=True)
-
-    def _evidence(self, visible: Tensor, moved: Tensor) -> Tensor:
-        """Cross-correlation of the fixed gradient features over the frame: (B, 2 * shifts)."""
-        r = _EVIDENCE_RADIUS
-        fixed = gradient_features(F.avg_pool2d(visible.float(), 4), 4)
-        other = F.pad(gradient_features(F.avg_pool2d(moved.float(), 4), 4), (r, r, r, r), mode="replicate")
-        height, width = fixed.shape[-2:]
-        planes = [
-            (fixed * other[:, :, y : y + height, x : x + width]).mean(dim=(-2, -1))
-            for y in range(2 * r + 1)
-            for x in range(2 * r + 1)
-        ]
-        products = torch.stack(planes, dim=1)  # (B, S, 3)
-        both = torch.stack((products[..., 0], products[..., 1] + products[..., 2]), dim=-1)
-        both = both - both.mean(dim=1, keepdim=True)
-        spread = torch.sqrt((both * both).mean(dim=1, keepdim=True) + 1e-6)
-        return (both / spread).flatten(1)
