@@ -143,7 +143,7 @@ def run(seconds: float, record: bool, overrides: list[str]) -> dict[str, Any]:
             viewer.join(5.0)
         if live.failure is not None:
             raise live.failure
-        recording = live.last_recording
+        recording = live.recording.summary
         return {
             "engine": live.stats.snapshot().engine,
             "pictures": len(clockwork.pictures),

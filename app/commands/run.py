@@ -131,8 +131,8 @@ def _tell_end(live: LiveFusion) -> None:
     typer.echo(f"{snapshot.frames['fused']} pictures fused by {snapshot.engine}{latency}, {snapshot.total_drops} lost")
     for cause, count in snapshot.drops.items():
         typer.echo(f"lost: {cause} {count}")
-    if live.last_recording is not None:
-        for line in _describe_recording(live.last_recording):
+    if live.recording.summary is not None:
+        for line in _describe_recording(live.recording.summary):
             typer.echo(line)
 
 

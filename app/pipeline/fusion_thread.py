@@ -5,7 +5,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
 
 from app.capture.synchronizer import output_time_ns
 from app.pipeline.engine_seat import EngineSeat
@@ -18,9 +21,10 @@ from fusion_core.errors import BadInputError, CameraTimeout, EndOfStream
 from fusion_core.frames import Frame, FrameFlag, FramePair, FusedFrame
 from fusion_core.thermal.agc import Agc, AgcConfig
 
-__all__ = ["FusionThread", "LastOutput", "PairSource"]
+__all__ = ["AgcHistogram", "FusionThread", "LastOutput", "PairSource"]
 
 _WAIT_S = 0.1
+_BINS = 256
 
 
 class PairSource(Protocol):
@@ -31,39 +35,47 @@ class PairSource(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class LastOutput:
-    """When the last picture was ready (monotonic), and the flags of its pair."""
+    """When the last picture was ready (monotonic), the flags of its pair, and the counts that its AGC spans."""
 
     fused_ns: int
     flags: FrameFlag
+    agc_limits: tuple[float, float] | None
+
+
+class AgcHistogram(NamedTuple):
+    """How the counts of the last thermal frame are spread: (256,) numbers, (257,) edges in counts, span as mapped."""
+
+    counts: npt.NDArray[np.int64]
+    edges: npt.NDArray[np.float64]
+    limits: tuple[float, float]
 
 
 class FusionThread:
     """Owner of AGC, alignment and engine. Other threads ask for changes, which take effect between two pairs.
 
     Args:
-        pairs: gives pairs; EndOfStream ends the thread.
         publish: takes each fused frame in this thread and never waits (except to keep a lossless replay complete).
         engine: fuses; this thread closes it at its end.
-        timed: False for replays as fast as possible, whose latency means nothing.
-
-    Raises:
-        ConfigError: the AGC's mask cannot be read.
+        agc: to begin with.
+        on_end: called in this thread when the pairs are at their end.
     """
 
     def __init__(
         self,
-        pairs: PairSource,
         publish: Callable[[FusedFrame], None],
         engine: EngineSeat,
         agc: AgcConfig,
-        grid: ThermalGrid,
         context: PipelineContext,
         on_end: Callable[[], None],
-        timed: bool = True,
     ) -> None:
-        self._pairs, self._publish, self._engine, self._timed = pairs, publish, engine, timed
+        self._publish, self._engine = publish, engine
+        self._pairs: PairSource | None = None
+        self._timed = True
         self._stats, self._problems, self._clock = context.stats, context.problems, context.clock
-        self._step = FuseStep(engine, Agc(agc), grid, on_fit=self._note_fit, now_ns=context.clock.now_ns)
+        self.agc = agc
+        """The AGC that was asked for last."""
+        plain = Agc(AgcConfig()), ThermalGrid(None)  # until `prepare`
+        self._step = FuseStep(engine, *plain, on_fit=self._note_fit, now_ns=context.clock.now_ns)
         self._lock = threading.Lock()  # over the requested changes
         self._next_agc: Agc | None = None
         self._next_grid: ThermalGrid | None = None
@@ -78,7 +90,20 @@ class FusionThread:
         self.last_thermal: Frame | None = None
         self.busy_since_ns: int | None = None
         """Since when the pair under way is being worked on; None between two pairs."""
-        engine.set_agc(agc)
+
+    def prepare(self, pairs: PairSource, grid: ThermalGrid, timed: bool = True) -> None:
+        """Take these pairs, whose EndOfStream ends the thread, and this alignment; before `start`.
+
+        Args:
+            timed: False for replays as fast as possible, whose latency means nothing.
+
+        Raises:
+            ConfigError: the AGC's mask cannot be read.
+        """
+        self._pairs, self._timed = pairs, timed
+        self._step.use_agc(Agc(self.agc))
+        self._step.use_grid(grid)
+        self._engine.set_agc(self.agc)
 
     def start(self) -> None:
         """Start the thread."""
@@ -99,20 +124,26 @@ class FusionThread:
 
     @property
     def grid(self) -> ThermalGrid:
-        """How thermal comes onto the visible grid, as asked for last."""
+        """The alignment that was asked for last."""
         with self._lock:
             return self._next_grid if self._next_grid is not None else self._step.grid
 
-    @property
-    def agc_config(self) -> AgcConfig:
-        """The AGC settings asked for last."""
+    def set_agc(self, config: AgcConfig) -> None:
+        """Use this AGC from the next pair on. Raises ConfigError when its mask cannot be read."""
+        agc = Agc(config)
         with self._lock:
-            return self._next_agc.config if self._next_agc is not None else self._step.agc.config
+            self.agc, self._next_agc = config, agc
 
-    def set_agc(self, agc: Agc) -> None:
-        """Use this AGC from the next pair on; it is this thread's from now on."""
-        with self._lock:
-            self._next_agc = agc
+    def agc_histogram(self) -> AgcHistogram:
+        """Of the last thermal frame as captured, every third row and column; all zero before there is one."""
+        thermal, last = self.last_thermal, self.last_output
+        limits = last.agc_limits if last is not None and last.agc_limits is not None else (0.0, 255.0)
+        if thermal is None:
+            return AgcHistogram(np.zeros(_BINS, np.int64), np.linspace(0.0, 65536.0, _BINS + 1), limits)
+        sample = thermal.pixels[::3, ::3]
+        low, high = int(sample.min()), int(sample.max()) + 1
+        counts, edges = np.histogram(sample, _BINS, (low, max(high, low + _BINS)))
+        return AgcHistogram(counts, edges, limits)
 
     @property
     def grid_in_use(self) -> ThermalGrid:
@@ -146,6 +177,7 @@ class FusionThread:
     # ------------------------------------------------------------------ the thread
 
     def _run(self, stopping: threading.Event) -> None:
+        assert self._pairs is not None  # by prepare
         try:
             while not stopping.is_set():
                 self._engine.take_built()
@@ -176,7 +208,7 @@ class FusionThread:
         frame = self._step.fuse(pair)
         if pair.visible is not None and thermal is not None:
             stats.fuse_time(frame.fuse_ms)
-        self.last_output = LastOutput(frame.fused_ns, pair.flags)
+        self.last_output = LastOutput(frame.fused_ns, pair.flags, frame.agc_limits)
         stats.frame(Stage.FUSED)
         if self._timed:
             stats.latency(Latency.FUSED, (frame.fused_ns - output_time_ns(pair)) / 1e6)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from app.capture.capture_thread import CaptureState
 from app.capture.synchronizer import DropCause, output_time_ns
 from app.pipeline.alignment_budget import AlignmentBudget
-from app.pipeline.capture_crew import CaptureCrew
+from app.pipeline.capture_supervisor import CaptureSupervisor
 from app.pipeline.fusion_thread import FusionThread
 from app.pipeline.latest_slot import LatestSlot
 from app.pipeline.problems import PipelineContext, Severity
@@ -63,13 +63,13 @@ class Monitor:
 
     def __init__(
         self,
-        crew: CaptureCrew,
+        cameras: CaptureSupervisor,
         fusion: FusionThread,
         recording: RecordingControl,
         context: PipelineContext,
         buffer_frames: int,
     ) -> None:
-        self._crew, self._fusion = crew, fusion
+        self._capture, self._fusion = cameras, fusion
         self._recording = recording
         self._stats, self._problems, self._clock = context.stats, context.problems, context.clock
         self._buffer_frames = buffer_frames
@@ -94,17 +94,17 @@ class Monitor:
     def first_picture(self) -> None:
         """Count from here on: what one camera gave before the other had begun is no loss. Called by any thread."""
         if self._before_first is None:
-            self._before_first = self._crew.synchronizer.stats().dropped
+            self._before_first = self._capture.synchronizer.stats().dropped
 
     def _cameras(self) -> None:
         for stream in Stream:
-            figures = self._crew.figures(stream)
+            figures = self._capture.figures(stream)
             self._stats.camera_state(stream, figures.state.value)
-            reconnects = self._crew.reconnects(stream)
+            reconnects = self._capture.reconnects(stream)
             for _ in range(reconnects - self._reconnects[stream]):
                 self._stats.reconnect(stream)
             self._reconnects[stream] = reconnects
-            lost = self._crew.lost_frames(stream)
+            lost = self._capture.lost_frames(stream)
             if lost:
                 self._count(f"{stream.value}_camera", lost)
             text = None
@@ -114,7 +114,7 @@ class Monitor:
 
     def _synchronization(self) -> None:
         """Publish the synchronizer's drops and queues. What different frame rates leave over is no loss."""
-        figures = self._crew.synchronizer.stats()
+        figures = self._capture.synchronizer.stats()
         before = self._before_first
         for cause, total in figures.dropped.items():
             number = total - before.get(cause, 0) if before is not None else 0

@@ -120,7 +120,7 @@ class RecordingControl:
             self._wanted = self._started = True
         self._tell_wish()
 
-    def stop(self, timeout_s: float) -> RecordingSummary | None:
+    def stop(self, timeout_s: float = 5.0) -> RecordingSummary | None:
         """End the recording; None if there was none. Raises RecordingError when it could not be finished."""
         with self._lock:
             self._wish = (False, None)

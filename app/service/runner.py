@@ -193,9 +193,9 @@ class ServiceHandle:
             now, later = split_changes(changed_keys(old, new))
             rules = make_rules(new.service.triggers, self._automatic_scale)
             if any(key.startswith("agc") for key in now):
-                self._live.set_agc(new.agc)
+                self._live.fusion.set_agc(new.agc)
             if "calibration.file" in now:
-                self._live.set_calibration(new.calibration.file)
+                self._live.alignment.use(new.calibration.file)
             if any(key.startswith("engine") for key in now):
                 self._live.engine.request(new.engine.name.value, new.engine.preset.value, new.engine.weights)
             if "logging.level" in now:
@@ -245,7 +245,7 @@ class ServiceHandle:
 
     def _busy_files(self) -> list[Path]:
         snapshot = self._live.stats.snapshot()
-        status = self._live.recorder_status
+        status = self._live.recording.status
         paths = [Path(snapshot.recording_file)] if snapshot.recording_file else []
         return [*paths, *([status.path] if status is not None and status.path is not None else [])]
 
@@ -462,7 +462,7 @@ def _go_on(live: LiveFusion, config: AppConfig, wish: RecordingWish) -> None:
             "recording goes on" if before.wanted else "nothing is recorded, because somebody ended the recording",
             label=before.label or "",
         )
-    live.remember_recording(wish.note, *((before.wanted, before.label) if before is not None else ()))
+    live.recording.remember(wish.note, *((before.wanted, before.label) if before is not None else ()))
 
 
 def _exit_stuck(verdict: Verdict) -> None:

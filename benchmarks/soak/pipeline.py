@@ -197,7 +197,7 @@ class Soak:
         watcher = Watcher(self.live)
         try:
             self._until(lambda: self.live.state is PipelineState.RUNNING, 120.0)
-            self.live.start_recording("soak")
+            self.live.recording.start("soak")
             self._sample_for(min(self.interval_s, 0.25 * seconds), watcher)
             end_s = time.monotonic() + seconds - (time.monotonic() - self.began_s)
             number = 0

@@ -156,7 +156,7 @@ def test_from_a_board_to_aligned_live_pictures(
 def test_a_calibration_that_is_refused_is_told_and_the_old_one_stays(qtbot: QtBot, main: Any, tmp_path: Path) -> None:
     """The pipeline refuses; the window shows why."""
     control, pipeline = main
-    pipeline.set_calibration = lambda path: (_ for _ in ()).throw(ConfigError(f"{path} cannot be read"))
+    pipeline.alignment.use = lambda path: (_ for _ in ()).throw(ConfigError(f"{path} cannot be read"))
     with qtbot.waitSignal(control.problems_changed, check_params_cb=lambda p: p and "cannot be read" in p[0].text):
         control.set_calibration(tmp_path / "none.yaml")
     assert control.config.calibration.file is None

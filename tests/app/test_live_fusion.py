@@ -77,7 +77,7 @@ def pictures(live: LiveFusion, count: int = 3) -> FusedFrame:
 
 
 def texts(live: LiveFusion, source: str) -> str:
-    return " | ".join(problem.text for problem in live.errors if problem.source == source)
+    return " | ".join(problem.text for problem in live.problems.recent() if problem.source == source)
 
 
 # ---------------------------------------------------------------------------------------------- life
@@ -104,7 +104,7 @@ def test_pictures_come_and_everything_ends(running: Running) -> None:
     with pytest.raises(RunError, match="started before"):
         live.start()
     with pytest.raises(RecordingError, match="has stopped"):
-        live.start_recording()
+        live.recording.start()
 
 
 def test_stop_before_start(running: Running) -> None:
@@ -122,8 +122,8 @@ def test_sources_that_end_end_the_pipeline(running: Running) -> None:
     live = running(cameras=cameras, recording={"autostart": True})
     assert live.wait(60.0)
     assert live.state is PipelineState.STOPPED and live.failure is None
-    assert live.last_recording is not None and live.last_recording.frames["fused"] >= 6
-    assert live.last_recording.problems == ()
+    assert live.recording.summary is not None and live.recording.summary.frames["fused"] >= 6
+    assert live.recording.summary.problems == ()
 
 
 def test_a_wrong_configuration_stops_with_its_reason(running: Running) -> None:
@@ -189,7 +189,7 @@ def test_cameras_that_are_not_there_are_waited_for(running: Running) -> None:
 
 
 def test_a_bug_in_a_camera_costs_a_restart_not_the_pipeline(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.pipeline.capture_crew._RESTART_S", 0.1)
+    monkeypatch.setattr("app.pipeline.capture_supervisor._RESTART_S", 0.1)
     thermal = support.PatternCamera(Stream.THERMAL)
     live = running(cameras=support.camera_factory(None, thermal))
     pictures(live)
@@ -265,7 +265,7 @@ def test_an_engine_that_cannot_be_built_is_told_loudly(running: Running) -> None
     live = running(engines=factory, engine={"name": "auto"})
     wait_until(lambda: "untrained" in (live.stats.snapshot().fallback_reason or ""))
     assert pictures(live).engine == "pyramid" and live.state is PipelineState.RUNNING
-    told = [problem for problem in live.errors if problem.source == "engine"]
+    told = [problem for problem in live.problems.recent() if problem.source == "engine"]
     assert told and told[-1].severity is Severity.ERROR and told[-1].advice
 
 
@@ -331,17 +331,17 @@ def test_a_fallback_that_fails_stops_the_pipeline_in_order(running: Running, mon
 
 def test_agc_changes_take_effect_and_its_histogram_is_there(running: Running) -> None:
     live = running()
-    empty = running(start=False).agc_histogram()
+    empty = running(start=False).fusion.agc_histogram()
     assert empty.counts.sum() == 0
     pictures(live)
-    live.set_agc(AgcConfig(mode=AgcMode.MANUAL, manual_low=20000, manual_high=22000))
+    live.fusion.set_agc(AgcConfig(mode=AgcMode.MANUAL, manual_low=20000, manual_high=22000))
     wait_until(lambda: pictures(live, 1).agc_limits == (20000.0, 22000.0))
-    counts, edges, limits = live.agc_histogram()
+    counts, edges, limits = live.fusion.agc_histogram()
     assert limits == (20000.0, 22000.0) and counts.sum() > 0 and len(edges) == len(counts) + 1
     assert 19999 <= edges[0] < edges[-1] <= 23000
     with pytest.raises(ConfigError):
-        live.set_agc(AgcConfig(exclude_mask=Path("no_such_mask.png")))
-    assert live.agc.mode is AgcMode.MANUAL
+        live.fusion.set_agc(AgcConfig(exclude_mask=Path("no_such_mask.png")))
+    assert live.fusion.agc.mode is AgcMode.MANUAL
 
 
 def test_a_snapshot_is_taken_beside_the_running_picture(running: Running, tmp_path: Path) -> None:
@@ -359,8 +359,8 @@ def test_a_calibration_that_does_not_fit_leaves_the_old_one(running: Running, tm
     live = running()
     pictures(live)
     with pytest.raises(LumithermError):
-        live.set_calibration(tmp_path / "none.yaml")
-    live.set_calibration(None)
+        live.alignment.use(tmp_path / "none.yaml")
+    live.alignment.use(None)
     pictures(live)
     assert live.state is PipelineState.RUNNING
 
@@ -378,9 +378,9 @@ def test_the_alignment_budget_is_told_once_a_second(running: Running) -> None:
 def test_recording_holds_the_very_frames_and_marks_an_outage(running: Running, tmp_path: Path) -> None:
     faulty = FaultyCameras(support.camera_factory())
     live = running(cameras=faulty)
-    assert live.stop_recording() is None
+    assert live.recording.stop() is None
     pictures(live)
-    live.start_recording("first")
+    live.recording.start("first")
     wait_until(lambda: live.stats.snapshot().recording is RecordingState.RECORDING)
     pictures(live, 10)
     faulty.camera(Stream.THERMAL).unplug()
@@ -389,9 +389,9 @@ def test_recording_holds_the_very_frames_and_marks_an_outage(running: Running, t
     for stream in Stream:
         faulty.camera(stream).mend()
     wait_until(lambda: live.state is PipelineState.RUNNING)
-    live.mark_event("here")
+    live.recording.mark("here")
     pictures(live, 10)
-    summary = live.stop_recording(20.0)
+    summary = live.recording.stop(20.0)
     assert summary is not None and summary.problems == () and summary.refused == 0
     assert live.stats.snapshot().recording is RecordingState.OFF
     (path,) = [segment.path for segment in summary.segments]
@@ -405,10 +405,10 @@ def test_recording_holds_the_very_frames_and_marks_an_outage(running: Running, t
                 assert pair.thermal.pixels.dtype == np.uint16
         header = reader.info.header
     assert header is not None and header.config["app"]["rig"] == "test"
-    live.start_recording()
+    live.recording.start()
     pictures(live, 3)
     live.stop(20.0)
-    assert live.last_recording is not None and live.last_recording.frames["fused"] >= 1
+    assert live.recording.summary is not None and live.recording.summary.frames["fused"] >= 1
     assert len(list_recordings(tmp_path / "recordings")) == 2
 
 
@@ -421,7 +421,7 @@ def test_a_folder_that_cannot_be_written_is_tried_again(running: Running, tmp_pa
     pictures(live)
     assert live.state is PipelineState.RUNNING and "cannot be made" in texts(live, "recording")
     with pytest.raises(RecordingError):
-        live.start_recording()
+        live.recording.start()
     blocked.unlink()
     wait_until(lambda: live.stats.snapshot().recording is RecordingState.RECORDING)
 
@@ -443,7 +443,7 @@ def test_a_recorder_that_fails_is_replaced(running: Running, monkeypatch: pytest
     wait_until(lambda: live.stats.snapshot().recording is RecordingState.RECORDING)
     assert live.failure is None and live.state is PipelineState.RUNNING
     live.stop(20.0)
-    assert live.last_recording is not None and live.last_recording.problems == ()
+    assert live.recording.summary is not None and live.recording.summary.problems == ()
 
 
 # ---------------------------------------------------------------------------------------------- replay
@@ -456,7 +456,7 @@ def test_a_replay_as_fast_as_possible_records_every_pair(running: Running) -> No
     )
     live = running(cameras=cameras, recording={"autostart": True, "queue_frames": 4})
     assert live.wait(120.0) and live.failure is None
-    summary = live.last_recording
+    summary = live.recording.summary
     assert summary is not None and summary.refused == 0 and summary.problems == ()
     with RecordingReader(summary.segments[0].path) as reader:
         for index, pair in enumerate(reader):
@@ -477,16 +477,16 @@ def test_the_drift_monitor_runs_beside_the_pictures_and_can_be_switched_off(runn
     wait_until(lambda: live.stats.snapshot().drift is not None)
     reading = live.stats.snapshot().drift
     assert reading is not None and reading.mode == "propose" and reading.applied_px == 0
-    live.accept_correction()  # nothing is proposed: nothing happens
-    live.discard_correction()
+    live.alignment.accept()  # nothing is proposed: nothing happens
+    live.alignment.discard()
     pictures(live, 3)
     live.stop(20.0)
-    assert live.failure is None and not live.errors
+    assert live.failure is None and not live.problems.recent()
     off = running(calibration={"self_align": "off"})
     pictures(off, 2)
     assert off.stats.snapshot().drift is None
     with pytest.raises(RunError, match="self_align is off"):
-        off.accept_correction()
+        off.alignment.accept()
 
 
 def test_a_replay_as_fast_as_possible_is_watched_but_not_corrected(running: Running) -> None:
@@ -511,12 +511,12 @@ def test_a_calibration_of_other_cameras_is_put_aside(running: Running, tmp_path:
     live = running(calibration={"file": tmp_path / "own.yaml", "self_align": "off"})
     frame = pictures(live, 5)
     assert frame.thermal_8bit is not None and not frame.thermal_8bit[:, :19].any()
-    assert live.camera_devices() == ("test:camera", "test:camera")
-    live.set_calibration(tmp_path / "other.yaml")
+    assert live.cameras.devices() == ("test:camera", "test:camera")
+    live.alignment.use(tmp_path / "other.yaml")
     wait_until(lambda: "belongs to 'v4l2:serial=4711'" in texts(live, "calibration"))
     frame = pictures(live, 3)
     assert frame.thermal_8bit is not None and frame.thermal_8bit[:, :19].any(), "only scaled meanwhile"
     assert any("belongs to other cameras" in warning for warning in live.stats.snapshot().warnings)
-    live.set_calibration(tmp_path / "own.yaml")
+    live.alignment.use(tmp_path / "own.yaml")
     pictures(live, 3)
     assert not any("belongs to other cameras" in warning for warning in live.stats.snapshot().warnings)

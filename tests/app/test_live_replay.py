@@ -67,7 +67,7 @@ def test_a_recorded_replay_holds_the_same_pairs_and_fuses_to_the_same(tmp_path: 
     assert live.wait(120.0) and live.failure is None
     live.stop()
     assert live.stats.snapshot().total_drops == 0
-    summary = live.last_recording
+    summary = live.recording.summary
     assert summary is not None and summary.problems == () and len(summary.segments) == 1
 
     agc, again = Agc(config.agc), AverageEngine()

@@ -32,7 +32,7 @@ def test_a_server_that_dies_and_returns_is_fused_and_recorded_again(tmp_path: Pa
         live.start()
         try:
             support.wait_until(lambda: live.state is PipelineState.RUNNING, 60.0)
-            live.start_recording()
+            live.recording.start()
             support.wait_until(lambda: live.stats.snapshot().frames["recorded"] >= 20, 60.0)
             server.kill()
             support.wait_until(lambda: live.state is not PipelineState.RUNNING, 30.0)
@@ -43,7 +43,7 @@ def test_a_server_that_dies_and_returns_is_fused_and_recorded_again(tmp_path: Pa
                 print(f"fused again {time.monotonic() - back_s:.2f} s after the server was back")
                 recorded = live.stats.snapshot().frames["recorded"]
                 support.wait_until(lambda: live.stats.snapshot().frames["recorded"] >= recorded + 20, 60.0)
-                summary = live.stop_recording(20.0)
+                summary = live.recording.stop(20.0)
         finally:
             live.stop(20.0)
     assert live.failure is None and summary is not None and summary.problems == ()

@@ -75,13 +75,13 @@ def test_the_calibrations_offset_reaches_the_recording(
     live.start()
     try:
         assert live.latest.wait_newer(0, 30.0) is not None
-        live.start_recording()
+        live.recording.start()
         sequence = 0
         for _ in range(8):
             sequence, _ = live.latest.wait_newer(sequence, 30.0)
-        summary = live.stop_recording()
-        assert live.offset_between_ms == added_ms
-        told = [problem for problem in live.errors if "offset_ms" in problem.text]
+        summary = live.recording.stop()
+        assert live.cameras.offset_between_ms == added_ms
+        told = [problem for problem in live.problems.recent() if "offset_ms" in problem.text]
         assert len(told) == problems
     finally:
         live.stop()

@@ -67,7 +67,7 @@ def test_a_restart_goes_on_with_what_somebody_asked_for(autostart: bool, tmp_pat
         wait_until(lambda: live.stats.snapshot().frames["recorded"] > 3)
     assert wish.read() == Wish(True, "night")  # this end was no wish to stop
     with running(config, wish=recording_wish(config)) as (live, handle):
-        wait_until(lambda: (status := live.recorder_status) is not None and "night" in str(status.path))
+        wait_until(lambda: (status := live.recording.status) is not None and "night" in str(status.path))
         handle.operations.call("stop", {})
     for run in (config, safe_mode_config(config)):
         with running(run, wish=recording_wish(config)) as (live, _):
@@ -111,9 +111,9 @@ def test_every_file_of_a_split_recording_is_told_of_once(tmp_path: Path) -> None
     folder = {"directory": tmp_path / "rec", "split_s": 1, "reserve_mb": 1, "reserve_s": 0}
     config = service_settings(tmp_path, {"enabled": False}, recording=folder, service={"hooks": [hook]})
     with running(config) as (live, handle):
-        live.start_recording()
+        live.recording.start()
         wait_until(lambda: len(list_recordings(tmp_path / "rec")) >= 3)
-        live.stop_recording()
+        live.recording.stop()
         count = len(list_recordings(tmp_path / "rec"))
         wait_until(lambda: handle.hooks.outcomes.get(("up", "ok"), 0) >= count)
     assert sorted(told.read_text().split()) == [str(path) for path in list_recordings(tmp_path / "rec")]
@@ -122,7 +122,7 @@ def test_every_file_of_a_split_recording_is_told_of_once(tmp_path: Path) -> None
 def short_recording(folder: Path) -> Path:
     config = service_settings(folder.parent, {"enabled": False}, recording={"directory": folder})
     with running(config) as (live, _):
-        live.start_recording()
+        live.recording.start()
         wait_until(lambda: live.stats.snapshot().frames["recorded"] > 10)
     return list_recordings(folder)[-1]
 

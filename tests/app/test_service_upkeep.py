@@ -139,7 +139,7 @@ def test_a_hot_spot_saves_the_seconds_before_it_and_tells_a_hook(tmp_path: Path)
         },
     )
     with running(config, camera_factory(PatternCamera(Stream.VISIBLE, fps=15), camera)) as (live, handle):
-        wait_until(lambda: (s := live.recorder_status) is not None and s.pre_event_seconds > 1)
+        wait_until(lambda: (s := live.recording.status) is not None and s.pre_event_seconds > 1)
         camera.hot = True
         began = time.monotonic()
         wait_until(lambda: list((tmp_path / "rec").glob("*.mkv")))
@@ -370,13 +370,13 @@ def test_reload_takes_safe_keys_and_a_bad_file_changes_nothing(tmp_path: Path) -
             handle.reload()
         with pytest.raises(ConfigError, match="degrees"):
             handle.reload()
-        assert live.agc == config.agc
+        assert live.fusion.agc == config.agc
         answer = handle.reload()
         assert answer == {
             "changed": ["agc.max_gain", "service.retention.enabled"],
             "needs_restart": ["sync.max_skew_ms"],
         }
-        assert live.agc.max_gain == 3.0 and handle.retention._config.enabled
+        assert live.fusion.agc.max_gain == 3.0 and handle.retention._config.enabled
         assert handle.reload() == {"changed": [], "needs_restart": ["sync.max_skew_ms"]}
 
 

@@ -173,8 +173,8 @@ class FreezableCamera(PatternCamera):
 
 def freeze_each(handle: Any, live: LiveFusion, cameras: Any, gate: threading.Event) -> dict[str, Callable[[], object]]:
     """By the name in the verdict: how to freeze that worker until `gate` is set. Each is frozen once."""
-    assert handle.web is not None and live._crew is not None and handle.control is not None
-    recorder = live._recording._recorder
+    assert handle.web is not None and live.cameras is not None and handle.control is not None
+    recorder = live.recording._recorder
     assert recorder is not None
 
     def block(target: Any, name: str) -> Callable[[], object]:
@@ -194,8 +194,8 @@ def freeze_each(handle: Any, live: LiveFusion, cameras: Any, gate: threading.Eve
     return {
         "visible capture": cameras[Stream.VISIBLE].thaw.clear,
         "thermal capture": cameras[Stream.THERMAL].thaw.clear,
-        "no picture": block(live._recording, "offer"),  # the fusion thread, after its engine
-        "pipeline": block(live._crew, "tick"),
+        "no picture": block(live.recording, "offer"),  # the fusion thread, after its engine
+        "pipeline": block(live.cameras, "tick"),
         "recorder": block(recorder._loop, "tick"),
         ", ".join(beside): lambda: [freeze() for freeze in beside.values()],
         "web": lambda: handle.web.loop.call_soon_threadsafe(gate.wait),  # blocks the loop, as a bug would
@@ -217,7 +217,7 @@ def test_any_frozen_worker_stops_the_pings_within_15_s(notify: NotifySocket, tmp
     )
     live = LiveFusion(config, camera_factory=camera_factory(cameras[Stream.VISIBLE], cameras[Stream.THERMAL]))
     with running(config, live=live) as (_, handle):
-        live.start_recording()
+        live.recording.start()
         wait_until(lambda: live.stats.snapshot().frames["recorded"] > 5)
         told = []
         for what, freeze in freeze_each(handle, live, cameras, gate).items():
@@ -242,13 +242,13 @@ def test_any_frozen_worker_stops_the_pings_within_15_s(notify: NotifySocket, tmp
                 for camera in cameras.values():
                     camera.thaw.set()
             for target, name in (
-                (live._recording, "offer"),
-                (live._crew, "tick"),
+                (live.recording, "offer"),
+                (live.cameras, "tick"),
                 (handle.triggers, "_look"),
                 (handle.pushes["away"], "_pause"),
             ):
                 vars(target).pop(name, None)
-            if recorder := live._recording._recorder:
+            if recorder := live.recording._recorder:
                 vars(recorder._loop).pop("tick", None)
             for part in (handle.hooks, handle.retention, handle.aftercare, handle.control):
                 vars(part.pulse).pop("beat", None)
@@ -391,7 +391,7 @@ def test_after_five_restarts_only_raw_recording_is_left(tmp_path: Path) -> None:
         live, handle = rig
         wait_until(lambda: live.stats.snapshot().frames["recorded"] > 20)
         assert handle.operations.call("status", {})["safe_mode"] is True
-    summary = live.last_recording
+    summary = live.recording.summary
     assert summary is not None and summary.problems == ()
     assert summary.frames["visible"] > 15 and summary.frames["thermal"] > 15 and "fused" not in summary.frames
     assert begin_run(config)[2] == 0  # it ended in order

@@ -455,7 +455,7 @@ def test_no_planted_secret_comes_out_anywhere(tmp_path: Path) -> None:
     seen: list[str] = []
     try:
         with running(config) as (live, handle), client(handle, TOKEN) as http:
-            live.start_recording("secrets")
+            live.recording.start("secrets")
             wait_until(lambda: live.stats.snapshot().frames["recorded"] > 10)
             wait_until(lambda: "pushing is interrupted" in log.read_text())
             logging.getLogger("library").error("rtsp://u:planted-camera-pw@host/ failed")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -24,9 +25,23 @@ class FakePipeline:
         self.stats = Stats()
         self.errors: tuple[PipelineProblem, ...] = ()
         self.calls: list[tuple[Any, ...]] = []
-        self.last_recording = None
+        self.problems = SimpleNamespace(recent=lambda: self.errors)
+        self.cameras = SimpleNamespace(devices=lambda: ("usb visible", "usb thermal"), offset_between_ms=0.0)
+        counts, edges = np.ones(256, np.int64), np.arange(257.0)
+        histogram = SimpleNamespace(counts=counts, edges=edges, limits=(10.0, 20.0))
+        self.fusion = SimpleNamespace(set_agc=self._note("set_agc"), agc_histogram=lambda: histogram)
         self.engine = SimpleNamespace(
             request=lambda name, preset, weights: self.calls.append(("set_engine", str(name), str(preset), weights))
+        )
+        self.alignment = SimpleNamespace(
+            use=self._note("set_calibration"),
+            accept=self._note("accept_correction"),
+            discard=self._note("discard_correction"),
+        )
+        self.recording = SimpleNamespace(
+            start=self._note("start_recording", arguments=False),
+            stop=self._note("stop_recording", SimpleNamespace(segments=(), seconds=1.0, bytes=1), arguments=False),
+            mark=self._note("mark_event"),
         )
 
     def start(self) -> None:
@@ -40,41 +55,18 @@ class FakePipeline:
     def note_shown(self, frame: FusedFrame) -> None:
         self.stats.frame(Stage.SHOWN)
 
-    def start_recording(self, label: str | None = None) -> None:
-        self.calls.append(("start_recording",))
-
-    def stop_recording(self, timeout_s: float = 5.0) -> Any:
-        self.calls.append(("stop_recording",))
-        return SimpleNamespace(segments=(), seconds=1.0, bytes=1)
-
-    def mark_event(self, label: str) -> None:
-        self.calls.append(("mark_event", label))
-
-    def set_agc(self, config: Any) -> None:
-        self.calls.append(("set_agc", config))
-
-    def agc_histogram(self) -> Any:
-        return SimpleNamespace(counts=np.ones(256, np.int64), edges=np.arange(257.0), limits=(10.0, 20.0))
-
     def snapshot(self, folder: Path) -> Path:
         self.calls.append(("snapshot", folder))
         return folder / "x"
 
-    def camera_devices(self) -> tuple[str, str]:
-        return "usb visible", "usb thermal"
+    def _note(self, what: str, answer: Any = None, arguments: bool = True) -> Callable[..., Any]:
+        """Something to call that is noted in `calls`, without its arguments if so wished."""
 
-    @property
-    def offset_between_ms(self) -> float:
-        return 0.0
+        def called(*given: Any) -> Any:
+            self.calls.append((what, *given) if arguments else (what,))
+            return answer
 
-    def accept_correction(self) -> None:
-        self.calls.append(("accept_correction",))
-
-    def discard_correction(self) -> None:
-        self.calls.append(("discard_correction",))
-
-    def set_calibration(self, path: Path | None) -> None:
-        self.calls.append(("set_calibration", path))
+        return called
 
 
 def a_frame(height: int = 48, width: int = 64, value: int = 128) -> FusedFrame:

@@ -17,7 +17,7 @@ from app.capture.config import CameraConfig, SyncConfig
 from app.capture.synchronizer import PairSynchronizer
 from app.media.pairing import default_max_skew_ns, pair_by_time
 from app.media.reader import open_reader
-from app.pipeline.capture_crew import device_identity
+from app.pipeline.capture_supervisor import device_identity
 from app.recording.reader import RecordingReader
 from calibration.board import Board
 from calibration.render import random_poses, render_pair, synthetic_rig

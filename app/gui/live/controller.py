@@ -258,12 +258,12 @@ class MainController(ViewController):
             return
         self.snapshot_of_stats = pipeline.stats.snapshot()
         self.stats_ready.emit(self.snapshot_of_stats)
-        self._board.set_pipeline_problems(pipeline.errors)
+        self._board.set_pipeline_problems(pipeline.problems.recent())
         self._measure()
         if self._histogram_wanted and not self._histogram_busy:
             self._histogram_busy = True
             self._tasks.run(
-                pipeline.agc_histogram, self._got_histogram, lambda _: self._got_histogram(None), Lane.FILES
+                pipeline.fusion.agc_histogram, self._got_histogram, lambda _: self._got_histogram(None), Lane.FILES
             )
 
     def _got_histogram(self, histogram: object) -> None:
@@ -347,7 +347,7 @@ class MainController(ViewController):
 
     def set_agc(self, config: AgcConfig) -> None:
         """Use these AGC settings from the next frame on."""
-        self._call("AGC", lambda pipeline: pipeline.set_agc(config))
+        self._call("AGC", lambda pipeline: pipeline.fusion.set_agc(config))
         if self.config is not None:
             self.config = self.config.model_copy(update={"agc": config})
         self.agc_changed.emit(config)
@@ -378,7 +378,7 @@ class MainController(ViewController):
             if done is not None:
                 done()
 
-        self._call("calibration", lambda pipeline: pipeline.set_calibration(path), in_use)
+        self._call("calibration", lambda pipeline: pipeline.alignment.use(path), in_use)
 
     @property
     def cameras_in_use(self) -> CamerasInUse:
@@ -386,12 +386,12 @@ class MainController(ViewController):
         is added to their stamps."""
         if self._pipeline is None:
             return CamerasInUse()
-        return CamerasInUse(self._pipeline.camera_devices(), self._pipeline.offset_between_ms)
+        return CamerasInUse(self._pipeline.cameras.devices(), self._pipeline.cameras.offset_between_ms)
 
     def decide_on_correction(self, accept: bool) -> None:
         """Move thermal by what the drift monitor proposes, or go back to the calibration as it was loaded."""
         self._call(
-            "calibration", lambda pipeline: pipeline.accept_correction() if accept else pipeline.discard_correction()
+            "calibration", lambda pipeline: pipeline.alignment.accept() if accept else pipeline.alignment.discard()
         )
 
     def change_config(self, **sections: Any) -> None:
@@ -422,9 +422,9 @@ class MainController(ViewController):
     def set_recording(self, on: bool) -> None:
         """Begin or end a recording."""
         if on:
-            self._call("recording", lambda pipeline: pipeline.start_recording())
+            self._call("recording", lambda pipeline: pipeline.recording.start())
         else:
-            self._call("recording", lambda pipeline: pipeline.stop_recording(_STOP_S), self._recorded)
+            self._call("recording", lambda pipeline: pipeline.recording.stop(_STOP_S), self._recorded)
 
     def _recorded(self, summary: Any) -> None:
         if summary is None:
@@ -438,7 +438,7 @@ class MainController(ViewController):
     def mark_event(self) -> None:
         """Mark this moment; with pre-event recording it also starts the clip."""
         stamp = datetime.now().astimezone().strftime("%H:%M:%S")
-        self._call("recording", lambda pipeline: pipeline.mark_event(f"operator {stamp}"))
+        self._call("recording", lambda pipeline: pipeline.recording.mark(f"operator {stamp}"))
         self.notice.emit(self.tr("Event marked at {0}").format(stamp))
 
     def take_snapshot(self) -> None:

@@ -71,7 +71,7 @@ class Health:
     def _observe(self) -> Observation:
         live = self._live
         snapshot = live.stats.snapshot()
-        status = live.recorder_status
+        status = live.recording.status
         writing = status is not None and status.recording and snapshot.recording is RecordingState.RECORDING
         with self._lock:
             beats = {name: beat() for name, beat in self._beats.items()}

@@ -156,7 +156,7 @@ class Operations:
 
     def mark(self, source: str, label: str) -> dict[str, Any]:
         """Mark an event that `source` (a trigger's name, external, person) noticed. Raises LumithermError."""
-        self._live.mark_event(label or source)
+        self._live.recording.mark(label or source)
         with self._lock:
             self._events[source] += 1
         facts = {"source": source, "label": label or source, "time": datetime.now(UTC).isoformat()}
@@ -173,7 +173,7 @@ class Operations:
                 "text": redact(problem.text),
                 "advice": redact(problem.advice),
             }
-            for problem in live.errors[-20:]
+            for problem in live.problems.recent()[-20:]
         ]
         return {
             "rig": live.config.rig,
@@ -210,12 +210,12 @@ class Operations:
         return {"recordings": listed, "snapshots": names[:_MAX_LISTED]}
 
     def _start(self, request: LabelRequest) -> dict[str, Any]:
-        self._live.start_recording(request.label or None)
+        self._live.recording.start(request.label or None)
         self._tell(HookEvent.RECORDING_STARTED, {"label": request.label})
         return {"recording": True}
 
     def _stop(self, _request: NoRequest) -> dict[str, Any]:
-        summary = self._live.stop_recording()
+        summary = self._live.recording.stop()
         if summary is None:
             return {"recording": False, "files": [], "problems": []}
         return {

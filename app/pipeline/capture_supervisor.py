@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Mapping
 from typing import Any, Final
 
 from app.capture.cameras.camera import Camera
@@ -11,6 +12,7 @@ from app.capture.cameras.factory import CameraPair
 from app.capture.cameras.hotplug import HotplugMonitor
 from app.capture.cameras.uri import parse_camera_uri
 from app.capture.capture_thread import CaptureState, CaptureStats, CaptureThread
+from app.capture.config import CameraConfig
 from app.capture.ffc import FfcDetector
 from app.capture.synchronizer import PairSynchronizer
 from app.configuration.config import AppConfig
@@ -19,7 +21,7 @@ from app.pipeline.stats import Stage
 from fusion_core.errors import CaptureError, UsageError
 from fusion_core.frames import Frame, Stream
 
-__all__ = ["CaptureCrew", "device_identity"]
+__all__ = ["CaptureSupervisor", "device_identity"]
 
 _RESTART_S: Final = 2.0
 _TROUBLE: Final = (CaptureState.STALLED, CaptureState.LOST, CaptureState.FAILED)
@@ -30,30 +32,51 @@ def device_identity(identity: str) -> str | None:
     return None if identity.partition(":")[0] in ("file", "images", "sim") else identity or None
 
 
-class CaptureCrew:
+class CaptureSupervisor:
     """Two capture threads. A wrong configuration of a camera ends the pipeline; a bug in one restarts its thread.
 
-    `tick`, `start` and `stop` belong to the pipeline's thread.
+    `prepare`, `start`, `tick` and `stop` belong to the pipeline's thread. Before `prepare` there is no camera.
     """
 
     def __init__(
         self,
         config: AppConfig,
-        cameras: CameraPair,
         context: PipelineContext,
     ) -> None:
         self._config, self._clock = config, context.clock
         self._stats, self._problems, self._on_failure = context.stats, context.problems, context.fail
-        self._cameras: dict[Stream, Camera] = {Stream.VISIBLE: cameras.visible, Stream.THERMAL: cameras.thermal}
-        self.synchronizer = PairSynchronizer(config.sync, context.clock, lossless=cameras.lossless)
+        self._configs: Mapping[Stream, CameraConfig] = {Stream.VISIBLE: config.visible, Stream.THERMAL: config.thermal}
+        self._cameras: dict[Stream, Camera] = {}
+        self.synchronizer = PairSynchronizer(config.sync, context.clock)
         self._ffc = FfcDetector(config.ffc)
-        self._threads = {stream: self._make(stream) for stream in Stream}
+        self._threads: dict[Stream, CaptureThread] = {}
         self._lock = threading.Lock()
         self._restart_at_s: dict[Stream, float] = {}
         self._in_trouble: set[Stream] = set()
         self._lost_before = dict.fromkeys(Stream, 0)
         self._reconnects_before = dict.fromkeys(Stream, 0)
         self._hotplug: HotplugMonitor | None = None
+
+    def prepare(self, cameras: CameraPair, configs: Mapping[Stream, CameraConfig]) -> None:
+        """Take these cameras, closed, with their configuration as it is to be applied."""
+        self._configs = configs
+        self._cameras = {Stream.VISIBLE: cameras.visible, Stream.THERMAL: cameras.thermal}
+        self.synchronizer = PairSynchronizer(self._config.sync, self._clock, lossless=cameras.lossless)
+        self._threads = {stream: self._make(stream) for stream in Stream}
+
+    @property
+    def offsets_ns(self) -> Mapping[Stream, int]:
+        """What is added to each camera's stamps, since the start."""
+        return {
+            stream: round((config.offset_ms or 0.0) * 1e6) if self._threads else 0
+            for stream, config in self._configs.items()
+        }
+
+    @property
+    def offset_between_ms(self) -> float:
+        """What is added to thermal stamps less what is added to visible ones, since the start."""
+        offsets = self.offsets_ns
+        return (offsets[Stream.THERMAL] - offsets[Stream.VISIBLE]) / 1e6
 
     def start(self) -> None:
         """Start both threads."""
@@ -111,9 +134,23 @@ class CaptureCrew:
     def device(self, stream: Stream) -> str | None:
         """Which very device gives the pictures, as a URI that finds it again; None while it gives none, and for files
         and simulated cameras, which are no devices."""
-        if self._threads[stream].stats().state is not CaptureState.STREAMING:
+        if not self._threads or self._threads[stream].stats().state is not CaptureState.STREAMING:
             return None
         return device_identity(self._cameras[stream].info.identity)
+
+    def devices(self) -> tuple[str, str]:
+        """Which devices give visible and thermal, as a calibration names them; "" for files and simulated cameras."""
+        return self.device(Stream.VISIBLE) or "", self.device(Stream.THERMAL) or ""
+
+    def progress(self) -> dict[str, int]:
+        """For each capture thread a number that rises while it is not stuck, but not during a back-off."""
+        found = {}
+        for stream in Stream if self._threads else ():
+            seen = self.figures(stream)
+            found[f"{stream.value} capture"] = (
+                seen.frames + seen.timeouts + seen.open_failures + self.reconnects(stream)
+            )
+        return found
 
     def lost_frames(self, stream: Stream) -> int:
         """Frames that the source produced and we never got, since the start."""
@@ -144,7 +181,7 @@ class CaptureCrew:
         return CaptureThread(
             self._cameras[stream],
             stream,
-            self._config.visible if visible else self._config.thermal,
+            self._configs[stream],
             sink,
             clock=self._clock,
             on_state=self._on_state,
