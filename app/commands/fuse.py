@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Annotated
@@ -17,10 +18,11 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from app.jobs.fuse_files import FuseRequest, fuse_files
-from app.jobs.fuse_video import FuseProgress, FuseReport, VideoOptions
+from app.jobs.fuse_files import fuse_files
+from app.jobs.report import FuseProgress, FuseReport
+from app.jobs.request import FuseOptions, FuseRequest
 from app.media.pairing import DEFAULT_MAX_HOLD_MS
-from app.view.views import View, needs_fused
+from app.view.views import View
 from fusion_core.engines.engine import FusionEngine
 from fusion_core.errors import BadInputError, UsageError
 from fusion_core.thermal.agc import AgcConfig, AgcMode
@@ -88,33 +90,28 @@ def _fuse(
     Videos are paired by time stamp. Every visible frame appears once in the output, with its own time stamp; where
     thermal is missing, its last frame is held for --max-hold-ms, then the visible frame stands alone.
     """
-    request = FuseRequest(
-        visible=visible,
-        thermal=thermal,
-        output=output,
-        options=VideoOptions(
-            view=view,
-            crf=crf,
-            limit=limit,
-            max_skew_ns=None if max_skew_ms is None else round(max_skew_ms * 1e6),
-            max_hold_ns=round(max_hold_ms * 1e6),
-            thermal_offset_ns=round(thermal_offset_ms * 1e6),
-            agc=_agc_config(agc, agc_range, agc_damping_s),
-            calibration=calibration,
-        ),
-        overwrite=force,
-        allow_unmatched=allow_unmatched,
-        sequence_fps=sequence_fps,
+    options = FuseOptions(
+        view=view,
+        crf=crf,
+        limit=limit,
+        max_skew_ns=None if max_skew_ms is None else round(max_skew_ms * 1e6),
+        max_hold_ns=round(max_hold_ms * 1e6),
+        thermal_offset_ns=round(thermal_offset_ms * 1e6),
+        agc=_agc_config(agc, agc_range, agc_damping_s),
+        calibration=calibration,
     )
+    request = FuseRequest(visible, thermal, output, options, force, allow_unmatched, sequence_fps)
+    _carry_out(request, partial(_make_engine, engine, preset, weights, threads))
 
-    def make_engine() -> FusionEngine:
-        # the network's libraries load once the inputs are known good
-        from fusion_core.engines.engine import create_engine
-        from fusion_core.engines.video_options import VideoOptions
 
-        name = engine if needs_fused(view) else "average"
-        return create_engine(name, preset, weights, threads, video=VideoOptions())
+def _make_engine(name: str, preset: str, weights: Path | None, threads: int | None) -> FusionEngine:
+    from fusion_core.engines.engine import create_engine  # loads the network's libraries
+    from fusion_core.engines.video_options import VideoOptions
 
+    return create_engine(name, preset, weights, threads, video=VideoOptions())
+
+
+def _carry_out(request: FuseRequest, make_engine: Callable[[], FusionEngine]) -> None:
     with stop_on_signals() as (stop, received), ProgressPrinter() as printer:
         report = fuse_files(request, make_engine, printer.update, stop)
     for line in describe(report):

@@ -27,7 +27,7 @@ import msgspec
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.jobs.archive_item import ItemResult, ItemTask, fuse_item
-from app.jobs.fuse_recording import StopFlag
+from app.jobs.fuse_loop import StopFlag
 from app.media.writer import VIDEO_SUFFIXES
 from app.view.views import View
 from fusion_core.errors import BadInputError, RunError, UsageError

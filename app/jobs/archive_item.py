@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import time
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from app.jobs.fuse_recording import RecordingOptions, StopFlag, fuse_recording
-from app.jobs.fuse_video import FuseReport
+from app.jobs.fuse_loop import StopFlag, fuse_pairs
+from app.jobs.report import FuseReport
+from app.jobs.request import FuseOptions
+from app.jobs.sinks import VideoSink
+from app.jobs.sources import RecordingPairs
 from app.view.views import View
 from fusion_core.engines.engine import FusionEngine, create_engine
 from fusion_core.engines.video_options import VideoOptions
@@ -16,8 +20,6 @@ from fusion_core.errors import LumithermError
 from fusion_core.thermal.agc import AgcConfig
 
 __all__ = ["ItemResult", "ItemTask", "fuse_item"]
-
-_RATE_SAMPLE = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,11 +87,10 @@ def _fuse(task: ItemTask, part: Path, stop: StopFlag | None) -> FuseReport:
     def make_engine() -> FusionEngine:
         return create_engine(task.engine, task.preset, task.weights, task.threads, video=VideoOptions())
 
-    options = RecordingOptions(
-        view=task.view, crf=task.crf, agc=_agc_of(task), calibration=task.calibration,
-        encoder_threads=task.threads or 1, title=task.name,
-    )  # fmt: skip
-    return fuse_recording(task.recording, part, make_engine, options, stop=stop)
+    options = FuseOptions(view=task.view, agc=_agc_of(task), calibration=task.calibration)
+    with closing(RecordingPairs(task.recording, task.name)) as source:
+        sink = VideoSink(part, source.timing, source.metadata, task.crf, task.threads or 1)
+        return fuse_pairs(source, sink, make_engine, options, stop=stop)
 
 
 def _agc_of(task: ItemTask) -> AgcConfig:

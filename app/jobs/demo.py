@@ -16,14 +16,15 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from app.jobs.fuse_files import FuseRequest, fuse_files
-from app.jobs.fuse_video import FuseProgress, FuseReport
+from app.jobs.fuse_files import fuse_files
+from app.jobs.report import FuseProgress, FuseReport
+from app.jobs.request import FuseRequest
 from app.media.pictures import write_picture
-from app.media.reader import MediaFrame
 from app.media.writer import VideoFormat, VideoWriter
 from app.view.views import contact_sheet, grey_to_rgb
 from fusion_core.engines.engine import FusionEngine
 from fusion_core.errors import RecordingError
+from fusion_core.frames import FusedFrame
 from fusion_core.simulation.rig import SimulatedRig, SimulatedRigConfig
 
 __all__ = ["DemoFiles", "DemoScene", "record_rig", "run_demo", "visible_at"]
@@ -171,11 +172,11 @@ def run_demo(
     moments = [min(total - 1, int((part + 0.4) * total / len(_LIGHTS))) for part in range(len(_LIGHTS))]
     rows: list[tuple[str, list[np.ndarray]]] = []
 
-    def keep(frame: MediaFrame, levels: np.ndarray | None, picture: np.ndarray | None) -> None:
-        if frame.frame.index in moments and levels is not None and picture is not None:
-            name = _LIGHTS[moments.index(frame.frame.index)][0]
-            pixels = frame.frame.pixels
-            rows.append((name, [pixels, grey_to_rgb(levels), picture, unaligned.fuse(pixels, levels)]))
+    def keep(frame: FusedFrame) -> None:
+        shown, levels = frame.pair.visible, frame.thermal_8bit
+        if shown is not None and levels is not None and shown.index in moments:
+            name = _LIGHTS[moments.index(shown.index)][0]
+            rows.append((name, [shown.pixels, grey_to_rgb(levels), frame.pixels, unaligned.fuse(shown.pixels, levels)]))
 
     report = fuse_files(FuseRequest(visible, thermal, fused, overwrite=True), make_engine, on_fuse, stop, keep)
     sheet = folder / "contact_sheet.png"

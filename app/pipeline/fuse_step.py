@@ -16,7 +16,10 @@ from fusion_core.errors import BadInputError
 from fusion_core.frames import Frame, FramePair, FusedFrame, ThermalAlignment
 from fusion_core.thermal.agc import Agc
 
-__all__ = ["EngineOnDemand", "FuseStep", "PairEngine", "fuse_levels"]
+__all__ = ["NO_ENGINE", "EngineOnDemand", "FuseStep", "PairEngine", "fuse_levels"]
+
+NO_ENGINE = "none"
+"""Name of the engine where nothing is fused."""
 
 
 class PairEngine(Protocol):
@@ -32,7 +35,7 @@ class FuseStep:
     """Turns pairs into fused frames. One owner thread; `engine` may be replaced between two pairs.
 
     Args:
-        engine: closed by the caller, not here.
+        engine: closed by the caller, not here. None leaves the visible picture as it is.
         agc, grid: how counts become levels, and how levels come onto the visible grid.
         on_fit: called with the error when the calibration begins not to fit the pictures, which are plainly scaled
             from then on, and with None when it fits again. Without it the error is raised.
@@ -42,7 +45,7 @@ class FuseStep:
 
     def __init__(
         self,
-        engine: PairEngine,
+        engine: PairEngine | None,
         agc: Agc,
         grid: ThermalGrid,
         *,
@@ -78,9 +81,13 @@ class FuseStep:
 
     def reset(self) -> None:
         """Forget earlier pairs: the next one is mapped and fused as if it were the first."""
-        self._agc.reset()
-        self.engine.reset()
+        self._forget()
         self._thermal_ns = self._mapped = None
+
+    def _forget(self) -> None:
+        self._agc.reset()
+        if self.engine is not None:
+            self.engine.reset()
 
     def fuse(self, pair: FramePair) -> FusedFrame:
         """Fuse a pair. Without thermal the visible picture stands for it, without visible the thermal levels in grey.
@@ -103,13 +110,15 @@ class FuseStep:
         else:
             began_ns = time.perf_counter_ns()
             alignment = self._grid.alignment(*levels.shape) if self._fits else None
-            pixels = fuse_levels(self.engine, visible.pixels, levels, alignment)
+            pixels = visible.pixels
+            if self.engine is not None:
+                pixels = fuse_levels(self.engine, pixels, levels, alignment)
             fuse_ms = (time.perf_counter_ns() - began_ns) / 1e6
         return FusedFrame(
             pixels=pixels,
             pair=pair,
             fuse_ms=fuse_ms,
-            engine=self.engine.name,
+            engine=self.engine.name if self.engine is not None else NO_ENGINE,
             fused_ns=self._now_ns(),
             thermal_8bit=levels,
             agc_limits=self._agc.limits if levels is not None else None,
@@ -123,8 +132,7 @@ class FuseStep:
         since_s = None if self._thermal_ns is None else (thermal.timestamp_ns - self._thermal_ns) / 1e9
         self._thermal_ns = thermal.timestamp_ns
         if since_s is not None and math.isfinite(self._longest_gap_s) and not 0 <= since_s <= self._longest_gap_s:
-            self._agc.reset()
-            self.engine.reset()
+            self._forget()
         levels = self._align(self._agc.apply(thermal.pixels, since_s))
         levels.flags.writeable = False
         self._mapped = (thermal.pixels, levels)
@@ -176,8 +184,8 @@ class EngineOnDemand:
 
     @property
     def name(self) -> str:
-        """Of the engine; "none" before it is made."""
-        return self._engine.name if self._engine is not None else "none"
+        """Of the engine; NO_ENGINE before it is made."""
+        return self._engine.name if self._engine is not None else NO_ENGINE
 
     def warm_up(self, height: int, width: int) -> None:
         """Make the engine and warm it up, unless both were done for this size. Raises EngineError, CheckpointError."""

@@ -22,8 +22,9 @@ from rich.console import Console
 
 import app.__main__ as command_line
 from app.commands.fuse import ProgressPrinter
-from app.jobs.fuse_files import FuseRequest, fuse_files
-from app.jobs.fuse_video import FuseProgress, VideoOptions
+from app.jobs.fuse_files import fuse_files
+from app.jobs.report import FuseProgress
+from app.jobs.request import FuseOptions, FuseRequest
 from app.media.reader import VideoReader
 from app.media.writer import VideoFormat, VideoWriter
 from app.view.views import View
@@ -470,7 +471,7 @@ def test_progress_is_a_bar_on_a_terminal() -> None:
 @pytest.mark.skipif(not SHARED_VIDEO.is_dir(), reason="no shared/data/video beside the checkout")
 @pytest.mark.parametrize("name", ["m3svd_0111_1803", "vtuav_bus1"])
 def test_real_footage(tmp_path: Path, name: str) -> None:
-    options = VideoOptions(view=View.FUSED, limit=12)
+    options = FuseOptions(view=View.FUSED, limit=12)
     report = fuse_files(
         FuseRequest(SHARED_VIDEO / f"{name}_vi.mp4", SHARED_VIDEO / f"{name}_ir.mp4", tmp_path / "f.mkv", options),
         HalfEngine,

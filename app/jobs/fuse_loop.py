@@ -1,0 +1,245 @@
+"""The loop of every fuse job: each pair of a source goes through one FuseStep, and its view into a sink.
+
+Three threads: one reads ahead, the calling thread fuses, one writes behind. Bounded queues lie between them. A failure
+in any of them ends all three, and what was written until then stays complete.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator
+from itertools import islice
+from typing import Protocol, Self, TypeAlias, TypeVar
+
+import numpy as np
+
+from app.jobs.report import FuseProgress, FuseReport, StageClock
+from app.jobs.request import FuseOptions
+from app.jobs.sinks import Sink
+from app.jobs.sources import PairStream, TimedPair
+from app.pipeline.fuse_step import NO_ENGINE, EngineOnDemand, FuseStep
+from app.pipeline.thermal_grid import ThermalGrid
+from app.view.views import View, compose, needs_fused
+from fusion_core.engines.engine import FusionEngine
+from fusion_core.errors import LumithermError
+from fusion_core.frames import FrameFlag, FusedFrame
+from fusion_core.thermal.agc import Agc
+
+__all__ = ["Observer", "StopFlag", "fuse_pairs"]
+
+Observer: TypeAlias = Callable[[FusedFrame], None]
+
+_T = TypeVar("_T")
+_READ_AHEAD = 4
+_WRITE_BEHIND = 4
+_WAIT_S = 0.1
+_JOIN_S = 60.0
+_GAP_HELD = FrameFlag.HELD | FrameFlag.SKEW_EXCEEDED  # the last thermal frame stands in for one that is missing
+
+
+class StopFlag(Protocol):
+    """An event of threading or multiprocessing."""
+
+    def is_set(self) -> bool: ...
+
+
+def fuse_pairs(
+    source: PairStream,
+    sink: Sink,
+    make_engine: Callable[[], FusionEngine],
+    options: FuseOptions,
+    progress: Callable[[FuseProgress], None] | None = None,
+    stop: StopFlag | None = None,
+    observe: Observer | None = None,
+) -> FuseReport:
+    """Fuse the pairs of `source` in order, and write the view of each to `sink`, which is closed.
+
+    `make_engine` is called when the first pair is read, and not at all for views that need no fusing. `progress` and
+    `observe` are called after each pair, on the calling thread. `stop` ends the job early.
+
+    Raises:
+        ConfigError, BadInputError: the calibration or an input cannot be used. EngineError: the engine failed.
+            RecordingError: the output cannot be written. What was written before stays, and the message says so.
+    """
+    engine = EngineOnDemand(make_engine) if needs_fused(options.view) else None
+    step = FuseStep(engine, Agc(options.agc), ThermalGrid(options.calibration))
+    total = source.total if options.limit is None else min(options.limit, source.total or options.limit)
+    clock, tally, interrupted = StageClock(), _Tally(source), False
+    writer = _WriteBehind(sink, clock)
+    try:
+        with writer, _ReadAhead(islice(source.pairs(), options.limit), clock) as pairs:
+            for timed in pairs:
+                if interrupted := stop is not None and stop.is_set():
+                    break
+                with clock.paused():
+                    _prepare(step, engine, timed, source.apart)
+                began_s = time.perf_counter()
+                frame = step.fuse(timed.pair)
+                shown = _compose(options.view, frame)
+                clock.add("fuse", began_s)
+                writer.put(shown, timed, frame.engine)
+                tally.count(timed)
+                if observe is not None:
+                    observe(frame)
+                if progress is not None:
+                    progress(FuseProgress(tally.done, total, tally.done / max(clock.elapsed_s, 1e-9)))
+    except LumithermError as error:
+        if sink.written and error is not writer.error:
+            raise type(error)(f"{error} The {sink.written} {source.noun} before it are in {sink.path}.") from error
+        raise
+    finally:
+        if engine is not None:
+            engine.close()
+    complaint = None if interrupted else source.complaint()
+    if complaint is not None:
+        sink.discard()
+        raise complaint
+    return tally.report(sink, clock, engine.name if engine is not None else NO_ENGINE, interrupted)
+
+
+def _prepare(step: FuseStep, engine: EngineOnDemand | None, timed: TimedPair, apart: bool) -> None:
+    """Do what the first pair of a size needs: a calibration that does not fit is refused before the engine loads."""
+    assert timed.pair.visible is not None  # see TimedPair; for the type checker
+    height, width = timed.pair.visible.pixels.shape[:2]
+    step.grid.prepare(height, width)
+    if engine is not None:
+        engine.warm_up(height, width)
+    if apart:
+        step.reset()
+
+
+def _compose(view: View, frame: FusedFrame) -> np.ndarray:
+    assert frame.pair.visible is not None  # see TimedPair; for the type checker
+    return compose(view, frame.pair.visible.pixels, frame.thermal_8bit, frame.pixels)
+
+
+class _Tally:
+    """Counts what was fused, for the report."""
+
+    def __init__(self, source: PairStream) -> None:
+        self._source = source
+        self.done = self._held = self._visible_only = 0
+        self._first_gap_s: float | None = None
+        self._first: TimedPair | None = None
+        self._last: TimedPair | None = None
+
+    def count(self, timed: TimedPair) -> None:
+        self.done += 1
+        self._first, self._last = self._first or timed, timed
+        held = timed.pair.flags & _GAP_HELD == _GAP_HELD
+        self._held += held
+        self._visible_only += timed.pair.thermal is None
+        if self._first_gap_s is None and (held or timed.pair.thermal is None):
+            self._first_gap_s = self._seconds(timed.pts)
+
+    def report(self, sink: Sink, clock: StageClock, engine: str, interrupted: bool) -> FuseReport:
+        seconds = 0.0
+        if self._source.timing is not None and self._first is not None and self._last is not None:
+            seconds = max(0.001, self._seconds(self._last.pts + self._last.duration - self._first.pts))
+        return FuseReport(
+            output=sink.path,
+            engine=engine,
+            frames=sink.written,
+            seconds=seconds,
+            wall_s=clock.elapsed_s,
+            stages=clock.times(),
+            held=self._held,
+            visible_only=self._visible_only,
+            left_out=self._source.left_out,
+            first_gap_s=self._first_gap_s,
+            interrupted=interrupted,
+            damage=self._source.damage,
+            notes=self._source.notes,
+        )
+
+    def _seconds(self, units: int) -> float:
+        timing = self._source.timing
+        return float(units * timing.time_base) if timing is not None else 0.0
+
+
+class _ReadAhead:
+    """Iterates in a thread, a few items ahead; what that raises is raised after the items before it."""
+
+    def __init__(self, items: Iterator[TimedPair], clock: StageClock) -> None:
+        self._items, self._clock = items, clock
+        self._queue: queue.Queue[TimedPair | None] = queue.Queue(_READ_AHEAD)
+        self._over = threading.Event()
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name="fuse-decode")
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join(_JOIN_S)
+
+    def __iter__(self) -> Iterator[TimedPair]:
+        while (item := self._queue.get()) is not None:
+            yield item
+        if self._error is not None:
+            raise self._error
+
+    def _run(self) -> None:
+        try:
+            while not self._over.is_set():
+                began_s = time.perf_counter()
+                item = next(self._items, None)
+                if item is None:
+                    break
+                self._clock.add("decode", began_s)
+                _put(self._queue, item, lambda: not self._over.is_set())
+        except BaseException as error:  # crosses to the calling thread, which raises it
+            self._error = error
+        _put(self._queue, None, lambda: not self._over.is_set())
+
+
+class _WriteBehind:
+    """Writes in a thread, which owns the sink and closes it whatever happens. `error`: what that thread raised."""
+
+    def __init__(self, sink: Sink, clock: StageClock) -> None:
+        self._sink, self._clock = sink, clock
+        self._queue: queue.Queue[tuple[np.ndarray, TimedPair, str] | None] = queue.Queue(_WRITE_BEHIND)
+        self.error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name="fuse-encode")
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        _put(self._queue, None, self._thread.is_alive)
+        self._thread.join(_JOIN_S)
+        if self.error is not None:
+            raise self.error
+
+    def put(self, shown: np.ndarray, timed: TimedPair, engine: str) -> None:
+        """Hand over a picture; waits while the queue is full, and raises what the thread has raised."""
+        _put(self._queue, (shown, timed, engine), self._thread.is_alive)
+        if self.error is not None:
+            raise self.error
+
+    def _run(self) -> None:
+        try:
+            while (item := self._queue.get()) is not None:
+                began_s = time.perf_counter()
+                self._sink.write(*item)
+                self._clock.add("encode", began_s)
+        except BaseException as error:  # crosses to the calling thread, which raises it
+            self.error = error
+        try:
+            self._sink.close()
+        except LumithermError as error:
+            self.error = self.error or error
+
+
+def _put(items: queue.Queue[_T], item: _T, wanted: Callable[[], bool]) -> None:
+    """Wait for room in a bounded queue, but no longer than somebody wants the item."""
+    while wanted():
+        with contextlib.suppress(queue.Full):
+            items.put(item, timeout=_WAIT_S)
+            return
