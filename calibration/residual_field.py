@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 
 from calibration.rig import apply_homography
+from fusion_core.cross_spectral import OutlineForm, box_mean, correlation_volume, oriented_outlines, parabola_peak
 from fusion_core.errors import BadInputError
 
 __all__ = ["CorrelationVolume", "ResidualField", "ResidualFieldEstimator", "fit_update"]
@@ -25,6 +26,16 @@ WINDOWS_PX = (193.0, 97.0, 65.0)
 PRIOR_SIGMA_PX = (6.0, 4.0, 2.5)
 MIN_PEAK = 0.04
 MIN_CONTENT = 0.02  # of the frame's mean energy a window must hold
+
+_OUTLINES = OutlineForm(
+    smoothing_px=0.8,
+    kernel="sobel",
+    local_mean=box_mean(31, cv2.BORDER_REFLECT),
+    level="rms",
+    level_floor=1e-3,
+    level_floor_share=0.15,
+    ceiling=2.5,
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -128,34 +139,32 @@ class ResidualFieldEstimator:
             if image.shape != self.size:
                 raise BadInputError(f"{name} picture is {image.shape}, this estimator was made for {self.size}")
         height, width = self._work
-        v = _features(cv2.resize(visible_luma, (width, height), interpolation=cv2.INTER_AREA))
-        t = _features(cv2.resize(thermal, (width, height), interpolation=cv2.INTER_AREA))
+        v = _outlines(cv2.resize(visible_luma, (width, height), interpolation=cv2.INTER_AREA))
+        t = _outlines(cv2.resize(thermal, (width, height), interpolation=cv2.INTER_AREA))
         if mask is not None:
             small = cv2.resize(mask.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST)
             inner = cv2.erode(small, np.ones((9, 9), np.uint8), borderType=cv2.BORDER_CONSTANT, borderValue=1)
             t = [plane * inner for plane in t]
         r, (cx, cy) = self._radius, self._centre
         pad_x, pad_y = r + abs(cx), r + abs(cy)
-        padded = [cv2.copyMakeBorder(plane, pad_y, pad_y, pad_x, pad_x, cv2.BORDER_CONSTANT) for plane in v]
-        energy = padded[0] ** 2 * 2.0  # cos^2 + sin^2 = 1: the three planes hold twice the magnitude's energy
-        inside = (t[0] > 0).astype(np.float32)
+        padded = [np.pad(plane, ((pad_y, pad_y), (pad_x, pad_x))) for plane in v]
+        energy = np.square(padded[0]) * np.float32(
+            2.0
+        )  # cos^2 + sin^2 = 1: the three planes hold twice the magnitude's energy
+        product, energy_visible = correlation_volume(
+            t,
+            padded,
+            energy,
+            [(cx + dx, cy + dy) for dx, dy in self._steps],
+            self._cells,
+            inside=(t[0] > 0).astype(np.float32),
+        )
+        return CorrelationVolume(product, energy_visible, self._cells(t[0] ** 2 * 2.0), 1)
+
+    def _cells(self, plane: np.ndarray) -> np.ndarray:
+        """Mean of a plane over every cell of the grid."""
         gh, gw = self._grid
-        product = np.empty((len(self._steps), gh, gw), np.float32)
-        energy_visible = np.empty_like(product)
-        work = np.empty((height, width), np.float32)
-        term = np.empty_like(work)
-        for index, (dx, dy) in enumerate(self._steps):
-            y0, x0 = pad_y + cy + dy, pad_x + cx + dx
-            window = (slice(y0, y0 + height), slice(x0, x0 + width))
-            np.multiply(padded[0][window], t[0], out=work)
-            for k in (1, 2):
-                np.multiply(padded[k][window], t[k], out=term)
-                np.add(work, term, out=work)
-            cv2.resize(work, (gw, gh), dst=product[index], interpolation=cv2.INTER_AREA)
-            np.multiply(energy[window], inside, out=term)
-            cv2.resize(term, (gw, gh), dst=energy_visible[index], interpolation=cv2.INTER_AREA)
-        energy_thermal = cv2.resize(t[0] ** 2 * 2.0, (gw, gh), interpolation=cv2.INTER_AREA)
-        return CorrelationVolume(product, energy_visible, np.asarray(energy_thermal), 1)
+        return np.asarray(cv2.resize(plane, (gw, gh), interpolation=cv2.INTER_AREA))
 
     def estimate(self, total: CorrelationVolume) -> ResidualField:
         """The displacement field that a (summed) volume speaks for."""
@@ -307,21 +316,10 @@ def _weighted_fit(source: np.ndarray, target: np.ndarray, weight: np.ndarray, mo
     return np.array([[1 + p[0], p[1], p[2]], [p[3], 1 + p[4], p[5]], [p[6], p[7], 1]])
 
 
-def _features(image: np.ndarray) -> list[np.ndarray]:
-    """Locally normalised gradient magnitude, and its products with cos and sin of twice the orientation."""
-    grey = cv2.GaussianBlur(image.astype(np.float32), (0, 0), 0.8)
-    gx = cv2.Sobel(grey, cv2.CV_32F, 1, 0, ksize=3)
-    gy = cv2.Sobel(grey, cv2.CV_32F, 0, 1, ksize=3)
-    squared = gx * gx + gy * gy
-    magnitude = np.sqrt(squared)
-    level = np.sqrt(np.maximum(cv2.boxFilter(squared, -1, (31, 31), borderType=cv2.BORDER_REFLECT), 0.0))
-    floor = 0.15 * float(level.mean()) + 1e-3
-    normal = magnitude / (level + floor)
-    normal = np.minimum(normal, 2.5)
-    inverse = normal / np.maximum(squared, 1e-6)
-    cos2, sin2 = (gx * gx - gy * gy) * inverse, 2 * gx * gy * inverse
-    mean = cv2.boxFilter(normal, -1, (31, 31), borderType=cv2.BORDER_REFLECT)
-    return [np.maximum(normal - mean, 0.0), cos2, sin2]
+def _outlines(image: np.ndarray) -> list[np.ndarray]:
+    """Outlines above the mean of their surroundings; and all outlines times cos and sin of twice their angle."""
+    normal, cos2, sin2 = oriented_outlines(image, _OUTLINES)
+    return [np.maximum(normal - _OUTLINES.local_mean(normal), 0.0), cos2, sin2]
 
 
 def _global_peak(score: np.ndarray, radius: int) -> tuple[tuple[float, float], float]:
@@ -334,11 +332,9 @@ def _global_peak(score: np.ndarray, radius: int) -> tuple[tuple[float, float], f
     confidence = float(np.clip((margin - 0.2) / 1.5, 0, 1) * np.clip((peak - MIN_PEAK) / 0.06, 0, 1))
     if x in (0, score.shape[1] - 1) or y in (0, score.shape[0] - 1):
         return (float(x - radius), float(y - radius)), 0.2 * confidence
-    sub = []
-    for a, b, c in ((score[y, x - 1], peak, score[y, x + 1]), (score[y - 1, x], peak, score[y + 1, x])):
-        curve = a - 2 * b + c
-        sub.append(float(np.clip(0.5 * (a - c) / curve, -0.5, 0.5)) if curve < -1e-9 else 0.0)
-    return (x - radius + sub[0], y - radius + sub[1]), confidence
+    sub_x = float(parabola_peak(score[y, x - 1], score[y, x], score[y, x + 1]))
+    sub_y = float(parabola_peak(score[y - 1, x], score[y, x], score[y + 1, x]))
+    return (x - radius + sub_x, y - radius + sub_y), confidence
 
 
 def _parabola(
@@ -351,9 +347,7 @@ def _parabola(
     a = cube[inner_y - step[0], inner_x - step[1], rows, columns]
     b = cube[inner_y, inner_x, rows, columns]
     c = cube[inner_y + step[0], inner_x + step[1], rows, columns]
-    curve = a - 2 * b + c
-    offset = np.where(curve < -1e-9, 0.5 * (a - c) / np.where(curve < -1e-9, curve, -1), 0.0)
-    return np.asarray(np.where((inner_y == by) & (inner_x == bx), np.clip(offset, -0.5, 0.5), 0.0))
+    return np.asarray(np.where((inner_y == by) & (inner_x == bx), parabola_peak(a, b, c), 0.0))
 
 
 def _box(stack: np.ndarray, cells: int) -> np.ndarray:

@@ -86,7 +86,7 @@ def load_checkpoint(path: Path) -> LoadedCheckpoint:
     try:
         config = RfvifConfig.from_dict(header["config"])
         network = Rfvif(config)
-    except (TypeError, ValueError, KeyError, AttributeError) as error:
+    except (UsageError, TypeError, ValueError, KeyError, AttributeError) as error:
         raise CheckpointError(f"{path}: the network configuration in its header is unusable: {error}") from error
     for name, tensor in state.items():
         if tensor.is_floating_point():

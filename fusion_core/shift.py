@@ -16,14 +16,17 @@ import numpy as np
 import numpy.typing as npt
 import scipy.fft
 
+from fusion_core.cross_spectral import OutlineForm, box_mean, outlines, surface_peak
 from fusion_core.errors import BadInputError
 
 __all__ = ["MAX_SHIFT_PX", "ShiftEstimate", "correlation_surface", "estimate_shift", "translate"]
 
 MAX_SHIFT_PX = 16
 
-_NEIGHBOURHOOD_PX = 31  # local normalisation
-_SMOOTHING_SIGMA_PX = 1.0  # outlines of the two cameras are never sharp at the same pixel
+# Smoothed, because outlines of the two cameras are never sharp at the same pixel.
+_OUTLINES = OutlineForm(
+    smoothing_px=1.0, kernel="sobel", local_mean=box_mean(31), level_floor=1e-3, level_floor_share=0.1
+)
 _PEAK_RADIUS_PX = 3  # the second peak is looked for outside this square
 # Where the peak stands this high above the noise of the surface, it was the true one on pairs of real cameras.
 _RELIABLE_PEAK = 0.12
@@ -73,10 +76,10 @@ def estimate_shift(visible: np.ndarray, thermal: np.ndarray, max_shift_px: int =
     on_border = row in (0, 2 * radius) or column in (0, 2 * radius)
     margin = min(peak / _RELIABLE_PEAK, (peak - second) / _RELIABLE_LEAD)
     confidence = 0.0 if on_border else float(np.clip(margin / (1.0 + margin), 0.0, 1.0)) if margin > 0 else 0.0
-    offset_x, offset_y = (0.0, 0.0) if on_border else _vertex(surface, int(row), int(column))
+    x, y = surface_peak(surface, int(row), int(column))
     return ShiftEstimate(
-        dx_px=float(column) - radius + offset_x,
-        dy_px=float(row) - radius + offset_y,
+        dx_px=x - radius,
+        dy_px=y - radius,
         confidence=confidence,
         reliable=confidence >= 0.5,
         peak=peak,
@@ -106,7 +109,7 @@ def correlation_surface(visible: np.ndarray, thermal: np.ndarray, max_shift_px: 
     if max_shift_px < 1:
         raise BadInputError(f"max_shift_px is {max_shift_px}, must be at least 1")
     radius = min(max_shift_px, min(visible.shape) // 4)
-    return _normalised_correlation(_outlines(visible), _outlines(thermal), radius)
+    return _normalised_correlation(outlines(visible, _OUTLINES), outlines(thermal, _OUTLINES), radius)
 
 
 def _normalised_correlation(visible: Surface, thermal: Surface, radius: int) -> Surface:
@@ -160,33 +163,3 @@ def translate(picture: np.ndarray, dx_px: float, dy_px: float) -> np.ndarray:
     return np.asarray(
         cv2.warpAffine(picture, matrix, (width, height), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101)
     )
-
-
-def _outlines(picture: np.ndarray) -> Surface:
-    """Gradient magnitude, smoothed and normalised to local mean 0 and local deviation about 1; float32."""
-    values = cv2.GaussianBlur(picture.astype(np.float32), (0, 0), _SMOOTHING_SIGMA_PX)
-    gx, gy = cv2.Sobel(values, cv2.CV_32F, 1, 0, ksize=3), cv2.Sobel(values, cv2.CV_32F, 0, 1, ksize=3)
-    magnitude = np.asarray(cv2.magnitude(gx, gy), np.float32)
-    window = (_NEIGHBOURHOOD_PX, _NEIGHBOURHOOD_PX)
-    mean = np.asarray(cv2.blur(magnitude, window), np.float32)
-    variance = np.asarray(cv2.sqrBoxFilter(magnitude, cv2.CV_32F, window), np.float32)
-    variance -= mean * mean
-    # The floor keeps sensor noise in flat regions from being blown up to the weight of outlines.
-    deviation = np.sqrt(np.maximum(variance, 0.0))
-    deviation += max(0.1 * float(deviation.mean()), 1e-3)
-    magnitude -= mean
-    magnitude /= deviation
-    return magnitude
-
-
-def _vertex(surface: Surface, row: int, column: int) -> tuple[float, float]:
-    """Offset (x, y) of the top of the parabolic surface through the 3x3 values around a peak, within half a pixel."""
-    z = surface[row - 1 : row + 2, column - 1 : column + 2].astype(np.float64)
-    gx, gy = (z[1, 2] - z[1, 0]) / 2.0, (z[2, 1] - z[0, 1]) / 2.0
-    hxx, hyy = z[1, 2] - 2.0 * z[1, 1] + z[1, 0], z[2, 1] - 2.0 * z[1, 1] + z[0, 1]
-    hxy = (z[2, 2] - z[2, 0] - z[0, 2] + z[0, 0]) / 4.0
-    determinant = hxx * hyy - hxy * hxy
-    if determinant <= 0.0 or hxx >= 0.0:
-        return 0.0, 0.0
-    x, y = (hxy * gy - hyy * gx) / determinant, (hxy * gx - hxx * gy) / determinant
-    return float(np.clip(x, -0.5, 0.5)), float(np.clip(y, -0.5, 0.5))

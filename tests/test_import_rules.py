@@ -16,17 +16,18 @@ HEAVY = {"torch", "torch_tensorrt", "openvino", "onnxruntime", "onnx"}
 NUMPY_ONLY = ("fusion_core/frames.py", "fusion_core/errors.py")
 NO_TORCH = (
     "fusion_core/pair_folder.py", "fusion_core/simulation/", "fusion_core/thermal/", "fusion_core/shift.py",
+    "fusion_core/cross_spectral.py",
     "fusion_core/colour.py", "fusion_core/measures/metrics.py", "fusion_core/measures/ghost.py",
     "fusion_core/measures/flicker.py", "fusion_core/measures/displacement.py", "fusion_core/engines/pyramid_engine.py",
 )  # fmt: skip
 CALIBRATION_MAY = {
     "fusion_core.frames", "fusion_core.errors", "fusion_core.pair_folder", "fusion_core.simulation",
-    "fusion_core.shift", "fusion_core.colour",
+    "fusion_core.cross_spectral", "fusion_core.shift", "fusion_core.colour",
 }  # fmt: skip
 TENSORRT_FILES = {"fusion_core/engines/tensorrt_engine.py"}
 
 LAYERS = (
-    ("fusion_core.errors", "fusion_core.frames"),
+    ("fusion_core.cross_spectral", "fusion_core.errors", "fusion_core.frames"),
     ("fusion_core.colour", "fusion_core.pair_folder", "fusion_core.shift", "fusion_core.simulation",
      "fusion_core.thermal", "fusion_core.rfvif"),
     ("fusion_core.checkpoint",),

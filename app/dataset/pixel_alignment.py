@@ -21,6 +21,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from fusion_core.cross_spectral import OutlineForm, correlation_volume, gaussian_mean, oriented_outlines, parabola_peak
 from fusion_core.errors import BadInputError
 
 __all__ = ["BaseAlignment", "PixelAlignment", "Residuals", "align_pixels", "linear_levels", "warp_by"]
@@ -42,7 +43,9 @@ _WINDOWS = (
 _SMOOTHNESS = (0.2, 0.65)  # cost of one pixel between neighbouring cells, and of any jump at most
 _ACROSS_BASELINE = 0.04  # cost of a pixel at right angles to the baseline
 _FROM_BASE = 0.0005  # cost of a departure of 1 px from the base, growing with its square
-_NORMAL_PX = 6.0  # sigma of the surroundings that gradients are normalised against
+_OUTLINES = OutlineForm(
+    smoothing_px=1.0, kernel="scharr", local_mean=gaussian_mean(6.0), root=True, variance_floor=0.05, flat=1e-3
+)
 _CHECK_WINDOW_PX = 12.0
 _CHECK_RADIUS = 4
 _MIN_STRUCTURE = 0.5  # of the mean: cells that may judge
@@ -329,19 +332,9 @@ def _reduced(picture: UIntArray, scale: float) -> UIntArray:
     return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), picture.dtype)
 
 
-def _features(picture: UIntArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Gradient magnitude, normalised to mean 0 and unit variance locally, and its products with the cosine and the
-    sine of twice the orientation: alike in both spectra, whatever the contrast and its sign."""
-    levels = picture.astype(np.float32) * np.float32(1.0 / 256.0 if picture.dtype == np.uint16 else 1.0)
-    smooth = cv2.GaussianBlur(levels, (0, 0), 1.0)
-    gx, gy = cv2.Scharr(smooth, cv2.CV_32F, 1, 0) / 32.0, cv2.Scharr(smooth, cv2.CV_32F, 0, 1) / 32.0
-    squared = gx * gx + gy * gy
-    magnitude = np.sqrt(np.sqrt(squared))  # the root: a few strong edges must not decide alone
-    mean = cv2.GaussianBlur(magnitude, (0, 0), _NORMAL_PX)
-    variance = cv2.GaussianBlur(magnitude * magnitude, (0, 0), _NORMAL_PX) - mean * mean
-    normal = (magnitude - mean) / np.sqrt(np.maximum(variance, 0.0) + 0.05)
-    turned = np.maximum(normal, 0.0) / np.maximum(squared, 1e-3)
-    return normal, (gx * gx - gy * gy) * turned, 2.0 * gx * gy * turned
+def _levels(picture: UIntArray) -> FloatArray:
+    """In grey levels of 255."""
+    return picture.astype(np.float32) * np.float32(1.0 / 256.0 if picture.dtype == np.uint16 else 1.0)
 
 
 def _volume(
@@ -355,19 +348,14 @@ def _volume(
         smooth = cv2.GaussianBlur(small, (0, 0), 2.0 * sigma_px / cell_px, borderType=cv2.BORDER_REFLECT_101)
         return np.asarray(cv2.resize(smooth, (columns, rows), interpolation=cv2.INTER_AREA), np.float32)
 
-    v = _features(visible)
+    v = oriented_outlines(_levels(visible), _OUTLINES)
     pad = max(reach_x, reach_y)
-    t = [cv2.copyMakeBorder(f, pad, pad, pad, pad, cv2.BORDER_REFLECT_101) for f in _features(thermal)]
+    t = [np.pad(plane, pad, mode="reflect") for plane in oriented_outlines(_levels(thermal), _OUTLINES)]
     energy = t[0] ** 2 + t[1] ** 2 + t[2] ** 2
-    product = np.empty((2 * reach_y + 1, 2 * reach_x + 1, rows, columns), np.float32)
-    energies = np.empty_like(product)
-    for j in range(-reach_y, reach_y + 1):
-        for i in range(-reach_x, reach_x + 1):
-            window = (slice(pad + j, pad + j + height), slice(pad + i, pad + i + width))
-            products = v[0] * t[0][window] + v[1] * t[1][window] + v[2] * t[2][window]
-            product[j + reach_y, i + reach_x] = local(products)
-            energies[j + reach_y, i + reach_x] = local(energy[window])
-    return _Volume(product, energies, local(v[0] ** 2 + v[1] ** 2 + v[2] ** 2))
+    steps = [(x, y) for y in range(-reach_y, reach_y + 1) for x in range(-reach_x, reach_x + 1)]
+    product, energies = correlation_volume(v, t, energy, steps, local)
+    shape = (2 * reach_y + 1, 2 * reach_x + 1, rows, columns)
+    return _Volume(product.reshape(shape), energies.reshape(shape), local(v[0] ** 2 + v[1] ** 2 + v[2] ** 2))
 
 
 # ---- deciding
@@ -418,9 +406,7 @@ def _winner(cost: FloatArray) -> FloatArray:
         a, b, d = (
             cost[inner + k, bx, r, c] if vertical else cost[by, inner + k, r, c] for k in (-1, 0, 1)
         )  # fmt: skip
-        curve = a - 2 * b + d
-        offset = np.clip(0.5 * (a - d) / np.maximum(curve, 1e-9), -0.5, 0.5)
-        return np.where((inner == at) & (curve > 1e-9), offset, 0.0)
+        return np.where(inner == at, parabola_peak(-a, -b, -d), 0.0)
 
     x = bx - nx // 2 + between(nx, bx, vertical=False)
     y = by - ny // 2 + between(ny, by, vertical=True)

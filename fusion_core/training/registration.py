@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from fusion_core.cross_spectral import OutlineForm, gaussian_mean, outlines, surface_peak
 from fusion_core.errors import BadInputError
 from fusion_core.training.config import RegistrationConfig
 
@@ -33,6 +34,9 @@ FloatArray = npt.NDArray[np.float32]
 UInt8Array = npt.NDArray[np.uint8]
 _CELL_PX = 32  # grid of the registration field
 _FORMAT = 1
+_OUTLINES = OutlineForm(
+    smoothing_px=1.0, kernel="scharr", local_mean=gaussian_mean(12.0), root=True, variance_floor=0.05
+)
 _STAY = 3e-3  # weight of staying at the pair's shift, against a cell's (correlation - floor) ** 2
 _PRIOR = 0.01  # correlation that a departure of the whole search range must gain
 _HALVES_AGREE_PX = 2.5
@@ -87,17 +91,12 @@ class ShiftEstimate:
     second: float  # the best outside a 7x7 neighbourhood of the peak
 
 
-def gradient_plane(picture: npt.NDArray[np.generic], sigma_px: float = 1.0) -> FloatArray:
+def gradient_plane(picture: npt.NDArray[np.generic]) -> FloatArray:
     """Gradient magnitude, locally normalised to mean 0 and unit variance over about 24 px, (H, W) float32.
 
     Alike in both spectra: independent of contrast, its sign, and of slow changes of brightness.
     """
-    smooth = cv2.GaussianBlur(picture.astype(np.float32), (0, 0), sigma_px)
-    magnitude = cv2.magnitude(cv2.Scharr(smooth, cv2.CV_32F, 1, 0), cv2.Scharr(smooth, cv2.CV_32F, 0, 1)) / 32.0
-    magnitude = np.sqrt(magnitude)  # a few strong edges must not decide alone
-    mean = cv2.GaussianBlur(magnitude, (0, 0), 12.0)
-    variance = cv2.GaussianBlur(cv2.multiply(magnitude, magnitude), (0, 0), 12.0) - mean * mean
-    return np.asarray((magnitude - mean) / np.sqrt(np.maximum(variance, 0) + 0.05), np.float32)
+    return outlines(picture, _OUTLINES)
 
 
 def estimate_shift(visible: FloatArray, infrared: FloatArray, search_px: int) -> ShiftEstimate:
@@ -122,25 +121,8 @@ def estimate_shift(visible: FloatArray, infrared: FloatArray, search_px: int) ->
     peak = float(surface[row, column])
     others = surface.copy()
     others[max(row - 3, 0) : row + 4, max(column - 3, 0) : column + 4] = -1.0
-    dx, dy = _refine(surface, int(row), int(column))
+    dx, dy = surface_peak(surface, int(row), int(column))
     return ShiftEstimate(dx - s, dy - s, peak, float(surface[s, s]), float(others.max()))
-
-
-def _refine(surface: FloatArray, row: int, column: int) -> tuple[float, float]:
-    """Sub-pixel peak: a parabola through the 3x3 neighbourhood by least squares; the border gives whole pixels."""
-    if not (0 < row < surface.shape[0] - 1 and 0 < column < surface.shape[1] - 1):
-        return float(column), float(row)
-    z = surface[row - 1 : row + 2, column - 1 : column + 2].astype(np.float64)
-    gx, gy = (z[:, 2] - z[:, 0]).sum() / 6, (z[2] - z[0]).sum() / 6
-    gxx = (z[:, 2] - 2 * z[:, 1] + z[:, 0]).sum() / 3
-    gyy = (z[2] - 2 * z[1] + z[0]).sum() / 3
-    gxy = (z[2, 2] - z[2, 0] - z[0, 2] + z[0, 0]) / 4
-    determinant = gxx * gyy - gxy * gxy
-    if determinant <= 1e-12 or gxx >= 0:
-        return float(column), float(row)
-    dx = float(np.clip((gxy * gy - gyy * gx) / determinant, -1, 1))
-    dy = float(np.clip((gxy * gx - gxx * gy) / determinant, -1, 1))
-    return column + dx, row + dy
 
 
 def register_pair(visible: UInt8Array, infrared: UInt8Array, config: RegistrationConfig) -> PairRegistration:
@@ -227,7 +209,7 @@ def _local_field(
             for c in range(columns):
                 surface = cost[:, :, r, c]
                 row, column = np.unravel_index(int(surface.argmax()), surface.shape)
-                dx, dy = _refine(surface, int(row), int(column))
+                dx, dy = surface_peak(surface, int(row), int(column))
                 update[r, c] = dx + steps[0], dy + steps[0]
                 weight[r, c] = max(float(surface[row, column]) - floor, 0.0) ** 2
         if weight.max() <= 0:
