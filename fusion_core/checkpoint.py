@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from fusion_core.errors import CheckpointError
+from fusion_core.errors import CheckpointError, UsageError
 from fusion_core.rfvif import NETWORK_VERSION, Rfvif, RfvifConfig
 
 __all__ = ["FORMAT_VERSION", "LoadedCheckpoint", "load_checkpoint", "save_checkpoint"]

@@ -78,6 +78,9 @@ def test_missing_tensors_versions_and_values_are_refused(weights: Path, tmp_path
     write(state, network_version=99)
     with pytest.raises(CheckpointError, match="network_version 99"):
         load_checkpoint(other)
+    write(state, config=header["config"] | {"alignment": "observed"})  # a form that an earlier version had
+    with pytest.raises(CheckpointError, match="must be paper, uniform or field"):
+        load_checkpoint(other)
     floating = next(name for name, value in state.items() if value.is_floating_point())
     write(state | {floating: torch.full_like(state[floating], float("nan"))})
     with pytest.raises(CheckpointError, match="not finite"):
