@@ -26,7 +26,7 @@ from app.gui.setup.calibration_controller import CalibrationPhase
 from app.gui.widgets.sections import Section
 from app.pipeline.stats import RecordingState
 from app.playback.comparison import ComparisonSettings
-from app.playback.player import FuseSettings
+from app.playback.fuser import FuseSettings
 from app.rig.calibration_session import BOARDS
 from app.rig.setup_assistant import simulated_config
 from app.view.settings import Isotherm, IsothermKind, ViewMode

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from app.playback.recording import export_png, play_in_terminal
+from app.playback.recorded_views import export_png, play_in_terminal
 from app.recording.reader import RecordingReader
 from app.recording.recover import RecoverReport, recover
 from app.recording.self_check import check_recording

@@ -10,7 +10,7 @@ from typing import Protocol
 import cv2
 import numpy as np
 
-from app.pipeline.thermal_grid import AlignedField, ThermalGrid
+from app.pipeline.thermal_grid import ThermalGrid
 from fusion_core.engines.engine import FusionEngine
 from fusion_core.errors import BadInputError
 from fusion_core.frames import Frame, FramePair, FusedFrame, ThermalAlignment
@@ -100,7 +100,7 @@ class FuseStep:
         if visible is not None and visible.pixels.shape[:2] != self._size:
             self._size, self._mapped = (visible.pixels.shape[0], visible.pixels.shape[1]), None
         levels = self._to_levels(thermal) if thermal is not None else None
-        alignment: AlignedField | None = None
+        alignment: ThermalAlignment | None = None
         fuse_ms = 0.0
         if visible is None:
             assert levels is not None  # a pair has at least one frame; for the type checker

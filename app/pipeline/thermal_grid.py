@@ -11,6 +11,7 @@ import numpy as np
 from calibration.align import ThermalAligner
 from calibration.rig import Calibration, RigCalibration, file_sha256, load_calibration, plain_scaling
 from fusion_core.colour import luminance
+from fusion_core.frames import ThermalAlignment
 from fusion_core.thermal.field_of_view import FieldFiller
 
 __all__ = ["AlignedField", "ThermalGrid", "to_grid"]
@@ -34,7 +35,14 @@ class ThermalGrid:
         if path is not None:
             self.calibration = load_calibration(path)
             self.identity = file_sha256(path)[:16]
-        self._field: AlignedField | None = None
+        self._field: ThermalAlignment | None = None
+
+    @classmethod
+    def fixed(cls, alignment: ThermalAlignment | None) -> ThermalGrid:
+        """Align as another grid did, at its visible size; None = plain resize."""
+        grid = cls(None)
+        grid._field = alignment
+        return grid
 
     @property
     def baseline_m(self) -> float | None:
@@ -80,7 +88,7 @@ class ThermalGrid:
         alignment = self.alignment(height, width)
         return alignment.seen if alignment is not None else None
 
-    def alignment(self, height: int, width: int) -> AlignedField | None:
+    def alignment(self, height: int, width: int) -> ThermalAlignment | None:
         """What does the work at this visible size; None where thermal is plainly scaled.
 
         Raises:

@@ -18,7 +18,7 @@ import structlog
 
 from app.pipeline.latest_slot import LatestSlot
 from fusion_core.errors import LumithermError
-from fusion_core.frames import FusedFrame
+from fusion_core.frames import FusedFrame, ThermalAlignment
 from fusion_core.thermal.agc import Agc, AgcConfig
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["ComparedFrame", "Comparison", "ComparisonSettings"]
 
 _WAIT_S = 0.1
-_JUMP_NS = 1_000_000_000  # pictures further apart start the AGC afresh
+_LONGEST_GAP_S = 1.0  # pictures further apart start AGC and engine afresh
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +98,7 @@ class Comparison:
 
     @property
     def settings(self) -> ComparisonSettings:
-        """As asked for last."""
+        """What `set_settings` was given last."""
         with self._lock:
             return self._settings
 
@@ -165,57 +165,39 @@ class _SecondFuser:
     """B by one set of settings. One owner thread."""
 
     def __init__(self, settings: ComparisonSettings) -> None:
+        from app.pipeline.fuse_step import EngineOnDemand, FuseStep  # brings OpenCV along: a window need not wait
+        from app.pipeline.thermal_grid import ThermalGrid
+
         self.settings = settings
-        self._agc = Agc(settings.agc) if settings.agc is not None else None
-        self._engine: FusionEngine | None = None
-        self._size: tuple[int, int] | None = None
-        self._before_ns: int | None = None
+        self._engine = EngineOnDemand(self._make_engine)
+        self._step = FuseStep(self._engine, Agc(settings.agc), ThermalGrid(None), longest_gap_s=_LONGEST_GAP_S)
+        self._alignment: ThermalAlignment | None = None
 
     def fuse(self, frame: FusedFrame) -> ComparedFrame | None:
         """B's picture; None while a camera is missing."""
+        from app.pipeline.fuse_step import fuse_levels
+        from app.pipeline.thermal_grid import ThermalGrid
+
         visible = frame.pair.visible
         if visible is None or frame.thermal_8bit is None:
             return None
-        began = time.perf_counter()
-        height, width = visible.pixels.shape[:2]
-        engine = self._ready_engine(height, width)
-        levels = self._levels(frame, frame.thermal_8bit)
-        if frame.alignment is not None:
-            levels = frame.alignment.filled(levels, visible.pixels)
-        second = engine.fuse(visible.pixels, levels)
+        began_s = time.perf_counter()
+        if self.settings.agc is None:
+            second = fuse_levels(self._engine, visible.pixels, frame.thermal_8bit, frame.alignment)
+        else:
+            if frame.alignment is not self._alignment:
+                self._alignment = frame.alignment
+                self._step.use_grid(ThermalGrid.fixed(frame.alignment))
+            second = self._step.fuse(frame.pair).pixels
         second.flags.writeable = False
-        return ComparedFrame(frame, second, (time.perf_counter() - began) * 1e3)
+        return ComparedFrame(frame, second, (time.perf_counter() - began_s) * 1e3)
 
     def close(self) -> None:
-        if self._engine is not None:
-            self._engine.close()
+        self._engine.close()
 
-    def _levels(self, frame: FusedFrame, of_pipeline: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-        """(H, W) uint8, by B's own AGC where it has one."""
-        thermal = frame.pair.thermal
-        if self._agc is None or thermal is None:
-            return of_pipeline
-        from app.pipeline.thermal_grid import to_grid  # brings OpenCV along, which a window need not wait for
-
-        now_ns, before_ns = thermal.timestamp_ns, self._before_ns
-        self._before_ns = now_ns
-        near = before_ns is not None and 0 <= now_ns - before_ns <= _JUMP_NS
-        if not near:
-            self._agc.reset()
-        levels = self._agc.apply(thermal.pixels, (now_ns - before_ns) / 1e9 if near and before_ns is not None else None)
-        if frame.alignment is not None:
-            return np.asarray(frame.alignment.to_visible(levels), dtype=np.uint8)
-        return np.asarray(to_grid(levels, *of_pipeline.shape), dtype=np.uint8)
-
-    def _ready_engine(self, height: int, width: int) -> FusionEngine:
+    def _make_engine(self) -> FusionEngine:
         from fusion_core.engines.engine import create_engine
         from fusion_core.engines.video_options import VideoOptions
 
-        if self._engine is None:
-            settings = self.settings
-            self._engine = create_engine(settings.engine, settings.preset, settings.weights, video=VideoOptions())
-        if self._size != (height, width):
-            self._engine.warm_up(height, width)
-            self._engine.reset()
-            self._size = (height, width)
-        return self._engine
+        settings = self.settings
+        return create_engine(settings.engine, settings.preset, settings.weights, video=VideoOptions())

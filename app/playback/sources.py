@@ -1,122 +1,98 @@
-"""A visible and a thermal video as pairs by number: both files are scanned once, then any frame is a seek away."""
+"""What can be played: a recording, or a visible and a thermal video, as pairs by number."""
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-import av
-import av.error
 import numpy as np
 import numpy.typing as npt
 
-from app.media.pairing import default_max_skew_ns
-from app.media.reader import VideoReader
-from fusion_core.errors import BadInputError, RecordingError
-from fusion_core.frames import Frame, FrameFlag, FramePair, Stream, TimestampSource
+from fusion_core.errors import BadInputError
+from fusion_core.frames import FramePair
 
-__all__ = ["FilePair"]
-
-_FORWARD = 48  # frames that are decoded on the way rather than sought
+__all__ = ["NumberedPairs", "open_source", "recorded_calibration"]
 
 
-class _SeekableVideo(VideoReader):
-    """A video whose frames are found by number. One thread at a time."""
+class NumberedPairs(Protocol):
+    """Pairs by number: a recording, or two files. One thread at a time."""
 
-    def __init__(self, path: Path, stream: Stream) -> None:
-        super().__init__(path, stream)
-        self.times: list[int] = self._scan()
-        self._at = -1
-        self._pixels_at: npt.NDArray[Any] | None = None
-        self._ahead: Iterator[Any] = iter(())
+    @property
+    def name(self) -> str: ...
+    @property
+    def calibration(self) -> Path | None:
+        """File that aligns thermal; None = plain scaling."""
+        ...
 
-    def _scan(self) -> list[int]:
-        """Stamps of all frames in stream units, in order; reads the packets once without decoding."""
-        times: set[int] = set()
-        with av.open(str(self.path)) as container:
-            try:
-                for packet in container.demux(container.streams.video[0]):
-                    if packet.pts is not None:
-                        times.add(packet.pts)
-            except av.error.FFmpegError as error:
-                self.notes.append(f"{self.path.name} breaks off: {error.strerror}")
-        if not times:
-            raise BadInputError(f"{self.path} has no time stamps; `ffmpeg -i IN -c copy OUT.mkv` writes new ones")
-        return sorted(times)
+    def __len__(self) -> int: ...
+    def seconds(self, index: int) -> float:
+        """Time of a pair since the first one."""
+        ...
 
-    def time_ns(self, number: int) -> int:
-        """Stamp of a frame."""
-        return round(self.times[number] * self.time_base * 1_000_000_000)
+    def pair(self, index: int) -> FramePair: ...
+    def fused(self, index: int) -> npt.NDArray[np.uint8] | None:
+        """The fused picture that was recorded, None if there is none."""
+        ...
 
-    def picture(self, number: int) -> npt.NDArray[Any]:
-        """The frame's pixels, as `VideoReader` gives them.
-
-        Raises:
-            RecordingError: it cannot be decoded.
-        """
-        if number == self._at and self._pixels_at is not None:
-            return self._pixels_at
-        wanted = self.times[number]
-        if not 0 <= self._at < number <= self._at + _FORWARD:
-            self._container.seek(wanted, stream=self._av_stream, backward=True)
-            self._av_stream.codec_context.flush_buffers()
-            self._ahead = self._decode()
-        for decoded in self._ahead:
-            if decoded.pts is not None and decoded.pts >= wanted:
-                self._at, self._pixels_at = number, self._pixels(decoded)
-                return self._pixels_at
-        self._at = -1
-        raise RecordingError(f"{self.path}: the frame at {self.time_ns(number) / 1e9:.3f} s cannot be decoded")
+    def close(self) -> None: ...
 
 
-class FilePair:
-    """Two videos paired by time: each visible frame with the nearest thermal one. A source for `app.playback.player`.
+class _Recording:
+    """A Lumitherm recording as a source of pairs."""
 
-    Raises:
-        BadInputError: a file is no video, or has no time stamps.
-    """
+    def __init__(self, path: Path) -> None:
+        from app.recording.reader import RecordingReader
 
-    def __init__(self, visible: Path, thermal: Path) -> None:
-        self._visible = _SeekableVideo(visible, Stream.VISIBLE)
-        try:
-            self._thermal = _SeekableVideo(thermal, Stream.THERMAL)
-        except BaseException:
-            self._visible.close()
-            raise
-        self.name = f"{visible.name} + {thermal.name}"
+        self._reader = RecordingReader(path)
+        self.name = path.name
         self.calibration: Path | None = None
-        self._thermal_ns = [self._thermal.time_ns(number) for number in range(len(self._thermal.times))]
-        self._most_ns = default_max_skew_ns(self._thermal.rate)
+        if len(self._reader) == 0:
+            self._reader.close()
+            raise BadInputError(f"{path} holds no pairs; `lumitherm recover` may find some")
+        header = self._reader.info.header
+        if header is not None:
+            self.calibration = recorded_calibration(header.config, self._reader.line(0).calibration)
 
     def __len__(self) -> int:
-        return len(self._visible.times)
+        return len(self._reader)
 
     def seconds(self, index: int) -> float:
-        """Of a pair, since the first one."""
-        return (self._visible.time_ns(index) - self._visible.time_ns(0)) / 1e9
+        return (self._reader.line(index).t_ns - self._reader.line(0).t_ns) / 1e9
 
     def pair(self, index: int) -> FramePair:
-        """The visible frame and the thermal one nearest in time; without thermal where none is near."""
-        visible = self._frame(self._visible, Stream.VISIBLE, index)
-        now = visible.timestamp_ns
-        after = bisect_left(self._thermal_ns, now)
-        near = [number for number in (after - 1, after) if 0 <= number < len(self._thermal_ns)]
-        best = min(near, key=lambda number: abs(self._thermal_ns[number] - now))
-        if abs(self._thermal_ns[best] - now) > self._most_ns:
-            return FramePair(visible, None, FrameFlag.VISIBLE_ONLY)
-        return FramePair(visible, self._frame(self._thermal, Stream.THERMAL, best))
+        return self._reader.pair(index)
 
     def fused(self, index: int) -> npt.NDArray[np.uint8] | None:
-        """Two plain videos hold no fused picture."""
-        return None
+        return self._reader.fused(index)
 
     def close(self) -> None:
-        """Close both files."""
-        self._visible.close()
-        self._thermal.close()
+        self._reader.close()
 
-    @staticmethod
-    def _frame(video: _SeekableVideo, stream: Stream, number: int) -> Frame:
-        return Frame(stream, video.picture(number), number, video.time_ns(number), TimestampSource.FILE)
+
+def recorded_calibration(config: dict[str, Any], identity: str | None) -> Path | None:
+    """Find the calibration file that a recording was made with; None if it is gone or was changed since.
+
+    Args:
+        config: of the recording's header. identity: as its first pair has it, see `ThermalGrid.identity`.
+    """
+    calibration = config.get("app", {}).get("calibration", {})
+    name = calibration.get("file") if isinstance(calibration, dict) else None
+    if not name or not identity or not Path(name).is_file():
+        return None
+    from calibration.rig import file_sha256
+
+    unchanged = file_sha256(Path(name))[:16] == identity.partition("+")[0]  # what self-alignment added is not kept
+    return Path(name) if unchanged else None
+
+
+def open_source(path: Path, thermal: Path | None = None) -> NumberedPairs:
+    """Open a recording, or with `thermal` a visible and a thermal video.
+
+    Raises:
+        BadInputError: a file cannot be read, or holds no pairs.
+    """
+    if thermal is None:
+        return _Recording(path)
+    from app.playback.video_files import VideoFiles  # brings codecs along, which a window need not wait for
+
+    return VideoFiles(path, thermal)

@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from app.pipeline.fuse_step import fuse_levels
 from app.pipeline.thermal_grid import AlignedField
 from calibration.align import ThermalAligner
 from calibration.homography import Model, PointSolution, solve_points
@@ -122,8 +123,7 @@ class PointPicking:
     def fused(self) -> npt.NDArray[np.uint8]:
         """(H, W, 3) uint8 RGB: thermal by the present map, fused with visible (pyramid)."""
         alignment = AlignedField(ThermalAligner(self.calibration()))
-        levels = alignment.to_visible(self.thermal_levels)
-        return np.asarray(self._engine.fuse(self.visible, alignment.filled(levels, self.visible)))
+        return fuse_levels(self._engine, self.visible, alignment.to_visible(self.thermal_levels), alignment)
 
     def save(
         self, path: Path, working_distance_m: float = 0.0, identities: tuple[str, str] = ("", "")

@@ -26,7 +26,7 @@ from app.gui.common.tasks import Lane
 from app.gui.common.theme import Appearance, colours
 from app.gui.widgets.sections import Section
 from app.pipeline.stats import RecordingState
-from app.playback.player import FuseSettings
+from app.playback.fuser import FuseSettings
 from app.rig.setup_assistant import simulated_config
 from app.view.settings import ViewMode
 from benchmarks.soak.heartbeat import Gap, Heartbeat

@@ -15,7 +15,10 @@ from app.gui.common.tasks import TaskRunner
 from app.gui.playback.playback_controller import PlaybackController
 from app.gui.setup.assistant_controller import AssistantController, preview_pixels
 from app.media.reader import VideoReader
-from app.playback.player import FuseSettings, PlaybackSession, RenderJob, open_source, recorded_calibration
+from app.playback.fuser import FuseSettings
+from app.playback.player import PlaybackSession
+from app.playback.render import RenderJob
+from app.playback.sources import open_source, recorded_calibration
 from app.rig.setup_assistant import config_text, list_sources, simulated_config, write_config
 from app.view.recorder import ViewRecorder
 from app.view.settings import Picture, ViewMode

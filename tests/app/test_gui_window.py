@@ -17,7 +17,7 @@ from app.configuration.config import EngineName
 from app.gui.application import Session
 from app.gui.common.pipeline_protocol import ControllerState
 from app.pipeline.stats import RecordingState
-from app.playback.player import FuseSettings
+from app.playback.fuser import FuseSettings
 from app.recording.reader import RecordingReader
 from app.rig.setup_assistant import simulated_config
 from app.view.settings import ViewMode

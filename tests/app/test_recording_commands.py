@@ -16,7 +16,7 @@ from support import recording as support
 from typer.testing import CliRunner
 
 from app.__main__ import build_cli
-from app.playback.recording import half_blocks, play_in_terminal
+from app.playback.recorded_views import half_blocks, play_in_terminal
 from app.recording.config import RecordingConfig
 from app.recording.reader import RecordingReader
 from app.recording.recover import recover

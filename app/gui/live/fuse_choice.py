@@ -11,7 +11,7 @@ from app.configuration.config import NEURAL_ENGINES, EngineName
 from app.gui.live.model_box import ModelBox
 from app.gui.live.model_controller import ModelList
 from app.gui.widgets.sections import Section, combo, form
-from app.playback.player import RECORDED
+from app.playback.fuser import RECORDED
 from fusion_core.thermal.agc import AgcMode
 
 __all__ = ["FuseChoice"]

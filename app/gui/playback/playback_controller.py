@@ -12,7 +12,10 @@ from PyQt6.QtCore import QObject, QTimer, pyqtSignal
 
 from app.gui.common.tasks import Lane, TaskRunner
 from app.gui.common.view_controller import ViewController
-from app.playback.player import RECORDED, FuseSettings, PlaybackSession, PlayedFrame, RenderJob, open_source
+from app.playback.fuser import RECORDED, FuseSettings
+from app.playback.player import PlaybackSession, PlayedFrame
+from app.playback.render import RenderJob
+from app.playback.sources import open_source
 from app.view.settings import Picture, ViewMode, ViewSettings
 
 __all__ = ["SPEEDS", "PlaybackController"]

@@ -28,7 +28,7 @@ from app.gui.widgets.name_label import NameLabel
 from app.gui.widgets.range_slider import RangeSlider
 from app.gui.widgets.sections import CheckBox, Section, combo
 from app.gui.widgets.view_panel import ViewPanel
-from app.playback.player import FuseSettings
+from app.playback.fuser import FuseSettings
 from fusion_core.thermal.agc import AgcConfig, AgcMode
 
 __all__ = ["PlaybackPage"]

@@ -1,0 +1,95 @@
+"""Fuses what is played by one set of settings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+import structlog
+
+from fusion_core.errors import BadInputError, ConfigError, LumithermError, RecordingError
+from fusion_core.frames import Frame, FramePair, FusedFrame, Stream, TimestampSource
+from fusion_core.thermal.agc import Agc, AgcConfig
+
+if TYPE_CHECKING:
+    from fusion_core.engines.engine import FusionEngine
+
+__all__ = ["RECORDED", "FuseSettings", "PlaybackFuser"]
+
+RECORDED = "recorded"
+"""Name of the "engine" that shows the fused track as it was recorded."""
+_LONGEST_GAP_S = 1.0  # pairs further apart start the AGC and the engine afresh
+
+
+@dataclass(frozen=True, slots=True)
+class FuseSettings:
+    """How a pair is fused: an engine's name or RECORDED, its network and weights, and the thermal AGC."""
+
+    engine: str = RECORDED
+    preset: str = "tiny"
+    weights: Path | None = None
+    agc: AgcConfig = field(default_factory=AgcConfig)
+
+    @property
+    def label(self) -> str:
+        """Short, for the picture's corner."""
+        name = self.weights.stem if self.weights is not None else self.engine
+        return name if self.engine == RECORDED else f"{name}, {self.agc.mode.value}"
+
+
+class PlaybackFuser:
+    """Fuses pairs by one set of settings; makes its engine when it is first needed. One owner thread.
+
+    Args:
+        calibration: aligns thermal, as it did when the pair was recorded. Where it cannot be read or does not fit,
+            thermal is plainly scaled.
+    """
+
+    def __init__(self, settings: FuseSettings, calibration: Path | None) -> None:
+        from app.pipeline.fuse_step import EngineOnDemand, FuseStep  # brings codecs along: a window need not wait
+        from app.pipeline.thermal_grid import ThermalGrid
+
+        self.settings = settings
+        self._engine = None if settings.engine == RECORDED else EngineOnDemand(self._make_engine)
+        try:
+            grid = ThermalGrid(calibration)
+        except (BadInputError, ConfigError) as error:
+            _warn(error)
+            grid = ThermalGrid(None)
+        self._step = FuseStep(self._engine, Agc(settings.agc), grid, on_fit=_warn, longest_gap_s=_LONGEST_GAP_S)
+
+    def fuse(self, pair: FramePair | None, recorded: npt.NDArray[np.uint8] | None) -> FusedFrame:
+        """Fuse a pair; `recorded`, its fused picture of then, stands for a missing visible frame or a missing pair.
+
+        Raises:
+            RecordingError: there is neither a pair nor a recorded picture. BadInputError: the pair cannot be fused.
+            EngineError: the engine failed.
+        """
+        known = pair
+        if recorded is not None and (known is None or known.visible is None):
+            stand_in = Frame(Stream.VISIBLE, recorded, 0, 0, TimestampSource.FILE)
+            known = FramePair(stand_in, None if known is None else known.thermal)
+        if known is None:
+            raise RecordingError("the pair holds no picture")
+        frame = self._step.fuse(known)
+        if self.settings.engine == RECORDED:
+            frame = replace(frame, pixels=frame.pixels if recorded is None else recorded, engine=RECORDED)
+        return frame if pair is None else replace(frame, pair=pair)
+
+    def close(self) -> None:
+        """Close the engine."""
+        if self._engine is not None:
+            self._engine.close()
+
+    def _make_engine(self) -> FusionEngine:
+        from fusion_core.engines.engine import create_engine
+
+        return create_engine(self.settings.engine, self.settings.preset, self.settings.weights)
+
+
+def _warn(error: LumithermError | None) -> None:
+    if error is not None:
+        structlog.get_logger("playback").warning("thermal is only scaled", reason=str(error))
