@@ -27,9 +27,9 @@ CALIBRATION_MAY = {
 TENSORRT_FILES = {"fusion_core/engines/tensorrt_engine.py"}
 
 LAYERS = (
-    ("fusion_core.cross_spectral", "fusion_core.errors", "fusion_core.frames"),
+    ("fusion_core.config_faults", "fusion_core.cross_spectral", "fusion_core.errors", "fusion_core.frames"),
     ("fusion_core.colour", "fusion_core.pair_folder", "fusion_core.shift", "fusion_core.simulation",
-     "fusion_core.thermal", "fusion_core.rfvif"),
+     "fusion_core.thermal", "fusion_core.rfvif", "fusion_core.yaml_config"),
     ("fusion_core.checkpoint",),
     ("fusion_core.model_store",),
     ("fusion_core.engines",),

@@ -84,8 +84,8 @@ def _archive(
 
 
 def _job(inputs: list[Path], options: dict[str, Any]) -> ArchiveJob:
-    from app.configuration.yaml_config import load_model
     from app.jobs.archive import ArchiveJob
+    from fusion_core.yaml_config import load_model
 
     if len(inputs) == 1 and inputs[0].suffix.lower() in (".yaml", ".yml"):
         job = load_model(ArchiveJob, inputs[0])

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from app.configuration.yaml_config import ConfigTree, KeyPath
+    from fusion_core.yaml_config import ConfigTree, KeyPath
 
 __all__ = ["register"]
 
@@ -58,7 +58,7 @@ def _show(
 ) -> None:
     """Print the settings as YAML, each with the place it comes from. Passwords in addresses are hidden."""
     from app.configuration.config import AppConfig
-    from app.configuration.yaml_config import load_tree, validate_tree
+    from fusion_core.yaml_config import load_tree, validate_tree
 
     tree = load_tree(file, overrides or (), os.environ)
     config = validate_tree(AppConfig, tree)

@@ -15,11 +15,11 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from app.capture.cameras.uri import parse_camera_uri
 from app.capture.config import CameraConfig, FfcConfig, SyncConfig
 from app.configuration.service import ServiceConfig
-from app.configuration.yaml_config import load_model
 from app.recording.config import RecordingConfig
 from app.view.views import View
 from fusion_core.simulation.rig import SimulatedRigConfig
 from fusion_core.thermal.agc import AgcConfig, Polarity
+from fusion_core.yaml_config import load_model
 
 __all__ = [
     "AppConfig",

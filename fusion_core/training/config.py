@@ -8,10 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from fusion_core.errors import ConfigError
+from fusion_core.yaml_config import load_model
 
 __all__ = [
     "AugmentationConfig",
@@ -25,7 +24,6 @@ __all__ = [
     "ScheduleConfig",
     "TrainingConfig",
     "ValidationConfig",
-    "apply_override",
     "config_hash",
     "load_training_config",
 ]
@@ -224,70 +222,5 @@ def config_hash(config: TrainingConfig) -> str:
 
 
 def load_training_config(path: Path, overrides: Sequence[str] = ()) -> TrainingConfig:
-    """Read a YAML file and apply `key.path=value` overrides (values are YAML too).
-
-    Raises:
-        ConfigError: unreadable, not a mapping, unknown key or bad value; names file, line and key path.
-    """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"training configuration {path} cannot be read: {error}. Give --config FILE.") from error
-    try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        values = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(values, dict):
-        raise ConfigError(f"{path} holds {type(values).__name__}, a mapping of settings is wanted")
-    overridden = {apply_override(values, item) for item in overrides}
-    try:
-        return TrainingConfig.model_validate(values)
-    except ValidationError as error:
-        raise ConfigError("; ".join(_describe(issue, path, node, overridden) for issue in error.errors())) from error
-
-
-def apply_override(values: dict[str, Any], item: str) -> str:
-    """Set `key.path=value` in nested settings; the value is YAML. Returns the key. Raises ConfigError."""
-    key, equals, text = item.partition("=")
-    if not equals or not key:
-        raise ConfigError(f"--set {item!r} is not KEY=VALUE, e.g. --set schedule.max_steps=1000")
-    try:
-        value = yaml.safe_load(text) if text else None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"--set {key}: value {text!r} is not YAML: {' '.join(str(error).split())}") from error
-    *parents, last = key.split(".")
-    target = values
-    for parent in parents:
-        target = target.setdefault(parent, {})
-        if not isinstance(target, dict):
-            raise ConfigError(f"--set {key}: {parent} is not a section")
-    target[last] = value
-    return key
-
-
-def _describe(issue: Any, path: Path, node: yaml.Node | None, overridden: set[str]) -> str:
-    dotted = ".".join(str(part) for part in issue["loc"]) or "(whole file)"
-    if any(dotted == key or dotted.startswith(key + ".") for key in overridden):
-        where = "--set"
-    else:
-        where = f"{path}, line {_line_of(node, issue['loc'])}"
-    what = "unknown key" if issue["type"] == "extra_forbidden" else issue["msg"]
-    got = "" if issue["type"] in {"extra_forbidden", "missing"} else f" (got {issue['input']!r})"
-    return f"{dotted}: {what}{got} ({where})"
-
-
-def _line_of(node: yaml.Node | None, keys: Sequence[int | str]) -> int:
-    line = 1
-    for key in keys:
-        if isinstance(node, yaml.MappingNode):
-            found = [(k, v) for k, v in node.value if k.value == str(key)]
-            if not found:
-                return line
-            line, node = found[0][0].start_mark.line + 1, found[0][1]
-        elif isinstance(node, yaml.SequenceNode) and isinstance(key, int) and key < len(node.value):
-            node = node.value[key]
-            line = node.start_mark.line + 1
-        else:
-            return line
-    return line
+    """Read a YAML file under `key.path=value` overrides. Raises ConfigError with all faults, each with its place."""
+    return load_model(TrainingConfig, path, overrides)

@@ -13,9 +13,9 @@ from typer.testing import CliRunner
 
 from app.__main__ import build_cli
 from app.configuration.config import AppConfig, EngineName, LogFormat, SelfAlign, load_config
-from app.configuration.yaml_config import parse_tree, validate_tree
 from fusion_core.errors import ConfigError
 from fusion_core.thermal.agc import AgcMode
+from fusion_core.yaml_config import parse_tree, validate_tree
 
 ROOT = Path(__file__).resolve().parents[2]
 SHIPPED = [ROOT / "configs" / f"{name}.yaml" for name in ("simulated", "usb_pair", "rtsp_pair", "replay")]

@@ -21,9 +21,10 @@ from pydantic import ValidationError
 
 from fusion_core.checkpoint import LoadedCheckpoint
 from fusion_core.errors import ConfigError
-from fusion_core.training.config import LossConfig, TrainingConfig, apply_override
+from fusion_core.training.config import LossConfig, TrainingConfig
 from fusion_core.training.dataset import TrainingPair
 from fusion_core.training.run_state import atomic_write
+from fusion_core.yaml_config import ConfigTree, apply_override, validate_tree
 
 __all__ = [
     "DEFAULT_STAGES",
@@ -157,14 +158,10 @@ def finetune_config(request: FinetuneRequest, loaded: LoadedCheckpoint, stage: s
     }
     if not align:
         values["loss"] = _fusion_loss(facts, stage, with_vgg=request.vgg16 is not None).model_dump(mode="json")
+    tree = ConfigTree(f"settings of stage {stage}", values)
     for item in _overrides_of(request.overrides, stage):
-        apply_override(values, item)
-    try:
-        return TrainingConfig.model_validate(values)
-    except ValidationError as error:
-        issue = error.errors()[0]
-        where = ".".join(map(str, issue["loc"]))
-        raise ConfigError(f"--set {where}: {issue['msg']} (got {issue['input']!r})") from error
+        apply_override(tree, item)
+    return validate_tree(TrainingConfig, tree)
 
 
 def _overrides_of(overrides: Sequence[str], stage: str) -> list[str]:

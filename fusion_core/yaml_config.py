@@ -18,10 +18,19 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from app.configuration.faults import KeyPath, dotted, explain, real_path, short
+from fusion_core.config_faults import KeyPath, dotted, explain, real_path, short
 from fusion_core.errors import ConfigError
 
-__all__ = ["ENV_PREFIX", "ConfigTree", "KeyPath", "load_model", "load_tree", "parse_tree", "validate_tree"]
+__all__ = [
+    "ENV_PREFIX",
+    "ConfigTree",
+    "KeyPath",
+    "apply_override",
+    "load_model",
+    "load_tree",
+    "parse_tree",
+    "validate_tree",
+]
 
 ENV_PREFIX = "LUMITHERM__"
 MAX_BYTES = 1_000_000
@@ -110,11 +119,16 @@ def load_tree(path: Path | str, overrides: Sequence[str] = (), env: Mapping[str,
             keys = variable[len(ENV_PREFIX) :].lower().split("__")
             _override(tree, keys, value, f"environment {variable}")
     for override in overrides:
-        key, equals, value = override.partition("=")
-        if not equals or not key.strip():
-            raise ConfigError(f"--set {override}: wanted key.path=value, e.g. --set engine.threads=2")
-        _override(tree, key.strip().split("."), value, "--set")
+        apply_override(tree, override)
     return tree
+
+
+def apply_override(tree: ConfigTree, override: str) -> None:
+    """Apply one `--set key.path=value`, the value in YAML. Raises ConfigError without a key or a value."""
+    key, equals, value = override.partition("=")
+    if not equals or not key.strip():
+        raise ConfigError(f"--set {override}: wanted key.path=value, e.g. --set run.seed=2")
+    _override(tree, key.strip().split("."), value, "--set")
 
 
 def parse_tree(text: str, name: str) -> ConfigTree:
