@@ -93,7 +93,7 @@ def film(folder: Path) -> None:
                     Frame(Stream.VISIBLE, visible, index, stamp_ns, TimestampSource.SIMULATED),
                     Frame(Stream.THERMAL, rig.thermal(time_s), index, stamp_ns, TimestampSource.SIMULATED),
                 )
-                while recorder.status().queue_depth >= 8:
+                while recorder.status.queue_depth >= 8:
                     threading.Event().wait(0.005)
                 recorder.offer(FusedFrame(visible.copy(), pair, 1.0, "none", fused_ns=stamp_ns))
             summary = recorder.stop(60.0)

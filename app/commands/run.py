@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from app.configuration.config import AppConfig
     from app.pipeline.live_fusion import LiveFusion
-    from app.recording.writing.recorder import RecordingSummary
+    from app.recording.writing.status import RecordingSummary
 
 __all__ = ["register", "run_headless"]
 

@@ -22,12 +22,12 @@ from app.pipeline.capture_supervisor import CaptureSupervisor
 from app.pipeline.engine_seat import EngineFactory, EngineSeat
 from app.pipeline.fusion_thread import FusionThread
 from app.pipeline.latest_slot import LatestSlot
-from app.pipeline.monitor import Monitor
+from app.pipeline.monitor import Monitor, RecorderReport
 from app.pipeline.problems import PipelineContext, PipelineProblem, ProblemLog, Severity
-from app.pipeline.recording_control import RecordingControl
 from app.pipeline.stats import Latency, Stage, Stats
 from app.pipeline.thermal_grid import ThermalGrid
 from app.process import Worker, return_free_memory
+from app.recording.writing.recorder import Recorder
 from fusion_core.engines.engine import create_engine
 from fusion_core.errors import LumithermError, RunError
 from fusion_core.frames import FrameFlag, FusedFrame, Stream
@@ -98,7 +98,8 @@ class LiveFusion:
         self.stats = Stats(self._clock.now_ns)
         self.problems = ProblemLog()
         context = PipelineContext(self._clock, self.stats, self.problems, self._fail)
-        self.recording = RecordingControl(config.recording, self._clock.now_ns, self.stats, self.problems)
+        report = RecorderReport(self.stats, self.problems, config.recording.queue_frames)
+        self.recording = Recorder(config.recording, self._clock.now_ns, report)
         self.engine = EngineSeat(config.engine, engine_factory, context)
         self.cameras = CaptureSupervisor(config, context)
         self.fusion = FusionThread(self._publish, self.engine, config.agc, context, self._on_end)
@@ -275,7 +276,8 @@ class LiveFusion:
             time.sleep(0.002)  # a replay as fast as possible waits for its recording, which is to be complete
             if self._stopping:
                 return  # the user has had enough: the recording ends here
-        self.recording.offer(frame)
+        if self.recording.offer(frame) and self.recording.wanted:
+            self.stats.frame(Stage.RECORDED)
 
     def _on_end(self) -> None:
         self._ended = True

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import threading
 from collections.abc import Mapping
 
 from app.capture.capture_thread import CaptureState
@@ -10,15 +12,17 @@ from app.pipeline.alignment_budget import AlignmentBudget
 from app.pipeline.capture_supervisor import CaptureSupervisor
 from app.pipeline.fusion_thread import FusionThread
 from app.pipeline.latest_slot import LatestSlot
-from app.pipeline.problems import PipelineContext, Severity
-from app.pipeline.recording_control import RecordingControl
+from app.pipeline.problems import PipelineContext, ProblemLog, Severity
 from app.pipeline.stats import Stats
+from app.recording.writing.recorder import RETRY_S, Recorder
+from app.recording.writing.status import RecordingState, RecordingStatus
 from fusion_core.frames import FrameFlag, FusedFrame, Stream
 
-__all__ = ["BudgetFeeder", "Monitor"]
+__all__ = ["BudgetFeeder", "Monitor", "RecorderReport"]
 
 _STUCK_NS = 5_000_000_000
 _TICK_NS = 500_000_000
+_FIGURES = re.compile(r"[\d.]+")
 
 
 class BudgetFeeder:
@@ -58,6 +62,51 @@ class BudgetFeeder:
             self._budget.measure_shift(visible.pixels, levels, time_ns)
 
 
+class RecorderReport:
+    """The recorder's listener: brings its state into `Stats`, and what the user should know into the problems."""
+
+    def __init__(self, stats: Stats, problems: ProblemLog, queue_frames: int) -> None:
+        self._stats, self._problems, self._queue_frames = stats, problems, queue_frames
+        self._lock = threading.Lock()
+        self._before: tuple[RecordingState, str] = (RecordingState.OFF, "")
+
+    def show(self, status: RecordingStatus) -> None:
+        """Show the state now; tell a change once."""
+        self._stats.recording(
+            status.state,
+            str(status.path) if status.path is not None else None,
+            status.seconds if status.recording else None,
+            status.disk_seconds_left,
+        )
+        self._stats.queue("recorder", status.queue_depth, self._queue_frames)
+        if status.refused_in_all:
+            self._stats.set_drops("recorder_queue", status.refused_in_all)
+        self._stats.warn("recording", status.reason or None)
+        now = (status.state, _FIGURES.sub("#", status.reason))  # "full in 4 min", "full in 3 min": told once
+        with self._lock:
+            before, self._before = self._before, now
+        if before != now:
+            self._tell_change(before[0], status)
+
+    def tell(self, text: str, advice: str = "", *, lost: bool = True) -> None:
+        """Note a problem. lost: pictures are, or a file may be."""
+        self._problems.add(Severity.ERROR if lost else Severity.WARNING, "recording", text, advice)
+
+    def _tell_change(self, before: RecordingState, status: RecordingStatus) -> None:
+        reason = status.reason
+        if before is RecordingState.PAUSED and status.state is RecordingState.RECORDING:
+            self._problems.add(Severity.INFO, "recording", "there is space again, the recording goes on")
+        if not reason:
+            return
+        if status.state is RecordingState.FAILED:
+            text = f"the recorder failed: {reason}; a new file is begun in {RETRY_S:.0f} s"
+            self.tell(text, "lumitherm recover FILE mends the last file")
+        elif status.state is RecordingState.PAUSED:
+            self.tell(f"nothing is recorded: {reason}", "make space, it then goes on by itself")
+        elif status.state is RecordingState.RECORDING:
+            self.tell(reason, lost=False)
+
+
 class Monitor:
     """Brings the counters of all stages into `Stats`, twice a second. Called by the pipeline's thread."""
 
@@ -65,7 +114,7 @@ class Monitor:
         self,
         cameras: CaptureSupervisor,
         fusion: FusionThread,
-        recording: RecordingControl,
+        recording: Recorder,
         context: PipelineContext,
         buffer_frames: int,
     ) -> None:

@@ -18,6 +18,7 @@ from types import MappingProxyType
 from typing import Any
 
 from app.pipeline.histogram import Histogram, WindowedHistogram
+from app.recording.writing.status import RecordingState
 from fusion_core.frames import Stream
 
 __all__ = [
@@ -55,16 +56,6 @@ class Latency(StrEnum):
 
     FUSED = "grab_to_fused"
     SHOWN = "grab_to_shown"
-
-
-class RecordingState(StrEnum):
-    """What the recorder does."""
-
-    OFF = "off"
-    BUFFERING = "buffering"  # keeps the seconds before an event in memory
-    RECORDING = "recording"
-    PAUSED = "paused"  # wants to record, but there is no space
-    FAILED = "failed"
 
 
 class BudgetLevel(StrEnum):

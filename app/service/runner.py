@@ -245,9 +245,9 @@ class ServiceHandle:
 
     def _busy_files(self) -> list[Path]:
         snapshot = self._live.stats.snapshot()
-        status = self._live.recording.status
+        path = self._live.recording.status.path
         paths = [Path(snapshot.recording_file)] if snapshot.recording_file else []
-        return [*paths, *([status.path] if status is not None and status.path is not None else [])]
+        return [*paths, *([path] if path is not None else [])]
 
     def _make_web(self, service: ServiceConfig) -> WebServer:
         authenticator = Authenticator(service.web)

@@ -252,7 +252,7 @@ def make_recording(folder: Path) -> Path:
             flags,
         )
         fused = FusedFrame(visible.copy(), pair, 1.0, "average", fused_ns=t_ns)
-        while recorder.status().queue_depth >= 8:
+        while recorder.status.queue_depth >= 8:
             threading.Event().wait(0.002)
         assert recorder.offer(fused)
     summary = recorder.stop(60.0)

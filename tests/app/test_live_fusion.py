@@ -413,7 +413,7 @@ def test_recording_holds_the_very_frames_and_marks_an_outage(running: Running, t
 
 
 def test_a_folder_that_cannot_be_written_is_tried_again(running: Running, tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr("app.pipeline.recording_control._RETRY_S", 0.2)
+    monkeypatch.setattr("app.recording.writing.recorder.RETRY_S", 0.2)
     blocked = tmp_path / "recordings"
     blocked.write_text("a file in the way")
     live = running(recording={"autostart": True})
@@ -427,10 +427,10 @@ def test_a_folder_that_cannot_be_written_is_tried_again(running: Running, tmp_pa
 
 
 def test_a_recorder_that_fails_is_replaced(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.pipeline.recording_control._RETRY_S", 0.2)
+    monkeypatch.setattr("app.recording.writing.recorder.RETRY_S", 0.2)
     live = running(recording={"autostart": True})
     wait_until(lambda: live.stats.snapshot().recording is RecordingState.RECORDING)
-    from app.recording.writing.recorder_thread import RecorderLoop
+    from app.recording.writing.recorder_loop import RecorderLoop
 
     original = RecorderLoop.take
 

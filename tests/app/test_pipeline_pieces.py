@@ -17,10 +17,12 @@ from app.media.snapshot import save_snapshot
 from app.pipeline import engine_seat
 from app.pipeline.engine_seat import BuildFailure, BuiltEngine, EngineBuilder, EngineSpec
 from app.pipeline.latest_slot import LatestSlot
-from app.pipeline.monitor import Monitor
+from app.pipeline.monitor import Monitor, RecorderReport
 from app.pipeline.problems import ProblemLog, Severity
+from app.pipeline.stats import RecordingState, Stats
 from app.pipeline.thermal_grid import ThermalGrid
 from app.process import Worker
+from app.recording.writing.status import RecordingStatus
 from benchmarks.soak.faults import FaultyCamera, FaultyCameras, full_disk
 from fusion_core.engines.pyramid_engine import AverageEngine
 from fusion_core.engines.video_options import VideoOptions
@@ -350,16 +352,12 @@ def test_an_engine_that_is_stuck_is_told_once_and_so_is_its_recovery() -> None:
 
 
 def test_a_recording_that_goes_on_after_a_full_disk_says_so_even_if_the_disk_is_nearly_full() -> None:
-    from app.pipeline.recording_control import RecordingControl
-    from app.pipeline.stats import Stats
-    from app.recording.config import RecordingConfig
-    from app.recording.writing.recorder import RecorderState, RecorderStatus
-
     problems = ProblemLog()
-    control = RecordingControl(RecordingConfig.model_validate({}), lambda: 0, Stats(), problems)
-    waits, nearly = RecorderState.WAITING_FOR_DISK, RecorderState.DEGRADED
+    report = RecorderReport(Stats(), problems, 8)
+    waits, nearly = RecordingState.PAUSED, RecordingState.RECORDING
     for state, reason in ((waits, "no space left"), (nearly, "the disk is full in 9 min"), (waits, "no space left")):
-        control._on_state(RecorderStatus(True, state, reason, None, 1.0, 1, 0, {}, 0, None, "x"))
+        report.show(RecordingStatus(state, reason, recording=True))
+        report.show(RecordingStatus(state, reason.replace("9", "8"), recording=True))
     told = [problem.text for problem in problems.recent()]
     assert told[1] == "there is space again, the recording goes on" and told[2] == "the disk is full in 9 min"
     assert len(told) == 4

@@ -23,7 +23,8 @@ from app.recording.self_check import check_recording
 from app.recording.sidecar import GapLine, read_sidecar, sidecar_path
 from app.recording.writing import disk as disk_module
 from app.recording.writing.disk import DiskGuard, DiskLevel
-from app.recording.writing.recorder import Recorder, RecorderState, RecorderStatus
+from app.recording.writing.recorder import Recorder
+from app.recording.writing.status import RecordingState, RecordingStatus
 from benchmarks.soak import pipeline as soak
 
 SECOND = 1_000_000_000
@@ -85,30 +86,30 @@ def test_a_disk_that_runs_full_leaves_a_valid_file_and_recording_resumes(
     truth = disk_module.free_bytes
     lie = [True]
     monkeypatch.setattr(
-        "app.recording.writing.recorder_thread.DiskGuard",
+        "app.recording.writing.recorder_loop.DiskGuard",
         lambda config: DiskGuard(config, lambda folder: 10**9 if lie[0] else truth(folder)),
     )
-    monkeypatch.setattr("app.recording.writing.recorder_thread._CHECK_S", 0.1)
-    monkeypatch.setattr("app.recording.writing.recorder_thread._RETRY_S", 0.1)
+    monkeypatch.setattr("app.recording.writing.recorder_loop._CHECK_S", 0.1)
+    monkeypatch.setattr("app.recording.writing.recorder_loop._RETRY_S", 0.1)
     ballast = small_disk / "ballast"
     ballast.write_bytes(bytes(20_000_000))
-    states: list[RecorderStatus] = []
-    recorder = Recorder(settings(small_disk, pre_event_s=2), on_state=states.append)
+    states: list[RecordingStatus] = []
+    recorder = Recorder(settings(small_disk, pre_event_s=2), listener=support.Listener(states))
     recorder.start()
     index = 0
-    while recorder.status().state is not RecorderState.WAITING_FOR_DISK:
+    while recorder.status.state is not RecordingState.PAUSED:
         support.feed(recorder, support.frame_at(index))
         index += 1
         assert index < 400, "the disk never ran full"
     lie[0] = False
-    assert "Free some space" in recorder.status().reason and recorder.status().recording
+    assert "Free some space" in recorder.status.reason and recorder.status.recording
     full_at = index
     for _ in range(90):
         support.feed(recorder, support.frame_at(index))
         index += 1
-    assert recorder.status().state is RecorderState.WAITING_FOR_DISK
+    assert recorder.status.state is RecordingState.PAUSED
     ballast.unlink()
-    wait_until(lambda: recorder.status().state is RecorderState.RECORDING)
+    wait_until(lambda: recorder.status.state is RecordingState.RECORDING)
     for _ in range(20):
         support.feed(recorder, support.frame_at(index))
         index += 1
@@ -125,7 +126,7 @@ def test_a_disk_that_runs_full_leaves_a_valid_file_and_recording_resumes(
     second = read_sidecar(sidecar_path(videos[1]))
     assert second.header.reason == "disk"
     assert [m.cause for m in second.others if isinstance(m, GapLine)] == ["disk"]
-    assert [status.state for status in states].count(RecorderState.WAITING_FOR_DISK) >= 1
+    assert [status.state for status in states].count(RecordingState.PAUSED) >= 1
 
 
 class _Disk:
@@ -142,10 +143,10 @@ class _Disk:
 def disk(monkeypatch: pytest.MonkeyPatch) -> _Disk:
     simulated = _Disk(10**9)
     monkeypatch.setattr(
-        "app.recording.writing.recorder_thread.DiskGuard", lambda config: DiskGuard(config, simulated.free)
+        "app.recording.writing.recorder_loop.DiskGuard", lambda config: DiskGuard(config, simulated.free)
     )
-    monkeypatch.setattr("app.recording.writing.recorder_thread._CHECK_S", 0.02)
-    monkeypatch.setattr("app.recording.writing.recorder_thread._RETRY_S", 0.02)
+    monkeypatch.setattr("app.recording.writing.recorder_loop._CHECK_S", 0.02)
+    monkeypatch.setattr("app.recording.writing.recorder_loop._RETRY_S", 0.02)
     return simulated
 
 
@@ -154,7 +155,7 @@ def run_until(recorder: Recorder, index: int, condition: Callable[[], object], l
     while not condition():
         support.feed(recorder, support.frame_at(index))
         index += 1
-        assert index < end, f"waited in vain: {recorder.status()}"
+        assert index < end, f"waited in vain: {recorder.status}"
     return index
 
 
@@ -162,12 +163,12 @@ def test_at_the_reserve_the_file_is_closed_and_recording_waits(tmp_path: Path, d
     disk.capacity = 4_000_000
     recorder = Recorder(settings(tmp_path))
     recorder.start()
-    index = run_until(recorder, 0, lambda: recorder.status().state is RecorderState.WAITING_FOR_DISK)
-    assert "reserve of 1 MB" in recorder.status().reason
+    index = run_until(recorder, 0, lambda: recorder.status.state is RecordingState.PAUSED)
+    assert "reserve of 1 MB" in recorder.status.reason
     (first,) = list_recordings(tmp_path)
     assert read_sidecar(sidecar_path(first)).end is not None  # closed in order
     disk.capacity = 10**9
-    index = run_until(recorder, index, lambda: recorder.status().segments == 2)
+    index = run_until(recorder, index, lambda: recorder.status.segments == 2)
     summary = recorder.stop(20)
     recorder.close()
     assert summary.problems == ()
@@ -178,12 +179,12 @@ def test_at_the_reserve_the_file_is_closed_and_recording_waits(tmp_path: Path, d
 def test_fused_only_goes_on_with_one_track_and_returns_to_all(tmp_path: Path, disk: _Disk) -> None:
     recorder = Recorder(settings(tmp_path, disk_policy="fused_only", reserve_mb=20))
     recorder.start()
-    index = run_until(recorder, 0, lambda: recorder.status().frames.get("thermal", 0) > 5)
+    index = run_until(recorder, 0, lambda: recorder.status.frames.get("thermal", 0) > 5)
     disk.capacity = sum(p.stat().st_size for p in tmp_path.iterdir()) + 19_000_000
-    index = run_until(recorder, index, lambda: recorder.status().segments == 2)
-    assert recorder.status().state is RecorderState.DEGRADED and "only the fused" in recorder.status().reason
+    index = run_until(recorder, index, lambda: recorder.status.segments == 2)
+    assert recorder.status.state is RecordingState.RECORDING and "only the fused" in recorder.status.reason
     disk.capacity = 10**9
-    run_until(recorder, index, lambda: recorder.status().segments == 3)
+    run_until(recorder, index, lambda: recorder.status.segments == 3)
     summary = recorder.stop(20)
     recorder.close()
     tracks = [set(info.frames) for info in summary.segments]
@@ -196,7 +197,7 @@ def test_fused_only_goes_on_with_one_track_and_returns_to_all(tmp_path: Path, di
 def test_ring_deletes_the_oldest_that_nobody_protected(tmp_path: Path, disk: _Disk) -> None:
     recorder = Recorder(settings(tmp_path, disk_policy="ring", split_s=0.5))
     recorder.start()
-    index = run_until(recorder, 0, lambda: recorder.status().segments >= 4)
+    index = run_until(recorder, 0, lambda: recorder.status.segments >= 4)
     kept, gone = list_recordings(tmp_path)[:2]
     protect(kept)
     stranger = tmp_path / "holiday.mkv"
@@ -230,11 +231,11 @@ def test_warning_and_time_left(tmp_path: Path) -> None:
 def test_a_file_that_vanishes_is_noticed_and_replaced(tmp_path: Path, disk: _Disk) -> None:
     recorder = Recorder(settings(tmp_path))
     recorder.start()
-    index = run_until(recorder, 0, lambda: recorder.status().frames.get("fused", 0) > 20)
+    index = run_until(recorder, 0, lambda: recorder.status.frames.get("fused", 0) > 20)
     (first,) = list_recordings(tmp_path)
     first.unlink()
-    run_until(recorder, index, lambda: recorder.status().segments == 2)
-    assert recorder.status().state is RecorderState.DEGRADED and "is gone" in recorder.status().reason
+    run_until(recorder, index, lambda: recorder.status.segments == 2)
+    assert recorder.status.state is RecordingState.RECORDING and "is gone" in recorder.status.reason
     recorder.stop(20)
     recorder.close()
     (second,) = list_recordings(tmp_path)
@@ -246,7 +247,7 @@ def test_a_file_that_vanishes_is_noticed_and_replaced(tmp_path: Path, disk: _Dis
 def test_a_power_cut_loses_at_most_three_seconds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now = [1000.0]
     clock = SimpleNamespace(monotonic=lambda: now[0], time_ns=time.time_ns)
-    monkeypatch.setattr("app.recording.writing.recorder_thread.time", clock)
+    monkeypatch.setattr("app.recording.writing.recorder_loop.time", clock)
     synced: dict[str, int] = {}
     folder = tmp_path / "before"
     fsync = os.fsync

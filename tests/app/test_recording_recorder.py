@@ -21,7 +21,8 @@ from app.recording.segments import list_recordings
 from app.recording.self_check import check_recording
 from app.recording.sidecar import EventLine, GapLine, read_sidecar, sidecar_path
 from app.recording.writing import encoder_bank
-from app.recording.writing.recorder import Recorder, RecorderState, RecorderStatus
+from app.recording.writing.recorder import Recorder
+from app.recording.writing.status import RecordingState, RecordingStatus
 from fusion_core.errors import RecordingError
 from fusion_core.frames import FrameFlag
 
@@ -212,7 +213,7 @@ def test_a_split_loses_and_doubles_nothing(tmp_path: Path, limits: dict[str, flo
 
 def test_names_stay_in_order_when_the_wall_clock_jumps_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     hours = itertools.count(100, -1)
-    monkeypatch.setattr("app.recording.writing.recorder_thread.time.time_ns", lambda: next(hours) * 3600 * SECOND)
+    monkeypatch.setattr("app.recording.writing.recorder_loop.time.time_ns", lambda: next(hours) * 3600 * SECOND)
     for number in range(3):
         recorder = Recorder(settings(tmp_path))
         recorder.start()
@@ -249,15 +250,16 @@ def test_stamps_that_fall_back_begin_a_new_file(tmp_path: Path) -> None:
 
 def test_one_recorder_makes_several_recordings_and_can_start_by_itself(tmp_path: Path) -> None:
     recorder = Recorder(settings(tmp_path, autostart=True))
+    recorder.tick()
     record(recorder, (support.frame_at(i) for i in range(5)))
     assert recorder.stop(20).frames["fused"] == 5
     assert not recorder.offer(support.frame_at(5))
     recorder.start("again")
     recorder.start("no effect")
     record(recorder, (support.frame_at(i) for i in range(6, 9)))
-    recorder.event("bell")
+    recorder.mark("bell")
     assert recorder.stop(20).frames["fused"] == 3
-    assert recorder.stop(20).segments == ()
+    assert recorder.stop(20) is None
     recorder.close()
     recorder.close()
     videos = list_recordings(tmp_path)
@@ -266,13 +268,15 @@ def test_one_recorder_makes_several_recordings_and_can_start_by_itself(tmp_path:
 
 def test_the_pre_event_buffer_reaches_back_and_keeps_to_its_memory(tmp_path: Path) -> None:
     recorder = Recorder(settings(tmp_path, pre_event_s=3))
-    assert recorder.status().state is RecorderState.ARMED
+    assert recorder.status.state is RecordingState.OFF
+    recorder.tick()
+    assert recorder.status.state is RecordingState.BUFFERING
     record(recorder, (support.frame_at(i) for i in range(300)))
-    wait_until(lambda: recorder.status().queue_depth == 0)
+    wait_until(lambda: recorder.status.queue_depth == 0)
     assert not list(tmp_path.glob("*.mkv"))
-    status = recorder.status()
+    status = recorder.status
     assert not status.recording and 0 < status.pre_event_bytes < 512e6
-    recorder.event("door")
+    recorder.mark("door")
     record(recorder, (support.frame_at(i) for i in range(300, 330)))
     summary = recorder.stop(20)
     recorder.close()
@@ -288,27 +292,29 @@ def test_the_pre_event_buffer_reaches_back_and_keeps_to_its_memory(tmp_path: Pat
 
 def test_a_small_pre_event_budget_shortens_the_buffer(tmp_path: Path) -> None:
     recorder = Recorder(settings(tmp_path, pre_event_s=120, pre_event_max_mb=8, tracks=("thermal",)))
+    recorder.tick()
     record(recorder, (support.frame_at(i, size=(240, 320)) for i in range(150)))
-    wait_until(lambda: recorder.status().queue_depth == 0)
-    status = recorder.status()
+    wait_until(lambda: recorder.status.queue_depth == 0)
+    status = recorder.status
     assert 0 < status.pre_event_bytes <= 8e6 and status.pre_event_seconds < 4.9
     recorder.close()
 
 
 def test_an_event_recording_ends_by_itself(tmp_path: Path) -> None:
     now = [10 * SECOND]
-    states: list[RecorderStatus] = []
-    recorder = Recorder(settings(tmp_path, pre_event_s=1, post_event_s=2), lambda: now[0], states.append)
+    states: list[RecordingStatus] = []
+    recorder = Recorder(settings(tmp_path, pre_event_s=1, post_event_s=2), lambda: now[0], support.Listener(states))
+    recorder.tick()
     record(recorder, (support.frame_at(i, 10 * SECOND) for i in range(40)))
     now[0] = 12 * SECOND
-    recorder.event("alarm")
+    recorder.mark("alarm")
     record(recorder, (support.frame_at(i, 10 * SECOND) for i in range(40, 80)))
-    assert recorder.status().recording
+    assert recorder.status.recording
     now[0] = 15 * SECOND
-    wait_until(lambda: not recorder.status().recording)
+    wait_until(lambda: not recorder.status.recording)
     wait_until(lambda: list(tmp_path.glob("*.md")) != [])
     recorder.close()
-    assert RecorderState.RECORDING in {status.state for status in states}
+    assert RecordingState.RECORDING in {status.state for status in states}
     (video,) = list_recordings(tmp_path)
     assert check_recording(video).problems == ()
 
@@ -329,7 +335,7 @@ def test_a_full_queue_refuses_counts_and_marks_the_gap(tmp_path: Path, monkeypat
     taken = [recorder.offer(support.frame_at(i)) for i in range(60)]
     assert time.monotonic() - began < 5  # it never waited for the encoder
     gate.set()
-    wait_until(lambda: recorder.status().queue_depth == 0)
+    wait_until(lambda: recorder.status.queue_depth == 0)
     record(recorder, [support.frame_at(60)])
     summary = recorder.stop(20)
     recorder.close()
@@ -364,8 +370,8 @@ def test_a_failing_hardware_encoder_is_replaced_without_losing_a_frame(
 
     monkeypatch.setattr(encoder_bank, "candidates", with_fake_hardware)
     monkeypatch.setattr(TrackEncoder, "encode", failing)
-    states: list[RecorderStatus] = []
-    recorder = Recorder(settings(tmp_path, encoder_stall_s=0.3), on_state=states.append)
+    states: list[RecordingStatus] = []
+    recorder = Recorder(settings(tmp_path, encoder_stall_s=0.3), listener=support.Listener(states))
     recorder.start()
     record(recorder, (support.frame_at(i) for i in range(60)))
     summary = recorder.stop(20)
@@ -373,7 +379,7 @@ def test_a_failing_hardware_encoder_is_replaced_without_losing_a_frame(
     recorder.close()
     assert summary.frames == {"fused": 60, "visible": 60, "thermal": 60} and summary.problems == ()
     assert recorded_indices([info.path for info in summary.segments]) == list(range(60))
-    degraded = [status for status in states if status.state is RecorderState.DEGRADED]
+    degraded = [status for status in states if status.state is RecordingState.RECORDING and status.reason]
     assert degraded and "another encoder" in degraded[0].reason
 
 
@@ -396,14 +402,14 @@ def test_an_error_inside_reaches_whoever_stops(tmp_path: Path, monkeypatch: pyte
     def broken(*_: object) -> None:
         raise ZeroDivisionError("a bug")
 
-    states: list[RecorderStatus] = []
-    recorder = Recorder(settings(tmp_path), on_state=states.append)
-    monkeypatch.setattr("app.recording.writing.recorder_thread.Segment.write", broken)
+    states: list[RecordingStatus] = []
+    recorder = Recorder(settings(tmp_path), listener=support.Listener(states))
+    monkeypatch.setattr("app.recording.writing.recorder_loop.Segment.write", broken)
     recorder.start()
     recorder.offer(support.frame_at(0))
-    wait_until(lambda: states and states[-1].state is RecorderState.FAILED)
-    assert "a bug" in recorder.status().reason
-    assert not recorder.offer(support.frame_at(1)) and recorder.status().refused == 1
+    wait_until(lambda: states and states[-1].state is RecordingState.FAILED)
+    assert "a bug" in recorder.status.reason
+    assert not recorder.offer(support.frame_at(1)) and recorder.status.refused == 1
     with pytest.raises(RecordingError, match="a bug") as caught:
         recorder.stop(5)
     assert isinstance(caught.value.__cause__, ZeroDivisionError)

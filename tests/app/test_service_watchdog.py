@@ -174,7 +174,7 @@ class FreezableCamera(PatternCamera):
 def freeze_each(handle: Any, live: LiveFusion, cameras: Any, gate: threading.Event) -> dict[str, Callable[[], object]]:
     """By the name in the verdict: how to freeze that worker until `gate` is set. Each is frozen once."""
     assert handle.web is not None and live.cameras is not None and handle.control is not None
-    recorder = live.recording._recorder
+    recorder = live.recording._thread
     assert recorder is not None
 
     def block(target: Any, name: str) -> Callable[[], object]:
@@ -248,7 +248,7 @@ def test_any_frozen_worker_stops_the_pings_within_15_s(notify: NotifySocket, tmp
                 (handle.pushes["away"], "_pause"),
             ):
                 vars(target).pop(name, None)
-            if recorder := live.recording._recorder:
+            if recorder := live.recording._thread:
                 vars(recorder._loop).pop("tick", None)
             for part in (handle.hooks, handle.retention, handle.aftercare, handle.control):
                 vars(part.pulse).pop("beat", None)

@@ -17,6 +17,7 @@ import numpy as np
 
 from app.recording.config import RecordingConfig
 from app.recording.writing.recorder import Recorder
+from app.recording.writing.status import RecordingStatus
 from fusion_core.frames import Frame, FrameFlag, FramePair, FusedFrame, Stream, TimestampSource
 
 HEIGHT, WIDTH = 120, 160
@@ -76,15 +77,29 @@ def frame_at(index: int, start_ns: int = 1_000_000_000, **options: object) -> Fu
     return pair_at(index, index, start_ns + index * PERIOD_NS, **options)  # type: ignore[arg-type]
 
 
+class Listener:
+    """Keeps each state that a recorder shows, and what it tells."""
+
+    def __init__(self, states: list[RecordingStatus]) -> None:
+        self.states = states
+        self.told: list[str] = []
+
+    def show(self, status: RecordingStatus) -> None:
+        self.states.append(status)
+
+    def tell(self, text: str, advice: str = "", *, lost: bool = True) -> None:
+        self.told.append(text)
+
+
 def feed(recorder: Recorder, frame: FusedFrame, depth: int = 8, limit_s: float = 30.0) -> None:
     """Offer a frame as soon as the recorder has room, so that a test does not depend on the machine's speed."""
     end = time.monotonic() + limit_s
-    while recorder.status().queue_depth >= depth:
+    while recorder.status.queue_depth >= depth:
         if time.monotonic() > end:
-            raise TimeoutError(f"the recorder took nothing for {limit_s} s: {recorder.status()}")
+            raise TimeoutError(f"the recorder took nothing for {limit_s} s: {recorder.status}")
         time.sleep(0.001)
     if not recorder.offer(frame):
-        raise RuntimeError(f"the recorder refused a frame: {recorder.status()}")
+        raise RuntimeError(f"the recorder refused a frame: {recorder.status}")
 
 
 def record_until_killed(folder: Path, progress_path: Path, thermal_until: int) -> None:

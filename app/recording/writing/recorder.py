@@ -4,60 +4,39 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import replace
+from typing import Any, Protocol
 
 from app.recording.config import RecordingConfig
 from app.recording.segments import SegmentInfo
-from app.recording.self_check import CheckReport, finish_recording
-from app.recording.writing.recorder_thread import Command, RecorderLoop, RecorderState, StateReport
-from fusion_core.errors import RecordingError
+from app.recording.self_check import finish_recording
+from app.recording.writing.recorder_loop import Command
+from app.recording.writing.recorder_thread import RecorderThread
+from app.recording.writing.status import RecordingState, RecordingStatus, RecordingSummary
+from fusion_core.errors import LumithermError, RecordingError
 from fusion_core.frames import FusedFrame
 
-__all__ = ["Recorder", "RecorderState", "RecorderStatus", "RecordingSummary"]
+__all__ = ["RETRY_S", "Recorder", "RecorderListener"]
+
+RETRY_S = 5.0  # after a failure, before the next attempt
 
 
-@dataclass(frozen=True, slots=True)
-class RecorderStatus:
-    """One moment of the recorder; numbers count from the start of the recording."""
+class RecorderListener(Protocol):
+    """Is told how the recorder is doing. Any thread; neither call may wait."""
 
-    recording: bool  # asked to record, whether or not the disk allows it now
-    state: RecorderState
-    reason: str  # why the state is not a plain one; "" when all is well
-    path: Path | None
-    seconds: float
-    bytes: int
-    queue_depth: int
-    frames: dict[str, int]
-    refused: int
-    disk_seconds_left: float | None
-    encoder: str
-    segments: int = 0
-    pre_event_seconds: float = 0.0
-    pre_event_bytes: int = 0
+    def show(self, status: RecordingStatus) -> None:
+        """The state now: at each change, and each `tick`."""
 
-
-@dataclass(frozen=True, slots=True)
-class RecordingSummary:
-    """What a finished recording consists of; `checks` is empty when self_check is off."""
-
-    segments: tuple[SegmentInfo, ...]
-    frames: dict[str, int]
-    refused: int
-    seconds: float
-    bytes: int
-    checks: tuple[CheckReport, ...] = field(default=())
-
-    @property
-    def problems(self) -> tuple[str, ...]:
-        """Everything that the self-check found wrong."""
-        return tuple(f"{check.path.name}: {text}" for check in self.checks for text in check.problems)
+    def tell(self, text: str, advice: str = "", *, lost: bool = True) -> None:
+        """Something went wrong. lost: pictures are, or a file may be."""
 
 
 class Recorder:
-    """Records fused frames on its own threads. All methods may be called from any thread; `offer` never blocks.
+    """Records fused frames on its own threads. Any thread may call any method; `offer` never blocks.
+
+    What somebody asked for is recorded as soon as it can be: after a failure, or while the folder cannot be written,
+    `tick` tries again every five seconds.
 
     Threads: `recorder` owns the files; one `encode-TRACK` thread owns each encoder. They start with the first use and
     end in `close`.
@@ -65,56 +44,50 @@ class Recorder:
     Args:
         config: what to record.
         clock: monotonic nanoseconds; time.monotonic_ns unless a test says otherwise.
-        on_state: called on the recorder's thread whenever state or reason change; it must be quick.
+        listener: is told of states and problems; None = nobody is.
     """
 
     def __init__(
         self,
         config: RecordingConfig,
         clock: Callable[[], int] = time.monotonic_ns,
-        on_state: Callable[[RecorderStatus], None] | None = None,
+        listener: RecorderListener | None = None,
     ) -> None:
-        self._config = config
-        self._clock = clock
-        self._on_state = on_state
-        self._condition = threading.Condition()
-        self._inbox: deque[FusedFrame | Command] = deque()
-        self._waiting = 0  # frames in the inbox; commands do not count
-        self._hurry_at: float | None = None  # from then on, waiting frames are given up so that `stop` ends in time
-        self._refused_total = 0
-        self._refused: tuple[int, int, int] | None = None  # count, first and last stamp, not yet told to the loop
-        self._thread: threading.Thread | None = None
-        self._loop: RecorderLoop | None = None
-        self._error: BaseException | None = None
+        self._config, self._clock, self._listener = config, clock, listener
+        self._lock = threading.RLock()  # over the thread and what is wanted of it
+        self._thread: RecorderThread | None = None
         self._wanted = config.autostart
+        self._begun = False  # whether the thread knows that
+        self._label: str | None = None
+        self._retry_at_s = 0.0
+        self._failed = False  # there is no thread because of a failure
+        self._context: dict[str, Any] = {}
         self._closed = False
-        self._abandoned: list[SegmentInfo] = []
+        self._refused_before = 0  # by threads before this one
+        self._refused_at_start = 0  # in all, when the recording began
         self._finisher: threading.Thread | None = None
-        self._context: dict[str, object] = {}
-        if config.autostart or config.pre_event_s > 0:
-            self._ensure_thread()
+        self._request: tuple[bool, str | None] | None = None  # what somebody asked for, and its label
+        self._noted: tuple[bool, str | None] | None = None
+        self._note: Callable[[bool, str | None], None] | None = None
+        self._noting = threading.Lock()  # the last request is noted last
+        self.summary: RecordingSummary | None = None
+        """Of the last recording that was stopped."""
 
-    # ---- what the pipeline calls
+    # ------------------------------------------------------------------ frames
 
-    def describe(
-        self,
-        calibration: str | None = None,
-        offsets_ns: dict[str, int] | None = None,
-        drops: dict[str, int] | None = None,
-        settings: dict[str, object] | None = None,
-    ) -> None:
-        """Facts that go with the frames from now on: calibration id, applied camera offsets, the pipeline's drop
-        counters (each line of the sidecar) and the whole configuration (each file's header; leave passwords out).
-        None = as before."""
-        with self._condition:
-            for name, value in (
-                ("calibration", calibration),
-                ("offsets_ns", offsets_ns),
-                ("drops", drops),
-                ("settings", settings),
-            ):
-                if value is not None:
-                    self._context[name] = value
+    def describe(self, **context: Any) -> None:
+        """Facts that go with the frames from now on; None = as before.
+
+        Args:
+            calibration: id of the calibration.
+            offsets_ns: what was added to each camera's stamps, by stream.
+            drops: the pipeline's drop counters, for each line of the sidecar.
+            settings: the whole configuration without passwords, for each file's header.
+        """
+        with self._lock:
+            self._context |= {name: value for name, value in context.items() if value is not None}
+            if self._thread is not None:
+                self._thread.describe(self._context)
 
     def offer(self, frame: FusedFrame) -> bool:
         """Hand over a frame. Never blocks.
@@ -123,121 +96,139 @@ class Recorder:
             False when the frame will not be recorded: not recording and no pre-event buffer (no harm done), or the
             queue is full or the recorder failed (counted as refused, and marked as a gap in the sidecar).
         """
-        with self._condition:
-            if self._closed or self._thread is None or not (self._wanted or self._config.pre_event_s > 0):
-                return False
-            if self._error is not None or self._waiting >= self._config.queue_frames:
-                self._refuse(frame)
-                return False
-            self._inbox.append(frame)
-            self._waiting += 1
-            self._condition.notify_all()
-            return True
+        thread = self._thread
+        if thread is None or self._closed or not (self._wanted or self._config.pre_event_s > 0):
+            return False
+        return thread.offer(frame)
+
+    def has_room(self) -> bool:
+        """Whether the next frame would be taken without being refused; True while nothing is recorded."""
+        status = self.status
+        return not status.recording or status.queue_depth < self._config.queue_frames
+
+    # ------------------------------------------------------------------ requests
+
+    def remember(
+        self,
+        note: Callable[[bool, str | None], None],
+        wanted: bool | None = None,
+        label: str | None = None,
+    ) -> None:
+        """Begin as `wanted` says in place of `recording.autostart`, and tell `note` of requests from now on.
+
+        `note` gets (True, label) when somebody began a recording that only somebody ends, and (False, None) when
+        somebody ended one. It is called by whoever asked, and may take its time.
+        """
+        with self._lock:
+            self._note = note
+            if wanted is not None:
+                self._wanted, self._label = wanted, label
+                self._request = self._noted = (wanted, label)
 
     def start(self, label: str | None = None) -> None:
         """Begin a recording with the next frame; `label` becomes part of the file's name. One that is under way goes
         on, also when it was begun by an event that would end it.
 
         Raises:
-            RecordingError: the folder cannot be written, or the recorder is closed or has failed.
+            RecordingError: the folder cannot be written, or the recorder is closed or has just failed.
         """
-        self._want(Command("start", label))
+        with self._lock:
+            self._begin(Command("start", label))
+            self._label, self._request = label, (True, label)
+        self._note_request()
 
-    def event(self, label: str) -> None:
+    def mark(self, label: str) -> None:
         """Mark this moment. Starts a recording with the pre-event buffer's seconds if none is under way, which ends by
         itself `post_event_s` after the last event; a recording with an event is protected from the ring policy. Raises
         as `start`."""
-        self._want(Command("event", label, self._clock()))
+        with self._lock:
+            wanted = self._wanted
+            self._begin(Command("event", label, self._clock()))
+            if not wanted and self._config.post_event_s == 0:
+                self._request = (True, label)
+        self._note_request()
 
-    def stop(self, timeout_s: float = 5.0) -> RecordingSummary:
-        """Write what is queued, close the files, check them, and tell what was recorded.
+    def stop(self, timeout_s: float = 5.0) -> RecordingSummary | None:
+        """Write what is queued, close the files, check them, and tell what was recorded; None if nothing was.
 
-        With a pre-event buffer the recorder goes on filling it. Stopping what does not record gives an empty summary.
+        With a pre-event buffer the recorder goes on filling it.
 
         Raises:
             RecordingError: the recorder failed earlier (chained), or could not finish in time.
         """
-        deadline = time.monotonic() + timeout_s
-        with self._condition:
-            self._wanted = False
-            self._hurry_at = deadline - min(1.5, 0.5 * timeout_s)
-            thread, loop = self._thread, self._loop
-        if thread is None or loop is None:
-            return RecordingSummary((), {}, 0, 0.0, 0)
-        command = Command("stop")
-        self._command(command)
-        if self._error is None and not command.done.wait(max(0.0, deadline - time.monotonic())):
-            raise RecordingError(
-                f"the recorder did not finish within {timeout_s:.1f} s: the disk or an encoder hangs. "
-                "The file is valid up to its last half second; lumitherm recover FILE makes the sidecar agree."
-            )
-        if self._error is not None:
-            raise RecordingError(f"the recorder failed: {self._error}") from self._error
-        return self._summary(command.segments, deadline)
-
-    def status(self) -> RecorderStatus:
-        """How it is doing now."""
-        with self._condition:
-            depth, refused, wanted = self._waiting, self._refused_total, self._wanted
-            loop, error = self._loop, self._error
-        if error is not None:
-            report = StateReport(RecorderState.FAILED, str(error) or type(error).__name__)
-        elif loop is None:
-            report = StateReport(RecorderState.IDLE)
-        else:
-            report = loop.report
-        return RecorderStatus(
-            recording=wanted and error is None,
-            state=RecorderState(report.state),
-            reason=report.reason,
-            path=report.path,
-            seconds=report.seconds,
-            bytes=report.bytes,
-            queue_depth=depth,
-            frames=dict(report.frames),
-            refused=refused,
-            disk_seconds_left=report.disk_seconds_left,
-            encoder=report.encoder,
-            segments=report.segments,
-            pre_event_seconds=report.pre_event_seconds,
-            pre_event_bytes=report.pre_event_bytes,
-        )
+        with self._lock:
+            self._request = (False, None)
+        self._note_request()
+        return self._end(timeout_s)
 
     def close(self, timeout_s: float = 5.0) -> None:
-        """Stop recording and end all threads. Safe to call twice."""
-        with self._condition:
+        """Stop recording and end all threads; the listener is told what goes wrong. Safe to call twice."""
+        with self._lock:
             already, self._closed = self._closed, True
-            wanted = self._wanted
-        if already or self._thread is None:
+            thread = self._thread
+        if already or thread is None:
             return
-        started = time.monotonic()
+        deadline_s = time.monotonic() + timeout_s
         try:
-            if wanted and self._error is None:
-                self.stop(timeout_s)
-        finally:
-            self._command(Command("close"))
-            self._thread.join(max(0.5, timeout_s - (time.monotonic() - started)))
-            if self._finisher is not None:
-                self._finisher.join(1.0)
+            self._end(0.9 * timeout_s)
+        except LumithermError as error:
+            self._tell(str(error), "lumitherm recover FILE mends the last file")
+        thread.close(max(0.5, deadline_s - time.monotonic()))
+        if self._finisher is not None:
+            self._finisher.join(1.0)
 
-    # ---- inside
+    # ------------------------------------------------------------------ state
 
-    def _want(self, command: Command) -> None:
-        self._check_usable()
-        self._ensure_thread()
-        with self._condition:
-            if not self._wanted:
-                self._refused_total = 0
-            self._wanted = True
-            self._command(command)
+    @property
+    def wanted(self) -> bool:
+        """Whether somebody, or the configuration, wants a recording now."""
+        return self._wanted
 
-    def _check_usable(self) -> None:
-        if self._error is not None:
-            raise RecordingError(f"the recorder failed earlier and cannot record: {self._error}") from self._error
+    @property
+    def status(self) -> RecordingStatus:
+        """How it is doing now."""
+        thread = self._thread
+        if thread is None:
+            return RecordingStatus(RecordingState.FAILED if self._failed else RecordingState.OFF)
+        refused = self._refused_before + thread.refused
+        return replace(
+            thread.status,
+            recording=self._wanted and thread.error is None,
+            refused=refused - self._refused_at_start,
+            refused_in_all=refused,
+        )
+
+    def tick(self) -> None:
+        """Begin what is wanted and could not be begun, replace a thread that failed; once or twice a second."""
+        with self._lock:
+            if self._closed:
+                return
+            thread = self._thread
+            lacking = (self._wanted and not self._begun) or (thread is None and self._config.pre_event_s > 0)
+            if lacking and time.monotonic() >= self._retry_at_s:
+                self._try_again()
+            if thread is None:
+                return
+            self._show()
+            if thread.error is None:
+                return
+            self._refused_before += thread.refused
+            self._thread, self._begun, self._failed = None, False, True
+            self._retry_at_s = time.monotonic() + RETRY_S
+        thread.close(1.0)
+
+    # ------------------------------------------------------------------ inside
+
+    def _begin(self, command: Command) -> None:
+        thread = self._ready_thread()
+        if not self._wanted:
+            self._refused_at_start = self._refused_before + thread.refused
+        self._wanted = self._begun = True
+        thread.command(command)
+
+    def _ready_thread(self) -> RecorderThread:
         if self._closed:
-            raise RecordingError("the recorder is closed")
-
-    def _make_folder(self) -> None:
+            raise RecordingError("the recorder is closed: the pipeline has stopped; start it again to record")
         try:
             self._config.directory.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -245,97 +236,84 @@ class Recorder:
                 f"the recording folder {self._config.directory} cannot be made: {error.strerror}. "
                 "Set recording.directory to a folder that you may write."
             ) from error
+        thread = self._thread
+        if thread is None:
+            self._thread = thread = RecorderThread(self._config, self._clock, self._show, self._ended_by_itself)
+            thread.describe(self._context)
+            self._failed = False
+        if thread.error is not None:
+            raise RecordingError(f"the recorder has failed: {thread.error}; a moment later it can record again")
+        return thread
 
-    def _ensure_thread(self) -> None:
-        self._make_folder()
-        with self._condition:
-            if self._thread is not None:
-                return
-            self._loop = RecorderLoop(self._config, self._clock, self._tell, self._config.autostart and self._wanted)
-            self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
-            self._thread.start()
-
-    def _command(self, command: Command) -> None:
-        """Queue a command behind the frames that were offered before it."""
-        with self._condition:
-            self._inbox.append(command)
-            self._condition.notify_all()
-
-    def _run(self) -> None:
-        loop = self._loop
-        if loop is None:
-            raise RuntimeError("the recorder's thread started without its loop")
+    def _end(self, timeout_s: float) -> RecordingSummary | None:
+        deadline_s = time.monotonic() + timeout_s
+        with self._lock:
+            thread, wanted = self._thread, self._wanted
+            self._wanted, self._begun, self._label = False, False, None
+        if thread is None or not wanted:
+            return None
         try:
-            going_on = True
-            while going_on:
-                with self._condition:
-                    if not self._inbox:
-                        self._condition.wait(loop.wait_s)
-                    entry = self._inbox.popleft() if self._inbox else None
-                    if isinstance(entry, FusedFrame):
-                        self._waiting -= 1
-                        if self._hurry_at is not None and time.monotonic() > self._hurry_at:
-                            self._refuse(entry)
-                            entry = None
-                    refused, self._refused = self._refused, None
-                    context = dict(self._context)
-                begins = isinstance(entry, Command) and entry.kind in ("start", "event")
-                if refused is not None and not begins:
-                    loop.refused(*refused)
-                if isinstance(entry, Command):
-                    going_on = loop.obey(entry)
-                    if refused is not None and begins:
-                        loop.refused(*refused)
-                    if entry.kind == "stop":
-                        with self._condition:
-                            self._hurry_at = None
-                elif entry is not None:
-                    loop.take(entry, context)
-                loop.tick(idle=entry is None)
-        except BaseException as error:  # kept for `stop`, `start` and `status`, which raise or show it
-            self._error = error
-            self._abandoned = loop.give_up()
-            self._tell(StateReport(RecorderState.FAILED, str(error) or type(error).__name__))
-            with self._condition:
-                for entry in self._inbox:
-                    if isinstance(entry, Command):
-                        entry.done.set()
-                self._inbox.clear()
-                self._waiting = 0
+            self.summary = self._summarize(thread.finish(timeout_s), deadline_s)
+        finally:
+            self._show()
+        for problem in self.summary.problems:
+            self._tell(problem, "lumitherm recording check FILE tells more", lost=False)
+        return self.summary
 
-    def _refuse(self, frame: FusedFrame) -> None:
-        t_ns = frame.pair.timestamp_ns
-        self._refused_total += 1
-        count, first, _ = self._refused or (0, t_ns, t_ns)
-        self._refused = (count + 1, first, t_ns)
+    def _try_again(self) -> None:
+        self._retry_at_s = time.monotonic() + RETRY_S
+        try:
+            if self._wanted:
+                self._begin(Command("start", self._label))
+            else:
+                self._ready_thread()
+        except LumithermError as error:
+            self._failed = self._thread is None
+            self._show()
+            self._tell(f"{error} It is tried again every {RETRY_S:.0f} s.", "see recording.directory")
 
-    def _tell(self, report: StateReport) -> None:
-        if report.ended:
-            with self._condition:  # unless somebody has just asked for another
-                asked = (entry.kind for entry in self._inbox if isinstance(entry, Command))
-                self._wanted = self._wanted and any(kind in ("start", "event") for kind in asked)
-            paths = [info.path for info in report.ended]
-            self._finisher = threading.Thread(
-                target=finish_recording,
-                args=(paths, self._config.self_check, time.monotonic() + 60.0),
-                name="recording-check",
-                daemon=True,
-            )
-            self._finisher.start()
-        if self._on_state is not None:
-            self._on_state(self.status())
+    def _ended_by_itself(self, segments: tuple[SegmentInfo, ...]) -> None:
+        """In the recorder's thread: the event is over."""
+        with self._lock:
+            thread = self._thread
+            if thread is not None and not thread.asked_to_begin:  # unless somebody has just asked for another
+                self._wanted = self._begun = False
+        paths = [info.path for info in segments]
+        self._finisher = threading.Thread(
+            target=finish_recording,
+            args=(paths, self._config.self_check, time.monotonic() + 60.0),
+            name="recording-check",
+            daemon=True,
+        )
+        self._finisher.start()
 
-    def _summary(self, segments: list[SegmentInfo], deadline: float) -> RecordingSummary:
+    def _summarize(self, segments: list[SegmentInfo], deadline_s: float) -> RecordingSummary:
         frames: dict[str, int] = {}
         for info in segments:
             for track, count in info.frames.items():
                 frames[track] = frames.get(track, 0) + count
-        checks = finish_recording([info.path for info in segments], self._config.self_check, deadline)
+        checks = finish_recording([info.path for info in segments], self._config.self_check, deadline_s)
         return RecordingSummary(
             segments=tuple(segments),
             frames=frames,
-            refused=self._refused_total,
+            refused=self.status.refused,
             seconds=sum(info.duration_s for info in segments),
             bytes=sum(info.bytes for info in segments),
             checks=tuple(checks),
         )
+
+    def _note_request(self) -> None:
+        with self._noting:
+            with self._lock:
+                request, note = self._request, self._note
+            if request is not None and note is not None and request != self._noted:
+                self._noted = request
+                note(*request)
+
+    def _show(self) -> None:
+        if self._listener is not None:
+            self._listener.show(self.status)
+
+    def _tell(self, text: str, advice: str, *, lost: bool = True) -> None:
+        if self._listener is not None:
+            self._listener.tell(text, advice, lost=lost)

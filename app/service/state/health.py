@@ -72,7 +72,7 @@ class Health:
         live = self._live
         snapshot = live.stats.snapshot()
         status = live.recording.status
-        writing = status is not None and status.recording and snapshot.recording is RecordingState.RECORDING
+        writing = status.recording and status.state is RecordingState.RECORDING
         with self._lock:
             beats = {name: beat() for name, beat in self._beats.items()}
         state = live.state.value
@@ -80,7 +80,7 @@ class Health:
             fused=snapshot.frames["fused"],
             workers=live.worker_progress(),
             cameras=snapshot.cameras,
-            recorded=sum(status.frames.values()) + status.segments if writing and status is not None else None,
+            recorded=sum(status.frames.values()) + status.segments if writing else None,
             beats=beats,
             no_cameras=state in ("no_cameras", "starting") and "streaming" not in snapshot.cameras.values(),
             ended=state in ("stopped", "failed"),

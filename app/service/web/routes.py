@@ -246,7 +246,7 @@ async def _json(request: Request) -> dict[str, Any]:
 
 
 def _resource(name: str) -> str:
-    return resources.files("app.service").joinpath("static", name).read_text(encoding="utf-8")
+    return resources.files("app.service.web").joinpath("static", name).read_text(encoding="utf-8")
 
 
 async def _on_error(_request: Request, error: Exception) -> Response:
