@@ -22,7 +22,7 @@ from app.gui.application import Session
 from app.gui.common.pipeline_protocol import ControllerState
 from app.gui.common.qt_application import make_application
 from app.gui.common.theme import Appearance, apply_theme
-from app.gui.setup.calibration_controller import CalibrationPhase
+from app.gui.setup.calibration_page import CalibrationPhase
 from app.gui.widgets.sections import Section
 from app.pipeline.stats import RecordingState
 from app.playback.comparison import ComparisonSettings
@@ -80,7 +80,7 @@ def take_all(session: Session, rig: FaultyRig, folder: Path, work: Path) -> list
         work: for recordings and settings; may be thrown away.
     """
     shot = _Photographer(session, folder)
-    window, control = session.window, session.controller
+    window, control = session.window, session.controller.live
     window.resize(1320, 820)
     window.show()
     shot.take("start", settle_ms=900)
@@ -89,7 +89,7 @@ def take_all(session: Session, rig: FaultyRig, folder: Path, work: Path) -> list
         recording={"directory": str(work / "recordings")},
         simulation={"visible_fps": 15.0, "thermal_fps": 15.0},  # for machines that do other things as well
     )
-    window.open_config(config)
+    session.controller.open_config(config)
     shot.wait(lambda: control.frame is not None, "the first picture")
     shot.wait(lambda: bool(window.live.status.text_of("latency")), "numbers")
     _TEST.qWait(2500)
@@ -102,13 +102,13 @@ def take_all(session: Session, rig: FaultyRig, folder: Path, work: Path) -> list
     control.show_thermal_share(False)
     control.set_mode(ViewMode.THERMAL)
     control.set_view(isotherm=Isotherm(IsothermKind.ABOVE, 0, 24400))
-    control.set_region((0.55, 0.3, 0.12, 0.14))
+    session.controller.measure.set_region((0.55, 0.3, 0.12, 0.14))
     shot.take("isotherm_and_box", settle_ms=900)
     control.set_view(isotherm=None)
-    control.set_region(None)
-    control.set_agc(AgcConfig(mode=AgcMode.MANUAL, manual_low=23600, manual_high=24600))
+    session.controller.measure.set_region(None)
+    session.controller.agc.set_agc(AgcConfig(mode=AgcMode.MANUAL, manual_low=23600, manual_high=24600))
     shot.take("agc_histogram", settle_ms=1500)
-    control.set_agc(AgcConfig())
+    session.controller.agc.set_agc(AgcConfig())
     control.set_mode(ViewMode.FUSED)
     _compare(shot)
     window.actions_by_name["timing"].trigger()
@@ -141,31 +141,31 @@ def take_all(session: Session, rig: FaultyRig, folder: Path, work: Path) -> list
     control.stop()
     shot.wait(lambda: control.state is ControllerState.IDLE, "the end of the rig")
     _playback(shot, work)
-    window.open_assistant()
-    shot.wait(lambda: session.assistant._preview is not None, "the preview")
+    session.controller.open_assistant()
+    shot.wait(lambda: session.controller.assistant._preview is not None, "the preview")
     shot.take("assistant", settle_ms=6000)
-    window.show_start()
+    session.controller.show_start()
     shot.take("start_with_recent", settle_ms=1200)
     return shot.taken
 
 
 def _recording(shot: _Photographer, work: Path) -> None:
-    window, control = shot.session.window, shot.session.controller
+    window, control = shot.session.window, shot.session.controller.live
 
     def state() -> RecordingState | None:
         return control.snapshot_of_stats.recording if control.snapshot_of_stats is not None else None
 
-    control.set_recording(True)
+    shot.session.controller.recording.set_recording(True)
     shot.wait(lambda: state() is RecordingState.RECORDING, "the recording")
     _TEST.qWait(3000)
     control.set_frozen(True)
     shot.take("recording_frozen", settle_ms=900)
     control.set_frozen(False)
-    control.take_snapshot()
+    shot.session.controller.recording.take_snapshot()
     shot.wait(lambda: any("Snapshot" in text for text in window.live.stage.banners.texts()), "the snapshot")
     shot.take("snapshot")
     _TEST.qWait(2000)
-    control.set_recording(False)
+    shot.session.controller.recording.set_recording(False)
     shot.wait(
         lambda: bool(shot.session.settings.recent("recordings")) or state() is not RecordingState.RECORDING,
         "the end of the recording",
@@ -179,10 +179,10 @@ def _compare(shot: _Photographer) -> None:
     for section in (panel.agc, panel.view):
         section.set_open(False)
     panel.engine.set_open(True)
-    session.controllers.comparison.compare(ComparisonSettings("average", agc=AgcConfig(mode=AgcMode.LINEAR)))
+    session.controller.comparison.compare(ComparisonSettings("average", agc=AgcConfig(mode=AgcMode.LINEAR)))
     shot.wait(lambda: session.window.live.stage.video.has_second, "the second fusion")
     shot.take("live_ab", settle_ms=1500)
-    session.controllers.comparison.compare(None)
+    session.controller.comparison.compare(None)
     panel.compare.set_open(False)
     panel.engine.set_open(False)
     for section in (panel.agc, panel.view):
@@ -197,13 +197,13 @@ def take_calibration(application: QApplication, folder: Path, work: Path) -> lis
     rig = BoardRig(synthetic_rig(), parse_board(BOARDS[0]), 40, seed=3)
     session = Session(application, work / "calibration.json", work, rig.make_pipeline)
     shot = _Photographer(session, folder)
-    window, control = session.window, session.controllers.calibration
+    window, control = session.window, session.controller.calibration
     control.progress_ready.connect(lambda p: rig.show_next() if p.accepted or p.reason.startswith("much") else None)
     window.resize(1320, 820)
     window.show()
-    window.open_config(simulated_config(engine={"name": "pyramid"}))
-    if shot.wait(lambda: session.controller.frame is not None, "the board"):
-        window.open_calibration()
+    session.controller.open_config(simulated_config(engine={"name": "pyramid"}))
+    if shot.wait(lambda: session.controller.live.frame is not None, "the board"):
+        session.controller.open_calibration()
         shot.take("calibration_board", settle_ms=900)
         control.begin(BOARDS[0])
         shot.wait(lambda: window.calibration.views.value() >= 9, "nine views")
@@ -216,7 +216,7 @@ def take_calibration(application: QApplication, folder: Path, work: Path) -> lis
 
 def _settings(shot: _Photographer) -> None:
     window = shot.session.window
-    window.show_settings()
+    shot.session.controller.show_settings()
     dialog = window.settings_dialog
     if dialog is not None:
         shot.take("settings", dialog)
@@ -230,10 +230,10 @@ def _light(shot: _Photographer, session: Session) -> None:
     if isinstance(application, QApplication):
         window = session.window
         apply_theme(application, Appearance.LIGHT)
-        window.refresh_icons()
+        window.actions_by_name.refresh_icons()
         shot.take("light")
         apply_theme(application, Appearance.DARK)
-        window.refresh_icons()
+        window.actions_by_name.refresh_icons()
 
 
 def _playback(shot: _Photographer, work: Path) -> None:
@@ -241,13 +241,13 @@ def _playback(shot: _Photographer, work: Path) -> None:
     recordings = session.settings.recent("recordings")
     if not recordings:
         return
-    session.window.open_path(recordings[0])
-    if not shot.wait(lambda: session.playback.is_open, "the recording to open"):
+    session.controller.open_path(recordings[0])
+    if not shot.wait(lambda: session.controller.playback.is_open, "the recording to open"):
         return
-    session.playback.seek(session.playback.pairs // 2)
+    session.controller.playback.seek(session.controller.playback.pairs // 2)
     shot.take("playback", settle_ms=1500)
-    session.playback.set_first(FuseSettings("pyramid"))
-    session.playback.set_second(FuseSettings("pyramid", agc=AgcConfig(mode=AgcMode.CLAHE)))
+    session.controller.playback.set_first(FuseSettings("pyramid"))
+    session.controller.playback.set_second(FuseSettings("pyramid", agc=AgcConfig(mode=AgcMode.CLAHE)))
     _TEST.qWait(1500)
     video = session.window.player.stage.video
     start = QPointF(video.width() / 2, video.height() / 3).toPoint()
@@ -257,8 +257,8 @@ def _playback(shot: _Photographer, work: Path) -> None:
         video, Qt.MouseButton.LeftButton, pos=QPointF(video.width() * 0.42, video.height() / 3).toPoint()
     )
     shot.take("playback_ab", settle_ms=900)
-    session.playback.set_range(0, max(4, session.playback.pairs - 2))
-    session.playback.render(work / "rendered.mkv")
+    session.controller.playback.set_range(0, max(4, session.controller.playback.pairs - 2))
+    session.controller.playback.render(work / "rendered.mkv")
     shot.take("playback_render", settle_ms=250)
     shot.wait(lambda: not session.window.player.progress.isVisible(), "the rendering")
 

@@ -62,14 +62,14 @@ def one(engine: str, settings: list[str], cold: bool) -> dict[str, float]:
         painted: list[float] = []
         session.window.live.stage.video.presented.connect(lambda _: painted.append(time.perf_counter()))
         began_s, worked_s = time.perf_counter(), time.process_time()
-        session.window.open_config(config)
+        session.controller.open_config(config)
         while not painted and time.perf_counter() < began_s + 120:
             QTest.qWait(1)
         figures["cold_picture_s" if cold else "picture_s"] = painted[0] - began_s
         if not cold:
             figures["picture_work_s"] = time.process_time() - worked_s
             QTest.qWait(10_000)
-            snapshot = session.controller.snapshot_of_stats
+            snapshot = session.controller.live.snapshot_of_stats
             if snapshot is not None:
                 figures["lost"] = float(snapshot.total_drops)
                 figures["fused"] = float(snapshot.frames["fused"])

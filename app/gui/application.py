@@ -1,4 +1,4 @@
-"""Starts the window: application object, theme, controllers, and the way out."""
+"""Starts the window and runs it until it is closed."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from app.gui.common.settings import GuiSettings, default_settings_file
 from app.gui.common.tasks import Lane, TaskRunner
 from app.gui.common.theme import apply_theme
 from app.gui.common.translation import install_language
-from app.gui.controllers import make_controllers
 from app.gui.interrupts import Interrupts
 from app.gui.main_window import MainWindow
+from app.gui.window_controller import WindowController
 from app.process import held_collector
 
 __all__ = ["Session", "make_application", "make_pipeline", "run"]
 
 
 def make_pipeline(config: AppConfig) -> Pipeline:
-    """The live pipeline; imported here, on a task's thread, because it brings cameras and codecs along."""
+    """Make the live pipeline; it is imported here, on a task's thread, because it brings cameras and codecs along."""
     from app.pipeline.live_fusion import LiveFusion
 
     return LiveFusion(config)
@@ -50,13 +50,8 @@ class Session:
         self.language = install_language(application, self.settings.language)
         apply_theme(application, self.settings.appearance)
         self.tasks = TaskRunner()
-        self.controllers = make_controllers(pipeline_factory, self.settings, self.tasks, config_folder)
-        self.controller, self.playback = self.controllers.main, self.controllers.playback
-        self.assistant = self.controllers.assistant
-        self.window = MainWindow(self.controllers, self.settings, self.tasks)
-        hints = application.styleHints()
-        if hints is not None:
-            hints.colorSchemeChanged.connect(lambda _: self.window.dress())
+        self.window = MainWindow()
+        self.controller = WindowController(self.window, pipeline_factory, self.settings, self.tasks, config_folder)
 
     def close(self, timeout_s: float = 20.0) -> bool:
         """End the threads of the tasks and write the settings; False if something still runs."""
@@ -81,9 +76,9 @@ def run(paths: list[Path], config: AppConfig | None = None) -> int:
     session.window.show()
     session.tasks.run(load_pipeline, lane=Lane.CONTROL)
     if config is not None:
-        session.window.open_config(config)
+        session.controller.open_config(config)
     elif paths:
-        session.window.open_path(paths[0], paths[1] if len(paths) > 1 else None)
+        session.controller.open_path(paths[0], paths[1] if len(paths) > 1 else None)
     code = application.exec()
     interrupts.close()
     return code if session.close() else 1

@@ -52,7 +52,7 @@ class Shift:
     ) -> None:
         self._plan, self._session, self._rig, self._book = plan, session, rig, book
         self._heart, self._rss_mb, self._report = heart, rss_mb, report
-        self._window, self._control = session.window, session.controller
+        self._window, self._control = session.window, session.controller.live
         self._calls = GuiCalls()
         self._xid = int(self._window.winId())
         self._hands: Operator | None = None
@@ -152,7 +152,7 @@ class Shift:
 
     def _open(self, config: Path) -> None:
         self._wait_for_picture = time.perf_counter()
-        self._calls.ask(lambda: self._window.open_path(config))
+        self._calls.ask(lambda: self._session.controller.open_path(config))
         self._until(lambda: self._control.frame is not None, "the first picture")
         self._focus()
 
@@ -314,7 +314,7 @@ class Shift:
             report.unseen_frozen += pipeline.latest.overwritten - before
 
     def _playback(self, config: Path) -> None:
-        playback, page = self._session.playback, self._window.player
+        playback, page = self._session.controller.playback, self._window.player
         self._do("play back", self._play)
         self._do("step and scrub", lambda: self._keys("period", "period", "comma"))
         self._keys("8")
@@ -326,7 +326,7 @@ class Shift:
         self._do("back to the rig", lambda: self._start_again(config))
 
     def _play(self) -> None:
-        playback = self._session.playback
+        playback = self._session.controller.playback
         self._keys("ctrl+Home")
         self._until(lambda: self._control.state is ControllerState.IDLE, "the rig to stop")
         self._click_first(lambda: self._window.start_page.recordings.list)

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PyQt6 import sip
 from PyQt6.QtCore import Qt
 from PyQt6.QtWidgets import QApplication
 from pytestqt.qtbot import QtBot
@@ -20,9 +21,11 @@ from app.gui.application import Session
 from app.gui.common.pipeline_protocol import ControllerState
 from app.gui.common.settings import GuiSettings
 from app.gui.common.tasks import TaskRunner
-from app.gui.live.controller import MainController
+from app.gui.live.live_controller import LiveController
 from app.gui.live.rig_panels import CalibrationPanel
-from app.gui.setup.calibration_controller import CalibrationController, CalibrationPhase
+from app.gui.main_window import MainWindow
+from app.gui.setup.calibration_controller import CalibrationController
+from app.gui.setup.calibration_page import CalibrationPhase
 from app.pipeline.latest_slot import LatestSlot
 from app.pipeline.stats import DriftReading
 from app.rig.calibration_session import (
@@ -76,7 +79,7 @@ def test_from_a_board_to_aligned_live_pictures(
     text = with_value(with_value(text, "engine", "name", "pyramid"), "recording", "directory", str(tmp_path / "rec"))
     config.write_text(text)
     session = Session(qapp, tmp_path / "window.json", tmp_path, board_rig.make_pipeline)
-    window, main, control = session.window, session.controller, session.controllers.calibration
+    window, main, control = session.window, session.controller.live, session.controller.calibration
     ended: list[bool] = []
     window.closed.connect(lambda: ended.append(True))
     seen: list[CaptureProgress] = []
@@ -94,7 +97,7 @@ def test_from_a_board_to_aligned_live_pictures(
     try:
         window.show()
         qtbot.waitExposed(window)
-        window.open_path(config)
+        session.controller.open_path(config)
         until(lambda: main.frame is not None)
         assert main.frame is not None and main.frame.thermal_8bit is not None
         plain = main.frame.thermal_8bit.copy()
@@ -136,7 +139,7 @@ def test_from_a_board_to_aligned_live_pictures(
         difference = solved.thermal_from_visible(points, 3.0) - board_rig.rig.thermal_from_visible(points, 3.0)
         assert np.median(np.hypot(*difference.T)) < 1.5  # px of the thermal picture, from six views
         with qtbot.waitSignal(main.notice, timeout=PATIENCE_MS, check_params_cb=lambda text: "Snapshot" in text):
-            main.take_snapshot()
+            session.controller.recording.take_snapshot()
         (facts,) = (tmp_path / "rec" / "snapshots").rglob("snapshot.json")
         assert json.loads(facts.read_text())["calibration"] == file_sha256(file)[:16]
 
@@ -247,28 +250,30 @@ def main(qtbot: QtBot, tmp_path: Path) -> Iterator[Any]:
         return made[-1]
 
     tasks = TaskRunner()
-    control = MainController(make, GuiSettings(tmp_path / "window.json"), tasks)
+    window = MainWindow()
+    settings = GuiSettings(tmp_path / "window.json")
+    control = LiveController(window.live, window.actions_by_name, make, settings, tasks)
     control.open_config(simulated_config())
     qtbot.waitUntil(lambda: control.state is ControllerState.RUNNING)
-    control._tasks_for_test = tasks  # type: ignore[attr-defined]
-    yield control, made[-1]
+    yield control, window.calibration, tasks
     if control.state is not ControllerState.IDLE:
         with qtbot.waitSignal(control.stopped):
             control.stop()
     assert tasks.close()
+    sip.delete(window)
 
 
 def test_enough_views_are_solved_by_themselves_and_more_can_be_asked_for(
     qtbot: QtBot, main: Any, tmp_path: Path
 ) -> None:
-    control, _ = main
+    control, page, tasks = main
     made: list[FakeSession] = []
 
     def make(*arguments: Any) -> Any:
         made.append(FakeSession(*arguments))
         return made[-1]
 
-    assistant = CalibrationController(control, control._tasks_for_test, tmp_path, make)
+    assistant = CalibrationController(page, control, tasks, tmp_path, make)
     assistant.open()
     assistant.begin(BOARD, 7.5)
     qtbot.waitUntil(lambda: assistant.phase is CalibrationPhase.CAPTURING)
@@ -297,14 +302,14 @@ def test_enough_views_are_solved_by_themselves_and_more_can_be_asked_for(
 
 
 def test_a_thread_that_has_died_ends_the_attempt(qtbot: QtBot, main: Any, tmp_path: Path) -> None:
-    control, _ = main
+    control, page, tasks = main
     made: list[FakeSession] = []
 
     def make(*arguments: Any) -> Any:
         made.append(FakeSession(*arguments))
         return made[-1]
 
-    assistant = CalibrationController(control, control._tasks_for_test, tmp_path, make)
+    assistant = CalibrationController(page, control, tasks, tmp_path, make)
     assistant.open()
     assistant.begin(BOARD)
     qtbot.waitUntil(lambda: bool(made))

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PyQt6 import sip
 from pytestqt.qtbot import QtBot
 from support import gui as _support
 
@@ -20,10 +21,11 @@ from app.gui.common.tasks import TaskRunner
 from app.gui.live.agc_controller import AgcController
 from app.gui.live.compare_panel import ComparePanel
 from app.gui.live.comparison_controller import ComparisonController
-from app.gui.live.controller import MainController
-from app.gui.live.model_box import ModelBox
-from app.gui.live.model_controller import ModelController, ModelList, model_of
+from app.gui.live.live_controller import LiveController
+from app.gui.live.model_controller import ModelController, model_of
 from app.gui.live.rig_panels import EnginePanel
+from app.gui.main_window import MainWindow
+from app.gui.widgets.model_box import ModelBox, ModelList
 from app.pipeline.latest_slot import LatestSlot
 from app.pipeline.live_fusion import LiveFusion
 from app.pipeline.thermal_grid import ThermalGrid
@@ -47,10 +49,13 @@ class Bench:
     def __init__(self, folder: Path) -> None:
         self.made: list[Any] = []
         self.tasks = TaskRunner()
-        self.main = MainController(self.make, GuiSettings(folder / "window.json"), self.tasks)
-        self.models = ModelController(self.main, self.tasks, lambda: ModelStore(folder / "models"))
-        self.comparison = ComparisonController(self.main, self.models, self.tasks)
-        self.agc = AgcController(self.main)
+        self.window = MainWindow()
+        page, actions = self.window.live, self.window.actions_by_name
+        self.main = LiveController(page, actions, self.make, GuiSettings(folder / "window.json"), self.tasks)
+        self.agc = AgcController(page.panel, actions, self.main, self.tasks)
+        store = folder / "models"
+        self.models = ModelController(page.panel, actions, self.main, self.tasks, lambda: ModelStore(store))
+        self.comparison = ComparisonController(page, self.main, self.agc, self.models, self.tasks)
 
     def make(self, config: Any) -> Any:
         self.made.append(_support.FakePipeline(config))
@@ -66,6 +71,7 @@ def bench(qtbot: QtBot, tmp_path: Path) -> Iterator[Bench]:
     with qtbot.waitSignal(bench.main.stopped):
         bench.main.stop()
     assert bench.tasks.close()
+    sip.delete(bench.window)
 
 
 # ---------------------------------------------------------------------------------------------- the second fusion

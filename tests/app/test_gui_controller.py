@@ -1,4 +1,4 @@
-"""The controllers without a single widget."""
+"""The controllers of the live page, on a pipeline that does what the test says."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PyQt6 import sip
 from pytestqt.qtbot import QtBot
 from support import gui as _support
 
@@ -15,7 +16,11 @@ from app.configuration.config import AppConfig, EngineConfig, EngineName
 from app.gui.common.pipeline_protocol import ControllerState
 from app.gui.common.settings import GuiSettings
 from app.gui.common.tasks import Lane, TaskRunner
-from app.gui.live.controller import MainController
+from app.gui.live.agc_controller import AgcController
+from app.gui.live.live_controller import LiveController
+from app.gui.live.measure_controller import MeasureController
+from app.gui.live.recording_controller import RecordingController
+from app.gui.main_window import MainWindow
 from app.pipeline.problems import PipelineProblem, Severity
 from app.pipeline.stats import Stage
 from app.rig.setup_assistant import simulated_config
@@ -32,7 +37,12 @@ class Bench:
         self.fail: Exception | None = None
         self.settings = GuiSettings(folder / "window.json")
         self.tasks = TaskRunner()
-        self.control = MainController(self.make, self.settings, self.tasks)
+        self.window = MainWindow()
+        page, actions = self.window.live, self.window.actions_by_name
+        self.control = LiveController(page, actions, self.make, self.settings, self.tasks)
+        self.recording = RecordingController(page, actions, self.control, self.settings, self.tasks)
+        self.measure = MeasureController(page, actions, self.control)
+        self.agc = AgcController(page.panel, actions, self.control, self.tasks)
 
     def make(self, config: AppConfig) -> Any:
         self.made.append(FakePipeline(config, self.fail))
@@ -51,6 +61,7 @@ def bench(qtbot: QtBot, tmp_path: Path) -> Iterator[Bench]:
     with qtbot.waitSignal(bench.control.stopped):
         bench.control.stop()
     assert bench.tasks.close()
+    sip.delete(bench.window)
     bench.settings.save()
 
 
@@ -86,12 +97,12 @@ def test_freeze_holds_the_picture_and_touches_nothing_else(qtbot: QtBot, bench: 
 
 def test_requests_reach_the_pipeline_in_order(qtbot: QtBot, bench: Bench, tmp_path: Path) -> None:
     pipeline = bench.run(qtbot, simulated_config(recording={"directory": str(tmp_path)}))
-    bench.control.set_recording(True)
-    bench.control.mark_event()
-    bench.control.set_agc(AgcConfig(max_gain=3.0))
+    bench.recording.set_recording(True)
+    bench.recording.mark_event()
+    bench.agc.set_agc(AgcConfig(max_gain=3.0))
     bench.control.set_engine(EngineConfig(name=EngineName.AVERAGE))
     with qtbot.waitSignal(bench.control.notice, check_params_cb=lambda text: "Snapshot" in text):
-        bench.control.take_snapshot()
+        bench.recording.take_snapshot()
     qtbot.waitUntil(lambda: len(pipeline.calls) == 6)
     assert [call[0] for call in pipeline.calls if call[0] != "snapshot"] == [
         "start",
@@ -113,7 +124,7 @@ def test_problems_show_the_newest_of_each_source_until_it_is_over(qtbot: QtBot, 
     pipeline.errors = (lost, disk)
     bench.control.pull_numbers()
     assert shown[-1] == (disk, lost)  # worst first
-    bench.control.dismiss(disk)
+    bench.window.live.stage.banners.dismissed.emit(disk)
     assert shown[-1] == (lost,)
     pipeline.errors = (lost, disk, PipelineProblem(datetime.now(UTC), Severity.INFO, "thermal", "back"))
     bench.control.pull_numbers()
@@ -158,14 +169,14 @@ def test_sections_that_need_a_restart_restart(qtbot: QtBot, bench: Bench) -> Non
 def test_the_spot_reads_degrees_or_says_that_it_is_relative(qtbot: QtBot, bench: Bench) -> None:
     pipeline = bench.run(qtbot)
     seen: list[Any] = []
-    bench.control.readout_changed.connect(seen.append)
+    bench.measure.readout_changed.connect(seen.append)
     pipeline.latest.put(a_frame())
     bench.control.pull_frame()
-    bench.control.set_region((0.5, 0.5, 0.0, 0.0))
+    bench.measure.set_region((0.5, 0.5, 0.0, 0.0))
     assert seen[-1].text == "20.0 °C"  # the simulated rig's scale is known
     bench.control.set_scale("relative")
     assert seen[-1].text == "24000 counts, relative"
-    bench.control.set_region((0.1, 0.1, 0.2, 0.2))
+    bench.measure.set_region((0.1, 0.1, 0.2, 0.2))
     assert seen[-1].text.startswith("24000 … 24000 … 24000")
 
 

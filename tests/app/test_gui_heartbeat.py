@@ -55,7 +55,7 @@ class Bench:
         self.folder, self.qtbot = folder, qtbot
         self.rig = FaultyRig()
         self.session = Session(application, folder / "window.json", folder, self.rig.make_pipeline)
-        self.window, self.control = self.session.window, self.session.controller
+        self.window, self.control = self.session.window, self.session.controller.live
         self.ended: list[bool] = []
         self.window.closed.connect(lambda: self.ended.append(True))
         self.window.resize(1320, 820)
@@ -78,7 +78,7 @@ class Bench:
             recording={"directory": str(self.folder / "rec"), "reserve_mb": 1},
             simulation=SMALL,
         )
-        self.window.open_config(config)
+        self.session.controller.open_config(config)
         self.until(lambda: self.control.frame is not None)
 
 
@@ -133,9 +133,9 @@ def test_nothing_keeps_the_gui_thread_for_50_ms(
 
 
 @pytest.mark.slow
-def test_another_appearance_is_dressed_in_steps(own_garbage_only: None, bench: Bench) -> None:
+def test_another_appearance_comes_in_steps(own_garbage_only: None, bench: Bench) -> None:
     window = bench.window
-    window.show_settings()
+    bench.session.controller.show_settings()
     dialog = window.settings_dialog
     assert dialog is not None
     heart = Heartbeat()
@@ -146,7 +146,7 @@ def test_another_appearance_is_dressed_in_steps(own_garbage_only: None, bench: B
         for appearance in (Appearance.LIGHT, Appearance.DARK):
             beats = heart.beats
             dialog.appearance_chosen.emit(appearance)
-            assert not window.updatesEnabled()  # nothing half dressed is painted
+            assert not window.updatesEnabled()  # nothing is painted halfway
             bench.until(lambda: window.updatesEnabled())
             assert colours().dark == (appearance is Appearance.DARK) and heart.beats > beats + 2
             assert window.palette().window().color().name() == colours().window
@@ -165,7 +165,7 @@ def longest_allowed_ms() -> float:
 
 
 def a_row_of_buttons() -> float:
-    """Processor time, ms, of work as the window has it: sixty buttons made, dressed, laid out, let go; median of 9."""
+    """Processor time, ms, of work as the window has it: sixty buttons made, styled, laid out, deleted; median of 9."""
     times = []
     for _ in range(9):
         began_s = time.thread_time()
@@ -182,7 +182,7 @@ def a_row_of_buttons() -> float:
 
 def a_shift(bench: Bench, heart: Heartbeat) -> None:
     """From the click to the last page, with everything failing that can."""
-    window, control, until = bench.window, bench.control, bench.until
+    window, controller, control, until = bench.window, bench.session.controller, bench.control, bench.until
 
     def click(action: Callable[[], object]) -> None:
         """One thing that a user does, and what it sets off, before the next one."""
@@ -200,7 +200,7 @@ def a_shift(bench: Bench, heart: Heartbeat) -> None:
     until(lambda: window.live.timing.ready)
     click(window.actions_by_name["help"].trigger)
     click(window.help.hide)
-    click(window.show_settings)
+    click(controller.show_settings)
     assert window.settings_dialog is not None
     click(lambda: window.settings_dialog and window.settings_dialog.tabs.setCurrentIndex(1))
     click(window.settings_dialog.close)
@@ -209,9 +209,9 @@ def a_shift(bench: Bench, heart: Heartbeat) -> None:
     for section in window.live.panel.findChildren(Section):
         click(lambda section=section: section.set_open(not section.opened))  # type: ignore[misc]
 
-    control.set_recording(True)
+    controller.recording.set_recording(True)
     until(lambda: bench.frames("recorded") > 15)
-    control.take_snapshot()
+    controller.recording.take_snapshot()
     until(lambda: bench.banner("Snapshot"))
     for stream in Stream:  # cameras die
         bench.rig.faults[stream].unplug()
@@ -223,17 +223,17 @@ def a_shift(bench: Bench, heart: Heartbeat) -> None:
     until(lambda: control.snapshot_of_stats and control.snapshot_of_stats.engine.startswith("openvino"))
     control.set_engine(EngineConfig(name=EngineName.AVERAGE))
     until(lambda: control.snapshot_of_stats and control.snapshot_of_stats.engine == "average")
-    control.set_recording(False)
+    controller.recording.set_recording(False)
     until(lambda: bench.session.settings.recent("recordings"))
 
-    window.open_path(bench.session.settings.recent("recordings")[-1])  # a file is opened
-    until(lambda: bench.session.playback.is_open and window.player.stage.video._frame is not None)
+    controller.open_path(bench.session.settings.recent("recordings")[-1])  # a file is opened
+    until(lambda: controller.playback.is_open and window.player.stage.video._frame is not None)
     until(lambda: control.state is ControllerState.IDLE)
-    bench.session.playback.set_second(FuseSettings("average"))
+    controller.playback.set_second(FuseSettings("average"))
     until(lambda: window.player.stage.video._second is not None)
-    click(lambda: bench.session.playback.seek(bench.session.playback.pairs - 1))
-    click(window.open_assistant)
-    click(window.show_start)
+    click(lambda: controller.playback.seek(controller.playback.pairs - 1))
+    click(controller.open_assistant)
+    click(controller.show_start)
 
 
 def shown(gap: Gap) -> str:
@@ -249,8 +249,8 @@ def test_a_snapshot_holds_up_neither_fusion_nor_recording_nor_the_picture(
 ) -> None:
     """The bundle is written only once so many more pictures were fused, recorded and shown: nobody waits for it."""
     bench.open()
-    bench.control.set_recording(True)
-    bench.until(lambda: bench.control.recording and bench.frames("recorded") > 5)
+    bench.session.controller.recording.set_recording(True)
+    bench.until(lambda: bench.session.controller.recording.recording and bench.frames("recorded") > 5)
     pipeline = bench.control._pipeline
     assert pipeline is not None
     came_through: list[dict[str, int]] = []
@@ -270,7 +270,7 @@ def test_a_snapshot_holds_up_neither_fusion_nor_recording_nor_the_picture(
         return save(frame, folder, facts)
 
     monkeypatch.setattr(app.pipeline.live_fusion, "save_snapshot", slow_disk)
-    bench.control.take_snapshot()
+    bench.session.controller.recording.take_snapshot()
     bench.until(lambda: bench.banner("Snapshot saved"))
     assert writers == ["window-files_0"]
     assert min(came_through[0].values()) >= FILMS

@@ -9,11 +9,19 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PyQt6 import sip
 from pytestqt.qtbot import QtBot
+from support.gui import FakePipeline
 
+from app.gui.common.qt_image import preview_image
+from app.gui.common.settings import GuiSettings
 from app.gui.common.tasks import TaskRunner
+from app.gui.live.live_controller import LiveController
+from app.gui.live.model_controller import ModelController
+from app.gui.main_window import MainWindow
 from app.gui.playback.playback_controller import PlaybackController
-from app.gui.setup.assistant_controller import AssistantController, preview_pixels
+from app.gui.setup.assistant_controller import AssistantController
+from app.gui.setup.assistant_page import AssistantPage
 from app.media.reader import VideoReader
 from app.playback.fuser import FuseSettings
 from app.playback.player import PlaybackSession
@@ -66,10 +74,14 @@ class Numbered:
 
 
 @pytest.fixture
-def player(qtbot: QtBot, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+def player(qtbot: QtBot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     now = [100.0]
     tasks = TaskRunner()
-    control = PlaybackController(tasks, clock_s=lambda: now[0])
+    window = MainWindow()
+    actions, settings = window.actions_by_name, GuiSettings(tmp_path / "window.json")
+    live = LiveController(window.live, actions, FakePipeline, settings, tasks)
+    models = ModelController(window.live.panel, actions, live, tasks)
+    control = PlaybackController(window.player, actions, models, tasks, clock_s=lambda: now[0])
     source = Numbered()
     monkeypatch.setattr("app.gui.playback.playback_controller.open_source", lambda path, thermal: source)
     with qtbot.waitSignal(control.opened):
@@ -80,6 +92,7 @@ def player(qtbot: QtBot, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         control.close()
     assert source.closed
     assert tasks.close()
+    sip.delete(window)
 
 
 def test_scrub_step_and_the_recorded_picture(qtbot: QtBot, player: Any) -> None:
@@ -242,11 +255,13 @@ def test_the_view_recorder_keeps_one_size(tmp_path: Path) -> None:
 def test_the_assistant_shows_both_and_writes_a_file_that_loads(qtbot: QtBot, tmp_path: Path) -> None:
     tasks = TaskRunner()
     small = simulated_config(simulation={"height": 96, "width": 128, "thermal_height": 48, "thermal_width": 64})
-    control = AssistantController(tasks, tmp_path, lambda v, t: _small_preview(v, t, small))
+    page = AssistantPage()
+    qtbot.addWidget(page)
+    control = AssistantController(page, tasks, tmp_path, lambda v, t: _small_preview(v, t, small))
     seen: set[Stream] = set()
     control.frame_ready.connect(lambda stream, frame, error: seen.add(stream) if frame is not None else None)
     with qtbot.waitSignal(control.sources_ready) as found:
-        control.look()
+        control.list_cameras()
     assert {"sim:visible", "sim:thermal"} <= {choice.uri for choice in found.args[0]}
     control.preview("sim:visible", "sim:thermal")
     qtbot.waitUntil(lambda: seen == set(Stream), timeout=60_000)
@@ -281,6 +296,7 @@ def test_written_configurations_are_checked(tmp_path: Path) -> None:
 
 def test_previews_stretch_counts() -> None:
     counts = np.tile(np.linspace(20000, 21000, 64).astype(np.uint16), (48, 1))
-    picture = preview_pixels(Frame(Stream.THERMAL, counts, 0, 0, TimestampSource.FILE))
-    assert picture.shape == (24, 32, 3) and picture[0, 0, 0] == 0 and picture[0, -1, 0] == 255
+    image = preview_image(Frame(Stream.THERMAL, counts, 0, 0, TimestampSource.FILE))
+    assert (image.width(), image.height()) == (32, 24)
+    assert image.pixelColor(0, 0).getRgb()[:3] == (0, 0, 0) and image.pixelColor(31, 0).getRgb()[:3] == (255, 255, 255)
     assert list_sources()[-1].uri == "sim:thermal"

@@ -39,8 +39,8 @@ file = Path(sys.argv[1])
 application = make_application(["lumitherm"])
 session = Session(application, file, file.parent, support.FakePipeline)
 session.window.show()
-session.window.open_config(simulated_config())
-QTimer.singleShot(0, lambda: session.controller.set_mode(ViewMode.QUAD))
+session.controller.open_config(simulated_config())
+QTimer.singleShot(0, lambda: session.controller.live.set_mode(ViewMode.QUAD))
 application.exec()
 """
 
@@ -110,7 +110,7 @@ def test_the_gui_thread_never_waits_for_the_disk(
     window = session.window
     window.show()
     qtbot.waitExposed(window)
-    window.show_settings()
+    session.controller.show_settings()
     assert window.settings_dialog is not None
     window.settings_dialog.language_chosen.emit("de")
     close(session, qtbot)

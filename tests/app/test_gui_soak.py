@@ -40,7 +40,7 @@ class Bench:
     def __init__(self, application: QApplication, folder: Path, qtbot: QtBot) -> None:
         self.folder, self.qtbot = folder, qtbot
         self.session = Session(application, folder / "window.json", folder, FaultyRig().make_pipeline)
-        self.window, self.control = self.session.window, self.session.controller
+        self.window, self.control = self.session.window, self.session.controller.live
         self.ended: list[bool] = []
         self.window.closed.connect(lambda: self.ended.append(True))
         self.window.show()
@@ -51,7 +51,9 @@ class Bench:
 
     def start(self) -> None:
         recording = {"directory": str(self.folder / "rec"), "reserve_mb": 1}
-        self.window.open_config(simulated_config(engine={"name": "average"}, recording=recording, simulation=SMALL))
+        self.session.controller.open_config(
+            simulated_config(engine={"name": "average"}, recording=recording, simulation=SMALL)
+        )
         self.until(lambda: self.control.frame is not None)
 
     @property
@@ -149,7 +151,7 @@ def test_a_blocked_window_costs_no_memory_and_shows_the_newest_picture_next(benc
 @pytest.mark.slow
 def test_closing_while_recording_leaves_a_whole_file_and_no_thread(bench: Bench) -> None:
     bench.start()
-    bench.control.set_recording(True)
+    bench.session.controller.recording.set_recording(True)
     bench.until(lambda: bench.recorded > 20)
     snapshot = bench.control.snapshot_of_stats
     assert snapshot is not None and snapshot.recording is RecordingState.RECORDING

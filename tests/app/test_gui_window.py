@@ -40,7 +40,7 @@ class Rig:
         self.folder, self.qtbot = folder, qtbot
         self.faulty = FaultyRig()
         self.session = Session(application, folder / "window.json", folder, self.faulty.make_pipeline)
-        self.window, self.control = self.session.window, self.session.controller
+        self.window, self.control = self.session.window, self.session.controller.live
         self.ended: list[bool] = []
         self.window.closed.connect(lambda: self.ended.append(True))
 
@@ -54,7 +54,7 @@ class Rig:
             simulation=SMALL,
             **sections,
         )
-        self.window.open_config(config)
+        self.session.controller.open_config(config)
         self.until(lambda: self.control.frame is not None)
 
     def recording(self) -> RecordingState | None:
@@ -125,12 +125,14 @@ def test_a_shift_at_the_window(rig: Rig, qtbot: QtBot) -> None:
     rig.key(Qt.Key.Key_R)
     rig.until(lambda: rig.session.settings.recent("recordings"))
     recording = rig.session.settings.recent("recordings")[0]
-    rig.until(lambda: not window.live_wiring.recording_view and list((rig.folder / "rec").glob("view_*.mkv")))
+    rig.until(
+        lambda: not rig.session.controller.recording.recording_view and list((rig.folder / "rec").glob("view_*.mkv"))
+    )
 
-    window.open_path(recording)
-    rig.until(lambda: rig.session.playback.is_open)
+    rig.session.controller.open_path(recording)
+    rig.until(lambda: rig.session.controller.playback.is_open)
     rig.until(lambda: window.player.stage.video._frame is not None)
-    rig.session.playback.set_second(FuseSettings("average"))
+    rig.session.controller.playback.set_second(FuseSettings("average"))
     rig.until(lambda: window.player.stage.video._second is not None)
     rig.until(lambda: control.state is ControllerState.IDLE)
 
@@ -155,7 +157,7 @@ def test_closing_while_recording_ends_the_file(rig: Rig) -> None:
 def test_the_window_opens_and_closes_without_a_rig(rig: Rig, qtbot: QtBot) -> None:
     window = rig.window
     assert window.pages.currentWidget() is window.start_page
-    window.show_settings()
+    rig.session.controller.show_settings()
     window.actions_by_name["log"].trigger()
     assert window.log.isVisible()
     window.set_full_screen(True)
@@ -166,7 +168,7 @@ def test_the_window_opens_and_closes_without_a_rig(rig: Rig, qtbot: QtBot) -> No
 
 def test_files_are_opened_where_they_are_dropped(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[tuple[Path, ...]] = []
-    monkeypatch.setattr(rig.window, "open_path", lambda *paths: opened.append(paths))
+    monkeypatch.setattr(rig.session.controller, "open_path", lambda *paths: opened.append(paths))
 
     def drop(*names: str) -> bool:
         files = QMimeData()

@@ -1,8 +1,9 @@
-"""The window's actions as Qt has them: keys, icons, which page allows which, and keys that work while they are down."""
+"""Makes Qt's actions of the window: keys, icons, which page allows which, and keys that work while they are down."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from PyQt6.QtCore import QEvent, QObject, Qt, pyqtSignal
 from PyQt6.QtGui import QAction, QActionGroup, QIcon, QKeyEvent, QKeySequence
@@ -21,10 +22,9 @@ _MORE_KEYS = {"help": "?", "zoom_in": "="}
 class WindowActions(QObject):
     """Makes the actions and adds them to the window. GUI thread.
 
-    triggered: (name, whether it is checked now). held: (name, whether its key is down).
+    held: (name, whether its key is down).
     """
 
-    triggered = pyqtSignal(str, bool)
     held = pyqtSignal(str, bool)
 
     def __init__(self, window: QMainWindow) -> None:
@@ -33,7 +33,7 @@ class WindowActions(QObject):
         self._held_keys: dict[str, QKeySequence] = {}
         self._down: set[str] = set()
         self._icons: dict[str, str] = {}  # of actions whose icon tells a state
-        self.by_name: dict[str, QAction] = {}
+        self._by_name: dict[str, QAction] = {}
         views = QActionGroup(window)
         for spec in ACTIONS:
             action = QAction(_icon_of(spec), action_text(spec), window)
@@ -41,22 +41,27 @@ class WindowActions(QObject):
             action.setShortcutContext(Qt.ShortcutContext.WindowShortcut)
             if spec.name.startswith("view_"):
                 views.addAction(action)
-            if not spec.held:
-                action.triggered.connect(lambda checked=False, name=spec.name: self.triggered.emit(name, checked))
-            self.by_name[spec.name] = action
+            self._by_name[spec.name] = action
             window.addAction(action)
-        self.by_name["hud"].setChecked(True)
-        self.by_name["panel"].setChecked(True)
+        self._by_name["hud"].setChecked(True)
+        self._by_name["panel"].setChecked(True)
         application = QApplication.instance()
         if application is not None:
             application.installEventFilter(self)
+
+    def __getitem__(self, name: str) -> QAction:
+        return self._by_name[name]
+
+    def connect(self, name: str, slot: Callable[..., Any]) -> None:
+        """Call `slot` when the user triggers this action; it may take whether the action is checked now."""
+        self._by_name[name].triggered.connect(slot)
 
     def apply_shortcuts(self, shortcuts: Mapping[str, str]) -> None:
         """Use these changed keys: action name to key in portable text."""
         self._held_keys.clear()
         for spec in ACTIONS:
             key = QKeySequence(shortcuts.get(spec.name, spec.key))
-            action = self.by_name[spec.name]
+            action = self._by_name[spec.name]
             if spec.held:
                 self._held_keys[spec.name] = key
             else:
@@ -68,27 +73,27 @@ class WindowActions(QObject):
             action.setToolTip(f"{action_text(spec)}  ({shown})" if shown else action_text(spec))
 
     def allow(self, page: PageKind) -> None:
-        """Only what this page can do."""
+        """Enable only what this page can do."""
         for spec in ACTIONS:
-            self.by_name[spec.name].setEnabled(spec.works_on(page))
+            self._by_name[spec.name].setEnabled(spec.works_on(page))
 
     def show_mode(self, mode: ViewMode) -> None:
         """Mark the view in use."""
-        self.by_name[f"view_{mode}"].setChecked(True)
+        self._by_name[f"view_{mode}"].setChecked(True)
 
     def show_icon(self, name: str, icon_name: str) -> None:
         """Give an action the icon of its state, e.g. "pause" while something plays."""
         self._icons[name] = icon_name
-        self.by_name[name].setIcon(icon(icon_name))
+        self._by_name[name].setIcon(icon(icon_name))
 
     def refresh_icons(self) -> None:
-        """Icons in the colours of the scheme in use."""
+        """Paint the icons in the colours of the scheme in use."""
         for spec in ACTIONS:
             name = self._icons.get(spec.name)
-            self.by_name[spec.name].setIcon(icon(name) if name is not None else _icon_of(spec))
+            self._by_name[spec.name].setIcon(icon(name) if name is not None else _icon_of(spec))
 
-    def let_go(self) -> None:
-        """Watch the keyboard no more; the window is about to end."""
+    def stop_watching(self) -> None:
+        """Stop watching the keyboard; the window is about to end."""
         application = QApplication.instance()
         if application is not None:
             application.removeEventFilter(self)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from PyQt6.QtCore import QCoreApplication, pyqtSignal
 from PyQt6.QtWidgets import QLabel, QPushButton, QWidget
 
-from app.gui.live.fuse_choice import FuseChoice
+from app.gui.widgets.fuse_choice import FuseChoice
 from app.gui.widgets.sections import CheckBox
 from app.playback.comparison import ComparisonSettings
 from fusion_core.thermal.agc import AgcConfig, AgcMode

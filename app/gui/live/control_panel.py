@@ -8,8 +8,8 @@ from PyQt6.QtWidgets import QFrame, QScrollArea, QVBoxLayout, QWidget
 from app.configuration.config import AppConfig
 from app.gui.live.agc_panel import AgcPanel
 from app.gui.live.compare_panel import ComparePanel
-from app.gui.live.model_controller import ModelList
 from app.gui.live.rig_panels import CalibrationPanel, EnginePanel, RecordPanel, SourcePanel
+from app.gui.widgets.model_box import ModelList
 from app.gui.widgets.view_panel import ViewPanel
 
 __all__ = ["ControlPanel"]

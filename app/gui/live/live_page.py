@@ -2,83 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from PyQt6.QtCore import Qt, pyqtSignal
+from PyQt6.QtGui import QResizeEvent
+from PyQt6.QtWidgets import QFrame, QHBoxLayout, QVBoxLayout, QWidget
 
-from PyQt6.QtCore import QSize, Qt, pyqtSignal
-from PyQt6.QtGui import QAction, QResizeEvent
-from PyQt6.QtWidgets import QFrame, QHBoxLayout, QSizePolicy, QToolButton, QVBoxLayout, QWidget
-
+from app.configuration.config import AppConfig
+from app.gui.common.pipeline_protocol import ControllerState
 from app.gui.common.theme import restyle
+from app.gui.common.window_actions import WindowActions
 from app.gui.live.control_panel import ControlPanel
 from app.gui.live.status_bar import StatusBar
-from app.gui.widgets.banner import BannerStack
 from app.gui.widgets.name_label import NameLabel
+from app.gui.widgets.stage import VideoStage, bar, tool_button, view_buttons
+from app.gui.widgets.status_text import hud_figures
 from app.gui.widgets.timing_plot import TimingPlot
-from app.gui.widgets.video_view import VideoView
-from app.view.settings import ViewMode
+from app.pipeline.stats import StatsSnapshot
+from app.playback.comparison import ComparisonSettings
+from app.view.settings import Picture
 
-__all__ = ["LivePage", "VideoStage", "tool_button", "view_buttons"]
+__all__ = ["LivePage"]
 
 _WIDE_PX = 1240  # from here on record and start have their words beside the icon
 
 
-class VideoStage(QWidget):
-    """The video with banners floating above it."""
-
-    def __init__(self, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
-        self.video = VideoView(self)
-        self.banners = BannerStack(self)
-        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
-        self.setMinimumSize(self.video.minimumSize())
-
-    def resizeEvent(self, event: QResizeEvent | None) -> None:
-        self.video.setGeometry(self.rect())
-        self.place_overlays()
-
-    def place_overlays(self) -> None:
-        """Banners at the bottom, in the middle: the figures are at the top."""
-        width = max(200, min(760, self.width() - 48))
-        self.banners.setFixedWidth(width)
-        layout = self.banners.layout()
-        wraps = layout is not None and layout.hasHeightForWidth()
-        height = layout.heightForWidth(width) if layout is not None and wraps else self.banners.sizeHint().height()
-        self.banners.setGeometry((self.width() - width) // 2, self.height() - height - 24, width, height)
-        self.banners.raise_()
-
-
-def tool_button(action: QAction, text: bool = False) -> QToolButton:
-    """A button for an action, with or without its text."""
-    button = QToolButton()
-    button.setDefaultAction(action)
-    button.setIconSize(QSize(20, 20))
-    style = Qt.ToolButtonStyle.ToolButtonTextBesideIcon if text else Qt.ToolButtonStyle.ToolButtonIconOnly
-    button.setToolButtonStyle(style)
-    button.setFocusPolicy(Qt.FocusPolicy.TabFocus)
-    button.setAccessibleName(action.text())
-    if not text:
-        button.setProperty("flat", True)
-    return button
-
-
-def view_buttons(actions: Mapping[str, QAction]) -> QWidget:
-    """The nine views side by side."""
-    widget = QWidget()
-    row = QHBoxLayout(widget)
-    row.setContentsMargins(0, 0, 0, 0)
-    row.setSpacing(2)
-    for mode in ViewMode:
-        row.addWidget(tool_button(actions[f"view_{mode}"]))
-    return widget
-
-
 class LivePage(QWidget):
-    """Put together from parts that the window connects. timing_asked: the timing plot is shown for the first time."""
+    """The parts of the page; controllers connect their signals. timing_asked: the timing plot is shown for the first
+    time."""
 
     timing_asked = pyqtSignal()
 
-    def __init__(self, actions: Mapping[str, QAction], parent: QWidget | None = None) -> None:
+    def __init__(self, actions: WindowActions, parent: QWidget | None = None) -> None:
         super().__init__(parent)
+        self._actions = actions
         self._timing = False
         self.stage = VideoStage()
         self.panel = ControlPanel()
@@ -87,25 +42,7 @@ class LivePage(QWidget):
         self.rig = NameLabel()
         self.record = tool_button(actions["record"], text=True)
         self.run = tool_button(actions["run"], text=True)
-        self.bar = QFrame()
-        self.bar.setObjectName("bar")
-        row = QHBoxLayout(self.bar)
-        row.setContentsMargins(8, 6, 8, 6)
-        row.setSpacing(2)
-        row.addWidget(tool_button(actions["home"]))
-        row.addWidget(self.rig)
-        row.addSpacing(8)
-        row.addWidget(view_buttons(actions))
-        row.addStretch(1)
-        for name in ("compare", "freeze", "snapshot", "event"):
-            row.addWidget(tool_button(actions[name]))
-        row.addSpacing(6)
-        row.addWidget(self.record)
-        row.addSpacing(2)
-        row.addWidget(self.run)
-        row.addSpacing(6)
-        for name in ("hud", "timing", "full_screen", "log", "settings", "help", "panel"):
-            row.addWidget(tool_button(actions[name]))
+        self.bar = self._make_bar()
         middle = QHBoxLayout()
         middle.setContentsMargins(0, 0, 0, 0)
         middle.setSpacing(0)
@@ -119,6 +56,93 @@ class LivePage(QWidget):
         column.addWidget(self.timing)
         column.addWidget(self.status)
 
+    def _make_bar(self) -> QFrame:
+        frame, row = bar("bar", (8, 6, 8, 6), 2)
+        row.addWidget(tool_button(self._actions["home"]))
+        row.addWidget(self.rig)
+        row.addSpacing(8)
+        row.addWidget(view_buttons(self._actions))
+        row.addStretch(1)
+        for name in ("compare", "freeze", "snapshot", "event"):
+            row.addWidget(tool_button(self._actions[name]))
+        row.addSpacing(6)
+        row.addWidget(self.record)
+        row.addSpacing(2)
+        row.addWidget(self.run)
+        row.addSpacing(6)
+        for name in ("hud", "timing", "full_screen", "log", "settings", "help", "panel"):
+            row.addWidget(tool_button(self._actions[name]))
+        return frame
+
+    # ------------------------------------------------------------------ what to show
+
+    def show_config(self, config: AppConfig, scale: str, panel: bool) -> None:
+        """Show another configuration, its temperature scale, and the control panel or not."""
+        self.rig.setText(config.rig)
+        self.timing.clear()
+        self.panel.show_config(config)
+        self.panel.view.show_scale(scale)
+        self._actions["panel"].setChecked(panel)
+        self.panel.setVisible(panel)
+
+    def show_state(self, state: ControllerState) -> None:
+        """Show what the rig does: on the start button, and in place of a picture."""
+        running = state in (ControllerState.RUNNING, ControllerState.STARTING)
+        self._actions["run"].setText(self.tr("Stop") if running else self.tr("Start"))
+        self._actions.show_icon("run", "stop" if running else "play")
+        messages = {
+            ControllerState.IDLE: self.tr("stopped"),
+            ControllerState.STARTING: self.tr("starting…"),
+            ControllerState.RUNNING: self.tr("waiting for the first picture…"),
+            ControllerState.STOPPING: self.tr("stopping, ending the recording…"),
+        }
+        video = self.stage.video
+        video.set_message(messages[state])
+        if state is not ControllerState.RUNNING:
+            video.set_frame(None)
+            video.set_figures([])
+
+    def show_snapshot(self, snapshot: StatsSnapshot) -> None:
+        """Show these numbers wherever they belong, but for the figures over the picture."""
+        self.status.show_snapshot(snapshot)
+        self.panel.engine.show_running(snapshot)
+        self.panel.calibration.show_drift(snapshot.drift)
+        self.timing.add(snapshot)
+
+    def show_figures(self, shown: bool, snapshot: StatsSnapshot | None, frozen: bool) -> None:
+        """Show or hide the figures over the picture."""
+        self._actions["hud"].setChecked(shown)
+        self.stage.video.set_figures(hud_figures(snapshot, frozen) if shown and snapshot is not None else [])
+
+    def show_frozen(self, frozen: bool) -> None:
+        """Mark the picture as held."""
+        self._actions["freeze"].setChecked(frozen)
+        self.stage.video.set_badge(self.tr("FROZEN") if frozen else "")
+
+    def show_comparison(self, settings: ComparisonSettings | None) -> None:
+        """Name both sides of the divider; None = nothing is compared."""
+        self.panel.compare.show_settings(settings)
+        self._actions["compare"].setChecked(settings is not None)
+        if settings is not None:
+            self.panel.compare.set_open(True)
+        names = self.stage.video.panel_names
+        names[Picture.FUSED] = self.tr("A  as it fuses now") if settings is not None else self.tr("fused")
+        names[Picture.SECOND] = f"B  {settings.label}" if settings is not None else self.tr("B")
+
+    def show_measuring(self, on: bool) -> None:
+        """Let a tap set a spot and a drag a box, or not."""
+        self._actions["measure"].setChecked(on)
+        self.panel.view.measure.setChecked(on)
+        self.stage.video.set_measuring(on)
+
+    def show_recording(self, on: bool) -> None:
+        """Mark the record button."""
+        self._actions["record"].setChecked(on)
+        self._actions["record"].setText(self.tr("Stop recording") if on else self.tr("Record"))
+        if bool(self.record.property("recording")) != on:
+            self.record.setProperty("recording", on)
+            restyle(self.record)
+
     def show_timing(self, on: bool) -> None:
         """Show or hide the timing plot."""
         self._timing = on
@@ -126,11 +150,12 @@ class LivePage(QWidget):
         if on and not self.timing.ready:
             self.timing_asked.emit()
 
-    def show_recording(self, on: bool) -> None:
-        """Mark the record button."""
-        if bool(self.record.property("recording")) != on:
-            self.record.setProperty("recording", on)
-            restyle(self.record)
+    def set_full_screen(self, on: bool, panel: bool) -> None:
+        """Show only the picture, or everything."""
+        self.bar.setVisible(not on)
+        self.status.setVisible(not on)
+        self.timing.setVisible(self._timing and not on)
+        self.panel.setVisible(panel and not on)
 
     def resizeEvent(self, event: QResizeEvent | None) -> None:
         super().resizeEvent(event)
@@ -139,10 +164,3 @@ class LivePage(QWidget):
         for button in (self.record, self.run):
             if button.toolButtonStyle() is not style:
                 button.setToolButtonStyle(style)
-
-    def set_full_screen(self, on: bool, panel: bool) -> None:
-        """Only the picture, or everything."""
-        self.bar.setVisible(not on)
-        self.status.setVisible(not on)
-        self.timing.setVisible(self._timing and not on)
-        self.panel.setVisible(panel and not on)

@@ -10,8 +10,7 @@ from PyQt6.QtWidgets import QFileDialog, QHBoxLayout, QLabel, QPushButton, QWidg
 
 from app.configuration.config import NEURAL_ENGINES, AppConfig, EngineConfig, EngineName, Preset
 from app.gui.common.theme import icon_button
-from app.gui.live.model_box import ModelBox
-from app.gui.live.model_controller import ModelList
+from app.gui.widgets.model_box import ModelBox, ModelList
 from app.gui.widgets.sections import CheckBox, Section, combo, form, spin
 from app.pipeline.stats import DriftReading, StatsSnapshot
 from app.recording.config import RecordingConfig, TrackName

@@ -1,4 +1,4 @@
-"""Decides about playback: where we are, how fast, what A and B are. No widget; the session's thread does the work."""
+"""Decides about playback: which pair is shown, how fast, what A and B are. The session's thread does the work."""
 
 from __future__ import annotations
 
@@ -11,16 +11,18 @@ from pathlib import Path
 from PyQt6.QtCore import QObject, QTimer, pyqtSignal
 
 from app.gui.common.tasks import Lane, TaskRunner
-from app.gui.common.view_controller import ViewController
 from app.playback.fuser import RECORDED, FuseSettings
 from app.playback.player import PlaybackSession, PlayedFrame
 from app.playback.render import RenderJob
 from app.playback.sources import open_source
+from app.gui.common.window_actions import WindowActions
+from app.gui.live.model_controller import ModelController
+from app.gui.live.view_controller import ViewController
+from app.gui.playback.playback_page import SPEEDS, PlaybackPage
 from app.view.settings import Picture, ViewMode, ViewSettings
 
-__all__ = ["SPEEDS", "PlaybackController"]
+__all__ = ["PlaybackController"]
 
-SPEEDS = (0.25, 0.5, 1.0, 2.0, 4.0)
 _TICK_MS = 10
 _RENDER_END_S = 30.0
 
@@ -28,34 +30,37 @@ _RENDER_END_S = 30.0
 class PlaybackController(ViewController):
     """Owns the session and the render job on behalf of the window. GUI thread.
 
-    frame_ready: PlayedFrame. position_changed: (index, seconds). opened: number of pairs, length in s. failed: text;
-    "" when it is over. render_changed: (done, total, running, text).
+    frame_ready: PlayedFrame. opened: number of pairs, length in s. failed: text; "" when it is over. render_changed:
+    (done, total, running, text).
+
+    Args:
+        clock_s: tells the time that playing follows.
     """
 
     frame_ready = pyqtSignal(object)
-    position_changed = pyqtSignal(int, float)
     opened = pyqtSignal(int, float)
-    playing_changed = pyqtSignal(bool)
-    loop_changed = pyqtSignal(bool)
-    speed_changed = pyqtSignal(float)
-    range_changed = pyqtSignal(int, int)
-    settings_changed = pyqtSignal(object, object)
     failed = pyqtSignal(str)
     render_changed = pyqtSignal(int, int, bool, str)
     closed = pyqtSignal()
 
     def __init__(
-        self, tasks: TaskRunner, clock_s: Callable[[], float] = time.monotonic, parent: QObject | None = None
+        self,
+        page: PlaybackPage,
+        actions: WindowActions,
+        models: ModelController,
+        tasks: TaskRunner,
+        clock_s: Callable[[], float] = time.monotonic,
+        parent: QObject | None = None,
     ) -> None:
-        super().__init__(parent)
-        self._tasks = tasks
+        super().__init__(page.stage.video, page.view, parent)
+        self._page, self._tasks = page, tasks
         self.view = ViewSettings(mode=ViewMode.FUSED)
         self._clock_s = clock_s
         self._session: PlaybackSession | None = None
         self._files: tuple[Path, Path | None] | None = None
         self._render: RenderJob | None = None
-        self._told_open = False
-        self._told_error = ""
+        self._open_shown = False
+        self._shown_error = ""
         self._sequence = 0
         self._tick = QTimer(self)
         self._tick.setInterval(_TICK_MS)
@@ -69,6 +74,34 @@ class PlaybackController(ViewController):
         self._last_second: FuseSettings | None = None
         self._play_from: tuple[float, float] = (0.0, 0.0)
         self.range: tuple[int, int] | None = None
+        self._connect(page, actions)
+        models.models_changed.connect(page.show_models)
+        page.add_model_asked.connect(lambda name: models.add(Path(name)))
+
+    def _connect(self, page: PlaybackPage, actions: WindowActions) -> None:
+        self.opened.connect(lambda pairs, length_s: page.show_opened(self.name, pairs, length_s))
+        self.frame_ready.connect(self._show_played)
+        self.failed.connect(self._show_failed)
+        self.render_changed.connect(page.show_render)
+        page.seek_asked.connect(self.seek)
+        page.speed_asked.connect(self.set_speed)
+        page.first_chosen.connect(self.set_first)
+        page.second_chosen.connect(self.set_second)
+        page.second_toggled.connect(self.toggle_second)
+        page.range_begin_asked.connect(self.begin_range_here)
+        page.range_end_asked.connect(self.end_range_here)
+        page.range_chosen.connect(self.set_range)
+        page.render_asked.connect(lambda name: self.render(Path(name)))
+        page.cancel_asked.connect(self.cancel_render)
+        actions.connect("play", lambda: self.set_playing(not self.playing))
+        actions.connect("step_back", lambda: self.step(-1))
+        actions.connect("step_forward", lambda: self.step(1))
+        actions.connect("loop", lambda: self.set_loop(not self.loop))
+        actions.connect("slower", lambda: self.change_speed(-1))
+        actions.connect("faster", lambda: self.change_speed(1))
+        actions.connect("range_begin", self.begin_range_here)
+        actions.connect("range_end", self.end_range_here)
+        actions.connect("render", page.choose_output)
 
     # ------------------------------------------------------------------ opening
 
@@ -79,12 +112,12 @@ class PlaybackController(ViewController):
 
     @property
     def pairs(self) -> int:
-        """How many there are."""
+        """How many pairs the recording has."""
         return len(self._session.seconds) if self._session is not None else 0
 
     @property
     def name(self) -> str:
-        """Of what is open."""
+        """The name of the recording that is open."""
         return self._session.name if self._session is not None else ""
 
     def open_files(self, path: Path, thermal: Path | None = None) -> None:
@@ -94,14 +127,14 @@ class PlaybackController(ViewController):
         self.first = FuseSettings() if thermal is None else FuseSettings(engine="pyramid")
         self.second = None
         self.index, self.range = 0, None
-        self._told_open, self._told_error, self._sequence = False, "", 0
+        self._open_shown, self._shown_error, self._sequence = False, "", 0
         self._session = PlaybackSession(lambda: open_source(path, thermal), self.first, self.second)
         self._session.show(0)
-        self.settings_changed.emit(self.first, self.second)
+        self._page.show_settings(self.first, self.second)
         self._tick.start()
 
     def close(self) -> None:
-        """Let go of what is open; `closed` follows when threads and files are."""
+        """Close what is open; `closed` follows when its threads and files are closed."""
         self.set_playing(False)
         self.cancel_render()
         self._tick.stop()
@@ -127,10 +160,10 @@ class PlaybackController(ViewController):
         self.index = min(max(0, index), self.pairs - 1)
         self._restart_clock()
         self._session.show(self.index)
-        self.position_changed.emit(self.index, self._session.seconds[self.index])
+        self._page.show_position(self.index, self._session.seconds[self.index])
 
     def step(self, pairs: int) -> None:
-        """Some pairs forwards or backwards; stops playing."""
+        """Go some pairs forwards or backwards; stops playing."""
         self.set_playing(False)
         self.seek(self.index + pairs)
 
@@ -142,38 +175,38 @@ class PlaybackController(ViewController):
             self.seek(self._first())
         self.playing = playing
         self._restart_clock()
-        self.playing_changed.emit(playing)
+        self._page.show_playing(playing)
 
     def set_speed(self, speed: float) -> None:
-        """0.25 to 4 times as fast as it was."""
+        """Play this many times as fast as it was recorded, 0.25 to 4."""
         self.speed = speed
         self._restart_clock()
-        self.speed_changed.emit(speed)
+        self._page.show_speed(speed)
 
     def change_speed(self, steps: int) -> None:
-        """The next faster (positive) or slower speed."""
+        """Choose the next faster (positive) or slower speed."""
         here = min(range(len(SPEEDS)), key=lambda number: abs(SPEEDS[number] - self.speed))
         self.set_speed(SPEEDS[min(len(SPEEDS) - 1, max(0, here + steps))])
 
     def set_loop(self, loop: bool) -> None:
-        """Begin again at the end."""
+        """Begin again at the end, or stop there."""
         if loop != self.loop:
             self.loop = loop
-            self.loop_changed.emit(loop)
+            self._page.show_loop(loop)
 
     def set_range(self, first: int, last: int) -> None:
-        """What is looped and rendered: pairs first..last, both included."""
+        """Loop and render the pairs first..last, both included."""
         if self.pairs:
             first = min(max(0, first), self.pairs - 1)
             self.range = (first, min(max(first, last), self.pairs - 1))
-            self.range_changed.emit(*self.range)
+            self._page.show_range(*self.range)
 
     def begin_range_here(self) -> None:
-        """The range begins at the pair that is shown."""
+        """Begin the range at the pair that is shown."""
         self.set_range(self.index, max(self.index, self._last()))
 
     def end_range_here(self) -> None:
-        """The range ends at the pair that is shown."""
+        """End the range at the pair that is shown."""
         self.set_range(min(self.index, self._first()), self.index)
 
     def _first(self) -> int:
@@ -189,11 +222,11 @@ class PlaybackController(ViewController):
     # ------------------------------------------------------------------ A and B
 
     def set_first(self, settings: FuseSettings) -> None:
-        """What A shows."""
+        """Fuse A by these settings."""
         self._use(settings, self.second)
 
     def set_second(self, settings: FuseSettings | None) -> None:
-        """What B shows; None takes it away. With a B the view becomes a wipe between the two."""
+        """Fuse B by these settings; None takes B away. With a B the view becomes a wipe between the two."""
         self._use(self.first, settings)
         if settings is not None:
             self.set_view(mode=ViewMode.WIPE, wipe_left=Picture.FUSED, wipe_right=Picture.SECOND)
@@ -213,7 +246,7 @@ class PlaybackController(ViewController):
         if self._session is not None:
             self._session.set_settings(first, second)
             self._session.show(self.index)
-        self.settings_changed.emit(first, second)
+        self._page.show_settings(first, second)
 
     # ------------------------------------------------------------------ rendering
 
@@ -225,14 +258,14 @@ class PlaybackController(ViewController):
         self._render = RenderJob(
             lambda: open_source(path, thermal), replace(self.first), self._first(), self._last() + 1, output
         )
-        self._tell_render()
+        self._show_render()
 
     def cancel_render(self) -> None:
-        """End rendering; what is written until now plays."""
+        """End rendering; the part that is written plays."""
         if self._render is not None:
             self._render.cancel()
 
-    def _tell_render(self) -> None:
+    def _show_render(self) -> None:
         job = self._render
         if job is None:
             return
@@ -250,30 +283,37 @@ class PlaybackController(ViewController):
     # ------------------------------------------------------------------ the clock
 
     def tick(self) -> None:
-        """Called by timer: pulls what is finished and, while playing, asks for what is due."""
+        """Pull what is finished and, while playing, ask for what is due; called by timer."""
         session = self._session
         if session is None:
             return
-        self._tell_render()
+        self._show_render()
         error = session.error
-        if error != self._told_error:
-            self._told_error = error
+        if error != self._shown_error:
+            self._shown_error = error
             self.failed.emit(error)
         if not session.opened:
             return
-        if not self._told_open:
-            self._told_open = True
+        if not self._open_shown:
+            self._open_shown = True
             self.opened.emit(self.pairs, session.seconds[-1])
-            self.position_changed.emit(self.index, session.seconds[self.index])
+            self._page.show_position(self.index, session.seconds[self.index])
         newer = session.latest.get_newer(self._sequence)
         if newer is not None:
             self._sequence, played = newer
-            self._show(played)
+            self.frame_ready.emit(played)
         if self.playing:
             self._advance(session)
 
-    def _show(self, played: PlayedFrame) -> None:
-        self.frame_ready.emit(played)
+    def _show_played(self, played: PlayedFrame) -> None:
+        self._page.show_labels(self.first, self.second)
+        self.video.set_frame(played.frame, played.second)
+
+    def _show_failed(self, text: str) -> None:
+        self._page.stage.banners.show_notice(text)
+        if text and not self.is_open:
+            self.video.set_frame(None)
+            self.video.set_message(text)
 
     def _advance(self, session: PlaybackSession) -> None:
         began, origin = self._play_from
@@ -287,7 +327,7 @@ class PlaybackController(ViewController):
         if index != self.index and not session.busy:
             self.index = index
             session.show(index)
-            self.position_changed.emit(index, session.seconds[index])
+            self._page.show_position(index, session.seconds[index])
 
     def _at_end(self) -> None:
         if self.loop:
@@ -298,5 +338,5 @@ class PlaybackController(ViewController):
 
 
 def _other_than(first: FuseSettings) -> FuseSettings:
-    """Something to compare with until the user chooses."""
+    """Choose what to compare with until the user does."""
     return FuseSettings("pyramid" if first.engine == RECORDED else "average", agc=first.agc)

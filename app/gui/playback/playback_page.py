@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from PyQt6.QtCore import Qt, pyqtSignal
-from PyQt6.QtGui import QAction
 from PyQt6.QtWidgets import (
     QFileDialog,
     QFrame,
@@ -20,22 +17,26 @@ from PyQt6.QtWidgets import (
 )
 
 from app.gui.common.theme import icon_button
-from app.gui.live.fuse_choice import FuseChoice
-from app.gui.live.live_page import VideoStage, tool_button, view_buttons
-from app.gui.live.model_controller import ModelList
-from app.gui.playback.playback_controller import SPEEDS
+from app.gui.common.window_actions import WindowActions
+from app.gui.widgets.fuse_choice import FuseChoice
+from app.gui.widgets.model_box import ModelList
 from app.gui.widgets.name_label import NameLabel
 from app.gui.widgets.range_slider import RangeSlider
 from app.gui.widgets.sections import CheckBox, Section, combo
+from app.gui.widgets.stage import VideoStage, bar, tool_button, view_buttons
 from app.gui.widgets.view_panel import ViewPanel
 from app.playback.fuser import FuseSettings
+from app.view.settings import Picture
 from fusion_core.thermal.agc import AgcConfig, AgcMode
 
-__all__ = ["PlaybackPage"]
+__all__ = ["SPEEDS", "PlaybackPage"]
+
+SPEEDS = (0.25, 0.5, 1.0, 2.0, 4.0)
+"""Times as fast as recorded."""
 
 
 class _SidePanel(FuseChoice):
-    """What one side is fused by. chosen: FuseSettings."""
+    """The settings that one side is fused by. chosen: FuseSettings."""
 
     chosen = pyqtSignal(object)
 
@@ -45,7 +46,7 @@ class _SidePanel(FuseChoice):
         self.changed.connect(self._emit)
 
     def show_settings(self, settings: FuseSettings) -> None:
-        """Show these."""
+        """Show these settings."""
         self.settings = settings
         self.show_choice(settings.engine, settings.preset, settings.weights, settings.agc.mode.value)
 
@@ -57,7 +58,7 @@ class _SidePanel(FuseChoice):
 
 
 class PlaybackPage(QWidget):
-    """Put together from parts that the window connects."""
+    """The parts of the page; the controller connects their signals."""
 
     seek_asked = pyqtSignal(int)
     speed_asked = pyqtSignal(float)
@@ -71,9 +72,12 @@ class PlaybackPage(QWidget):
     render_asked = pyqtSignal(str)
     cancel_asked = pyqtSignal()
 
-    def __init__(self, actions: Mapping[str, QAction], parent: QWidget | None = None) -> None:
+    def __init__(self, actions: WindowActions, parent: QWidget | None = None) -> None:
         super().__init__(parent)
+        self._actions = actions
         self.stage = VideoStage()
+        names = self.stage.video.panel_names
+        names[Picture.FUSED], names[Picture.SECOND] = self.tr("A"), self.tr("B")
         self.title = NameLabel()
         self.bar = self._make_bar(actions)
         self.view = ViewPanel(playback=True)
@@ -107,12 +111,8 @@ class PlaybackPage(QWidget):
             side.add_asked.connect(self.add_model_asked)
         self.second_on.clicked.connect(self.second_toggled)
 
-    def _make_bar(self, actions: Mapping[str, QAction]) -> QFrame:
-        bar = QFrame()
-        bar.setObjectName("bar")
-        row = QHBoxLayout(bar)
-        row.setContentsMargins(10, 6, 10, 6)
-        row.setSpacing(4)
+    def _make_bar(self, actions: WindowActions) -> QFrame:
+        frame, row = bar("bar", (10, 6, 10, 6), 4)
         row.addWidget(tool_button(actions["home"]))
         row.addWidget(self.title)
         row.addSpacing(12)
@@ -120,7 +120,7 @@ class PlaybackPage(QWidget):
         row.addStretch(1)
         for name in ("open", "full_screen", "log", "settings", "help", "panel"):
             row.addWidget(tool_button(actions[name]))
-        return bar
+        return frame
 
     def _make_panel(self) -> QScrollArea:
         rendering = Section(self.tr("Render a range"), "export", True)
@@ -166,12 +166,8 @@ class PlaybackPage(QWidget):
         panel.setWidget(inner)
         return panel
 
-    def _make_transport(self, actions: Mapping[str, QAction]) -> QFrame:
-        frame = QFrame()
-        frame.setObjectName("statusbar")
-        row = QHBoxLayout(frame)
-        row.setContentsMargins(12, 8, 16, 8)
-        row.setSpacing(6)
+    def _make_transport(self, actions: WindowActions) -> QFrame:
+        frame, row = bar("statusbar", (12, 8, 16, 8), 6)
         for name in ("step_back", "play", "step_forward", "loop"):
             row.addWidget(tool_button(actions[name]))
         speeds: list[tuple[str, object]] = [(f"{speed:g}×", speed) for speed in SPEEDS]
@@ -187,7 +183,7 @@ class PlaybackPage(QWidget):
     # ------------------------------------------------------------------ what to show
 
     def show_opened(self, name: str, pairs: int, length_s: float) -> None:
-        """A source is open."""
+        """Show a recording or two videos that were just opened."""
         self.title.setText(name)
         self._length = length_s
         self.slider.blockSignals(True)
@@ -198,45 +194,63 @@ class PlaybackPage(QWidget):
         self.show_position(0, 0.0)
 
     def show_range(self, first: int, last: int) -> None:
-        """What is looped and rendered: pairs first..last."""
+        """Show what is looped and rendered: pairs first..last."""
         text = self.tr("pairs {0} to {1}, {2} in all")
         self._range_text.setText(text.format(first, last, last - first + 1))
         self._range.show_ends(first, last, 0, self.slider.maximum())
 
     def show_speed(self, speed: float) -> None:
-        """How fast it plays."""
+        """Show how fast it plays."""
         self.speed.setCurrentIndex(self.speed.findData(speed))
 
+    def show_playing(self, playing: bool) -> None:
+        """Show whether it plays, on the button."""
+        self._actions.show_icon("play", "pause" if playing else "play")
+
+    def show_loop(self, loop: bool) -> None:
+        """Show whether it begins again at the end."""
+        self._actions["loop"].setChecked(loop)
+
+    def show_labels(self, first: FuseSettings, second: FuseSettings | None) -> None:
+        """Name the two pictures by what they are fused with."""
+        names = self.stage.video.panel_names
+        names[Picture.FUSED] = f"A  {first.label}"
+        if second is not None:
+            names[Picture.SECOND] = f"B  {second.label}"
+
     def show_position(self, index: int, seconds: float) -> None:
-        """Where we are."""
+        """Show which pair the picture is, and its time."""
         self.slider.blockSignals(True)
         self.slider.setValue(index)
         self.slider.blockSignals(False)
         self._time.setText(f"{_clock(seconds)} / {_clock(self._length)}")
 
     def show_settings(self, first: FuseSettings, second: FuseSettings | None) -> None:
-        """What A and B are."""
+        """Show what A and B are fused by."""
         self.first.show_settings(first)
+        self._actions["compare"].setChecked(second is not None)
         self.second_on.setChecked(second is not None)
         self.second.setVisible(second is not None)
         if second is not None:
             self.second.show_settings(second)
 
     def show_models(self, models: ModelList) -> None:
-        """What models there are."""
+        """Offer these models."""
         self.first.show_models(models)
         self.second.show_models(models)
 
-    def show_render(self, done: int, total: int, running: bool) -> None:
-        """How far rendering is."""
+    def show_render(self, done: int, total: int, running: bool, text: str) -> None:
+        """Show how far rendering is; text: what came out, "" = nothing yet."""
         self.progress.setVisible(running)
         self.cancel.setVisible(running)
         self.render_button.setEnabled(not running)
         self.progress.setRange(0, max(1, total))
         self.progress.setValue(done)
+        if text:
+            self.stage.banners.show_notice(text)
 
     def set_full_screen(self, on: bool, panel: bool) -> None:
-        """Only the picture, or everything."""
+        """Show only the picture, or everything."""
         self.bar.setVisible(not on)
         self.transport.setVisible(not on)
         self.panel.setVisible(panel and not on)

@@ -1,4 +1,4 @@
-"""Decides about setting up: owns the preview of both cameras, measures the offset, writes the file. No widget."""
+"""Decides about setting up: owns the preview of both cameras, measures the offset, writes the file."""
 
 from __future__ import annotations
 
@@ -8,36 +8,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import numpy.typing as npt
 from PyQt6.QtCore import QObject, QTimer, pyqtSignal
 
+from app.gui.common.qt_image import preview_image
 from app.gui.common.tasks import Lane, TaskRunner
+from app.gui.setup.assistant_page import AssistantPage
 from app.rig.setup_assistant import PairPreview, config_text, list_sources, write_config
 from fusion_core.frames import Frame, Stream
 
 if TYPE_CHECKING:
     from app.capture.offset_estimator import OffsetEstimate
 
-__all__ = ["AssistantController", "preview_pixels"]
+__all__ = ["AssistantController"]
 
 _TICK_MS = 40
 _ESTIMATE_EVERY = 50  # ticks
 _ENOUGH_S = 12.0
-
-
-def preview_pixels(frame: Frame) -> npt.NDArray[np.uint8]:
-    """A frame as (H, W, 3) uint8 RGB for a small preview; counts are stretched over their middle 98 %."""
-    pixels = frame.pixels
-    if pixels.ndim == 3:
-        return np.asarray(pixels[::2, ::2], dtype=np.uint8)
-    small = pixels[::2, ::2]
-    if small.dtype == np.uint8:
-        grey = np.asarray(small, dtype=np.uint8)
-    else:
-        low, high = np.percentile(small[::4, ::4], (1, 99))
-        grey = np.clip((small - low) * (255.0 / max(1.0, high - low)), 0, 255).astype(np.uint8)
-    return np.repeat(grey[..., None], 3, axis=2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +33,15 @@ class _Offset:
 
 
 class AssistantController(QObject):
-    """sources_ready: list of SourceChoice. frame_ready: (Stream, Frame or None, error). offset_ready: (text, share).
-    saved: path of the new configuration. failed: text, "" = all well."""
+    """Owns the preview on behalf of the window. GUI thread.
+
+    sources_ready: list of SourceChoice. frame_ready: (Stream, Frame or None, error). offset_ready: (text, share 0..1 of
+    the time that the measurement takes). saved: path of the new configuration. failed: text, "" = nothing is wrong.
+
+    Args:
+        folder: where the configuration goes.
+        make_preview: makes a preview of (visible URI, thermal URI) that is not started; called on a task's thread.
+    """
 
     sources_ready = pyqtSignal(object)
     frame_ready = pyqtSignal(object, object, str)
@@ -59,6 +52,7 @@ class AssistantController(QObject):
 
     def __init__(
         self,
+        page: AssistantPage,
         tasks: TaskRunner,
         folder: Path,
         make_preview: Callable[[str, str], PairPreview] = PairPreview,
@@ -77,8 +71,26 @@ class AssistantController(QObject):
         self._timer = QTimer(self)
         self._timer.setInterval(_TICK_MS)
         self._timer.timeout.connect(self.tick)
+        self._connect(page)
 
-    def look(self) -> None:
+    def _connect(self, page: AssistantPage) -> None:
+        def show_frame(stream: Stream, frame: Frame | None, error: str) -> None:
+            page.show_frame(stream, preview_image(frame) if frame is not None and not error else None, error)
+
+        def show_path(rig: str) -> None:
+            page.path.setText(str(self.file_of(rig)))
+
+        self.sources_ready.connect(page.show_sources)
+        self.frame_ready.connect(show_frame)
+        self.offset_ready.connect(page.show_offset)
+        self.failed.connect(page.show_problem)
+        page.refresh_asked.connect(self.list_cameras)
+        page.preview_asked.connect(self.preview)
+        page.save_asked.connect(self.save)
+        page.rig.textChanged.connect(show_path)
+        show_path(page.rig.text())
+
+    def list_cameras(self) -> None:
         """List what is connected; `sources_ready` follows unless `stop` comes first."""
         generation = self._generation
 
@@ -92,7 +104,7 @@ class AssistantController(QObject):
         """Show these two cameras."""
         if (visible_uri, thermal_uri) == self._uris and self._preview is not None:
             return
-        old = self._let_go()
+        old = self._release_preview()
         self._uris = (visible_uri, thermal_uri)
         self.failed.emit("")
         if "None" in self._uris or not all(self._uris):
@@ -118,14 +130,14 @@ class AssistantController(QObject):
 
     def stop(self) -> None:
         """Close both cameras; `stopped` follows."""
-        old = self._let_go()
+        old = self._release_preview()
         self._uris = ("", "")
         if old is not None:
             self._tasks.run(old.stop, lambda _: self.stopped.emit())
         else:
             self.stopped.emit()
 
-    def _let_go(self) -> PairPreview | None:
+    def _release_preview(self) -> PairPreview | None:
         self._generation += 1
         self._timer.stop()
         self._offset = None
@@ -134,7 +146,7 @@ class AssistantController(QObject):
         return old
 
     def tick(self) -> None:
-        """Called by timer: pulls pictures, and now and then the offset."""
+        """Pull pictures, and now and then the offset; called by timer."""
         preview = self._preview
         if preview is None:
             return
@@ -168,7 +180,7 @@ class AssistantController(QObject):
             self.offset_ready.emit(text.format(found.why_not), share)
 
     def file_of(self, rig: str) -> Path:
-        """Where the configuration of a rig of this name goes."""
+        """Return where the configuration of a rig of this name goes."""
         safe = re.sub(r"[^A-Za-z0-9._-]+", "-", rig.strip()).strip("-.") or "rig"
         return self.folder / f"{safe}.yaml"
 
@@ -187,7 +199,7 @@ class AssistantController(QObject):
             return path
 
         def done(path: Any) -> None:
-            self._let_go()
+            self._release_preview()
             self._uris = ("", "")
             self.saved.emit(path)
 

@@ -1,22 +1,24 @@
-"""Decides about calibrating: owns the session, pulls what it says by timer, puts the result to use. No widget."""
+"""Decides about calibrating: owns the session, pulls what it says by timer, puts the result to use."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from enum import StrEnum
 from pathlib import Path
 
-from PyQt6.QtCore import QObject, QTimer, pyqtSignal
+from PyQt6.QtCore import QObject, QTimer, QUrl, pyqtSignal
+from PyQt6.QtGui import QDesktopServices
 
 from app.configuration.yaml_edit import set_value
 from app.gui.common.pipeline_protocol import ControllerState
+from app.gui.common.qt_image import preview_image
 from app.gui.common.tasks import Lane, TaskRunner
-from app.gui.live.controller import MainController
+from app.gui.live.live_controller import LiveController
+from app.gui.setup.calibration_page import CalibrationPage, CalibrationPhase
 from app.pipeline.latest_slot import LatestSlot
 from app.rig.calibration_session import CalibrationSession, CamerasInUse, SessionState, check_board, write_board_file
-from fusion_core.frames import FusedFrame
+from fusion_core.frames import FusedFrame, Stream
 
-__all__ = ["CalibrationController", "CalibrationPhase"]
+__all__ = ["CalibrationController"]
 
 _TICK_MS = 60
 _PREVIEW_EVERY = 2  # ticks
@@ -37,41 +39,34 @@ def _session(
     return CalibrationSession(pictures, board, folder, name, cameras=cameras, working_distance_m=working_distance_m)
 
 
-class CalibrationPhase(StrEnum):
-    """Where the assistant is."""
-
-    CHOOSING = "choosing"  # which board
-    CAPTURING = "capturing"
-    SOLVING = "solving"
-    RESULT = "result"
-
-
 class CalibrationController(QObject):
     """Owns the session on behalf of the window. GUI thread.
 
-    phase_changed: CalibrationPhase. picture_ready: the newest FusedFrame, some eight times a second. progress_ready:
-    CaptureProgress. outcome_ready: CalibrationOutcome. failed: text, "" when it is over. applied: the file that is in
-    use now. notice: something went well.
+    progress_ready: CaptureProgress. failed: text, "" when it is over. applied: the file that is in use now. notice:
+    something went well.
+
+    Args:
+        folder: where the files go if the rig has no configuration file.
+        make_session: makes a session that is not started.
     """
 
-    phase_changed = pyqtSignal(object)
-    picture_ready = pyqtSignal(object)
     progress_ready = pyqtSignal(object)
-    outcome_ready = pyqtSignal(object)
     failed = pyqtSignal(str)
     applied = pyqtSignal(object)
     notice = pyqtSignal(str)
 
     def __init__(
         self,
-        main: MainController,
+        page: CalibrationPage,
+        live: LiveController,
         tasks: TaskRunner,
         folder: Path,
         make_session: SessionFactory = _session,
         parent: QObject | None = None,
     ) -> None:
         super().__init__(parent)
-        self._main, self._tasks, self._folder, self._make_session = main, tasks, folder, make_session
+        self._page, self._live, self._tasks = page, live, tasks
+        self._folder, self._make_session = folder, make_session
         self._session: CalibrationSession | None = None
         self._sequence = self._ticks = 0
         self._solved_views = 0
@@ -81,19 +76,32 @@ class CalibrationController(QObject):
         self._timer = QTimer(self)
         self._timer.setInterval(_TICK_MS)
         self._timer.timeout.connect(self.tick)
-        main.state_changed.connect(self._rig_changed)
+        live.state_changed.connect(self._on_rig_changed)
+        self._connect(page)
+
+    def _connect(self, page: CalibrationPage) -> None:
+        self.progress_ready.connect(page.show_progress)
+        self.failed.connect(page.show_problem)
+        self.notice.connect(self._live.notice)
+        page.begin_asked.connect(self.begin)
+        page.solve_asked.connect(self.solve)
+        page.more_asked.connect(self.capture_more)
+        page.discard_asked.connect(self.discard)
+        page.apply_asked.connect(self.apply)
+        page.board_file_asked.connect(lambda board, name: self.save_board(board, Path(name)))
+        page.report_asked.connect(lambda name: QDesktopServices.openUrl(QUrl.fromLocalFile(name)))
 
     # ------------------------------------------------------------------ coming and going
 
     def open(self) -> None:
-        """The assistant is looked at: show pictures, wait for a board to be chosen."""
+        """Show pictures and wait for a board to be chosen; the page has come up."""
         self.is_open = True
         self.failed.emit("")
         self._set_phase(CalibrationPhase.CHOOSING)
         self._timer.start()
 
     def close(self) -> None:
-        """The assistant is left; what was not applied is deleted."""
+        """Delete what was not applied; the page is left."""
         self.is_open = False
         self._timer.stop()
         self._shown = None
@@ -108,20 +116,20 @@ class CalibrationController(QObject):
 
     def begin(self, board: str, working_distance_m: float = 0.0) -> None:
         """Capture views of this board, for an alignment that is exact at this distance (0: near to horizon)."""
-        pictures = self._main.pictures
+        pictures = self._live.pictures
         if pictures is None:
             self.failed.emit(self.tr("Nothing is running: start a rig first"))
             return
         self._drop_session()
         self.failed.emit("")
-        rig = self._main.config.rig if self._main.config is not None else "rig"
+        rig = self._live.config.rig if self._live.config is not None else "rig"
         name = "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in rig)
         folder = self.folder
 
         def checked(_: str) -> None:
-            if not self.is_open or self._session is not None or self._main.pictures is not pictures:
+            if not self.is_open or self._session is not None or self._live.pictures is not pictures:
                 return
-            cameras = self._main.cameras_in_use
+            cameras = self._live.cameras_in_use
             self._session = self._make_session(pictures, board, folder, name, cameras, working_distance_m)
             self._session.start()
             self._sequence, self._solved_views = 0, -_MORE_VIEWS
@@ -136,14 +144,14 @@ class CalibrationController(QObject):
             self._set_phase(CalibrationPhase.SOLVING)
 
     def capture_more(self) -> None:
-        """Back to capturing, with the views that are kept."""
+        """Go back to capturing, with the views that are kept."""
         if self._session is not None:
             self._session.capture_more()
             self.failed.emit("")
             self._set_phase(CalibrationPhase.CAPTURING)
 
     def discard(self) -> None:
-        """Throw the result and the views away and begin anew."""
+        """Throw the result and the views away and begin again."""
         self._drop_session()
         self.failed.emit("")
         self._set_phase(CalibrationPhase.CHOOSING)
@@ -153,7 +161,7 @@ class CalibrationController(QObject):
         if self._session is None or self._session.outcome is None:
             return
         file = self._session.keep()
-        config_file = self._main.config_file
+        config_file = self._live.config_file
         self._drop_session()
 
         def remember() -> str:
@@ -167,10 +175,10 @@ class CalibrationController(QObject):
             self.notice.emit(self.tr("Calibration {0} is in use, {1}").format(file.name, where))
 
         def in_use() -> None:
-            self._tasks.run(remember, remembered, lambda error: self._main.report("config", error), Lane.FILES)
+            self._tasks.run(remember, remembered, lambda error: self._live.report("config", error), Lane.FILES)
             self.applied.emit(file)
 
-        self._main.set_calibration(file, in_use)
+        self._live.set_calibration(file, in_use)
 
     def save_board(self, board: str, path: Path) -> None:
         """Write the board as a file to print."""
@@ -183,21 +191,21 @@ class CalibrationController(QObject):
 
     @property
     def folder(self) -> Path:
-        """Where calibration files go: beside the configuration, where there is one."""
-        file = self._main.config_file
+        """Where calibration files go: beside the configuration if there is one."""
+        file = self._live.config_file
         return (file.parent if file is not None else self._folder) / "calibration"
 
     # ------------------------------------------------------------------ pulling
 
     def tick(self) -> None:
-        """Called by timer: pulls pictures, progress and the end of solving."""
+        """Pull pictures, progress and the end of solving; called by timer."""
         self._ticks += 1
-        pictures = self._main.pictures
+        pictures = self._live.pictures
         if pictures is not None and self._ticks % _PREVIEW_EVERY == 0:
             newest = pictures.peek()
             if newest is not None and newest is not self._shown:
                 self._shown = newest
-                self.picture_ready.emit(newest)
+                self._show_picture(newest)
         session = self._session
         if session is None:
             return
@@ -209,15 +217,20 @@ class CalibrationController(QObject):
             if progress.done and enough and self.phase is CalibrationPhase.CAPTURING:
                 self._solved_views = progress.views
                 self.solve()
-        self._look_at_the_end(session)
+        self._follow_state(session)
 
-    def _look_at_the_end(self, session: CalibrationSession) -> None:
+    def _show_picture(self, frame: FusedFrame) -> None:
+        for stream, part in ((Stream.VISIBLE, frame.pair.visible), (Stream.THERMAL, frame.pair.thermal)):
+            if part is not None:
+                self._page.show_image(stream, preview_image(part))
+
+    def _follow_state(self, session: CalibrationSession) -> None:
         state = session.state
         if state is SessionState.SOLVED and self.phase is CalibrationPhase.SOLVING:
             outcome = session.outcome
             if outcome is not None:
                 self._set_phase(CalibrationPhase.RESULT)
-                self.outcome_ready.emit(outcome)
+                self._page.show_outcome(outcome)
         elif state is SessionState.FAILED and self.phase in (CalibrationPhase.SOLVING, CalibrationPhase.CAPTURING):
             self.failed.emit(session.error)
             if session.running:
@@ -227,7 +240,7 @@ class CalibrationController(QObject):
                 self._drop_session()
                 self._set_phase(CalibrationPhase.CHOOSING)
 
-    def _rig_changed(self, state: ControllerState) -> None:
+    def _on_rig_changed(self, state: ControllerState) -> None:
         if self.is_open and state is not ControllerState.RUNNING and self._session is not None:
             self._drop_session()
             self.failed.emit(self.tr("The rig was stopped; start it and begin again."))
@@ -235,4 +248,4 @@ class CalibrationController(QObject):
 
     def _set_phase(self, phase: CalibrationPhase) -> None:
         self.phase = phase
-        self.phase_changed.emit(phase)
+        self._page.show_phase(phase)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from enum import StrEnum
 
 import numpy as np
 import numpy.typing as npt
@@ -23,15 +24,23 @@ from PyQt6.QtWidgets import (
 )
 
 from app.gui.common.theme import Level, icon_button, level_sign, restyle
-from app.gui.setup.calibration_controller import CalibrationPhase
 from app.gui.setup.calibration_words import advice_and_state, in_words
 from app.gui.widgets.sections import ComboBox, form, spin
 from app.rig.calibration_session import BOARDS, CalibrationOutcome, CaptureProgress
 from fusion_core.frames import Stream
 
-__all__ = ["BoardPreview", "CalibrationPage"]
+__all__ = ["BoardPreview", "CalibrationPage", "CalibrationPhase"]
 
 _PANEL_PX = 400
+
+
+class CalibrationPhase(StrEnum):
+    """Which step the page shows."""
+
+    CHOOSING = "choosing"  # the board
+    CAPTURING = "capturing"
+    SOLVING = "solving"
+    RESULT = "result"
 
 
 class BoardPreview(QWidget):

@@ -4,1345 +4,1345 @@
 <context>
     <name>Actions</name>
     <message>
-        <location filename="../actions.py" line="61" />
+        <location filename="../common/actions.py" line="61" />
         <source>Fused</source>
         <translation>Fusioniert</translation>
     </message>
     <message>
-        <location filename="../actions.py" line="62" />
+        <location filename="../common/actions.py" line="62" />
         <source>Visible</source>
         <translation>Sichtbar</translation>
     </message>
     <message>
-        <location filename="../actions.py" line="63" />
+        <location filename="../common/actions.py" line="63" />
         <source>Thermal</source>
         <translation>Thermisch</translation>
     </message>
     <message>
-        <location filename="../actions.py" line="64" />
+        <location filename="../common/actions.py" line="64" />
         <source>Blend</source>
         <translation>Überblendung</translation>
     </message>
     <message>
-        <location filename="../actions.py" line="65" />
+        <location filename="../common/actions.py" line="65" />
         <source>Picture in picture</source>
         <translation>Bild im Bild</translation>
     </message>
     <message>
-        <location filename="../actions.py" line="66" />
+        <location filename="../common/actions.py" line="66" />
         <source>Side by side</source>
         <translation>Nebeneinander</translation>
     </message>
     <message>
-        <location filename="../actions.py" line="67" />
+        <location filename="../common/actions.py" line="67" />
         <source>Quad</source>
         <translation>Vierfach</translation>
     </message>
     <message>
-        <location filename="../actions.py" line="68" />
+        <location filename="../common/actions.py" line="68" />
         <source>Wipe</source>
         <translation>Schieber</translation>
     </message>
     <message>
-        <location filename="../actions.py" line="69" />
+        <location filename="../common/actions.py" line="69" />
         <source>Edges</source>
         <translation>Kanten</translation>
     </message>
     <message>
-        <location filename="../actions.py" line="72" />
+        <location filename="../common/actions.py" line="72" />
         <source>Views</source>
         <translation>Ansichten</translation>
     </message>
     <message>
-        <location filename="../actions.py" line="73" />
+        <location filename="../common/actions.py" line="73" />
         <source>Picture</source>
         <translation>Bild</translation>
     </message>
     <message>
-        <location filename="../actions.py" line="74" />
+        <location filename="../common/actions.py" line="74" />
         <source>Rig and recording</source>
         <translation>Anlage und Aufnahme</translation>
     </message>
     <message>
-        <location filename="../actions.py" line="76" />
+        <location filename="../common/actions.py" line="76" />
         <source>Playback</source>
         <translation>Wiedergabe</translation>
     </message>
     <message>
-        <location filename="../actions.py" line="76" />
+        <location filename="../common/actions.py" line="76" />
         <source>Window</source>
         <translation>Fenster</translation>
     </message>
     <message>
-        <location filename="../actions.py" line="91" />
+        <location filename="../common/actions.py" line="91" />
         <source>Swap pictures (PiP, wipe)</source>
         <translation>Bilder tauschen (Bild im Bild, Schieber)</translation>
     </message>
     <message>
-        <location filename="../actions.py" line="92" />
+        <location filename="../common/actions.py" line="92" />
         <source>Next view</source>
         <translation>Nächste Ansicht</translation>
     </message>
     <message>
-        <location filename="../actions.py" line="94" />
+        <location filename="../common/actions.py" line="94" />
         <source>What is thermal here? (hold)</source>
         <translation>Was ist hier thermisch? (halten)</translation>
     </message>
     <message>
-        <location filename="../actions.py" line="96" />
+        <location filename="../common/actions.py" line="96" />
         <source>Freeze picture</source>
         <translation>Bild einfrieren</translation>
     </message>
     <message>
-        <location filename="../actions.py" line="98" />
+        <location filename="../common/actions.py" line="98" />
         <source>Figures over the picture</source>
         <translation>Zahlen über dem Bild</translation>
     </message>
     <message>
-        <location filename="../actions.py" line="101" />
+        <location filename="../common/actions.py" line="101" />
         <source>Measure spot or box</source>
         <translation>Punkt oder Rechteck messen</translation>
     </message>
     <message>
-        <location filename="../actions.py" line="103" />
+        <location filename="../common/actions.py" line="103" />
         <source>Next palette</source>
         <translation>Nächste Palette</translation>
     </message>
     <message>
-        <location filename="../actions.py" line="104" />
+        <location filename="../common/actions.py" line="104" />
         <source>White-hot / black-hot</source>
         <translation>Heiß ist weiß / schwarz</translation>
     </message>
     <message>
-        <location filename="../actions.py" line="105" />
+        <location filename="../common/actions.py" line="105" />
         <source>Less thermal in the blend</source>
         <translation>Weniger Thermik in der Überblendung</translation>
     </message>
     <message>
-        <location filename="../actions.py" line="106" />
+        <location filename="../common/actions.py" line="106" />
         <source>More thermal in the blend</source>
         <translation>Mehr Thermik in der Überblendung</translation>
     </message>
     <message>
-        <location filename="../actions.py" line="107" />
+        <location filename="../common/actions.py" line="107" />
         <source>Zoom in</source>
         <translation>Vergrößern</translation>
     </message>
     <message>
-        <location filename="../actions.py" line="108" />
+        <location filename="../common/actions.py" line="108" />
         <source>Zoom out</source>
         <translation>Verkleinern</translation>
     </message>
     <message>
-        <location filename="../actions.py" line="109" />
+        <location filename="../common/actions.py" line="109" />
         <source>Fit</source>
         <translation>Einpassen</translation>
     </message>
     <message>
-        <location filename="../actions.py" line="110" />
+        <location filename="../common/actions.py" line="110" />
         <source>1:1</source>
         <translation>1:1</translation>
     </message>
     <message>
-        <location filename="../actions.py" line="113" />
+        <location filename="../common/actions.py" line="113" />
         <source>Isotherm: off, above, below, between</source>
         <translation>Isotherme: aus, über, unter, zwischen</translation>
     </message>
     <message>
-        <location filename="../actions.py" line="118" />
+        <location filename="../common/actions.py" line="118" />
         <source>Compare A and B</source>
         <translation>A und B vergleichen</translation>
     </message>
     <message>
-        <location filename="../actions.py" line="119" />
+        <location filename="../common/actions.py" line="119" />
         <source>Start / stop the rig</source>
         <translation>Anlage starten / anhalten</translation>
     </message>
     <message>
-        <location filename="../actions.py" line="120" />
+        <location filename="../common/actions.py" line="120" />
         <source>Record</source>
         <translation>Aufnehmen</translation>
     </message>
     <message>
-        <location filename="../actions.py" line="121" />
+        <location filename="../common/actions.py" line="121" />
         <source>Mark event</source>
         <translation>Ereignis markieren</translation>
     </message>
     <message>
-        <location filename="../actions.py" line="122" />
+        <location filename="../common/actions.py" line="122" />
         <source>Snapshot</source>
         <translation>Schnappschuss</translation>
     </message>
     <message>
-        <location filename="../actions.py" line="123" />
+        <location filename="../common/actions.py" line="123" />
         <source>Lock the AGC span / automatic</source>
         <translation>AGC-Bereich festhalten / automatisch</translation>
     </message>
     <message>
-        <location filename="../actions.py" line="124" />
+        <location filename="../common/actions.py" line="124" />
         <source>Next AGC mode</source>
         <translation>Nächste AGC-Art</translation>
     </message>
     <message>
-        <location filename="../actions.py" line="125" />
+        <location filename="../common/actions.py" line="125" />
         <source>Roll back the model</source>
         <translation>Modell zurücknehmen</translation>
     </message>
     <message>
-        <location filename="../actions.py" line="126" />
+        <location filename="../common/actions.py" line="126" />
         <source>Calibrate the rig</source>
         <translation>Anlage kalibrieren</translation>
     </message>
     <message>
-        <location filename="../actions.py" line="127" />
+        <location filename="../common/actions.py" line="127" />
         <source>Timing plot</source>
         <translation>Zeitverlauf</translation>
     </message>
     <message>
-        <location filename="../actions.py" line="128" />
+        <location filename="../common/actions.py" line="128" />
         <source>Play / pause</source>
         <translation>Abspielen / Pause</translation>
     </message>
     <message>
-        <location filename="../actions.py" line="129" />
+        <location filename="../common/actions.py" line="129" />
         <source>Step back</source>
         <translation>Schritt zurück</translation>
     </message>
     <message>
-        <location filename="../actions.py" line="130" />
+        <location filename="../common/actions.py" line="130" />
         <source>Step forward</source>
         <translation>Schritt vor</translation>
     </message>
     <message>
-        <location filename="../actions.py" line="131" />
+        <location filename="../common/actions.py" line="131" />
         <source>Loop</source>
         <translation>Schleife</translation>
     </message>
     <message>
-        <location filename="../actions.py" line="132" />
+        <location filename="../common/actions.py" line="132" />
         <source>Slower</source>
         <translation>Langsamer</translation>
     </message>
     <message>
-        <location filename="../actions.py" line="133" />
+        <location filename="../common/actions.py" line="133" />
         <source>Faster</source>
         <translation>Schneller</translation>
     </message>
     <message>
-        <location filename="../actions.py" line="134" />
+        <location filename="../common/actions.py" line="134" />
         <source>Range begins here</source>
         <translation>Bereich beginnt hier</translation>
     </message>
     <message>
-        <location filename="../actions.py" line="135" />
+        <location filename="../common/actions.py" line="135" />
         <source>Range ends here</source>
         <translation>Bereich endet hier</translation>
     </message>
     <message>
-        <location filename="../actions.py" line="136" />
+        <location filename="../common/actions.py" line="136" />
         <source>Render the range to a file</source>
         <translation>Bereich in eine Datei rechnen</translation>
     </message>
     <message>
-        <location filename="../actions.py" line="138" />
+        <location filename="../common/actions.py" line="138" />
         <source>Open configuration or recording</source>
         <translation>Konfiguration oder Aufnahme öffnen</translation>
     </message>
     <message>
-        <location filename="../actions.py" line="140" />
+        <location filename="../common/actions.py" line="140" />
         <source>Start page</source>
         <translation>Startseite</translation>
     </message>
     <message>
-        <location filename="../actions.py" line="141" />
+        <location filename="../common/actions.py" line="141" />
         <source>Control panel</source>
         <translation>Bedienfeld</translation>
     </message>
     <message>
-        <location filename="../actions.py" line="142" />
+        <location filename="../common/actions.py" line="142" />
         <source>Full screen</source>
         <translation>Vollbild</translation>
     </message>
     <message>
-        <location filename="../actions.py" line="143" />
+        <location filename="../common/actions.py" line="143" />
         <source>Log</source>
         <translation>Protokoll</translation>
     </message>
     <message>
-        <location filename="../actions.py" line="144" />
+        <location filename="../common/actions.py" line="144" />
         <source>Settings</source>
         <translation>Einstellungen</translation>
     </message>
     <message>
-        <location filename="../actions.py" line="145" />
+        <location filename="../common/actions.py" line="145" />
         <source>Help</source>
         <translation>Hilfe</translation>
     </message>
     <message>
-        <location filename="../actions.py" line="146" />
+        <location filename="../common/actions.py" line="146" />
         <source>Quit</source>
         <translation>Beenden</translation>
     </message>
 </context><context>
     <name>AgcController</name>
     <message>
-        <location filename="../agc_controller.py" line="41" />
+        <location filename="../live/agc_controller.py" line="68" />
         <source>There is no thermal picture whose span could be locked</source>
         <translation>Es gibt kein Wärmebild, dessen Bereich festgehalten werden könnte</translation>
     </message>
 </context><context>
     <name>AgcPanel</name>
     <message>
-        <location filename="../agc_panel.py" line="18" />
+        <location filename="../live/agc_panel.py" line="18" />
         <source>Plateau (steady)</source>
         <translation>Plateau (ruhig)</translation>
     </message>
     <message>
-        <location filename="../agc_panel.py" line="19" />
+        <location filename="../live/agc_panel.py" line="19" />
         <source>Percentile</source>
         <translation>Perzentil</translation>
     </message>
     <message>
-        <location filename="../agc_panel.py" line="20" />
+        <location filename="../live/agc_panel.py" line="20" />
         <source>Linear, min to max</source>
         <translation>Linear, Minimum bis Maximum</translation>
     </message>
     <message>
-        <location filename="../agc_panel.py" line="21" />
+        <location filename="../live/agc_panel.py" line="21" />
         <source>CLAHE (local)</source>
         <translation>CLAHE (lokal)</translation>
     </message>
     <message>
-        <location filename="../agc_panel.py" line="22" />
+        <location filename="../live/agc_panel.py" line="22" />
         <source>Manual span</source>
         <translation>Bereich von Hand</translation>
     </message>
     <message>
-        <location filename="../agc_panel.py" line="30" />
+        <location filename="../live/agc_panel.py" line="30" />
         <source>Cold tail</source>
         <translation>Kalter Rand</translation>
     </message>
     <message>
-        <location filename="../agc_panel.py" line="31" />
+        <location filename="../live/agc_panel.py" line="31" />
         <source>Hot tail</source>
         <translation>Heißer Rand</translation>
     </message>
     <message>
-        <location filename="../agc_panel.py" line="32" />
+        <location filename="../live/agc_panel.py" line="32" />
         <source>Largest gain</source>
         <translation>Größte Verstärkung</translation>
     </message>
     <message>
-        <location filename="../agc_panel.py" line="33" />
+        <location filename="../live/agc_panel.py" line="33" />
         <source>Plateau</source>
         <translation>Plateau</translation>
     </message>
     <message>
-        <location filename="../agc_panel.py" line="34" />
+        <location filename="../live/agc_panel.py" line="34" />
         <source>Linear share</source>
         <translation>Linearer Anteil</translation>
     </message>
     <message>
-        <location filename="../agc_panel.py" line="35" />
+        <location filename="../live/agc_panel.py" line="35" />
         <source>CLAHE clip</source>
         <translation>CLAHE-Grenze</translation>
     </message>
     <message>
-        <location filename="../agc_panel.py" line="36" />
+        <location filename="../live/agc_panel.py" line="36" />
         <source>Damping</source>
         <translation>Dämpfung</translation>
     </message>
     <message>
-        <location filename="../agc_panel.py" line="37" />
+        <location filename="../live/agc_panel.py" line="37" />
         <source>Detail</source>
         <translation>Details</translation>
     </message>
     <message>
-        <location filename="../agc_panel.py" line="47" />
+        <location filename="../live/agc_panel.py" line="47" />
         <source>Thermal AGC</source>
         <translation>AGC des Wärmebilds</translation>
     </message>
     <message>
-        <location filename="../agc_panel.py" line="50" />
+        <location filename="../live/agc_panel.py" line="50" />
         <source>AGC mode</source>
         <translation>Art der AGC</translation>
     </message>
     <message>
-        <location filename="../agc_panel.py" line="56" />
+        <location filename="../live/agc_panel.py" line="56" />
         <source>Mode</source>
         <translation>Art</translation>
     </message>
     <message>
-        <location filename="../agc_panel.py" line="62" />
+        <location filename="../live/agc_panel.py" line="62" />
         <source>Back to automatic</source>
         <translation>Zurück zur Automatik</translation>
     </message>
 </context><context>
     <name>AssistantController</name>
     <message>
-        <location filename="../assistant_controller.py" line="160" />
+        <location filename="../setup/assistant_controller.py" line="172" />
         <source>Collecting frames of both cameras…</source>
         <translation>Bilder beider Kameras werden gesammelt…</translation>
     </message>
     <message>
-        <location filename="../assistant_controller.py" line="164" />
+        <location filename="../setup/assistant_controller.py" line="176" />
         <source>The visible stamps are {0:+.1f} ms against the thermal ones (agreement {1:.2f}).</source>
         <translation>Die sichtbaren Zeitstempel liegen {0:+.1f} ms gegen die thermischen (Übereinstimmung {1:.2f}).</translation>
     </message>
     <message>
-        <location filename="../assistant_controller.py" line="167" />
+        <location filename="../setup/assistant_controller.py" line="179" />
         <source>Not sure yet: {0}. Move a hand or the rig before both cameras.</source>
         <translation>Noch nicht sicher: {0}. Vor beiden Kameras eine Hand oder die Anlage bewegen.</translation>
     </message>
 </context><context>
     <name>AssistantPage</name>
     <message>
-        <location filename="../assistant_page.py" line="65" />
+        <location filename="../setup/assistant_page.py" line="65" />
         <source>Back</source>
         <translation>Zurück</translation>
     </message>
     <message>
-        <location filename="../assistant_page.py" line="67" />
+        <location filename="../setup/assistant_page.py" line="67" />
         <source>Set up two cameras</source>
         <translation>Zwei Kameras einrichten</translation>
     </message>
     <message>
-        <location filename="../assistant_page.py" line="74" />
+        <location filename="../setup/assistant_page.py" line="74" />
         <source>Look again</source>
         <translation>Neu suchen</translation>
     </message>
     <message>
-        <location filename="../assistant_page.py" line="82" />
+        <location filename="../setup/assistant_page.py" line="82" />
         <source>1. Visible camera</source>
         <translation>1. Sichtbare Kamera</translation>
     </message>
     <message>
-        <location filename="../assistant_page.py" line="82" />
+        <location filename="../setup/assistant_page.py" line="82" />
         <source>2. Thermal camera</source>
         <translation>2. Wärmebildkamera</translation>
     </message>
     <message>
-        <location filename="../assistant_page.py" line="100" />
+        <location filename="../setup/assistant_page.py" line="100" />
         <source>3. Time offset between the two</source>
         <translation>3. Zeitversatz zwischen beiden</translation>
     </message>
     <message>
-        <location filename="../assistant_page.py" line="102" />
+        <location filename="../setup/assistant_page.py" line="102" />
         <source>Move a hand or the rig before both cameras for some ten seconds.</source>
         <translation>Etwa zehn Sekunden lang vor beiden Kameras eine Hand oder die Anlage bewegen.</translation>
     </message>
     <message>
-        <location filename="../assistant_page.py" line="108" />
+        <location filename="../setup/assistant_page.py" line="108" />
         <source>Measuring the offset</source>
         <translation>Versatz wird gemessen</translation>
     </message>
     <message>
-        <location filename="../assistant_page.py" line="109" />
+        <location filename="../setup/assistant_page.py" line="109" />
         <source>4. Save</source>
         <translation>4. Speichern</translation>
     </message>
     <message>
-        <location filename="../assistant_page.py" line="119" />
-        <location filename="../assistant_page.py" line="113" />
+        <location filename="../setup/assistant_page.py" line="119" />
+        <location filename="../setup/assistant_page.py" line="113" />
         <source>Name of the rig</source>
         <translation>Name der Anlage</translation>
     </message>
     <message>
-        <location filename="../assistant_page.py" line="114" />
+        <location filename="../setup/assistant_page.py" line="114" />
         <source>Save and start</source>
         <translation>Speichern und starten</translation>
     </message>
     <message>
-        <location filename="../assistant_page.py" line="173" />
+        <location filename="../setup/assistant_page.py" line="173" />
         <source>opening…</source>
         <translation>wird geöffnet…</translation>
     </message>
     <message>
-        <location filename="../assistant_page.py" line="194" />
+        <location filename="../setup/assistant_page.py" line="194" />
         <source>Simulated visible camera</source>
         <translation>Simulierte sichtbare Kamera</translation>
     </message>
     <message>
-        <location filename="../assistant_page.py" line="195" />
+        <location filename="../setup/assistant_page.py" line="195" />
         <source>Simulated thermal camera</source>
         <translation>Simulierte Wärmebildkamera</translation>
     </message>
     <message>
-        <location filename="../assistant_page.py" line="196" />
+        <location filename="../setup/assistant_page.py" line="196" />
         <source>part of this program</source>
         <translation>Teil dieses Programms</translation>
     </message>
 </context><context>
     <name>Banner</name>
     <message>
-        <location filename="../banner.py" line="47" />
+        <location filename="../widgets/banner.py" line="47" />
         <source>Close</source>
         <translation>Schließen</translation>
     </message>
     <message>
-        <location filename="../banner.py" line="48" />
+        <location filename="../widgets/banner.py" line="48" />
         <source>Close this message</source>
         <translation>Diese Meldung schließen</translation>
     </message>
 </context><context>
     <name>BannerStack</name>
     <message>
-        <location filename="../banner.py" line="112" />
+        <location filename="../widgets/banner.py" line="112" />
         <source>{0} more: see the log</source>
         <translation>{0} weitere: siehe Protokoll</translation>
     </message>
 </context><context>
     <name>BoardPreview</name>
     <message>
-        <location filename="../calibration_page.py" line="59" />
+        <location filename="../setup/calibration_page.py" line="68" />
         <source>board found</source>
         <translation>Tafel gefunden</translation>
     </message>
     <message>
-        <location filename="../calibration_page.py" line="59" />
+        <location filename="../setup/calibration_page.py" line="68" />
         <source>no board found</source>
         <translation>keine Tafel gefunden</translation>
     </message>
 </context><context>
     <name>BudgetMeter</name>
     <message>
-        <location filename="../budget_meter.py" line="23" />
+        <location filename="../widgets/budget_meter.py" line="23" />
         <source>Alignment budget</source>
         <translation>Ausrichtungsbudget</translation>
     </message>
     <message>
-        <location filename="../budget_meter.py" line="41" />
+        <location filename="../widgets/budget_meter.py" line="41" />
         <source>Alignment budget: not known yet</source>
         <translation>Ausrichtungsbudget: noch nicht bekannt</translation>
     </message>
     <message>
-        <location filename="../budget_meter.py" line="43" />
+        <location filename="../widgets/budget_meter.py" line="43" />
         <source>parallax</source>
         <translation>Parallaxe</translation>
     </message>
     <message>
-        <location filename="../budget_meter.py" line="44" />
+        <location filename="../widgets/budget_meter.py" line="44" />
         <source>skew</source>
         <translation>Zeitversatz</translation>
     </message>
     <message>
-        <location filename="../budget_meter.py" line="45" />
+        <location filename="../widgets/budget_meter.py" line="45" />
         <source>shift</source>
         <translation>Verschiebung</translation>
     </message>
     <message>
-        <location filename="../budget_meter.py" line="47" />
+        <location filename="../widgets/budget_meter.py" line="47" />
         <source>Alignment: {0:.1f} of {1:g} px</source>
         <translation>Ausrichtung: {0:.1f} von {1:g} px</translation>
     </message>
     <message>
-        <location filename="../budget_meter.py" line="48" />
+        <location filename="../widgets/budget_meter.py" line="48" />
         <source>not known</source>
         <translation>nicht bekannt</translation>
     </message>
     <message>
-        <location filename="../budget_meter.py" line="59" />
+        <location filename="../widgets/budget_meter.py" line="59" />
         <source>Alignment</source>
         <translation>Ausrichtung</translation>
     </message>
 </context><context>
     <name>CalibrationController</name>
     <message>
-        <location filename="../calibration_controller.py" line="113" />
+        <location filename="../setup/calibration_controller.py" line="121" />
         <source>Nothing is running: start a rig first</source>
         <translation>Es läuft nichts: zuerst eine Anlage starten</translation>
     </message>
     <message>
-        <location filename="../calibration_controller.py" line="166" />
+        <location filename="../setup/calibration_controller.py" line="174" />
         <source>written into {0}</source>
         <translation>in {0} eingetragen</translation>
     </message>
     <message>
-        <location filename="../calibration_controller.py" line="166" />
+        <location filename="../setup/calibration_controller.py" line="174" />
         <source>for this run</source>
         <translation>für diesen Lauf</translation>
     </message>
     <message>
-        <location filename="../calibration_controller.py" line="167" />
+        <location filename="../setup/calibration_controller.py" line="175" />
         <source>Calibration {0} is in use, {1}</source>
         <translation>Kalibrierung {0} ist in Gebrauch, {1}</translation>
     </message>
     <message>
-        <location filename="../calibration_controller.py" line="179" />
+        <location filename="../setup/calibration_controller.py" line="187" />
         <source>Board saved: {0}</source>
         <translation>Tafel gespeichert: {0}</translation>
     </message>
     <message>
-        <location filename="../calibration_controller.py" line="233" />
+        <location filename="../setup/calibration_controller.py" line="246" />
         <source>The rig was stopped; start it and begin again.</source>
         <translation>Die Anlage wurde angehalten; starten und neu beginnen.</translation>
     </message>
 </context><context>
     <name>CalibrationPage</name>
     <message>
-        <location filename="../calibration_page.py" line="131" />
+        <location filename="../setup/calibration_page.py" line="140" />
         <source>Visible camera</source>
         <translation>Sichtbare Kamera</translation>
     </message>
     <message>
-        <location filename="../calibration_page.py" line="132" />
+        <location filename="../setup/calibration_page.py" line="141" />
         <source>Thermal camera</source>
         <translation>Wärmebildkamera</translation>
     </message>
     <message>
-        <location filename="../calibration_page.py" line="157" />
+        <location filename="../setup/calibration_page.py" line="166" />
         <source>Visible</source>
         <translation>Sichtbar</translation>
     </message>
     <message>
-        <location filename="../calibration_page.py" line="157" />
+        <location filename="../setup/calibration_page.py" line="166" />
         <source>Thermal</source>
         <translation>Thermisch</translation>
     </message>
     <message>
-        <location filename="../calibration_page.py" line="177" />
+        <location filename="../setup/calibration_page.py" line="186" />
         <source>Back</source>
         <translation>Zurück</translation>
     </message>
     <message>
-        <location filename="../calibration_page.py" line="179" />
+        <location filename="../setup/calibration_page.py" line="188" />
         <source>Calibrate the rig</source>
         <translation>Anlage kalibrieren</translation>
     </message>
     <message>
-        <location filename="../calibration_page.py" line="192" />
+        <location filename="../setup/calibration_page.py" line="201" />
         <source>Board</source>
         <translation>Tafel</translation>
     </message>
     <message>
-        <location filename="../calibration_page.py" line="193" />
+        <location filename="../setup/calibration_page.py" line="202" />
         <source>Begin</source>
         <translation>Beginnen</translation>
     </message>
     <message>
-        <location filename="../calibration_page.py" line="202" />
-        <location filename="../calibration_page.py" line="197" />
+        <location filename="../setup/calibration_page.py" line="211" />
+        <location filename="../setup/calibration_page.py" line="206" />
         <source>Working distance</source>
         <translation>Arbeitsabstand</translation>
     </message>
     <message>
-        <location filename="../calibration_page.py" line="198" />
+        <location filename="../setup/calibration_page.py" line="207" />
         <source>near to horizon</source>
         <translation>nah bis zum Horizont</translation>
     </message>
     <message>
-        <location filename="../calibration_page.py" line="204" />
+        <location filename="../setup/calibration_page.py" line="213" />
         <source>Save the board to print…</source>
         <translation>Tafel zum Drucken speichern…</translation>
     </message>
     <message>
-        <location filename="../calibration_page.py" line="207" />
+        <location filename="../setup/calibration_page.py" line="216" />
         <source>1. The board</source>
         <translation>1. Die Tafel</translation>
     </message>
     <message>
-        <location filename="../calibration_page.py" line="209" />
+        <location filename="../setup/calibration_page.py" line="218" />
         <source>Both cameras must see the pattern: circles cut out of a sheet before something warm, or a print on a warmed plate. An asymmetric grid of circles is the safest choice.</source>
         <translation>Beide Kameras müssen das Muster sehen: aus einem Blatt geschnittene Kreise vor etwas Warmem, oder einen Druck auf einer erwärmten Platte. Ein asymmetrisches Kreisgitter ist die sicherste Wahl.</translation>
     </message>
     <message>
-        <location filename="../calibration_page.py" line="215" />
+        <location filename="../setup/calibration_page.py" line="224" />
         <source>kind : columns x rows : spacing, as `lumitherm calibrate board` takes it</source>
         <translation>Art : Spalten x Zeilen : Abstand, wie `lumitherm calibrate board` es nimmt</translation>
     </message>
     <message>
-        <location filename="../calibration_page.py" line="219" />
+        <location filename="../setup/calibration_page.py" line="228" />
         <source>Where both pictures lie on each other exactly. Nearer and farther things are off by parallax.</source>
         <translation>Dort liegen beide Bilder genau aufeinander. Näheres und Ferneres ist durch Parallaxe versetzt.</translation>
     </message>
     <message>
-        <location filename="../calibration_page.py" line="232" />
+        <location filename="../setup/calibration_page.py" line="241" />
         <source>Views kept</source>
         <translation>Behaltene Ansichten</translation>
     </message>
     <message>
-        <location filename="../calibration_page.py" line="233" />
+        <location filename="../setup/calibration_page.py" line="242" />
         <source>Share of the field of both cameras covered</source>
         <translation>Abgedeckter Anteil des gemeinsamen Blickfelds</translation>
     </message>
     <message>
-        <location filename="../calibration_page.py" line="235" />
+        <location filename="../setup/calibration_page.py" line="244" />
         <source>Solve now</source>
         <translation>Jetzt lösen</translation>
     </message>
     <message>
-        <location filename="../calibration_page.py" line="237" />
+        <location filename="../setup/calibration_page.py" line="246" />
         <source>Start over</source>
         <translation>Von vorn beginnen</translation>
     </message>
     <message>
-        <location filename="../calibration_page.py" line="240" />
+        <location filename="../setup/calibration_page.py" line="249" />
         <source>2. Views of the board</source>
         <translation>2. Ansichten der Tafel</translation>
     </message>
     <message>
-        <location filename="../calibration_page.py" line="248" />
+        <location filename="../setup/calibration_page.py" line="257" />
         <source>A view is kept by itself when the board is still, sharp and in a new place.</source>
         <translation>Eine Ansicht wird von selbst behalten, wenn die Tafel ruhig, scharf und an neuer Stelle ist.</translation>
     </message>
     <message>
-        <location filename="../calibration_page.py" line="255" />
+        <location filename="../setup/calibration_page.py" line="264" />
         <source>Solving</source>
         <translation>Lösung</translation>
     </message>
     <message>
-        <location filename="../calibration_page.py" line="258" />
+        <location filename="../setup/calibration_page.py" line="267" />
         <source>3. Solving</source>
         <translation>3. Lösen</translation>
     </message>
     <message>
-        <location filename="../calibration_page.py" line="260" />
+        <location filename="../setup/calibration_page.py" line="269" />
         <source>Both lenses and the geometry between them, then again without some views and with others twice, to tell how certain they are. Up to a minute; the live picture goes on.</source>
         <translation>Beide Objektive und ihre Lage zueinander, dann noch einmal ohne manche Ansichten und mit anderen doppelt, um zu sagen, wie sicher sie sind. Bis zu einer Minute; das Bild läuft weiter.</translation>
     </message>
     <message>
-        <location filename="../calibration_page.py" line="393" />
-        <location filename="../calibration_page.py" line="287" />
+        <location filename="../setup/calibration_page.py" line="402" />
+        <location filename="../setup/calibration_page.py" line="296" />
         <source>Apply</source>
         <translation>Anwenden</translation>
     </message>
     <message>
-        <location filename="../calibration_page.py" line="289" />
+        <location filename="../setup/calibration_page.py" line="298" />
         <source>Open the report</source>
         <translation>Bericht öffnen</translation>
     </message>
     <message>
-        <location filename="../calibration_page.py" line="291" />
+        <location filename="../setup/calibration_page.py" line="300" />
         <source>Capture more views</source>
         <translation>Mehr Ansichten aufnehmen</translation>
     </message>
     <message>
-        <location filename="../calibration_page.py" line="293" />
+        <location filename="../setup/calibration_page.py" line="302" />
         <source>Discard</source>
         <translation>Verwerfen</translation>
     </message>
     <message>
-        <location filename="../calibration_page.py" line="295" />
+        <location filename="../setup/calibration_page.py" line="304" />
         <source>4. Result</source>
         <translation>4. Ergebnis</translation>
     </message>
     <message>
-        <location filename="../calibration_page.py" line="314" />
+        <location filename="../setup/calibration_page.py" line="323" />
         <source>Show the board to both cameras.</source>
         <translation>Die Tafel beiden Kameras zeigen.</translation>
     </message>
     <message>
-        <location filename="../calibration_page.py" line="334" />
+        <location filename="../setup/calibration_page.py" line="343" />
         <source>Views: {0}, a few more help</source>
         <translation>Ansichten: {0}, einige mehr helfen</translation>
     </message>
     <message>
-        <location filename="../calibration_page.py" line="335" />
+        <location filename="../setup/calibration_page.py" line="344" />
         <source>Views: {0} of {1}</source>
         <translation>Ansichten: {0} von {1}</translation>
     </message>
     <message>
-        <location filename="../calibration_page.py" line="337" />
+        <location filename="../setup/calibration_page.py" line="346" />
         <source>Field of both cameras covered: {0:.0f} %</source>
         <translation>Gemeinsames Blickfeld abgedeckt: {0:.0f} %</translation>
     </message>
     <message>
-        <location filename="../calibration_page.py" line="344" />
+        <location filename="../setup/calibration_page.py" line="353" />
         <source>Good</source>
         <translation>Gut</translation>
     </message>
     <message>
-        <location filename="../calibration_page.py" line="344" />
+        <location filename="../setup/calibration_page.py" line="353" />
         <source>Not good enough</source>
         <translation>Nicht gut genug</translation>
     </message>
     <message>
-        <location filename="../calibration_page.py" line="348" />
+        <location filename="../setup/calibration_page.py" line="357" />
         <source>the horizon</source>
         <translation>zum Horizont</translation>
     </message>
     <message>
-        <location filename="../calibration_page.py" line="350" />
+        <location filename="../setup/calibration_page.py" line="359" />
         <source>Held-out error {0:.2f} px (95 %: {1:.2f} px). Exact at {2:.1f} m; parallax stays inside {3:g} px from {4:.1f} m to {5}.</source>
         <translation>Fehler auf ungesehenen Ansichten {0:.2f} px (95 %: {1:.2f} px). Genau bei {2:.1f} m; die Parallaxe bleibt unter {3:g} px von {4:.1f} m bis {5}.</translation>
     </message>
     <message>
-        <location filename="../calibration_page.py" line="366" />
+        <location filename="../setup/calibration_page.py" line="375" />
         <source>passed</source>
         <translation>erfüllt</translation>
     </message>
     <message>
-        <location filename="../calibration_page.py" line="366" />
+        <location filename="../setup/calibration_page.py" line="375" />
         <source>failed</source>
         <translation>nicht erfüllt</translation>
     </message>
     <message>
-        <location filename="../calibration_page.py" line="371" />
+        <location filename="../setup/calibration_page.py" line="380" />
         <source>wanted: {0}</source>
         <translation>verlangt: {0}</translation>
     </message>
     <message>
-        <location filename="../calibration_page.py" line="382" />
+        <location filename="../setup/calibration_page.py" line="391" />
         <source>Visible is stamped {0:+.1f} ms against thermal (±{1:.1f}); put right from the next start of the cameras on</source>
         <translation>Sichtbar ist {0:+.1f} ms gegen Thermal gestempelt (±{1:.1f}); ab dem nächsten Start der Kameras berichtigt</translation>
     </message>
     <message>
-        <location filename="../calibration_page.py" line="389" />
+        <location filename="../setup/calibration_page.py" line="398" />
         <source>Rejected views: {0}; the report says why</source>
         <translation>Verworfene Ansichten: {0}; der Bericht sagt, warum</translation>
     </message>
     <message>
-        <location filename="../calibration_page.py" line="393" />
+        <location filename="../setup/calibration_page.py" line="402" />
         <source>Apply all the same</source>
         <translation>Trotzdem anwenden</translation>
     </message>
     <message>
-        <location filename="../calibration_page.py" line="402" />
+        <location filename="../setup/calibration_page.py" line="411" />
         <source>Save the board</source>
         <translation>Tafel speichern</translation>
     </message>
     <message>
-        <location filename="../calibration_page.py" line="402" />
+        <location filename="../setup/calibration_page.py" line="411" />
         <source>Drawing (*.pdf *.svg)</source>
         <translation>Zeichnung (*.pdf *.svg)</translation>
     </message>
 </context><context>
     <name>CalibrationPanel</name>
     <message>
-        <location filename="../rig_panels.py" line="288" />
-        <location filename="../rig_panels.py" line="230" />
+        <location filename="../live/rig_panels.py" line="287" />
+        <location filename="../live/rig_panels.py" line="229" />
         <source>Calibration</source>
         <translation>Kalibrierung</translation>
     </message>
     <message>
-        <location filename="../rig_panels.py" line="234" />
+        <location filename="../live/rig_panels.py" line="233" />
         <source>Calibrate with a board…</source>
         <translation>Mit einer Tafel kalibrieren…</translation>
     </message>
     <message>
-        <location filename="../rig_panels.py" line="236" />
+        <location filename="../live/rig_panels.py" line="235" />
         <source>Choose a file…</source>
         <translation>Datei wählen…</translation>
     </message>
     <message>
-        <location filename="../rig_panels.py" line="238" />
+        <location filename="../live/rig_panels.py" line="237" />
         <source>None</source>
         <translation>Keine</translation>
     </message>
     <message>
-        <location filename="../rig_panels.py" line="239" />
+        <location filename="../live/rig_panels.py" line="238" />
         <source>Use no calibration</source>
         <translation>Keine Kalibrierung verwenden</translation>
     </message>
     <message>
-        <location filename="../rig_panels.py" line="247" />
+        <location filename="../live/rig_panels.py" line="246" />
         <source>Correct</source>
         <translation>Korrigieren</translation>
     </message>
     <message>
-        <location filename="../rig_panels.py" line="248" />
+        <location filename="../live/rig_panels.py" line="247" />
         <source>Move thermal as the drift monitor proposes</source>
         <translation>Wärmebild so verschieben, wie die Driftüberwachung vorschlägt</translation>
     </message>
     <message>
-        <location filename="../rig_panels.py" line="250" />
+        <location filename="../live/rig_panels.py" line="249" />
         <source>Undo</source>
         <translation>Zurücknehmen</translation>
     </message>
     <message>
-        <location filename="../rig_panels.py" line="251" />
+        <location filename="../live/rig_panels.py" line="250" />
         <source>Go back to the calibration as it was loaded</source>
         <translation>Zurück zur Kalibrierung, wie sie geladen wurde</translation>
     </message>
     <message>
-        <location filename="../rig_panels.py" line="271" />
+        <location filename="../live/rig_panels.py" line="270" />
         <source>Measured drift: {0:.1f} px</source>
         <translation>Gemessene Drift: {0:.1f} px</translation>
     </message>
     <message>
-        <location filename="../rig_panels.py" line="273" />
+        <location filename="../live/rig_panels.py" line="272" />
         <source>Proposed correction: {0:.1f} px</source>
         <translation>Vorgeschlagene Korrektur: {0:.1f} px</translation>
     </message>
     <message>
-        <location filename="../rig_panels.py" line="275" />
+        <location filename="../live/rig_panels.py" line="274" />
         <source>Corrected by: {0:.1f} px</source>
         <translation>Korrigiert um: {0:.1f} px</translation>
     </message>
     <message>
-        <location filename="../rig_panels.py" line="283" />
+        <location filename="../live/rig_panels.py" line="282" />
         <source>None: thermal is only scaled, so that only a distant scene is aligned</source>
         <translation>Keine: das Wärmebild wird nur skaliert, daher ist nur Fernes ausgerichtet</translation>
     </message>
     <message>
-        <location filename="../rig_panels.py" line="284" />
+        <location filename="../live/rig_panels.py" line="283" />
         <source>In use: {0}</source>
         <translation>In Gebrauch: {0}</translation>
     </message>
     <message>
-        <location filename="../rig_panels.py" line="288" />
+        <location filename="../live/rig_panels.py" line="287" />
         <source>Calibrations (*.yaml)</source>
         <translation>Kalibrierungen (*.yaml)</translation>
     </message>
 </context><context>
     <name>CalibrationWords</name>
     <message>
-        <location filename="../calibration_words.py" line="16" />
+        <location filename="../setup/calibration_words.py" line="16" />
         <source>and</source>
         <translation>und</translation>
     </message>
     <message>
-        <location filename="../calibration_words.py" line="19" />
+        <location filename="../setup/calibration_words.py" line="19" />
         <source>{0} of {1} views</source>
         <translation>{0} von {1} Ansichten</translation>
     </message>
     <message>
-        <location filename="../calibration_words.py" line="20" />
+        <location filename="../setup/calibration_words.py" line="20" />
         <source>{0} views</source>
         <translation>{0} Ansichten</translation>
     </message>
     <message>
-        <location filename="../calibration_words.py" line="21" />
+        <location filename="../setup/calibration_words.py" line="21" />
         <source>{0} of the thermal picture covered</source>
         <translation>{0} des Wärmebilds abgedeckt</translation>
     </message>
     <message>
-        <location filename="../calibration_words.py" line="22" />
+        <location filename="../setup/calibration_words.py" line="22" />
         <source>{0} of the common field covered</source>
         <translation>{0} des gemeinsamen Felds abgedeckt</translation>
     </message>
     <message>
-        <location filename="../calibration_words.py" line="23" />
+        <location filename="../setup/calibration_words.py" line="23" />
         <source>{0} of the common field in the thermal picture covered</source>
         <translation>{0} des gemeinsamen Felds im Wärmebild abgedeckt</translation>
     </message>
     <message>
-        <location filename="../calibration_words.py" line="24" />
+        <location filename="../setup/calibration_words.py" line="24" />
         <source>rotation known to {0} degrees (wanted {1})</source>
         <translation>Drehung nur auf {0} Grad bekannt (gewünscht {1})</translation>
     </message>
     <message>
-        <location filename="../calibration_words.py" line="25" />
+        <location filename="../setup/calibration_words.py" line="25" />
         <source>thermal placed to {0} px at the worst place (wanted {1})</source>
         <translation>Wärmebild an der schlechtesten Stelle auf {0} px genau (gewünscht {1})</translation>
     </message>
     <message>
-        <location filename="../calibration_words.py" line="26" />
+        <location filename="../setup/calibration_words.py" line="26" />
         <source>2 sigma {0} px</source>
         <translation>2 Sigma {0} px</translation>
     </message>
     <message>
-        <location filename="../calibration_words.py" line="27" />
+        <location filename="../setup/calibration_words.py" line="27" />
         <source>boards are held too close</source>
         <translation>die Tafel wird zu nah gehalten</translation>
     </message>
     <message>
-        <location filename="../calibration_words.py" line="28" />
+        <location filename="../setup/calibration_words.py" line="28" />
         <source>{0}: go on</source>
         <translation>{0}: weiter</translation>
     </message>
     <message>
-        <location filename="../calibration_words.py" line="29" />
+        <location filename="../setup/calibration_words.py" line="29" />
         <source>Enough: {0}</source>
         <translation>Genug: {0}</translation>
     </message>
     <message>
-        <location filename="../calibration_words.py" line="30" />
+        <location filename="../setup/calibration_words.py" line="30" />
         <source>That is as many as are of use: {0}</source>
         <translation>Mehr bringen nichts: {0}</translation>
     </message>
     <message>
-        <location filename="../calibration_words.py" line="31" />
+        <location filename="../setup/calibration_words.py" line="31" />
         <source>but {0}</source>
         <translation>aber {0}</translation>
     </message>
     <message>
-        <location filename="../calibration_words.py" line="32" />
+        <location filename="../setup/calibration_words.py" line="32" />
         <source>Solve now</source>
         <translation>Jetzt lösen</translation>
     </message>
     <message>
-        <location filename="../calibration_words.py" line="34" />
+        <location filename="../setup/calibration_words.py" line="34" />
         <source>Bring the board to the {0} of the thermal picture</source>
         <translation>Die Tafel im Wärmebild {0} zeigen</translation>
     </message>
     <message>
-        <location filename="../calibration_words.py" line="35" />
+        <location filename="../setup/calibration_words.py" line="35" />
         <source>Bring the board to the {0} of the common field</source>
         <translation>Die Tafel im gemeinsamen Feld {0} zeigen</translation>
     </message>
     <message>
-        <location filename="../calibration_words.py" line="36" />
+        <location filename="../setup/calibration_words.py" line="36" />
         <source>Bring the board to the {0} of the common field in the thermal picture</source>
         <translation>Die Tafel im gemeinsamen Feld des Wärmebilds {0} zeigen</translation>
     </message>
     <message>
-        <location filename="../calibration_words.py" line="37" />
+        <location filename="../setup/calibration_words.py" line="37" />
         <source>about {0} m away ({1} of the thermal picture's width)</source>
         <translation>etwa {0} m entfernt ({1} der Breite des Wärmebilds)</translation>
     </message>
     <message>
-        <location filename="../calibration_words.py" line="38" />
+        <location filename="../setup/calibration_words.py" line="38" />
         <source>top left</source>
         <translation>oben links</translation>
     </message>
     <message>
-        <location filename="../calibration_words.py" line="39" />
+        <location filename="../setup/calibration_words.py" line="39" />
         <source>top</source>
         <translation>oben</translation>
     </message>
     <message>
-        <location filename="../calibration_words.py" line="40" />
+        <location filename="../setup/calibration_words.py" line="40" />
         <source>top right</source>
         <translation>oben rechts</translation>
     </message>
     <message>
-        <location filename="../calibration_words.py" line="41" />
+        <location filename="../setup/calibration_words.py" line="41" />
         <source>left</source>
         <translation>links</translation>
     </message>
     <message>
-        <location filename="../calibration_words.py" line="42" />
+        <location filename="../setup/calibration_words.py" line="42" />
         <source>middle</source>
         <translation>in der Mitte</translation>
     </message>
     <message>
-        <location filename="../calibration_words.py" line="43" />
+        <location filename="../setup/calibration_words.py" line="43" />
         <source>right</source>
         <translation>rechts</translation>
     </message>
     <message>
-        <location filename="../calibration_words.py" line="44" />
+        <location filename="../setup/calibration_words.py" line="44" />
         <source>bottom left</source>
         <translation>unten links</translation>
     </message>
     <message>
-        <location filename="../calibration_words.py" line="45" />
+        <location filename="../setup/calibration_words.py" line="45" />
         <source>bottom</source>
         <translation>unten</translation>
     </message>
     <message>
-        <location filename="../calibration_words.py" line="46" />
+        <location filename="../setup/calibration_words.py" line="46" />
         <source>bottom right</source>
         <translation>unten rechts</translation>
     </message>
     <message>
-        <location filename="../calibration_words.py" line="47" />
+        <location filename="../setup/calibration_words.py" line="47" />
         <source>facing you</source>
         <translation>gerade zur Kamera</translation>
     </message>
     <message>
-        <location filename="../calibration_words.py" line="48" />
+        <location filename="../setup/calibration_words.py" line="48" />
         <source>its right edge turned away by about 30 degrees</source>
         <translation>die rechte Kante um etwa 30 Grad weggedreht</translation>
     </message>
     <message>
-        <location filename="../calibration_words.py" line="49" />
+        <location filename="../setup/calibration_words.py" line="49" />
         <source>its left edge turned away by about 30 degrees</source>
         <translation>die linke Kante um etwa 30 Grad weggedreht</translation>
     </message>
     <message>
-        <location filename="../calibration_words.py" line="50" />
+        <location filename="../setup/calibration_words.py" line="50" />
         <source>its lower edge tipped away by about 30 degrees</source>
         <translation>die untere Kante um etwa 30 Grad weggekippt</translation>
     </message>
     <message>
-        <location filename="../calibration_words.py" line="51" />
+        <location filename="../setup/calibration_words.py" line="51" />
         <source>its upper edge tipped away by about 30 degrees</source>
         <translation>die obere Kante um etwa 30 Grad weggekippt</translation>
     </message>
     <message>
-        <location filename="../calibration_words.py" line="52" />
+        <location filename="../setup/calibration_words.py" line="52" />
         <source>nearer or farther than before</source>
         <translation>näher oder weiter weg als bisher</translation>
     </message>
     <message>
-        <location filename="../calibration_words.py" line="54" />
+        <location filename="../setup/calibration_words.py" line="54" />
         <source>no board in the visible picture</source>
         <translation>keine Tafel im sichtbaren Bild</translation>
     </message>
     <message>
-        <location filename="../calibration_words.py" line="55" />
+        <location filename="../setup/calibration_words.py" line="55" />
         <source>no board in the thermal picture</source>
         <translation>keine Tafel im Wärmebild</translation>
     </message>
     <message>
-        <location filename="../calibration_words.py" line="56" />
+        <location filename="../setup/calibration_words.py" line="56" />
         <source>no board in the visible and the thermal picture</source>
         <translation>keine Tafel in beiden Bildern</translation>
     </message>
     <message>
-        <location filename="../calibration_words.py" line="57" />
+        <location filename="../setup/calibration_words.py" line="57" />
         <source>hold still</source>
         <translation>ruhig halten</translation>
     </message>
     <message>
-        <location filename="../calibration_words.py" line="58" />
+        <location filename="../setup/calibration_words.py" line="58" />
         <source>moving ({0} px a picture)</source>
         <translation>bewegt ({0} px je Bild)</translation>
     </message>
     <message>
-        <location filename="../calibration_words.py" line="59" />
+        <location filename="../setup/calibration_words.py" line="59" />
         <source>blurred</source>
         <translation>unscharf</translation>
     </message>
     <message>
-        <location filename="../calibration_words.py" line="60" />
+        <location filename="../setup/calibration_words.py" line="60" />
         <source>much like a view that is kept already</source>
         <translation>einer behaltenen Ansicht sehr ähnlich</translation>
     </message>
     <message>
-        <location filename="../calibration_words.py" line="61" />
+        <location filename="../setup/calibration_words.py" line="61" />
         <source>view {0} kept</source>
         <translation>Ansicht {0} behalten</translation>
     </message>
     <message>
-        <location filename="../calibration_words.py" line="62" />
+        <location filename="../setup/calibration_words.py" line="62" />
         <source>held still</source>
         <translation>ruhig gehalten</translation>
     </message>
     <message>
-        <location filename="../calibration_words.py" line="63" />
+        <location filename="../setup/calibration_words.py" line="63" />
         <source>{0} pictures averaged</source>
         <translation>{0} Bilder gemittelt</translation>
     </message>
     <message>
-        <location filename="../calibration_words.py" line="64" />
+        <location filename="../setup/calibration_words.py" line="64" />
         <source>enough of this pose</source>
         <translation>genug von dieser Lage</translation>
     </message>
     <message>
-        <location filename="../calibration_words.py" line="65" />
+        <location filename="../setup/calibration_words.py" line="65" />
         <source>enough views</source>
         <translation>genug Ansichten</translation>
     </message>
     <message>
-        <location filename="../calibration_words.py" line="67" />
+        <location filename="../setup/calibration_words.py" line="67" />
         <source>accepted views</source>
         <translation>angenommene Ansichten</translation>
     </message>
     <message>
-        <location filename="../calibration_words.py" line="68" />
+        <location filename="../setup/calibration_words.py" line="68" />
         <source>uncertainty over the picture (2 sigma, largest)</source>
         <translation>Unsicherheit im Bild (2 Sigma, größte)</translation>
     </message>
     <message>
-        <location filename="../calibration_words.py" line="69" />
+        <location filename="../setup/calibration_words.py" line="69" />
         <source>transfer error on held-out views, median</source>
         <translation>Übertragungsfehler an zurückgehaltenen Ansichten, Median</translation>
     </message>
     <message>
-        <location filename="../calibration_words.py" line="70" />
+        <location filename="../setup/calibration_words.py" line="70" />
         <source>transfer error on held-out views, 95th percentile</source>
         <translation>Übertragungsfehler an zurückgehaltenen Ansichten, 95 %</translation>
     </message>
     <message>
-        <location filename="../calibration_words.py" line="71" />
+        <location filename="../setup/calibration_words.py" line="71" />
         <source>common field that the boards were held in</source>
         <translation>gemeinsames Feld, in dem die Tafel gehalten wurde</translation>
     </message>
     <message>
-        <location filename="../calibration_words.py" line="72" />
+        <location filename="../setup/calibration_words.py" line="72" />
         <source>coverage of the visible picture</source>
         <translation>Abdeckung des sichtbaren Bilds</translation>
     </message>
     <message>
-        <location filename="../calibration_words.py" line="73" />
+        <location filename="../setup/calibration_words.py" line="73" />
         <source>coverage of the thermal picture</source>
         <translation>Abdeckung des Wärmebilds</translation>
     </message>
     <message>
-        <location filename="../calibration_words.py" line="74" />
+        <location filename="../setup/calibration_words.py" line="74" />
         <source>at least {0} of 6x6 cells</source>
         <translation>mindestens {0} von 6x6 Feldern</translation>
     </message>
     <message>
-        <location filename="../calibration_words.py" line="75" />
+        <location filename="../setup/calibration_words.py" line="75" />
         <source>at least {0}</source>
         <translation>mindestens {0}</translation>
     </message>
     <message>
-        <location filename="../calibration_words.py" line="76" />
+        <location filename="../setup/calibration_words.py" line="76" />
         <source>at most {0}</source>
         <translation>höchstens {0}</translation>
     </message>
     <message>
-        <location filename="../calibration_words.py" line="77" />
+        <location filename="../setup/calibration_words.py" line="77" />
         <source>{0} thermal px</source>
         <translation>{0} thermische px</translation>
     </message>
     <message>
-        <location filename="../calibration_words.py" line="78" />
+        <location filename="../setup/calibration_words.py" line="78" />
         <source>Capture more poses: near, far, tilted 20 to 40 degrees in each direction</source>
         <translation>Mehr Lagen aufnehmen: nah, fern, in jeder Richtung um 20 bis 40 Grad geneigt</translation>
     </message>
     <message>
-        <location filename="../calibration_words.py" line="79" />
+        <location filename="../setup/calibration_words.py" line="79" />
         <source>Capture poses where the uncertainty map is dark, at the borders above all</source>
         <translation>Lagen dort aufnehmen, wo die Karte der Unsicherheit dunkel ist, vor allem an den Rändern</translation>
     </message>
     <message>
-        <location filename="../calibration_words.py" line="80" />
+        <location filename="../setup/calibration_words.py" line="80" />
         <source>Hold the board still, and heat it until its edges are sharp</source>
         <translation>Die Tafel ruhig halten und heizen, bis ihre Kanten scharf sind</translation>
     </message>
     <message>
-        <location filename="../calibration_words.py" line="81" />
+        <location filename="../setup/calibration_words.py" line="81" />
         <source>Look at the per-view residuals and delete the blurred views</source>
         <translation>Die Abweichungen je Ansicht ansehen und unscharfe Ansichten löschen</translation>
     </message>
     <message>
-        <location filename="../calibration_words.py" line="82" />
+        <location filename="../setup/calibration_words.py" line="82" />
         <source>Hold a larger board farther away: so close, both cameras see it in a strip only</source>
         <translation>Eine größere Tafel weiter weg halten: so nah sehen beide Kameras sie nur in einem Streifen</translation>
     </message>
     <message>
-        <location filename="../calibration_words.py" line="85" />
+        <location filename="../setup/calibration_words.py" line="85" />
         <source>Bring the board into the empty cells of the visible coverage map</source>
         <translation>Die Tafel in die leeren Felder der Abdeckung des sichtbaren Bilds bringen</translation>
     </message>
     <message>
-        <location filename="../calibration_words.py" line="86" />
+        <location filename="../setup/calibration_words.py" line="86" />
         <source>Bring the board into the empty cells of the thermal coverage map</source>
         <translation>Die Tafel in die leeren Felder der Abdeckung des Wärmebilds bringen</translation>
     </message>
 </context><context>
     <name>ComparePanel</name>
     <message>
-        <location filename="../compare_panel.py" line="23" />
+        <location filename="../live/compare_panel.py" line="23" />
         <source>Compare A and B</source>
         <translation>A und B vergleichen</translation>
     </message>
     <message>
-        <location filename="../compare_panel.py" line="26" />
+        <location filename="../live/compare_panel.py" line="26" />
         <source>A left, B right of the divider</source>
         <translation>A links, B rechts der Linie</translation>
     </message>
     <message>
-        <location filename="../compare_panel.py" line="31" />
+        <location filename="../live/compare_panel.py" line="31" />
         <source>Use B</source>
         <translation>B übernehmen</translation>
     </message>
     <message>
-        <location filename="../compare_panel.py" line="32" />
+        <location filename="../live/compare_panel.py" line="32" />
         <source>B's engine, model and AGC take the place of A's</source>
         <translation>Rechenwerk, Modell und AGC von B treten an die Stelle derer von A</translation>
     </message>
 </context><context>
     <name>ComparisonController</name>
     <message>
-        <location filename="../comparison_controller.py" line="57" />
+        <location filename="../live/comparison_controller.py" line="67" />
         <source>Nothing is running: start a rig first</source>
         <translation>Es läuft nichts: zuerst eine Anlage starten</translation>
     </message>
     <message>
-        <location filename="../comparison_controller.py" line="84" />
+        <location filename="../live/comparison_controller.py" line="94" />
         <source>{0} is being put to use</source>
         <translation>{0} wird in Gebrauch genommen</translation>
     </message>
     <message>
-        <location filename="../comparison_controller.py" line="91" />
+        <location filename="../live/comparison_controller.py" line="101" />
         <source>B is being built…</source>
         <translation>B wird vorbereitet…</translation>
     </message>
     <message>
-        <location filename="../comparison_controller.py" line="96" />
+        <location filename="../live/comparison_controller.py" line="106" />
         <source>B takes {0:.0f} ms a picture</source>
         <translation>B braucht {0:.0f} ms je Bild</translation>
     </message>
 </context><context>
     <name>EnginePanel</name>
     <message>
-        <location filename="../rig_panels.py" line="32" />
+        <location filename="../live/rig_panels.py" line="31" />
         <source>Engine and model</source>
         <translation>Rechenwerk und Modell</translation>
     </message>
     <message>
-        <location filename="../rig_panels.py" line="46" />
-        <location filename="../rig_panels.py" line="34" />
+        <location filename="../live/rig_panels.py" line="45" />
+        <location filename="../live/rig_panels.py" line="33" />
         <source>Engine</source>
         <translation>Rechenwerk</translation>
     </message>
     <message>
-        <location filename="../rig_panels.py" line="47" />
-        <location filename="../rig_panels.py" line="35" />
+        <location filename="../live/rig_panels.py" line="46" />
+        <location filename="../live/rig_panels.py" line="34" />
         <source>Model</source>
         <translation>Modell</translation>
     </message>
     <message>
-        <location filename="../rig_panels.py" line="37" />
+        <location filename="../live/rig_panels.py" line="36" />
         <source>Build and use</source>
         <translation>Vorbereiten und verwenden</translation>
     </message>
     <message>
-        <location filename="../rig_panels.py" line="38" />
+        <location filename="../live/rig_panels.py" line="37" />
         <source>The present engine goes on until the new one is ready</source>
         <translation>Das jetzige Rechenwerk läuft weiter, bis das neue bereit ist</translation>
     </message>
     <message>
-        <location filename="../rig_panels.py" line="40" />
+        <location filename="../live/rig_panels.py" line="39" />
         <source>Roll back</source>
         <translation>Zurücknehmen</translation>
     </message>
     <message>
-        <location filename="../rig_panels.py" line="66" />
+        <location filename="../live/rig_panels.py" line="65" />
         <source>Back to {0}</source>
         <translation>Zurück zu {0}</translation>
     </message>
     <message>
-        <location filename="../rig_panels.py" line="68" />
+        <location filename="../live/rig_panels.py" line="67" />
         <source>No other model was in use before</source>
         <translation>Vorher war kein anderes Modell in Gebrauch</translation>
     </message>
     <message>
-        <location filename="../rig_panels.py" line="74" />
+        <location filename="../live/rig_panels.py" line="73" />
         <source>Running: {0}</source>
         <translation>Es läuft: {0}</translation>
     </message>
     <message>
-        <location filename="../rig_panels.py" line="76" />
+        <location filename="../live/rig_panels.py" line="75" />
         <source>Fallback: {0}</source>
         <translation>Ersatz: {0}</translation>
     </message>
 </context><context>
     <name>FuseChoice</name>
     <message>
-        <location filename="../fuse_choice.py" line="37" />
+        <location filename="../widgets/fuse_choice.py" line="36" />
         <source>as recorded</source>
         <translation>wie aufgenommen</translation>
     </message>
     <message>
-        <location filename="../fuse_choice.py" line="39" />
+        <location filename="../widgets/fuse_choice.py" line="38" />
         <source>{0}: engine</source>
         <translation>{0}: Rechenwerk</translation>
     </message>
     <message>
-        <location filename="../fuse_choice.py" line="40" />
+        <location filename="../widgets/fuse_choice.py" line="39" />
         <source>{0}: model</source>
         <translation>{0}: Modell</translation>
     </message>
     <message>
-        <location filename="../fuse_choice.py" line="43" />
+        <location filename="../widgets/fuse_choice.py" line="42" />
         <source>as A</source>
         <translation>wie A</translation>
     </message>
     <message>
-        <location filename="../fuse_choice.py" line="45" />
+        <location filename="../widgets/fuse_choice.py" line="44" />
         <source>{0}: AGC</source>
         <translation>{0}: AGC</translation>
     </message>
     <message>
-        <location filename="../fuse_choice.py" line="47" />
+        <location filename="../widgets/fuse_choice.py" line="46" />
         <source>Engine</source>
         <translation>Rechenwerk</translation>
     </message>
     <message>
-        <location filename="../fuse_choice.py" line="48" />
+        <location filename="../widgets/fuse_choice.py" line="47" />
         <source>Model</source>
         <translation>Modell</translation>
     </message>
     <message>
-        <location filename="../fuse_choice.py" line="49" />
+        <location filename="../widgets/fuse_choice.py" line="48" />
         <source>AGC</source>
         <translation>AGC</translation>
     </message>
@@ -1366,91 +1366,93 @@
 </context><context>
     <name>HistogramView</name>
     <message>
-        <location filename="../histogram_view.py" line="34" />
+        <location filename="../widgets/histogram_view.py" line="34" />
         <source>Histogram of raw counts</source>
         <translation>Histogramm der Rohwerte</translation>
     </message>
     <message>
-        <location filename="../histogram_view.py" line="35" />
+        <location filename="../widgets/histogram_view.py" line="35" />
         <source>Drag the ends of the span to map it by hand; arrow keys move it</source>
         <translation>Die Enden des Bereichs ziehen, um ihn von Hand zu setzen; Pfeiltasten verschieben ihn</translation>
     </message>
     <message>
-        <location filename="../histogram_view.py" line="108" />
+        <location filename="../widgets/histogram_view.py" line="108" />
         <source>no picture</source>
         <translation>kein Bild</translation>
     </message>
     <message>
-        <location filename="../histogram_view.py" line="110" />
+        <location filename="../widgets/histogram_view.py" line="110" />
         <source>{0:.0f} to {1:.0f} counts</source>
         <translation>Rohwerte {0:.0f} bis {1:.0f}</translation>
     </message>
 </context><context>
-    <name>LiveWiring</name>
+    <name>LiveController</name>
     <message>
-        <location filename="../live_wiring.py" line="103" />
-        <source>A  as it fuses now</source>
-        <translation>A  wie jetzt fusioniert</translation>
+        <location filename="../live/live_controller.py" line="437" />
+        <source>Nothing is running: start a rig first</source>
+        <translation>Es läuft nichts: zuerst eine Anlage starten</translation>
     </message>
+</context><context>
+    <name>LivePage</name>
     <message>
-        <location filename="../live_wiring.py" line="103" />
-        <source>fused</source>
-        <translation>fusioniert</translation>
-    </message>
-    <message>
-        <location filename="../live_wiring.py" line="104" />
-        <source>B</source>
-        <translation>B</translation>
-    </message>
-    <message>
-        <location filename="../live_wiring.py" line="109" />
+        <location filename="../live/live_page.py" line="91" />
         <source>Stop</source>
         <translation>Anhalten</translation>
     </message>
     <message>
-        <location filename="../live_wiring.py" line="109" />
+        <location filename="../live/live_page.py" line="91" />
         <source>Start</source>
         <translation>Starten</translation>
     </message>
     <message>
-        <location filename="../live_wiring.py" line="112" />
+        <location filename="../live/live_page.py" line="94" />
         <source>stopped</source>
         <translation>angehalten</translation>
     </message>
     <message>
-        <location filename="../live_wiring.py" line="113" />
+        <location filename="../live/live_page.py" line="95" />
         <source>starting…</source>
         <translation>startet…</translation>
     </message>
     <message>
-        <location filename="../live_wiring.py" line="114" />
+        <location filename="../live/live_page.py" line="96" />
         <source>waiting for the first picture…</source>
         <translation>wartet auf das erste Bild…</translation>
     </message>
     <message>
-        <location filename="../live_wiring.py" line="115" />
+        <location filename="../live/live_page.py" line="97" />
         <source>stopping, ending the recording…</source>
         <translation>hält an, die Aufnahme wird beendet…</translation>
     </message>
     <message>
-        <location filename="../live_wiring.py" line="135" />
+        <location filename="../live/live_page.py" line="120" />
         <source>FROZEN</source>
         <translation>STANDBILD</translation>
     </message>
     <message>
-        <location filename="../live_wiring.py" line="220" />
+        <location filename="../live/live_page.py" line="129" />
+        <source>A  as it fuses now</source>
+        <translation>A  wie jetzt fusioniert</translation>
+    </message>
+    <message>
+        <location filename="../live/live_page.py" line="129" />
+        <source>fused</source>
+        <translation>fusioniert</translation>
+    </message>
+    <message>
+        <location filename="../live/live_page.py" line="130" />
+        <source>B</source>
+        <translation>B</translation>
+    </message>
+    <message>
+        <location filename="../live/live_page.py" line="141" />
         <source>Stop recording</source>
         <translation>Aufnahme beenden</translation>
     </message>
     <message>
-        <location filename="../live_wiring.py" line="220" />
+        <location filename="../live/live_page.py" line="141" />
         <source>Record</source>
         <translation>Aufnehmen</translation>
-    </message>
-    <message>
-        <location filename="../live_wiring.py" line="240" />
-        <source>View recorded: {0}</source>
-        <translation>Ansicht aufgenommen: {0}</translation>
     </message>
 </context><context>
     <name>LogView</name>
@@ -1480,401 +1482,391 @@
         <translation>Schließen</translation>
     </message>
 </context><context>
-    <name>MainController</name>
-    <message>
-        <location filename="../controller.py" line="333" />
-        <source>no thermal picture</source>
-        <translation>kein Wärmebild</translation>
-    </message>
-    <message>
-        <location filename="../controller.py" line="337" />
-        <source>counts, relative</source>
-        <translation>Rohwerte, relativ</translation>
-    </message>
-    <message>
-        <location filename="../controller.py" line="434" />
-        <source>Recorded {0:.1f} s, {1:.1f} MB: {2}</source>
-        <translation>Aufgenommen: {0:.1f} s, {1:.1f} MB: {2}</translation>
-    </message>
-    <message>
-        <location filename="../controller.py" line="442" />
-        <source>Event marked at {0}</source>
-        <translation>Ereignis markiert um {0}</translation>
-    </message>
-    <message>
-        <location filename="../controller.py" line="452" />
-        <source>Snapshot saved: {0}</source>
-        <translation>Schnappschuss gespeichert: {0}</translation>
-    </message>
-    <message>
-        <location filename="../controller.py" line="467" />
-        <source>Nothing is running: start a rig first</source>
-        <translation>Es läuft nichts: zuerst eine Anlage starten</translation>
-    </message>
-</context><context>
     <name>MainWindow</name>
     <message>
-        <location filename="../main_window.py" line="238" />
-        <source>reading {0}…</source>
-        <translation>{0} wird gelesen…</translation>
-    </message>
-    <message>
-        <location filename="../main_window.py" line="247" />
-        <source>opening {0}…</source>
-        <translation>{0} wird geöffnet…</translation>
-    </message>
-    <message>
-        <location filename="../main_window.py" line="353" />
+        <location filename="../main_window.py" line="99" />
         <source>Open</source>
         <translation>Öffnen</translation>
     </message>
     <message>
-        <location filename="../main_window.py" line="353" />
+        <location filename="../main_window.py" line="99" />
         <source>Configurations and recordings (*.yaml *.yml *.mkv *.mp4)</source>
         <translation>Konfigurationen und Aufnahmen (*.yaml *.yml *.mkv *.mp4)</translation>
     </message>
 </context><context>
+    <name>MeasureController</name>
+    <message>
+        <location filename="../live/measure_controller.py" line="50" />
+        <source>no thermal picture</source>
+        <translation>kein Wärmebild</translation>
+    </message>
+    <message>
+        <location filename="../live/measure_controller.py" line="54" />
+        <source>counts, relative</source>
+        <translation>Rohwerte, relativ</translation>
+    </message>
+</context><context>
     <name>ModelBox</name>
     <message>
-        <location filename="../model_box.py" line="31" />
+        <location filename="../widgets/model_box.py" line="40" />
         <source>Add a weights file to the models; it is checked first</source>
         <translation>Eine Gewichtsdatei zu den Modellen nehmen; sie wird zuerst geprüft</translation>
     </message>
     <message>
-        <location filename="../model_box.py" line="32" />
+        <location filename="../widgets/model_box.py" line="41" />
         <source>{0}: add a weights file</source>
         <translation>{0}: Gewichtsdatei hinzufügen</translation>
     </message>
     <message>
-        <location filename="../model_box.py" line="51" />
+        <location filename="../widgets/model_box.py" line="60" />
         <source>shipped</source>
         <translation>mitgeliefert</translation>
     </message>
     <message>
-        <location filename="../model_box.py" line="51" />
+        <location filename="../widgets/model_box.py" line="60" />
         <source>added {0}</source>
         <translation>hinzugefügt {0}</translation>
     </message>
     <message>
-        <location filename="../model_box.py" line="58" />
+        <location filename="../widgets/model_box.py" line="67" />
         <source>the one in use ({0})</source>
         <translation>das in Gebrauch ({0})</translation>
     </message>
     <message>
-        <location filename="../model_box.py" line="58" />
+        <location filename="../widgets/model_box.py" line="67" />
         <source>the one in use</source>
         <translation>das in Gebrauch</translation>
     </message>
     <message>
-        <location filename="../model_box.py" line="85" />
+        <location filename="../widgets/model_box.py" line="94" />
         <source>Weights</source>
         <translation>Gewichte</translation>
     </message>
     <message>
-        <location filename="../model_box.py" line="85" />
+        <location filename="../widgets/model_box.py" line="94" />
         <source>Weights (*.safetensors)</source>
         <translation>Gewichte (*.safetensors)</translation>
     </message>
 </context><context>
     <name>ModelController</name>
     <message>
-        <location filename="../model_controller.py" line="89" />
+        <location filename="../live/model_controller.py" line="91" />
         <source>Model {0} was added</source>
         <translation>Modell {0} wurde hinzugefügt</translation>
     </message>
     <message>
-        <location filename="../model_controller.py" line="109" />
+        <location filename="../live/model_controller.py" line="111" />
         <source>Back to model {0}</source>
         <translation>Zurück zu Modell {0}</translation>
     </message>
 </context><context>
     <name>PickView</name>
     <message>
-        <location filename="../pick_view.py" line="47" />
+        <location filename="../setup/pick_view.py" line="47" />
         <source>Click: a new point. Drag, or arrow keys: move it by a quarter pixel, with Shift by two.</source>
         <translation>Klick: ein neuer Punkt. Ziehen oder Pfeiltasten: um ein Viertelpixel verschieben, mit der Umschalttaste um zwei.</translation>
     </message>
 </context><context>
     <name>PlaybackController</name>
     <message>
-        <location filename="../playback_controller.py" line="240" />
+        <location filename="../playback/playback_controller.py" line="273" />
         <source>Rendered {0} pairs to {1}</source>
         <translation>{0} Paare nach {1} gerechnet</translation>
     </message>
     <message>
-        <location filename="../playback_controller.py" line="244" />
+        <location filename="../playback/playback_controller.py" line="277" />
         <source>Cancelled: the first {0} pairs are in {1}</source>
         <translation>Abgebrochen: die ersten {0} Paare sind in {1}</translation>
     </message>
 </context><context>
     <name>PlaybackPage</name>
     <message>
-        <location filename="../playback_page.py" line="80" />
-        <source>A: fused by</source>
-        <translation>A: fusioniert durch</translation>
-    </message>
-    <message>
-        <location filename="../playback_page.py" line="80" />
-        <source>B: fused by</source>
-        <translation>B: fusioniert durch</translation>
-    </message>
-    <message>
-        <location filename="../playback_page.py" line="81" />
-        <source>Compare with B</source>
-        <translation>Mit B vergleichen</translation>
-    </message>
-    <message>
-        <location filename="../playback_page.py" line="84" />
-        <source>Position</source>
-        <translation>Stelle</translation>
-    </message>
-    <message>
-        <location filename="../playback_page.py" line="126" />
-        <source>Render a range</source>
-        <translation>Bereich rechnen</translation>
-    </message>
-    <message>
-        <location filename="../playback_page.py" line="127" />
-        <source>Begin here</source>
-        <translation>Beginnt hier</translation>
-    </message>
-    <message>
-        <location filename="../playback_page.py" line="127" />
-        <source>End here</source>
-        <translation>Endet hier</translation>
-    </message>
-    <message>
-        <location filename="../playback_page.py" line="130" />
-        <source>Range that is looped and rendered</source>
-        <translation>Bereich, der wiederholt und ausgegeben wird</translation>
-    </message>
-    <message>
-        <location filename="../playback_page.py" line="137" />
-        <source>Render A to a file…</source>
-        <translation>A in eine Datei rechnen…</translation>
-    </message>
-    <message>
-        <location filename="../playback_page.py" line="139" />
-        <source>Cancel</source>
-        <translation>Abbrechen</translation>
-    </message>
-    <message>
-        <location filename="../playback_page.py" line="143" />
-        <source>Rendering</source>
-        <translation>Wird gerechnet</translation>
-    </message>
-    <message>
-        <location filename="../playback_page.py" line="178" />
-        <source>Speed</source>
-        <translation>Tempo</translation>
-    </message>
-    <message>
-        <location filename="../playback_page.py" line="202" />
-        <source>pairs {0} to {1}, {2} in all</source>
-        <translation>Paare {0} bis {1}, zusammen {2}</translation>
-    </message>
-    <message>
-        <location filename="../playback_page.py" line="248" />
-        <source>Render to</source>
-        <translation>Rechnen nach</translation>
-    </message>
-    <message>
-        <location filename="../playback_page.py" line="248" />
-        <source>Video (*.mkv *.mp4)</source>
-        <translation>Video (*.mkv *.mp4)</translation>
-    </message>
-</context><context>
-    <name>PlaybackWiring</name>
-    <message>
-        <location filename="../playback_wiring.py" line="33" />
+        <location filename="../playback/playback_page.py" line="80" />
         <source>A</source>
         <translation>A</translation>
     </message>
     <message>
-        <location filename="../playback_wiring.py" line="33" />
+        <location filename="../playback/playback_page.py" line="80" />
         <source>B</source>
         <translation>B</translation>
+    </message>
+    <message>
+        <location filename="../playback/playback_page.py" line="84" />
+        <source>A: fused by</source>
+        <translation>A: fusioniert durch</translation>
+    </message>
+    <message>
+        <location filename="../playback/playback_page.py" line="84" />
+        <source>B: fused by</source>
+        <translation>B: fusioniert durch</translation>
+    </message>
+    <message>
+        <location filename="../playback/playback_page.py" line="85" />
+        <source>Compare with B</source>
+        <translation>Mit B vergleichen</translation>
+    </message>
+    <message>
+        <location filename="../playback/playback_page.py" line="88" />
+        <source>Position</source>
+        <translation>Stelle</translation>
+    </message>
+    <message>
+        <location filename="../playback/playback_page.py" line="126" />
+        <source>Render a range</source>
+        <translation>Bereich rechnen</translation>
+    </message>
+    <message>
+        <location filename="../playback/playback_page.py" line="127" />
+        <source>Begin here</source>
+        <translation>Beginnt hier</translation>
+    </message>
+    <message>
+        <location filename="../playback/playback_page.py" line="127" />
+        <source>End here</source>
+        <translation>Endet hier</translation>
+    </message>
+    <message>
+        <location filename="../playback/playback_page.py" line="130" />
+        <source>Range that is looped and rendered</source>
+        <translation>Bereich, der wiederholt und ausgegeben wird</translation>
+    </message>
+    <message>
+        <location filename="../playback/playback_page.py" line="137" />
+        <source>Render A to a file…</source>
+        <translation>A in eine Datei rechnen…</translation>
+    </message>
+    <message>
+        <location filename="../playback/playback_page.py" line="139" />
+        <source>Cancel</source>
+        <translation>Abbrechen</translation>
+    </message>
+    <message>
+        <location filename="../playback/playback_page.py" line="143" />
+        <source>Rendering</source>
+        <translation>Wird gerechnet</translation>
+    </message>
+    <message>
+        <location filename="../playback/playback_page.py" line="174" />
+        <source>Speed</source>
+        <translation>Tempo</translation>
+    </message>
+    <message>
+        <location filename="../playback/playback_page.py" line="198" />
+        <source>pairs {0} to {1}, {2} in all</source>
+        <translation>Paare {0} bis {1}, zusammen {2}</translation>
+    </message>
+    <message>
+        <location filename="../playback/playback_page.py" line="262" />
+        <source>Render to</source>
+        <translation>Rechnen nach</translation>
+    </message>
+    <message>
+        <location filename="../playback/playback_page.py" line="262" />
+        <source>Video (*.mkv *.mp4)</source>
+        <translation>Video (*.mkv *.mp4)</translation>
     </message>
 </context><context>
     <name>PointPicker</name>
     <message>
-        <location filename="../point_picker.py" line="46" />
+        <location filename="../setup/point_picker.py" line="46" />
         <source>Pick points - Lumitherm</source>
         <translation>Punkte wählen - Lumitherm</translation>
     </message>
     <message>
-        <location filename="../point_picker.py" line="51" />
+        <location filename="../setup/point_picker.py" line="51" />
         <source>Visible picture</source>
         <translation>Sichtbares Bild</translation>
     </message>
     <message>
-        <location filename="../point_picker.py" line="52" />
+        <location filename="../setup/point_picker.py" line="52" />
         <source>Thermal picture</source>
         <translation>Thermisches Bild</translation>
     </message>
     <message>
-        <location filename="../point_picker.py" line="60" />
+        <location filename="../setup/point_picker.py" line="60" />
         <source>Fused picture</source>
         <translation>Fusioniertes Bild</translation>
     </message>
     <message>
-        <location filename="../point_picker.py" line="64" />
+        <location filename="../setup/point_picker.py" line="64" />
         <source>Save the calibration</source>
         <translation>Kalibrierung speichern</translation>
     </message>
     <message>
-        <location filename="../point_picker.py" line="66" />
+        <location filename="../setup/point_picker.py" line="66" />
         <source>Remove the point</source>
         <translation>Punkt entfernen</translation>
     </message>
     <message>
-        <location filename="../point_picker.py" line="80" />
+        <location filename="../setup/point_picker.py" line="80" />
         <source>Point</source>
         <translation>Punkt</translation>
     </message>
     <message>
-        <location filename="../point_picker.py" line="80" />
+        <location filename="../setup/point_picker.py" line="80" />
         <source>Off, px</source>
         <translation>Daneben, px</translation>
     </message>
     <message>
-        <location filename="../point_picker.py" line="80" />
+        <location filename="../setup/point_picker.py" line="80" />
         <source>Left out, px</source>
         <translation>Ausgelassen, px</translation>
     </message>
     <message>
-        <location filename="../point_picker.py" line="80" />
+        <location filename="../setup/point_picker.py" line="80" />
         <source>Used</source>
         <translation>Benutzt</translation>
     </message>
     <message>
-        <location filename="../point_picker.py" line="82" />
+        <location filename="../setup/point_picker.py" line="82" />
         <source>Points and how far each is off</source>
         <translation>Punkte und wie weit jeder daneben liegt</translation>
     </message>
     <message>
-        <location filename="../point_picker.py" line="98" />
+        <location filename="../setup/point_picker.py" line="98" />
         <source>Visible</source>
         <translation>Sichtbar</translation>
     </message>
     <message>
-        <location filename="../point_picker.py" line="98" />
+        <location filename="../setup/point_picker.py" line="98" />
         <source>Thermal</source>
         <translation>Thermisch</translation>
     </message>
     <message>
-        <location filename="../point_picker.py" line="105" />
+        <location filename="../setup/point_picker.py" line="105" />
         <source>Fused by these points</source>
         <translation>Mit diesen Punkten fusioniert</translation>
     </message>
     <message>
-        <location filename="../point_picker.py" line="197" />
+        <location filename="../setup/point_picker.py" line="197" />
         <source>Click the same place in both pictures: corners of things at the distance that matters.</source>
         <translation>Dieselbe Stelle in beiden Bildern anklicken: Ecken von Dingen in der Entfernung, auf die es ankommt.</translation>
     </message>
     <message>
-        <location filename="../point_picker.py" line="199" />
+        <location filename="../setup/point_picker.py" line="199" />
         <source>{0} map from {1} points, {2:.2f} px rms. Outliers: {3}.</source>
         <translation>Abbildung {0} aus {1} Punkten, {2:.2f} px rms. Ausreißer: {3}.</translation>
     </message>
     <message>
-        <location filename="../point_picker.py" line="207" />
+        <location filename="../setup/point_picker.py" line="207" />
         <source>yes</source>
         <translation>ja</translation>
     </message>
     <message>
-        <location filename="../point_picker.py" line="207" />
+        <location filename="../setup/point_picker.py" line="207" />
         <source>no: outlier</source>
         <translation>nein: Ausreißer</translation>
     </message>
     <message>
-        <location filename="../point_picker.py" line="209" />
+        <location filename="../setup/point_picker.py" line="209" />
         <source>one picture only</source>
         <translation>nur ein Bild</translation>
     </message>
 </context><context>
     <name>ProblemBoard</name>
     <message>
-        <location filename="../problem_board.py" line="36" />
+        <location filename="../live/problem_board.py" line="36" />
         <source>Unexpected: {0}: {1}</source>
         <translation>Unerwartet: {0}: {1}</translation>
     </message>
 </context><context>
     <name>RecordPanel</name>
     <message>
-        <location filename="../rig_panels.py" line="104" />
+        <location filename="../live/rig_panels.py" line="103" />
         <source>Recording</source>
         <translation>Aufnahme</translation>
     </message>
     <message>
-        <location filename="../rig_panels.py" line="107" />
+        <location filename="../live/rig_panels.py" line="106" />
         <source>fused</source>
         <translation>fusioniert</translation>
     </message>
     <message>
-        <location filename="../rig_panels.py" line="108" />
+        <location filename="../live/rig_panels.py" line="107" />
         <source>visible</source>
         <translation>sichtbar</translation>
     </message>
     <message>
-        <location filename="../rig_panels.py" line="109" />
+        <location filename="../live/rig_panels.py" line="108" />
         <source>thermal</source>
         <translation>thermisch</translation>
     </message>
     <message>
-        <location filename="../rig_panels.py" line="116" />
+        <location filename="../live/rig_panels.py" line="115" />
         <source>Record the {0} track</source>
         <translation>Spur „{0}“ aufnehmen</translation>
     </message>
     <message>
-        <location filename="../rig_panels.py" line="118" />
+        <location filename="../live/rig_panels.py" line="117" />
         <source>Seconds kept before an event</source>
         <translation>Sekunden, die vor einem Ereignis bewahrt werden</translation>
     </message>
     <message>
-        <location filename="../rig_panels.py" line="119" />
+        <location filename="../live/rig_panels.py" line="118" />
         <source>Seconds recorded after an event</source>
         <translation>Sekunden, die nach einem Ereignis aufgenommen werden</translation>
     </message>
     <message>
-        <location filename="../rig_panels.py" line="120" />
+        <location filename="../live/rig_panels.py" line="119" />
         <source>Also record the view, figures included</source>
         <translation>Auch die Ansicht, mit Zahlen</translation>
     </message>
     <message>
-        <location filename="../rig_panels.py" line="124" />
+        <location filename="../live/rig_panels.py" line="123" />
         <source>Apply (restarts the rig)</source>
         <translation>Anwenden (startet die Anlage neu)</translation>
     </message>
     <message>
-        <location filename="../rig_panels.py" line="128" />
+        <location filename="../live/rig_panels.py" line="127" />
         <source>Pre-event</source>
         <translation>Vorlauf</translation>
     </message>
     <message>
-        <location filename="../rig_panels.py" line="129" />
+        <location filename="../live/rig_panels.py" line="128" />
         <source>Post-event</source>
         <translation>Nachlauf</translation>
     </message>
     <message>
-        <location filename="../rig_panels.py" line="130" />
+        <location filename="../live/rig_panels.py" line="129" />
         <source>Tracks</source>
         <translation>Spuren</translation>
     </message>
     <message>
-        <location filename="../rig_panels.py" line="153" />
+        <location filename="../live/rig_panels.py" line="152" />
         <source>Folder: {0}</source>
         <translation>Ordner: {0}</translation>
     </message>
 </context><context>
+    <name>RecordingController</name>
+    <message>
+        <location filename="../live/recording_controller.py" line="67" />
+        <source>Recorded {0:.1f} s, {1:.1f} MB: {2}</source>
+        <translation>Aufgenommen: {0:.1f} s, {1:.1f} MB: {2}</translation>
+    </message>
+    <message>
+        <location filename="../live/recording_controller.py" line="76" />
+        <source>Event marked at {0}</source>
+        <translation>Ereignis markiert um {0}</translation>
+    </message>
+    <message>
+        <location filename="../live/recording_controller.py" line="86" />
+        <source>Snapshot saved: {0}</source>
+        <translation>Schnappschuss gespeichert: {0}</translation>
+    </message>
+    <message>
+        <location filename="../live/recording_controller.py" line="106" />
+        <source>View recorded: {0}</source>
+        <translation>Ansicht aufgenommen: {0}</translation>
+    </message>
+</context><context>
     <name>Section</name>
     <message>
-        <location filename="../sections.py" line="129" />
+        <location filename="../widgets/sections.py" line="129" />
         <source>open</source>
         <translation>offen</translation>
     </message>
     <message>
-        <location filename="../sections.py" line="129" />
+        <location filename="../widgets/sections.py" line="129" />
         <source>folded</source>
         <translation>zugeklappt</translation>
     </message>
@@ -1972,561 +1964,573 @@
 </context><context>
     <name>SourcePanel</name>
     <message>
-        <location filename="../rig_panels.py" line="171" />
+        <location filename="../live/rig_panels.py" line="170" />
         <source>Sources</source>
         <translation>Quellen</translation>
     </message>
     <message>
-        <location filename="../rig_panels.py" line="174" />
+        <location filename="../live/rig_panels.py" line="173" />
         <source>Visible camera</source>
         <translation>Sichtbare Kamera</translation>
     </message>
     <message>
-        <location filename="../rig_panels.py" line="175" />
+        <location filename="../live/rig_panels.py" line="174" />
         <source>Thermal camera</source>
         <translation>Wärmebildkamera</translation>
     </message>
     <message>
-        <location filename="../rig_panels.py" line="180" />
+        <location filename="../live/rig_panels.py" line="179" />
         <source>Use these</source>
         <translation>Diese verwenden</translation>
     </message>
     <message>
-        <location filename="../rig_panels.py" line="184" />
+        <location filename="../live/rig_panels.py" line="183" />
         <source>Look again</source>
         <translation>Neu suchen</translation>
     </message>
     <message>
-        <location filename="../rig_panels.py" line="187" />
+        <location filename="../live/rig_panels.py" line="186" />
         <source>Visible</source>
         <translation>Sichtbar</translation>
     </message>
     <message>
-        <location filename="../rig_panels.py" line="188" />
+        <location filename="../live/rig_panels.py" line="187" />
         <source>Thermal</source>
         <translation>Thermisch</translation>
     </message>
     <message>
-        <location filename="../rig_panels.py" line="219" />
+        <location filename="../live/rig_panels.py" line="218" />
         <source>as the configuration names them</source>
         <translation>wie die Konfiguration sie nennt</translation>
     </message>
 </context><context>
     <name>StartPage</name>
     <message>
-        <location filename="../start_page.py" line="137" />
+        <location filename="../setup/start_page.py" line="137" />
         <source>One picture from a visible and a thermal camera</source>
         <translation>Ein Bild aus einer sichtbaren und einer Wärmebildkamera</translation>
     </message>
     <message>
-        <location filename="../start_page.py" line="148" />
+        <location filename="../setup/start_page.py" line="148" />
         <source>Settings</source>
         <translation>Einstellungen</translation>
     </message>
     <message>
-        <location filename="../start_page.py" line="149" />
+        <location filename="../setup/start_page.py" line="149" />
         <source>Help</source>
         <translation>Hilfe</translation>
     </message>
     <message>
-        <location filename="../start_page.py" line="159" />
+        <location filename="../setup/start_page.py" line="159" />
         <source>Simulated rig</source>
         <translation>Simulierte Anlage</translation>
     </message>
     <message>
-        <location filename="../start_page.py" line="160" />
+        <location filename="../setup/start_page.py" line="160" />
         <source>Two simulated cameras before a moving scene. No hardware needed.</source>
         <translation>Zwei simulierte Kameras vor einer bewegten Szene. Keine Geräte nötig.</translation>
     </message>
     <message>
-        <location filename="../start_page.py" line="165" />
+        <location filename="../setup/start_page.py" line="165" />
         <source>Set up two cameras</source>
         <translation>Zwei Kameras einrichten</translation>
     </message>
     <message>
-        <location filename="../start_page.py" line="166" />
+        <location filename="../setup/start_page.py" line="166" />
         <source>Pick visible and thermal, see both live, measure the offset, save the configuration.</source>
         <translation>Beide Kameras wählen, beide live sehen, den Versatz messen, die Konfiguration speichern.</translation>
     </message>
     <message>
-        <location filename="../start_page.py" line="170" />
+        <location filename="../setup/start_page.py" line="170" />
         <source>Open</source>
         <translation>Öffnen</translation>
     </message>
     <message>
-        <location filename="../start_page.py" line="170" />
+        <location filename="../setup/start_page.py" line="170" />
         <source>A configuration (.yaml) or a recording (.mkv) from disk.</source>
         <translation>Eine Konfiguration (.yaml) oder eine Aufnahme (.mkv) von der Platte.</translation>
     </message>
     <message>
-        <location filename="../start_page.py" line="177" />
+        <location filename="../setup/start_page.py" line="177" />
         <source>Recent configurations</source>
         <translation>Letzte Konfigurationen</translation>
     </message>
     <message>
-        <location filename="../start_page.py" line="179" />
-        <location filename="../start_page.py" line="177" />
+        <location filename="../setup/start_page.py" line="179" />
+        <location filename="../setup/start_page.py" line="177" />
         <source>None yet</source>
         <translation>Noch keine</translation>
     </message>
     <message>
-        <location filename="../start_page.py" line="179" />
+        <location filename="../setup/start_page.py" line="179" />
         <source>Recent recordings</source>
         <translation>Letzte Aufnahmen</translation>
     </message>
     <message>
-        <location filename="../start_page.py" line="181" />
+        <location filename="../setup/start_page.py" line="181" />
         <source>Connected cameras</source>
         <translation>Angeschlossene Kameras</translation>
     </message>
     <message>
-        <location filename="../start_page.py" line="181" />
+        <location filename="../setup/start_page.py" line="181" />
         <source>None found</source>
         <translation>Keine gefunden</translation>
     </message>
     <message>
-        <location filename="../start_page.py" line="187" />
+        <location filename="../setup/start_page.py" line="187" />
         <source>Look again</source>
         <translation>Neu suchen</translation>
     </message>
     <message>
-        <location filename="../start_page.py" line="188" />
+        <location filename="../setup/start_page.py" line="188" />
         <source>Look for cameras again</source>
         <translation>Neu nach Kameras suchen</translation>
     </message>
 </context><context>
     <name>Status</name>
     <message>
-        <location filename="../status_text.py" line="57" />
+        <location filename="../widgets/status_text.py" line="57" />
         <source>none</source>
         <translation>keine</translation>
     </message>
     <message>
-        <location filename="../status_text.py" line="63" />
+        <location filename="../widgets/status_text.py" line="63" />
         <source>Rate</source>
         <translation>Rate</translation>
     </message>
     <message>
-        <location filename="../status_text.py" line="127" />
-        <location filename="../status_text.py" line="64" />
+        <location filename="../widgets/status_text.py" line="127" />
+        <location filename="../widgets/status_text.py" line="64" />
         <source>fps</source>
         <translation>B/s</translation>
     </message>
     <message>
-        <location filename="../status_text.py" line="65" />
+        <location filename="../widgets/status_text.py" line="65" />
         <source>fused and shown pictures a second; all stages: </source>
         <translation>fusionierte und gezeigte Bilder je Sekunde; alle Stufen: </translation>
     </message>
     <message>
-        <location filename="../status_text.py" line="70" />
+        <location filename="../widgets/status_text.py" line="70" />
         <source>Latency</source>
         <translation>Latenz</translation>
     </message>
     <message>
-        <location filename="../status_text.py" line="73" />
+        <location filename="../widgets/status_text.py" line="73" />
         <source>grab to screen, 50 % and 95 %</source>
         <translation>von der Aufnahme zum Schirm, 50 % und 95 %</translation>
     </message>
     <message>
-        <location filename="../status_text.py" line="77" />
+        <location filename="../widgets/status_text.py" line="77" />
         <source>Skew</source>
         <translation>Zeitversatz</translation>
     </message>
     <message>
-        <location filename="../status_text.py" line="79" />
+        <location filename="../widgets/status_text.py" line="79" />
         <source>time between the two pictures of a pair</source>
         <translation>Zeit zwischen den beiden Bildern eines Paars</translation>
     </message>
     <message>
-        <location filename="../status_text.py" line="83" />
+        <location filename="../widgets/status_text.py" line="83" />
         <source>Drops</source>
         <translation>Verluste</translation>
     </message>
     <message>
-        <location filename="../status_text.py" line="85" />
+        <location filename="../widgets/status_text.py" line="85" />
         <source>frames lost, by cause: </source>
         <translation>verlorene Bilder nach Ursache: </translation>
     </message>
     <message>
-        <location filename="../status_text.py" line="89" />
+        <location filename="../widgets/status_text.py" line="89" />
         <source>Engine</source>
         <translation>Rechenwerk</translation>
     </message>
     <message>
-        <location filename="../status_text.py" line="92" />
+        <location filename="../widgets/status_text.py" line="92" />
         <source>what fuses the pictures</source>
         <translation>was die Bilder fusioniert</translation>
     </message>
     <message>
-        <location filename="../status_text.py" line="100" />
+        <location filename="../widgets/status_text.py" line="100" />
         <source>Cameras</source>
         <translation>Kameras</translation>
     </message>
     <message>
-        <location filename="../status_text.py" line="103" />
+        <location filename="../widgets/status_text.py" line="103" />
         <source>being reopened, for ever</source>
         <translation>wird immer wieder geöffnet</translation>
     </message>
     <message>
-        <location filename="../status_text.py" line="110" />
+        <location filename="../widgets/status_text.py" line="110" />
         <source>Shutter</source>
         <translation>Verschluss</translation>
     </message>
     <message>
-        <location filename="../status_text.py" line="147" />
-        <location filename="../status_text.py" line="111" />
+        <location filename="../widgets/status_text.py" line="147" />
+        <location filename="../widgets/status_text.py" line="111" />
         <source>closed</source>
         <translation>geschlossen</translation>
     </message>
     <message>
-        <location filename="../status_text.py" line="113" />
+        <location filename="../widgets/status_text.py" line="113" />
         <source>thermal flat-field correction</source>
         <translation>Abgleich des Wärmebilds</translation>
     </message>
     <message>
-        <location filename="../status_text.py" line="130" />
+        <location filename="../widgets/status_text.py" line="130" />
         <source>latency</source>
         <translation>Latenz</translation>
     </message>
     <message>
-        <location filename="../status_text.py" line="131" />
+        <location filename="../widgets/status_text.py" line="131" />
         <source>skew</source>
         <translation>Zeitversatz</translation>
     </message>
     <message>
-        <location filename="../status_text.py" line="132" />
+        <location filename="../widgets/status_text.py" line="132" />
         <source>drops</source>
         <translation>Verluste</translation>
     </message>
     <message>
-        <location filename="../status_text.py" line="139" />
+        <location filename="../widgets/status_text.py" line="139" />
         <source>align</source>
         <translation>Ausricht.</translation>
     </message>
     <message>
-        <location filename="../status_text.py" line="145" />
+        <location filename="../widgets/status_text.py" line="145" />
         <source>engine</source>
         <translation>Rechenwerk</translation>
     </message>
     <message>
-        <location filename="../status_text.py" line="147" />
+        <location filename="../widgets/status_text.py" line="147" />
         <source>shutter</source>
         <translation>Verschluss</translation>
     </message>
     <message>
-        <location filename="../status_text.py" line="153" />
+        <location filename="../widgets/status_text.py" line="153" />
         <source>picture</source>
         <translation>Bild</translation>
     </message>
     <message>
-        <location filename="../status_text.py" line="153" />
+        <location filename="../widgets/status_text.py" line="153" />
         <source>FROZEN</source>
         <translation>STANDBILD</translation>
     </message>
     <message>
-        <location filename="../status_text.py" line="187" />
-        <location filename="../status_text.py" line="179" />
-        <location filename="../status_text.py" line="170" />
-        <location filename="../status_text.py" line="163" />
+        <location filename="../widgets/status_text.py" line="187" />
+        <location filename="../widgets/status_text.py" line="179" />
+        <location filename="../widgets/status_text.py" line="170" />
+        <location filename="../widgets/status_text.py" line="163" />
         <source>rec</source>
         <translation>Aufn.</translation>
     </message>
     <message>
-        <location filename="../status_text.py" line="171" />
+        <location filename="../widgets/status_text.py" line="171" />
         <source>armed</source>
         <translation>bereit</translation>
     </message>
     <message>
-        <location filename="../status_text.py" line="172" />
+        <location filename="../widgets/status_text.py" line="172" />
         <source>keeps the seconds before an event</source>
         <translation>bewahrt die Sekunden vor einem Ereignis</translation>
     </message>
     <message>
-        <location filename="../status_text.py" line="180" />
+        <location filename="../widgets/status_text.py" line="180" />
         <source>no disk space</source>
         <translation>kein Platz</translation>
     </message>
     <message>
-        <location filename="../status_text.py" line="187" />
+        <location filename="../widgets/status_text.py" line="187" />
         <source>failed</source>
         <translation>fehlgeschlagen</translation>
     </message>
     <message>
-        <location filename="../status_text.py" line="195" />
+        <location filename="../widgets/status_text.py" line="195" />
         <source>disk</source>
         <translation>Platte</translation>
     </message>
     <message>
-        <location filename="../status_text.py" line="198" />
+        <location filename="../widgets/status_text.py" line="198" />
         <source>recording time for which there is space</source>
         <translation>Aufnahmezeit, für die Platz ist</translation>
     </message>
 </context><context>
     <name>TimingPlot</name>
     <message>
-        <location filename="../timing_plot.py" line="130" />
+        <location filename="../widgets/timing_plot.py" line="130" />
         <source>Timing plot</source>
         <translation>Zeitverlauf</translation>
     </message>
     <message>
-        <location filename="../timing_plot.py" line="134" />
+        <location filename="../widgets/timing_plot.py" line="134" />
         <source>loading…</source>
         <translation>wird geladen…</translation>
     </message>
     <message>
-        <location filename="../timing_plot.py" line="163" />
+        <location filename="../widgets/timing_plot.py" line="163" />
         <source>Latency, ms</source>
         <translation>Latenz, ms</translation>
     </message>
     <message>
-        <location filename="../timing_plot.py" line="164" />
-        <location filename="../timing_plot.py" line="163" />
+        <location filename="../widgets/timing_plot.py" line="164" />
+        <location filename="../widgets/timing_plot.py" line="163" />
         <source>50 %</source>
         <translation>50 %</translation>
     </message>
     <message>
-        <location filename="../timing_plot.py" line="164" />
-        <location filename="../timing_plot.py" line="163" />
+        <location filename="../widgets/timing_plot.py" line="164" />
+        <location filename="../widgets/timing_plot.py" line="163" />
         <source>95 %</source>
         <translation>95 %</translation>
     </message>
     <message>
-        <location filename="../timing_plot.py" line="164" />
+        <location filename="../widgets/timing_plot.py" line="164" />
         <source>Skew, ms</source>
         <translation>Zeitversatz, ms</translation>
     </message>
     <message>
-        <location filename="../timing_plot.py" line="165" />
+        <location filename="../widgets/timing_plot.py" line="165" />
         <source>Rate, fps</source>
         <translation>Rate, B/s</translation>
     </message>
     <message>
-        <location filename="../timing_plot.py" line="165" />
+        <location filename="../widgets/timing_plot.py" line="165" />
         <source>fused</source>
         <translation>fusioniert</translation>
     </message>
     <message>
-        <location filename="../timing_plot.py" line="165" />
+        <location filename="../widgets/timing_plot.py" line="165" />
         <source>shown</source>
         <translation>gezeigt</translation>
     </message>
 </context><context>
     <name>VideoView</name>
     <message>
-        <location filename="../video_view.py" line="63" />
+        <location filename="../widgets/video_view.py" line="63" />
         <source>Video</source>
         <translation>Video</translation>
     </message>
     <message>
-        <location filename="../video_view.py" line="64" />
+        <location filename="../widgets/video_view.py" line="64" />
         <source>Live or recorded picture; wheel zooms, dragging pans</source>
         <translation>Live-Bild oder Aufnahme; Rad vergrößert, Ziehen verschiebt</translation>
     </message>
     <message>
-        <location filename="../video_view.py" line="66" />
+        <location filename="../widgets/video_view.py" line="66" />
         <source>fused</source>
         <translation>fusioniert</translation>
     </message>
     <message>
-        <location filename="../video_view.py" line="67" />
+        <location filename="../widgets/video_view.py" line="67" />
         <source>visible</source>
         <translation>sichtbar</translation>
     </message>
     <message>
-        <location filename="../video_view.py" line="68" />
+        <location filename="../widgets/video_view.py" line="68" />
         <source>thermal</source>
         <translation>thermisch</translation>
     </message>
     <message>
-        <location filename="../video_view.py" line="69" />
+        <location filename="../widgets/video_view.py" line="69" />
         <source>blend</source>
         <translation>Überblendung</translation>
     </message>
     <message>
-        <location filename="../video_view.py" line="70" />
+        <location filename="../widgets/video_view.py" line="70" />
         <source>edges</source>
         <translation>Kanten</translation>
     </message>
     <message>
-        <location filename="../video_view.py" line="71" />
+        <location filename="../widgets/video_view.py" line="71" />
         <source>B</source>
         <translation>B</translation>
     </message>
 </context><context>
     <name>ViewPanel</name>
     <message>
-        <location filename="../view_panel.py" line="32" />
+        <location filename="../widgets/view_panel.py" line="32" />
         <source>Picture</source>
         <translation>Bild</translation>
     </message>
     <message>
-        <location filename="../view_panel.py" line="35" />
+        <location filename="../widgets/view_panel.py" line="35" />
         <source>Share of thermal in the blend</source>
         <translation>Anteil der Thermik in der Überblendung</translation>
     </message>
     <message>
-        <location filename="../view_panel.py" line="38" />
+        <location filename="../widgets/view_panel.py" line="38" />
         <source>Fused</source>
         <translation>Fusioniert</translation>
     </message>
     <message>
-        <location filename="../view_panel.py" line="39" />
+        <location filename="../widgets/view_panel.py" line="39" />
         <source>Visible</source>
         <translation>Sichtbar</translation>
     </message>
     <message>
-        <location filename="../view_panel.py" line="40" />
+        <location filename="../widgets/view_panel.py" line="40" />
         <source>Thermal</source>
         <translation>Thermisch</translation>
     </message>
     <message>
-        <location filename="../view_panel.py" line="88" />
-        <location filename="../view_panel.py" line="41" />
+        <location filename="../widgets/view_panel.py" line="88" />
+        <location filename="../widgets/view_panel.py" line="41" />
         <source>Blend</source>
         <translation>Überblendung</translation>
     </message>
     <message>
-        <location filename="../view_panel.py" line="42" />
+        <location filename="../widgets/view_panel.py" line="42" />
         <source>Edges</source>
         <translation>Kanten</translation>
     </message>
     <message>
-        <location filename="../view_panel.py" line="45" />
+        <location filename="../widgets/view_panel.py" line="45" />
         <source>A</source>
         <translation>A</translation>
     </message>
     <message>
-        <location filename="../view_panel.py" line="46" />
+        <location filename="../widgets/view_panel.py" line="46" />
         <source>B</source>
         <translation>B</translation>
     </message>
     <message>
-        <location filename="../view_panel.py" line="48" />
+        <location filename="../widgets/view_panel.py" line="48" />
         <source>Left of the divider</source>
         <translation>Links der Linie</translation>
     </message>
     <message>
-        <location filename="../view_panel.py" line="49" />
+        <location filename="../widgets/view_panel.py" line="49" />
         <source>Right of the divider</source>
         <translation>Rechts der Linie</translation>
     </message>
     <message>
-        <location filename="../view_panel.py" line="91" />
-        <location filename="../view_panel.py" line="50" />
+        <location filename="../widgets/view_panel.py" line="91" />
+        <location filename="../widgets/view_panel.py" line="50" />
         <source>Palette</source>
         <translation>Palette</translation>
     </message>
     <message>
-        <location filename="../view_panel.py" line="54" />
+        <location filename="../widgets/view_panel.py" line="54" />
         <source>Black-hot</source>
         <translation>Heiß ist schwarz</translation>
     </message>
     <message>
-        <location filename="../view_panel.py" line="93" />
-        <location filename="../view_panel.py" line="57" />
+        <location filename="../widgets/view_panel.py" line="93" />
+        <location filename="../widgets/view_panel.py" line="57" />
         <source>Isotherm</source>
         <translation>Isotherme</translation>
     </message>
     <message>
-        <location filename="../view_panel.py" line="59" />
+        <location filename="../widgets/view_panel.py" line="59" />
         <source>Off</source>
         <translation>Aus</translation>
     </message>
     <message>
-        <location filename="../view_panel.py" line="60" />
+        <location filename="../widgets/view_panel.py" line="60" />
         <source>Above</source>
         <translation>Über</translation>
     </message>
     <message>
-        <location filename="../view_panel.py" line="61" />
+        <location filename="../widgets/view_panel.py" line="61" />
         <source>Below</source>
         <translation>Unter</translation>
     </message>
     <message>
-        <location filename="../view_panel.py" line="62" />
+        <location filename="../widgets/view_panel.py" line="62" />
         <source>Between</source>
         <translation>Zwischen</translation>
     </message>
     <message>
-        <location filename="../view_panel.py" line="66" />
+        <location filename="../widgets/view_panel.py" line="66" />
         <source>Isotherm, lower end</source>
         <translation>Isotherme, unteres Ende</translation>
     </message>
     <message>
-        <location filename="../view_panel.py" line="66" />
+        <location filename="../widgets/view_panel.py" line="66" />
         <source>Isotherm, upper end</source>
         <translation>Isotherme, oberes Ende</translation>
     </message>
     <message>
-        <location filename="../view_panel.py" line="70" />
+        <location filename="../widgets/view_panel.py" line="70" />
         <source>Temperature scale</source>
         <translation>Temperaturskala</translation>
     </message>
     <message>
-        <location filename="../view_panel.py" line="72" />
+        <location filename="../widgets/view_panel.py" line="72" />
         <source>Relative (counts)</source>
         <translation>Relativ (Rohwerte)</translation>
     </message>
     <message>
-        <location filename="../view_panel.py" line="73" />
+        <location filename="../widgets/view_panel.py" line="73" />
         <source>TLinear 0.01 K</source>
         <translation>TLinear 0,01 K</translation>
     </message>
     <message>
-        <location filename="../view_panel.py" line="74" />
+        <location filename="../widgets/view_panel.py" line="74" />
         <source>TLinear 0.1 K</source>
         <translation>TLinear 0,1 K</translation>
     </message>
     <message>
-        <location filename="../view_panel.py" line="75" />
+        <location filename="../widgets/view_panel.py" line="75" />
         <source>Simulated rig</source>
         <translation>Simulierte Anlage</translation>
     </message>
     <message>
-        <location filename="../view_panel.py" line="79" />
+        <location filename="../widgets/view_panel.py" line="79" />
         <source>Measure</source>
         <translation>Messen</translation>
     </message>
     <message>
-        <location filename="../view_panel.py" line="82" />
+        <location filename="../widgets/view_panel.py" line="82" />
         <source>Clear</source>
         <translation>Löschen</translation>
     </message>
     <message>
-        <location filename="../view_panel.py" line="89" />
+        <location filename="../widgets/view_panel.py" line="89" />
         <source>Wipe left</source>
         <translation>Links</translation>
     </message>
     <message>
-        <location filename="../view_panel.py" line="90" />
+        <location filename="../widgets/view_panel.py" line="90" />
         <source>Wipe right</source>
         <translation>Rechts</translation>
     </message>
     <message>
-        <location filename="../view_panel.py" line="121" />
-        <location filename="../view_panel.py" line="94" />
+        <location filename="../widgets/view_panel.py" line="121" />
+        <location filename="../widgets/view_panel.py" line="94" />
         <source>from</source>
         <translation>von</translation>
     </message>
     <message>
-        <location filename="../view_panel.py" line="122" />
-        <location filename="../view_panel.py" line="95" />
+        <location filename="../widgets/view_panel.py" line="122" />
+        <location filename="../widgets/view_panel.py" line="95" />
         <source>to</source>
         <translation>bis</translation>
     </message>
     <message>
-        <location filename="../view_panel.py" line="96" />
+        <location filename="../widgets/view_panel.py" line="96" />
         <source>Scale</source>
         <translation>Skala</translation>
     </message>
     <message>
-        <location filename="../view_panel.py" line="121" />
+        <location filename="../widgets/view_panel.py" line="121" />
         <source>below</source>
         <translation>unter</translation>
     </message>
     <message>
-        <location filename="../view_panel.py" line="122" />
+        <location filename="../widgets/view_panel.py" line="122" />
         <source>above</source>
         <translation>über</translation>
+    </message>
+</context><context>
+    <name>WindowController</name>
+    <message>
+        <location filename="../window_controller.py" line="188" />
+        <source>reading {0}…</source>
+        <translation>{0} wird gelesen…</translation>
+    </message>
+    <message>
+        <location filename="../window_controller.py" line="197" />
+        <source>opening {0}…</source>
+        <translation>{0} wird geöffnet…</translation>
     </message>
 </context></TS>

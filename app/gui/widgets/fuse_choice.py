@@ -8,8 +8,7 @@ from PyQt6.QtCore import pyqtSignal
 from PyQt6.QtWidgets import QWidget
 
 from app.configuration.config import NEURAL_ENGINES, EngineName
-from app.gui.live.model_box import ModelBox
-from app.gui.live.model_controller import ModelList
+from app.gui.widgets.model_box import ModelBox, ModelList
 from app.gui.widgets.sections import Section, combo, form
 from app.playback.fuser import RECORDED
 from fusion_core.thermal.agc import AgcMode

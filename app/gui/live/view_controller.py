@@ -1,4 +1,4 @@
-"""What is common to live picture and playback: the view settings and the actions on them. No widget."""
+"""What is common to live picture and playback: the view settings and what changes them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import Any
 
 from PyQt6.QtCore import QObject, pyqtSignal
 
+from app.gui.widgets.video_view import VideoView
+from app.gui.widgets.view_panel import ViewPanel
 from app.view.settings import Isotherm, IsothermKind, ViewMode, ViewSettings
 from fusion_core.thermal.palettes import PALETTES
 
@@ -17,14 +19,25 @@ _LIMITS = (22000, 26000)
 
 
 class ViewController(QObject):
-    """Holds the view settings; `view_changed` tells each change. GUI thread."""
+    """Holds the view settings of one page; `view_changed` tells each change. GUI thread.
+
+    Args:
+        video: shows pictures by these settings, and asks for changes by the mouse.
+        panel: shows the settings, and asks for changes.
+    """
 
     view_changed = pyqtSignal(object)
 
-    def __init__(self, parent: QObject | None = None) -> None:
+    def __init__(self, video: VideoView, panel: ViewPanel, parent: QObject | None = None) -> None:
         super().__init__(parent)
+        self.video = video
         self.view = ViewSettings()
         self._isotherm: Isotherm | None = None  # the last one
+        self.view_changed.connect(video.set_settings)
+        self.view_changed.connect(panel.show_view)
+        panel.view_asked.connect(lambda changes: self.set_view(**changes))
+        video.wipe_moved.connect(lambda at: self.set_view(wipe_at=at))
+        video.pip_tapped.connect(self.swap)
 
     def set_view(self, **changes: Any) -> None:
         """Change fields of the view settings."""
@@ -39,7 +52,7 @@ class ViewController(QObject):
         self.set_view(mode=mode)
 
     def next_mode(self) -> None:
-        """The view after this one, round and round."""
+        """Choose the view after this one; after the last comes the first."""
         modes = list(ViewMode)
         self.set_mode(modes[(modes.index(self.view.mode) + 1) % len(modes)])
 
@@ -52,21 +65,21 @@ class ViewController(QObject):
             self.set_view(wipe_left=view.wipe_right, wipe_right=view.wipe_left)
 
     def next_palette(self) -> None:
-        """The palette after this one, round and round."""
+        """Choose the palette after this one; after the last comes the first."""
         names = list(PALETTES)
         here = names.index(self.view.palette) if self.view.palette in names else -1
         self.set_view(palette=names[(here + 1) % len(names)])
 
     def toggle_polarity(self) -> None:
-        """White-hot or black-hot, for the screen only."""
+        """Change between white-hot and black-hot, for the screen only."""
         self.set_view(black_hot=not self.view.black_hot)
 
     def change_blend(self, steps: int) -> None:
-        """More (positive) or less thermal in the blend."""
+        """Take more (positive) or less thermal into the blend."""
         self.set_view(blend=min(1.0, max(0.0, round(self.view.blend + steps * _BLEND_STEP, 2))))
 
     def next_isotherm(self) -> None:
-        """Off, above, below, between, round and round."""
+        """Choose the next of off, above, below and between; after the last comes the first."""
         kinds = list(IsothermKind)
         now = self.view.isotherm
         here = kinds.index(now.kind) if now is not None else -1
@@ -77,10 +90,10 @@ class ViewController(QObject):
         self.set_view(isotherm=Isotherm(kinds[here + 1], low, high))
 
     def isotherm_limits(self) -> tuple[int, int]:
-        """The limits chosen last, counts."""
+        """Return the limits chosen last, counts."""
         last = self.view.isotherm or self._isotherm
         return (last.low, last.high) if last is not None else _LIMITS
 
     def show_thermal_share(self, shown: bool) -> None:
-        """Colour what the fused picture took from thermal, while asked to."""
+        """Colour what the fused picture took from thermal, or stop that."""
         self.set_view(thermal_share=shown)

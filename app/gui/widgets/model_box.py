@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from PyQt6.QtCore import QSignalBlocker, Qt, pyqtSignal
@@ -9,11 +10,19 @@ from PyQt6.QtWidgets import QFileDialog, QHBoxLayout, QWidget
 
 from app.configuration.config import Preset
 from app.gui.common.theme import icon_button
-from app.gui.live.model_controller import ModelList
 from app.gui.widgets.sections import combo
-from fusion_core.model_store import ACTIVE
+from fusion_core.model_store import ACTIVE, StoredModel
 
-__all__ = ["ModelBox"]
+__all__ = ["ModelBox", "ModelList"]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelList:
+    """Which models can be chosen, which is in use, and which one rolling back returns to ("" = none)."""
+
+    models: tuple[StoredModel, ...] = ()
+    active: str = ""
+    before: str = ""
 
 
 class ModelBox(QWidget):

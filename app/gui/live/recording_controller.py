@@ -1,0 +1,117 @@
+"""Decides about what is written to disk from the live page: recordings, events, snapshots, and the view as shown."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from PyQt6.QtCore import QObject
+
+from app.gui.common.pipeline_protocol import ControllerState
+from app.gui.common.settings import GuiSettings
+from app.gui.common.tasks import Lane, TaskRunner
+from app.gui.common.window_actions import WindowActions
+from app.gui.live.live_controller import STOP_S, LiveController
+from app.gui.live.live_page import LivePage
+from app.pipeline.stats import RecordingState, StatsSnapshot
+from app.view.recorder import ViewRecorder
+
+__all__ = ["RecordingController"]
+
+
+class RecordingController(QObject):
+    """Records by the pipeline of `live`, and records the view itself while the user wants that too. GUI thread."""
+
+    def __init__(
+        self,
+        page: LivePage,
+        actions: WindowActions,
+        live: LiveController,
+        settings: GuiSettings,
+        tasks: TaskRunner,
+        parent: QObject | None = None,
+    ) -> None:
+        super().__init__(parent)
+        self._page, self._live, self._settings, self._tasks = page, live, settings, tasks
+        self._view_recorder: ViewRecorder | None = None
+        live.stats_ready.connect(self._on_stats_ready)
+        live.state_changed.connect(self._on_state_changed)
+        actions.connect("record", lambda: self.set_recording(not self.recording))
+        actions.connect("event", lambda: self.mark_event())
+        actions.connect("snapshot", lambda: self.take_snapshot())
+
+    @property
+    def recording(self) -> bool:
+        """Whether a recording runs or waits for disk space."""
+        snapshot = self._live.snapshot_of_stats
+        return snapshot is not None and snapshot.recording in (RecordingState.RECORDING, RecordingState.PAUSED)
+
+    @property
+    def recording_view(self) -> bool:
+        """Whether the view is being recorded."""
+        return self._view_recorder is not None
+
+    def set_recording(self, on: bool) -> None:
+        """Begin or end a recording."""
+        if on:
+            self._live.call("recording", lambda pipeline: pipeline.recording.start())
+        else:
+            self._live.call("recording", lambda pipeline: pipeline.recording.stop(STOP_S), self._on_recorded)
+
+    def _on_recorded(self, summary: Any) -> None:
+        if summary is None:
+            return
+        for segment in summary.segments:
+            self._settings.add_recent("recordings", Path(segment.path))
+        text = self.tr("Recorded {0:.1f} s, {1:.1f} MB: {2}")
+        if summary.segments:
+            name = Path(summary.segments[0].path).name
+            self._live.notice.emit(text.format(summary.seconds, summary.bytes / 1e6, name))
+
+    def mark_event(self) -> None:
+        """Mark this moment; with pre-event recording it also starts the clip."""
+        stamp = datetime.now().astimezone().strftime("%H:%M:%S")
+        self._live.call("recording", lambda pipeline: pipeline.recording.mark(f"operator {stamp}"))
+        self._live.notice.emit(self.tr("Event marked at {0}").format(stamp))
+
+    def take_snapshot(self) -> None:
+        """Save fused PNG, visible PNG, thermal TIFF and JSON beside the recordings."""
+        if self._live.config is None:
+            return
+        folder = self._live.config.recording.directory / "snapshots"
+        self._live.call(
+            "snapshot",
+            lambda pipeline: pipeline.snapshot(folder),
+            lambda path: self._live.notice.emit(self.tr("Snapshot saved: {0}").format(path)),
+            Lane.FILES,
+        )
+
+    def record_view(self, on: bool) -> None:
+        """Record the view with its figures, or end that."""
+        if on == self.recording_view:
+            return
+        config = self._live.config
+        if on and config is not None:
+            stamp = datetime.now().astimezone().strftime("%Y%m%d_%H%M%S")
+            self._view_recorder = ViewRecorder(config.recording.directory / f"view_{stamp}.mkv")
+            self._live.video.set_capture(self._view_recorder.offer)
+            return
+        recorder, self._view_recorder = self._view_recorder, None
+        self._live.video.set_capture(None)
+        if recorder is not None:
+            self._tasks.run(recorder.close, lambda _: self._on_view_recorded(recorder), lane=Lane.FILES)
+
+    def _on_view_recorded(self, recorder: ViewRecorder) -> None:
+        self._live.notice.emit(recorder.error or self.tr("View recorded: {0}").format(recorder.path))
+
+    def _on_stats_ready(self, snapshot: StatsSnapshot) -> None:
+        self._show(snapshot.recording in (RecordingState.RECORDING, RecordingState.PAUSED))
+
+    def _on_state_changed(self, state: ControllerState) -> None:
+        if state is not ControllerState.RUNNING:
+            self._show(False)
+
+    def _show(self, recording: bool) -> None:
+        self._page.show_recording(recording)
+        self.record_view(recording and self._page.panel.record.record_view)
