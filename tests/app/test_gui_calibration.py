@@ -22,7 +22,6 @@ from app.gui.common.pipeline_protocol import ControllerState
 from app.gui.common.settings import GuiSettings
 from app.gui.common.tasks import TaskRunner
 from app.gui.live.live_controller import LiveController
-from app.gui.live.rig_panels import CalibrationPanel
 from app.gui.main_window import MainWindow
 from app.gui.setup.calibration_controller import CalibrationController
 from app.gui.setup.calibration_page import CalibrationPhase
@@ -158,7 +157,7 @@ def test_from_a_board_to_aligned_live_pictures(
 
 def test_a_calibration_that_is_refused_is_told_and_the_old_one_stays(qtbot: QtBot, main: Any, tmp_path: Path) -> None:
     """The pipeline refuses; the window shows why."""
-    control, pipeline = main
+    control, pipeline, _, _ = main
     pipeline.alignment.use = lambda path: (_ for _ in ()).throw(ConfigError(f"{path} cannot be read"))
     with qtbot.waitSignal(control.problems_changed, check_params_cb=lambda p: p and "cannot be read" in p[0].text):
         control.set_calibration(tmp_path / "none.yaml")
@@ -255,7 +254,7 @@ def main(qtbot: QtBot, tmp_path: Path) -> Iterator[Any]:
     control = LiveController(window.live, window.actions_by_name, make, settings, tasks)
     control.open_config(simulated_config())
     qtbot.waitUntil(lambda: control.state is ControllerState.RUNNING)
-    yield control, window.calibration, tasks
+    yield control, made[-1], window, tasks
     if control.state is not ControllerState.IDLE:
         with qtbot.waitSignal(control.stopped):
             control.stop()
@@ -266,14 +265,14 @@ def main(qtbot: QtBot, tmp_path: Path) -> Iterator[Any]:
 def test_enough_views_are_solved_by_themselves_and_more_can_be_asked_for(
     qtbot: QtBot, main: Any, tmp_path: Path
 ) -> None:
-    control, page, tasks = main
+    control, _, window, tasks = main
     made: list[FakeSession] = []
 
     def make(*arguments: Any) -> Any:
         made.append(FakeSession(*arguments))
         return made[-1]
 
-    assistant = CalibrationController(page, control, tasks, tmp_path, make)
+    assistant = CalibrationController(window.calibration, control, tasks, tmp_path, make)
     assistant.open()
     assistant.begin(BOARD, 7.5)
     qtbot.waitUntil(lambda: assistant.phase is CalibrationPhase.CAPTURING)
@@ -302,14 +301,14 @@ def test_enough_views_are_solved_by_themselves_and_more_can_be_asked_for(
 
 
 def test_a_thread_that_has_died_ends_the_attempt(qtbot: QtBot, main: Any, tmp_path: Path) -> None:
-    control, page, tasks = main
+    control, _, window, tasks = main
     made: list[FakeSession] = []
 
     def make(*arguments: Any) -> Any:
         made.append(FakeSession(*arguments))
         return made[-1]
 
-    assistant = CalibrationController(page, control, tasks, tmp_path, make)
+    assistant = CalibrationController(window.calibration, control, tasks, tmp_path, make)
     assistant.open()
     assistant.begin(BOARD)
     qtbot.waitUntil(lambda: bool(made))
@@ -354,10 +353,8 @@ def test_a_file_that_would_not_load_any_more_stays_as_it_was(tmp_path: Path) -> 
 
 
 def test_a_proposed_correction_is_shown_accepted_and_undone(qtbot: QtBot, main: Any) -> None:
-    control, pipeline = main
-    panel = CalibrationPanel()
-    qtbot.addWidget(panel)
-    panel.correction_decided.connect(control.decide_on_correction)
+    _, pipeline, window, _ = main
+    panel = window.live.panel.calibration
     assert panel.accept.isHidden() and panel.discard.isHidden()
     panel.show_drift(DriftReading("warn", "propose", drift_px=5.25, proposed_px=5.5))
     assert not panel.accept.isHidden() and panel.discard.isHidden()
