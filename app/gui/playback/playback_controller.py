@@ -11,14 +11,14 @@ from pathlib import Path
 from PyQt6.QtCore import QObject, QTimer, pyqtSignal
 
 from app.gui.common.tasks import Lane, TaskRunner
-from app.playback.fuser import RECORDED, FuseSettings
-from app.playback.player import PlaybackSession, PlayedFrame
-from app.playback.render import RenderJob
-from app.playback.sources import open_source
 from app.gui.common.window_actions import WindowActions
 from app.gui.live.model_controller import ModelController
 from app.gui.live.view_controller import ViewController
 from app.gui.playback.playback_page import SPEEDS, PlaybackPage
+from app.playback.fuser import RECORDED, FuseSettings
+from app.playback.player import PlaybackSession, PlayedFrame
+from app.playback.render import RenderJob
+from app.playback.sources import open_source
 from app.view.settings import Picture, ViewMode, ViewSettings
 
 __all__ = ["PlaybackController"]

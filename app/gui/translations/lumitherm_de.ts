@@ -1569,12 +1569,12 @@
 </context><context>
     <name>PlaybackController</name>
     <message>
-        <location filename="../playback/playback_controller.py" line="273" />
+        <location filename="../playback/playback_controller.py" line="276" />
         <source>Rendered {0} pairs to {1}</source>
         <translation>{0} Paare nach {1} gerechnet</translation>
     </message>
     <message>
-        <location filename="../playback/playback_controller.py" line="277" />
+        <location filename="../playback/playback_controller.py" line="280" />
         <source>Cancelled: the first {0} pairs are in {1}</source>
         <translation>Abgebrochen: die ersten {0} Paare sind in {1}</translation>
     </message>
