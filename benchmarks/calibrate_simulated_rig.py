@@ -23,9 +23,9 @@ from guided_operator import advised_poses
 from app.media.writer import VideoFormat, VideoWriter
 from calibration.board import parse_board
 from calibration.extrinsics import rotation_angle_deg
-from calibration.field import common_field
 from calibration.render import RenderOptions, render_pair
 from calibration.rig import CameraIntrinsics, RigCalibration, load_calibration, plain_scaling
+from calibration.shared_field import common_field
 from fusion_core.simulation.rig import SimulatedRig, SimulatedRigConfig, rig_geometry
 
 BOARD = "acircles:4x11:70mm"

@@ -25,9 +25,9 @@ from guided_operator import capture, numbered_alike, varied_rig
 from calibration.board import Board, parse_board
 from calibration.detect import Detection
 from calibration.extrinsics import rotation_angle_deg
-from calibration.field import common_field
 from calibration.render import SyntheticView, random_poses, render_pair, synthetic_rig
 from calibration.rig import RigCalibration
+from calibration.shared_field import common_field
 from calibration.solve import Solution, solve_views
 from calibration.views import BoardView, PairDetector
 from fusion_core.errors import BadInputError

@@ -41,7 +41,7 @@ from fusion_core.model_store import resolve_weights
 from fusion_core.shift import translate
 from fusion_core.simulation.rig import SimulatedRig, SimulatedRigConfig
 from fusion_core.thermal.agc import Agc
-from fusion_core.training.displacement import displace
+from fusion_core.training.random_displacement import move_by
 from fusion_core.training.registration import gradient_plane
 
 CAMERA = {
@@ -166,7 +166,7 @@ def compare(models: list[str], frames: int, pictures: Path | None) -> None:
                 sign = np.array(SIGNS[number % 4]) * shift_px
                 moved = translate(given, float(sign[0]), float(sign[1]))
                 there = truth.displacement_px + sign.astype(np.float32)
-                misplaced = displace(aligned, there)  # without the noise, which would count as edges of the given one
+                misplaced = move_by(aligned, there)  # without the noise, which would count as edges of the given one
                 fused = []
                 for name, checkpoint in loaded.items():
                     one, picture = _measure(checkpoint, visible, moved, (aligned, misplaced), there, seen)

@@ -11,11 +11,11 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
-from calibration.aim import Advice
 from calibration.assess import assess
 from calibration.board import Board
 from calibration.capture_guide import CaptureGuide
 from calibration.detect import Detection
+from calibration.pose_planner import Advice
 from calibration.render import BoardPose, RenderOptions, SyntheticView, project, random_poses, render_pair, thermal_pose
 from calibration.rig import CameraIntrinsics, RigCalibration
 from calibration.views import BoardView

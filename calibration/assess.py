@@ -8,18 +8,18 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
-from calibration.aim import Advice, Planner, Reached
 from calibration.board import Board
 from calibration.bundle import Sighting
 from calibration.extrinsics import PairView, solve_stereo
-from calibration.field import (
+from calibration.intrinsics import solve_intrinsics
+from calibration.pose_planner import Advice, Planner, Reached
+from calibration.shared_field import (
     coverage,
     covered_share,
     predicted_two_sigma_px,
     propose_working_distance_m,
     reached_share,
 )
-from calibration.intrinsics import solve_intrinsics
 from calibration.solve import MAX_TWO_SIGMA_PX, MIN_COVERAGE, MIN_GOOD_VIEWS, MIN_REACHED
 from calibration.views import BoardView
 from fusion_core.errors import BadInputError

@@ -14,12 +14,12 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from calibration.aim import PLACES
 from calibration.assess import Assessment, assess
 from calibration.board import Board
 from calibration.detect import Detection
-from calibration.field import COVERAGE_CELLS
 from calibration.held_view import HeldView
+from calibration.pose_planner import PLACES
+from calibration.shared_field import COVERAGE_CELLS
 from calibration.views import BoardView, PairDetector
 
 __all__ = ["CaptureGuide", "CaptureVerdict"]
@@ -60,7 +60,7 @@ class CaptureGuide:
         require_still: compare with the picture before (streams); False for folders of single pictures.
         target: how many views to keep. exactly: False asks what they are worth too: it may be done from 12 views
             on, and goes on to twice the target while the common field is not covered, or rotation and homography are
-            not known as exactly as `calibration.aim` wants.
+            not known as exactly as `calibration.pose_planner` wants.
         working_distance_m: where the alignment is to be exact; 0: near to horizon, as `solve_views` proposes.
     """
 

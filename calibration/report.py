@@ -14,11 +14,11 @@ import jinja2
 import numpy as np
 from markupsafe import Markup
 
-from calibration.aim import AIM_HOMOGRAPHY_PX, AIM_ROTATION_DEG
 from calibration.extrinsics import board_pose
-from calibration.field import BUDGET_PX, covered_share, distance_range, propose_working_distance_m
+from calibration.pose_planner import AIM_HOMOGRAPHY_PX, AIM_ROTATION_DEG
 from calibration.report_template import TEMPLATE
 from calibration.rig import RigCalibration, file_sha256
+from calibration.shared_field import BUDGET_PX, covered_share, distance_range, propose_working_distance_m
 from calibration.solve import Solution
 from calibration.time_offset import TimeOffset
 from calibration.views import BoardView, overlay

@@ -11,11 +11,13 @@ from datetime import UTC, datetime
 import cv2
 import numpy as np
 
-from calibration.aim import Planner, Reached
 from calibration.board import Board
 from calibration.bundle import BundleResult, Sighting, solve_bundle
 from calibration.extrinsics import PairView, StereoResult, solve_stereo, transfer_errors_px
-from calibration.field import (
+from calibration.intrinsics import MIN_VIEWS, IntrinsicsResult, solve_intrinsics
+from calibration.pose_planner import Planner, Reached
+from calibration.rig import RigCalibration
+from calibration.shared_field import (
     BUDGET_PX,
     DistanceRange,
     coverage,
@@ -26,8 +28,6 @@ from calibration.field import (
     reached_share,
     visible_grid,
 )
-from calibration.intrinsics import MIN_VIEWS, IntrinsicsResult, solve_intrinsics
-from calibration.rig import RigCalibration
 from calibration.views import BoardView
 from fusion_core.errors import BadInputError
 

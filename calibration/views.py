@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from calibration.board import Board
-from calibration.carry import Likeness, carry_over, complete
+from calibration.board_transfer import Likeness, complete, transfer_board
 from calibration.detect import BoardNotFoundError, Detection, Rung, detect_board, match_orders
 
 __all__ = ["BoardView", "PairDetector", "detect_views", "overlay", "rung_of"]
@@ -58,7 +58,8 @@ def detect_views(
 class PairDetector:
     """Finds a board in both pictures of a pair, numbered alike; what worked is tried first on the next pair.
 
-    A board of markers that one camera alone can read is found in the other's picture by its look (`calibration.carry`).
+    Where one camera alone can read a board of markers, the board is found in the other's picture by its look
+    (`calibration.board_transfer`).
 
     Args:
         max_rungs: preparations to try on one picture; 0: all. Pictures of a stream then share the ladder.
@@ -119,7 +120,7 @@ class PairDetector:
             tries = [known] if known is None or (self._max_rungs and not again) else [known, None]
             for first in tries:
                 try:
-                    found[side], self._likeness[side] = carry_over(
+                    found[side], self._likeness[side] = transfer_board(
                         pictures[side], self._board, read, roll_deg=roll_deg, first=first
                     )
                 except BoardNotFoundError as error:

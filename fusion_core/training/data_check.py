@@ -19,14 +19,14 @@ from fusion_core.training.config import RegistrationConfig
 from fusion_core.training.dataset import TrainingPair, split_pairs, to_8bit
 from fusion_core.training.registration import PairRegistration, register_pair
 
-__all__ = ["Examination", "Finding", "Problem", "examine"]
+__all__ = ["DataCheck", "DataFault", "FaultKind", "check_data"]
 
 _CONSTANT_DEVIATION = 1.0  # grey levels of 255: below this a picture holds nothing
 _HASH_BITS = 6  # difference hashes (64 bits) this close are candidates for duplicates
 _DUPLICATE_GREY_LEVELS = 3.0  # and are ones when their 32x32 thumbnails differ by less than this on average
 
 
-class Problem(StrEnum):
+class FaultKind(StrEnum):
     """What can be wrong with a pair."""
 
     UNREADABLE = "unreadable"
@@ -38,20 +38,20 @@ class Problem(StrEnum):
 
 
 @dataclass(frozen=True)
-class Finding:
+class DataFault:
     """One problem of one pair."""
 
-    problem: Problem
+    kind: FaultKind
     stem: str
     detail: str
 
 
 @dataclass(frozen=True)
-class Examination:
+class DataCheck:
     """What was found in a folder."""
 
     pairs: int
-    findings: tuple[Finding, ...]
+    findings: tuple[DataFault, ...]
     shifts_px: tuple[float, ...]  # residual shift of every pair whose spectra correlate clearly
     unclear: int  # pairs whose spectra do not: no statement about their alignment
     sizes: tuple[tuple[str, int], ...]  # "640x480, 8 bit": number of pairs, most frequent first
@@ -61,21 +61,21 @@ class Examination:
 @dataclass(frozen=True)
 class _Look:
     pair: TrainingPair | None
-    findings: tuple[Finding, ...]
+    findings: tuple[DataFault, ...]
     kind: str = ""
     registration: PairRegistration | None = None
     thumbnail: npt.NDArray[np.float32] | None = None
     bits: npt.NDArray[np.bool_] | None = None
 
 
-def examine(
+def check_data(
     root: Path,
     *,
     validation_root: Path | None = None,
     validation_fraction: float = 0.06,
     max_shift_px: float = 8.0,
     workers: int = 2,
-) -> Examination:
+) -> DataCheck:
     """Look at every pair of a folder (and of the one held out, if it is another).
 
     Args:
@@ -86,12 +86,12 @@ def examine(
         BadInputError: the folder itself is missing, or holds no pair at all.
     """
     listing = list_pairs(root)
-    findings = [Finding(Problem.UNMATCHED, path.stem, str(path)) for path in listing.unmatched]
+    findings = [DataFault(FaultKind.UNMATCHED, path.stem, str(path)) for path in listing.unmatched]
     files: list[PairFiles] = list(listing.pairs)
     own = len(files)
     if validation_root is not None:
         other = list_pairs(validation_root)
-        findings += [Finding(Problem.UNMATCHED, path.stem, str(path)) for path in other.unmatched]
+        findings += [DataFault(FaultKind.UNMATCHED, path.stem, str(path)) for path in other.unmatched]
         files += other.pairs
     with ThreadPoolExecutor(workers) as pool:
         looks = list(pool.map(lambda item: _look(item, max_shift_px), files))
@@ -110,9 +110,9 @@ def examine(
     for _, look in sound:
         kinds[look.kind] = kinds.get(look.kind, 0) + 1
     registrations = [look.registration for _, look in sound if look.registration is not None]
-    return Examination(
+    return DataCheck(
         len(files),
-        tuple(sorted(findings, key=lambda f: (list(Problem).index(f.problem), f.stem))),
+        tuple(sorted(findings, key=lambda f: (list(FaultKind).index(f.kind), f.stem))),
         tuple(float(np.hypot(*r.shift_px)) for r in registrations if r.reliable),
         sum(not r.reliable for r in registrations),
         tuple(sorted(kinds.items(), key=lambda item: -item[1])),
@@ -126,20 +126,20 @@ def _look(files: PairFiles, max_shift_px: float) -> _Look:
         visible = luminance(read_visible(files.visible))
         thermal = read_thermal(files.thermal)
     except BadInputError as error:
-        return _Look(None, (Finding(Problem.UNREADABLE, stem, str(error)),))
+        return _Look(None, (DataFault(FaultKind.UNREADABLE, stem, str(error)),))
     if visible.shape != thermal.shape:
         sizes = f"visible {visible.shape[1]}x{visible.shape[0]}, thermal {thermal.shape[1]}x{thermal.shape[0]}"
-        return _Look(None, (Finding(Problem.SIZE, stem, sizes),))
+        return _Look(None, (DataFault(FaultKind.SIZE, stem, sizes),))
     if min(visible.shape) < 32:
-        return _Look(None, (Finding(Problem.SIZE, stem, f"{visible.shape[1]}x{visible.shape[0]} is below 32x32"),))
+        return _Look(None, (DataFault(FaultKind.SIZE, stem, f"{visible.shape[1]}x{visible.shape[0]} is below 32x32"),))
     infrared = to_8bit(thermal)
     findings = [
-        Finding(Problem.CONSTANT, stem, f"{name} picture: standard deviation {picture.std():.2f} grey levels")
+        DataFault(FaultKind.CONSTANT, stem, f"{name} picture: standard deviation {picture.std():.2f} grey levels")
         for name, picture in (("visible", visible), ("thermal", infrared))
         if picture.std() < _CONSTANT_DEVIATION
     ]
     if thermal.dtype == np.uint16 and int(thermal.max()) == int(thermal.min()) and not findings:
-        findings = [Finding(Problem.CONSTANT, stem, "thermal picture: one count everywhere")]
+        findings = [DataFault(FaultKind.CONSTANT, stem, "thermal picture: one count everywhere")]
     kind = f"{visible.shape[1]}x{visible.shape[0]}, {8 * thermal.dtype.itemsize} bit"
     nothing = np.zeros((1, 1), np.uint8)
     pair = TrainingPair(stem, nothing, nothing)  # its name is all that is needed: pictures would fill the memory
@@ -149,7 +149,9 @@ def _look(files: PairFiles, max_shift_px: float) -> _Look:
     if registration.reliable:
         dx, dy = registration.shift_px
         if float(np.hypot(dx, dy)) > max_shift_px:
-            findings.append(Finding(Problem.MISALIGNED, stem, f"thermal content is off by ({dx:+.1f}, {dy:+.1f}) px"))
+            findings.append(
+                DataFault(FaultKind.MISALIGNED, stem, f"thermal content is off by ({dx:+.1f}, {dy:+.1f}) px")
+            )
     thumbnail = np.asarray(cv2.resize(visible, (32, 32), interpolation=cv2.INTER_AREA), np.float32)
     small = np.asarray(cv2.resize(visible, (9, 8), interpolation=cv2.INTER_AREA), np.int16)
     return _Look(pair, tuple(findings), kind, registration, thumbnail, (small[:, 1:] > small[:, :-1]).reshape(-1))
@@ -168,13 +170,15 @@ def _alike(first: _Look, others: Sequence[_Look]) -> list[_Look]:
     ]
 
 
-def _leaks(training: Sequence[_Look], held: Sequence[_Look]) -> list[Finding]:
+def _leaks(training: Sequence[_Look], held: Sequence[_Look]) -> list[DataFault]:
     found = []
     for look in held:
         twins = [twin.pair.stem for twin in _alike(look, training) if twin.pair is not None]
         if twins and look.pair is not None:
             more = f" and {len(twins) - 1} more" if len(twins) > 1 else ""
-            found.append(Finding(Problem.LEAK, look.pair.stem, f"held out, but nearly {twins[0]}{more} is trained on"))
+            found.append(
+                DataFault(FaultKind.LEAK, look.pair.stem, f"held out, but nearly {twins[0]}{more} is trained on")
+            )
     return found
 
 

@@ -25,7 +25,7 @@ from fusion_core.colour import luminance
 from fusion_core.errors import BadInputError
 from fusion_core.pair_folder import PairFiles, find_pairs, read_thermal, read_visible
 from fusion_core.training.config import AugmentationConfig, DataConfig
-from fusion_core.training.displacement import backward_field, draw_displacement
+from fusion_core.training.random_displacement import backward_field, draw_displacement
 from fusion_core.training.registration import PairRegistration
 
 __all__ = ["Batch", "CropSampler", "TrainingPair", "crop_stream", "load_pair", "load_pairs", "split_pairs", "to_8bit"]

@@ -22,10 +22,10 @@ from fusion_core.training.config import RegistrationConfig
 
 __all__ = [
     "PairRegistration",
-    "ShiftEstimate",
-    "estimate_shift",
+    "PlaneShift",
     "gradient_plane",
     "load_registrations",
+    "plane_shift",
     "register_pair",
     "save_registrations",
 ]
@@ -81,7 +81,7 @@ class PairRegistration:
 
 
 @dataclass(frozen=True)
-class ShiftEstimate:
+class PlaneShift:
     """One shift: infrared content of visible pixel p lies at p + (dx, dy)."""
 
     dx_px: float
@@ -99,7 +99,7 @@ def gradient_plane(picture: npt.NDArray[np.generic]) -> FloatArray:
     return outlines(picture, _OUTLINES)
 
 
-def estimate_shift(visible: FloatArray, infrared: FloatArray, search_px: int) -> ShiftEstimate:
+def plane_shift(visible: FloatArray, infrared: FloatArray, search_px: int) -> PlaneShift:
     """The shift at which two gradient planes correlate best, to a fraction of a pixel.
 
     Args:
@@ -122,7 +122,7 @@ def estimate_shift(visible: FloatArray, infrared: FloatArray, search_px: int) ->
     others = surface.copy()
     others[max(row - 3, 0) : row + 4, max(column - 3, 0) : column + 4] = -1.0
     dx, dy = surface_peak(surface, int(row), int(column))
-    return ShiftEstimate(dx - s, dy - s, peak, float(surface[s, s]), float(others.max()))
+    return PlaneShift(dx - s, dy - s, peak, float(surface[s, s]), float(others.max()))
 
 
 def register_pair(visible: UInt8Array, infrared: UInt8Array, config: RegistrationConfig) -> PairRegistration:
@@ -136,7 +136,7 @@ def register_pair(visible: UInt8Array, infrared: UInt8Array, config: Registratio
     if search < 2:
         return PairRegistration(reliable=False)
     plane_visible, plane_infrared = gradient_plane(visible), gradient_plane(infrared)
-    found = estimate_shift(plane_visible, plane_infrared, search)
+    found = plane_shift(plane_visible, plane_infrared, search)
     lead = found.peak - found.second
     at_border = max(abs(found.dx_px), abs(found.dy_px)) > search - 1
     if found.peak < config.min_peak or lead < config.min_lead or at_border:
@@ -149,14 +149,14 @@ def register_pair(visible: UInt8Array, infrared: UInt8Array, config: Registratio
         local = _local_field(plane_visible, plane_infrared, registration, config)
         if local is not None:
             registration = PairRegistration(shift, local, True, found.peak, lead)
-    after = estimate_shift(plane_visible, gradient_plane(registration.apply(infrared)), search)
+    after = plane_shift(plane_visible, gradient_plane(registration.apply(infrared)), search)
     residual = float(np.hypot(after.dx_px, after.dy_px))
     if residual > config.max_residual_px or after.peak < found.peak - 0.02:
         return PairRegistration(reliable=False, peak=found.peak, lead=lead, residual_px=residual)
     return PairRegistration(shift, registration.field_px, True, found.peak, lead, residual)
 
 
-def _agreeing_halves(visible: FloatArray, infrared: FloatArray, found: ShiftEstimate, search_px: int) -> int:
+def _agreeing_halves(visible: FloatArray, infrared: FloatArray, found: PlaneShift, search_px: int) -> int:
     """How many of the left, right, upper and lower half find the same shift alone: chance peaks do not repeat."""
     height, width = visible.shape
     halves = (
@@ -169,7 +169,7 @@ def _agreeing_halves(visible: FloatArray, infrared: FloatArray, found: ShiftEsti
     for half in halves:
         if min(visible[half].shape) <= 2 * search_px + 16:
             continue
-        alone = estimate_shift(visible[half], infrared[half], search_px)
+        alone = plane_shift(visible[half], infrared[half], search_px)
         count += np.hypot(alone.dx_px - found.dx_px, alone.dy_px - found.dy_px) <= _HALVES_AGREE_PX
     return count
 

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from fusion_core.training.config import LossConfig, ValidationConfig
 from fusion_core.training.dataset import Batch, TrainingPair
-from fusion_core.training.displacement import displace, smooth_field
 from fusion_core.training.losses import FusionLoss, TrainingOutput
+from fusion_core.training.random_displacement import move_by, smooth_field
 
 __all__ = ["edge_shares", "evaluation_batch", "validate"]
 
@@ -38,7 +38,7 @@ def evaluation_batch(
     if varying_px > 0:
         rng = np.random.default_rng([97, number])
         field += smooth_field(rng, full_height, full_width, peak_px=varying_px, spacing_px=_VARYING_SPACING_PX)
-    moved = displace(registered, field)
+    moved = move_by(registered, field)
     window = (slice(top, top + height), slice(left, left + width))
     visible, target, shifted = (_tensor(picture[window]) for picture in (pair.visible, registered, moved))
     truth = torch.from_numpy(np.ascontiguousarray(field[window])).permute(2, 0, 1)[None]

@@ -14,8 +14,8 @@ from PyQt6.QtWidgets import QApplication
 import calibration.solve
 from app.gui.common.translation import install_language
 from app.gui.setup.calibration_words import advice_and_state, in_words
-from calibration.aim import PLACES, TILTS, Reached
 from calibration.capture_guide import _TILTS
+from calibration.pose_planner import PLACES, TILTS, Reached
 
 ENGLISH = re.compile(
     r"\b(the|known|wanted|worst|board|view|views|picture|pictures|of|at|away|still|and|held|solve)\b", re.IGNORECASE

@@ -12,11 +12,11 @@ import pytest
 from calibration.board import parse_board
 from calibration.detect import Detection
 from calibration.extrinsics import rotation_angle_deg
-from calibration.field import distance_range, propose_working_distance_m, reached_share
 from calibration.homography import solve_points
 from calibration.render import project, random_poses, render_set, synthetic_rig, thermal_pose
 from calibration.report import write_report
 from calibration.rig import RigCalibration, apply_homography
+from calibration.shared_field import distance_range, propose_working_distance_m, reached_share
 from calibration.solve import Solution, solve_views
 from calibration.views import BoardView, detect_views
 from fusion_core.errors import BadInputError

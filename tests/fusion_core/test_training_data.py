@@ -18,9 +18,9 @@ from typer.testing import CliRunner
 from app.__main__ import build_cli
 from fusion_core.errors import BadInputError, ConfigError
 from fusion_core.training.config import DataConfig, DisplacementConfig, RegistrationConfig, load_training_config
-from fusion_core.training.data_check import Problem, examine
+from fusion_core.training.data_check import FaultKind, check_data
 from fusion_core.training.dataset import Batch, CropSampler, TrainingPair, crop_stream, load_pairs, split_pairs, to_8bit
-from fusion_core.training.displacement import displace, draw_displacement, smooth_field
+from fusion_core.training.random_displacement import draw_displacement, move_by, smooth_field
 from fusion_core.training.registration import (
     PairRegistration,
     load_registrations,
@@ -87,7 +87,7 @@ def test_crop_displacement_is_the_truth(flips: tuple[bool, bool], scale: tuple[f
 
 def test_crop_of_an_unregistered_pair_is_taken_from_the_registered_place() -> None:
     visible = _scene(3)
-    infrared = displace(_thermal(visible), np.full((160, 200, 2), (2.5, -1.5), np.float32))
+    infrared = move_by(_thermal(visible), np.full((160, 200, 2), (2.5, -1.5), np.float32))
     config = DataConfig.model_validate({"root": ".", "crop_px": 64, "augmentation": {"flip": False}})
     pair = TrainingPair("a", visible, infrared, PairRegistration((2.5, -1.5)))
     batch = CropSampler([pair], config, 0).batch(range(4))
@@ -182,7 +182,7 @@ def test_16_bit_counts_are_stretched_to_8_bit() -> None:
 
 def test_registration_finds_a_known_shift_to_a_fraction_of_a_pixel() -> None:
     visible = _scene(4, 240, 320)
-    moved = displace(_thermal(visible), np.full((240, 320, 2), (2.4, -3.3), np.float32))
+    moved = move_by(_thermal(visible), np.full((240, 320, 2), (2.4, -3.3), np.float32))
     found = register_pair(visible, moved, RegistrationConfig(field=False))
     assert found.reliable
     assert found.shift_px == pytest.approx((2.4, -3.3), abs=0.2)
@@ -192,7 +192,7 @@ def test_registration_finds_a_known_shift_to_a_fraction_of_a_pixel() -> None:
 def test_registration_field_follows_a_varying_displacement() -> None:
     visible = _scene(5, 240, 320)
     field = smooth_field(np.random.default_rng(2), 240, 320, peak_px=2.5, spacing_px=200.0)
-    moved = displace(_thermal(visible), field)
+    moved = move_by(_thermal(visible), field)
     errors = []
     for local in (False, True):
         found = register_pair(visible, moved, RegistrationConfig(field=local))
@@ -258,21 +258,21 @@ def _folder(root: Path, count: int = 4) -> Path:
 def test_doctor_finds_each_fault(tmp_path: Path) -> None:
     root = _folder(tmp_path)
     visible = _scene(40, 200, 260)
-    _write(root, "a_10", visible, displace(_thermal(visible), np.full((200, 260, 2), 7.0, np.float32)))
+    _write(root, "a_10", visible, move_by(_thermal(visible), np.full((200, 260, 2), 7.0, np.float32)))
     _write(root, "b_size", visible, _thermal(visible)[:100])
     _write(root, "b_flat", visible, np.full_like(visible, 9))
     _write(root, "b_broken", visible, _thermal(visible))
     (root / "ir" / "b_broken.png").write_bytes(b"no picture")
     (root / "vi" / "b_alone.png").write_bytes((root / "vi" / "a_00.png").read_bytes())
     _write(root, "a_99", _scene(20), _thermal(_scene(20)))
-    found = examine(root, validation_fraction=0.2)
-    assert {(finding.problem, finding.stem) for finding in found.findings} == {
-        (Problem.MISALIGNED, "a_10"),
-        (Problem.SIZE, "b_size"),
-        (Problem.CONSTANT, "b_flat"),
-        (Problem.UNREADABLE, "b_broken"),
-        (Problem.UNMATCHED, "b_alone"),
-        (Problem.LEAK, "a_99"),
+    found = check_data(root, validation_fraction=0.2)
+    assert {(finding.kind, finding.stem) for finding in found.findings} == {
+        (FaultKind.MISALIGNED, "a_10"),
+        (FaultKind.SIZE, "b_size"),
+        (FaultKind.CONSTANT, "b_flat"),
+        (FaultKind.UNREADABLE, "b_broken"),
+        (FaultKind.UNMATCHED, "b_alone"),
+        (FaultKind.LEAK, "a_99"),
     }
 
 

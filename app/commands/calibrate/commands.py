@@ -25,7 +25,6 @@ from calibration.board import parse_board
 from calibration.board_pdf import write_board
 from calibration.capture_guide import TARGET_VIEWS, CaptureGuide
 from calibration.extrinsics import PairView, transfer_errors_px
-from calibration.field import BUDGET_PX, distance_range
 from calibration.report import write_report
 from calibration.residual_field import ResidualField
 from calibration.rig import (
@@ -36,6 +35,7 @@ from calibration.rig import (
     plain_scaling,
     save_calibration,
 )
+from calibration.shared_field import BUDGET_PX, distance_range
 from calibration.solve import solve_views
 from calibration.targetless import measure_residual, refine_alignment
 from calibration.time_offset import MOVEMENT_FILE, BoardMovement, timed

@@ -13,9 +13,9 @@ from markupsafe import Markup
 from fusion_core.errors import RunError
 
 if TYPE_CHECKING:
-    from fusion_core.training.data_check import Examination
+    from fusion_core.training.data_check import DataCheck
 
-__all__ = ["SHIFT_BOUNDS_PX", "shift_counts", "write_doctor_report"]
+__all__ = ["SHIFT_BOUNDS_PX", "shift_counts", "write_data_check_report"]
 
 SHIFT_BOUNDS_PX = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0, float("inf"))
 
@@ -50,7 +50,7 @@ def shift_counts(shifts_px: tuple[float, ...]) -> list[int]:
     return [sum(low <= shift < high for shift in shifts_px) for low, high in itertools.pairwise(SHIFT_BOUNDS_PX)]
 
 
-def write_doctor_report(found: Examination, folder: Path, path: Path) -> None:
+def write_data_check_report(found: DataCheck, folder: Path, path: Path) -> None:
     """Write the page.
 
     Raises:
@@ -58,7 +58,7 @@ def write_doctor_report(found: Examination, folder: Path, path: Path) -> None:
     """
     kinds = [
         (kind, list(findings))
-        for kind, findings in itertools.groupby(found.findings, key=lambda finding: finding.problem.value)
+        for kind, findings in itertools.groupby(found.findings, key=lambda finding: finding.kind.value)
     ]
     page = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(_PAGE)
     text = page.render(folder=str(folder), found=found, kinds=kinds, histogram=_bars(shift_counts(found.shifts_px)))

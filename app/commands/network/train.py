@@ -23,7 +23,7 @@ def register(cli: typer.Typer) -> None:
     """Add `train`, `train doctor` and `train registration`."""
     group = typer.Typer(help="Train the fusion network on your own pairs.", invoke_without_command=True)
     group.callback()(_train)
-    group.command("doctor")(_doctor)
+    group.command("doctor")(_check_data)
     group.command("registration")(_registration)
     cli.add_typer(group, name="train")
 
@@ -174,7 +174,7 @@ def _print_before_and_after(console: Console, before: Measured, after: Measured)
     console.print(table)
 
 
-def _doctor(
+def _check_data(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of pairs: vi/NAME.* and ir/NAME.*.")],
     validation: Annotated[Path | None, typer.Option(help="Folder of the held-out pairs, if it is another.")] = None,
     max_shift_px: Annotated[float, typer.Option(min=0.0, help="A larger residual shift is a problem.")] = 8.0,
@@ -185,15 +185,15 @@ def _doctor(
     from rich.console import Console
     from rich.table import Table
 
-    from app.commands.network.data_check_report import SHIFT_BOUNDS_PX, shift_counts, write_doctor_report
-    from fusion_core.training.data_check import Problem, examine
+    from app.commands.network.data_check_report import SHIFT_BOUNDS_PX, shift_counts, write_data_check_report
+    from fusion_core.training.data_check import FaultKind, check_data
 
     console = Console()
     with console.status("looking at every pair"):
-        found = examine(directory, validation_root=validation, max_shift_px=max_shift_px)
+        found = check_data(directory, validation_root=validation, max_shift_px=max_shift_px)
     table = Table("problem", "pair", "what", title=f"{directory}: {found.pairs} pairs")
-    for problem in Problem:
-        of_kind = [finding for finding in found.findings if finding.problem is problem]
+    for problem in FaultKind:
+        of_kind = [finding for finding in found.findings if finding.kind is problem]
         for finding in of_kind[:limit]:
             table.add_row(problem.value, finding.stem, finding.detail)
         if len(of_kind) > limit:
@@ -210,7 +210,7 @@ def _doctor(
     more = f", {len(found.sizes) - 4} more sizes" if len(found.sizes) > 4 else ""
     console.print(f"{shown}{more}; {found.repeated} near-duplicates inside the training part", highlight=False)
     if html is not None:
-        write_doctor_report(found, directory, html)
+        write_data_check_report(found, directory, html)
         console.print(f"page: {html}", highlight=False, soft_wrap=True)
     if found.findings:
         console.print(f"{len(found.findings)} problems", highlight=False)

@@ -26,8 +26,8 @@ from fusion_core.measures.displacement import (
 from fusion_core.measures.evaluation import EvaluationPair, Summary, evaluate_engine, summarize
 from fusion_core.rfvif import Rfvif
 from fusion_core.training.dataset import TrainingPair
-from fusion_core.training.displacement import backward_field
 from fusion_core.training.finetuning.collapse import ModalityShares, measure_shares
+from fusion_core.training.random_displacement import backward_field
 
 __all__ = ["DISPLACEMENTS", "MEASURED_PAIRS", "Measured", "estimate_errors_px", "evaluation_pairs", "measure"]
 

@@ -20,7 +20,7 @@ from calibration.board import ArucoGrid, Board
 from calibration.detect import BoardNotFoundError, Detection, Polarity, to_grey
 from calibration.refine import board_homography, refine_points
 
-__all__ = ["Likeness", "carry_over", "complete"]
+__all__ = ["Likeness", "complete", "transfer_board"]
 
 WORKING_WIDTH_PX = 320
 SCALES = np.geomspace(0.6, 1.8, 20)  # of the ratio of the widths: lenses may differ that much
@@ -44,7 +44,7 @@ class Likeness:
     turn_deg: float
 
 
-def carry_over(
+def transfer_board(
     image: np.ndarray, board: Board, other: Detection, *, roll_deg: float = 0.0, first: Likeness | None = None
 ) -> tuple[Detection, Likeness]:
     """Find in (H, W) or (H, W, 3) `image` the board that the other camera has found.

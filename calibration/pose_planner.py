@@ -16,8 +16,8 @@ import numpy.typing as npt
 
 from calibration.board import Board
 from calibration.bundle import BundleResult, information_of, small_turn
-from calibration.field import SharedCells, common_field, shared_cells
 from calibration.rig import RigCalibration
+from calibration.shared_field import SharedCells, common_field, shared_cells
 
 __all__ = ["AIM_HOMOGRAPHY_PX", "AIM_ROTATION_DEG", "PLACES", "Advice", "Planner", "Reached"]
 
@@ -121,7 +121,7 @@ class Planner:
         """The pose that helps most; None where the board fits nowhere.
 
         Args:
-            counts: coverage of "visible" and "thermal", as `calibration.field.coverage` gives it.
+            counts: coverage of "visible" and "thermal", as `calibration.shared_field.coverage` gives it.
             want_cells: whether empty cells must be filled: then only poses that fill (nearly) the most of them count.
         """
         candidates = list(self._candidates())

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from fusion_core.training.config import DisplacementConfig
 
-__all__ = ["backward_field", "displace", "draw_displacement", "smooth_field"]
+__all__ = ["backward_field", "draw_displacement", "move_by", "smooth_field"]
 
 FloatArray = npt.NDArray[np.float32]
 UInt8Array = npt.NDArray[np.uint8]
@@ -75,7 +75,7 @@ def backward_field(displacement: FloatArray, iterations: int = 6) -> FloatArray:
     return field
 
 
-def displace(picture: UInt8Array, displacement: FloatArray) -> UInt8Array:
+def move_by(picture: UInt8Array, displacement: FloatArray) -> UInt8Array:
     """The picture moved so that content of pixel p is found at p + d(p). Same shape and dtype; borders replicate."""
     height, width = picture.shape[:2]
     field = backward_field(displacement)

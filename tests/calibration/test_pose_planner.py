@@ -5,16 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from calibration.aim import AIM_HOMOGRAPHY_PX, AIM_ROTATION_DEG, Reached
 from calibration.assess import Assessment, assess
 from calibration.board import parse_board
 from calibration.bundle import Sighting, information_of, solve_bundle
 from calibration.capture_guide import CaptureGuide
 from calibration.detect import Detection
-from calibration.field import common_field
 from calibration.held_view import HeldView
+from calibration.pose_planner import AIM_HOMOGRAPHY_PX, AIM_ROTATION_DEG, Reached
 from calibration.render import BoardPose, project, random_poses, render_pair, synthetic_rig, thermal_pose
 from calibration.rig import RigCalibration
+from calibration.shared_field import common_field
 from calibration.views import BoardView
 
 BOARD = parse_board("acircles:4x11:70mm")

@@ -8,9 +8,9 @@ import cv2
 import numpy as np
 import pytest
 
-from calibration import carry
+from calibration import board_transfer
 from calibration.board import Board, parse_board
-from calibration.carry import carry_over, complete
+from calibration.board_transfer import complete, transfer_board
 from calibration.detect import BoardNotFoundError, Detection, detect_board
 from calibration.render import SyntheticView, random_poses, render_pair, synthetic_rig
 from calibration.rig import RigCalibration
@@ -60,11 +60,11 @@ def test_a_board_laid_a_square_beside_or_half_turned_is_refused(spec: str, monke
     for view in rendered(board, 2, seed=22):
         at, _ = cv2.findHomography(board.object_points()[:, :2], view.thermal_points_px)
         for move in (half_turn, *shifts):
-            like = carry._correlation(view.thermal.astype(np.float32), board, at @ move)
-            place = (like, at @ move, carry.Likeness(0.6, 0.0))
-            monkeypatch.setattr(carry, "_places", lambda *_, place=place: [place])
+            like = board_transfer._correlation(view.thermal.astype(np.float32), board, at @ move)
+            place = (like, at @ move, board_transfer.Likeness(0.6, 0.0))
+            monkeypatch.setattr(board_transfer, "_places", lambda *_, place=place: [place])
             try:
-                found, _ = carry_over(view.thermal, board, read(view, board))
+                found, _ = transfer_board(view.thermal, board, read(view, board))
             except BoardNotFoundError:
                 continue
             off = np.linalg.norm(found.points_px - view.thermal_points_px[found.ids], axis=1)
@@ -77,11 +77,11 @@ def test_nothing_is_carried_over_to_a_picture_without_the_board() -> None:
     rng = np.random.default_rng(0)
     empty = np.clip(rng.normal(9000, 12, view.thermal.shape), 0, 65535).astype(np.uint16)
     with pytest.raises(BoardNotFoundError):
-        carry_over(empty, board, read(view, board))
+        transfer_board(empty, board, read(view, board))
     plain = parse_board("checkerboard:8x6:120mm")
     squares = render_pair(WIDE, other.pose, plain, seed=1)
     with pytest.raises(BoardNotFoundError):  # squares alone would fit at several places
-        carry_over(squares.thermal, board, read(view, board))
+        transfer_board(squares.thermal, board, read(view, board))
 
 
 def test_markers_not_read_are_filled_in_where_they_can_be_seen() -> None:
@@ -108,12 +108,12 @@ def test_a_board_is_never_turned_by_half_against_the_other_cameras_view(monkeypa
     view = rendered(board, 1, seed=21)[0]
     height_m, width_m = board.extent_m
     half_turn = np.array([[-1, 0, width_m], [0, -1, height_m], [0, 0, 1.0]])
-    found, _ = carry_over(view.thermal, board, read(view, board))
+    found, _ = transfer_board(view.thermal, board, read(view, board))
     assert np.linalg.norm(found.points_px - view.thermal_points_px[found.ids], axis=1).max() < 1.0
     said = iter([(-1.0, half_turn), (1.0, np.eye(3))])
-    monkeypatch.setattr(carry, "_sureness", lambda *_: next(said))
+    monkeypatch.setattr(board_transfer, "_sureness", lambda *_: next(said))
     with pytest.raises(BoardNotFoundError, match=r"turned by -?1[78]\d degrees"):
-        carry_over(view.thermal, board, read(view, board))
+        transfer_board(view.thermal, board, read(view, board))
 
 
 @pytest.mark.parametrize("roll_deg", [0.0, 30.0, 180.0])
@@ -122,5 +122,5 @@ def test_a_turn_is_measured_in_the_picture(roll_deg: float) -> None:
     H_other = np.array([[300.0, 40.0, 100.0], [-20.0, 280.0, 90.0], [0.02, -0.03, 1.0]])
     c, s = np.cos(np.radians(roll_deg)), np.sin(np.radians(roll_deg))
     R = np.array([[c, -s, 5.0], [s, c, 7.0], [0, 0, 1.0]])
-    turned_deg = carry._turned_deg(0.8 * R @ H_other, H_other, board)
+    turned_deg = board_transfer._turned_deg(0.8 * R @ H_other, H_other, board)
     assert (turned_deg - roll_deg + 180) % 360 - 180 == pytest.approx(0, abs=0.5)
