@@ -22,6 +22,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from fusion_core.errors import BadInputError, ConfigError
+from fusion_core.files import write_atomic
 
 __all__ = [
     "Calibration",
@@ -342,9 +343,7 @@ def save_calibration(calibration: Calibration, path: Path) -> None:
         + yaml.safe_dump({**common, **body}, sort_keys=False, default_flow_style=None, width=120)
     )
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".part")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
+    write_atomic(path, text)
 
 
 def load_calibration(path: Path) -> Calibration:

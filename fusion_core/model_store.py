@@ -27,6 +27,7 @@ from filelock import FileLock, Timeout
 from platformdirs import user_data_path
 
 from fusion_core.errors import BadInputError, CheckpointError, RunError, UsageError
+from fusion_core.files import write_atomic
 
 __all__ = ["ACTIVE", "DEFAULT_MODEL", "HistoryEntry", "ModelStore", "StoredModel", "default_folder", "resolve_weights"]
 
@@ -169,8 +170,8 @@ class ModelStore:
             data = source.read_bytes()
             if hashlib.sha256(data).hexdigest() != loaded.sha256:
                 raise CheckpointError(f"{source} changed while it was read; add it again when it is complete")
-            _write(target, data)
-            _write(target.with_suffix(".json"), json.dumps(entry, indent=1).encode())
+            write_atomic(target, data)
+            write_atomic(target.with_suffix(".json"), json.dumps(entry, indent=1).encode())
         return self.get(name)
 
     def check(self, name: str) -> StoredModel:
@@ -286,7 +287,7 @@ class ModelStore:
         return dict(state)
 
     def _save(self, state: dict[str, Any]) -> None:
-        _write(self.folder / "store.json", json.dumps(state, indent=1).encode())
+        write_atomic(self.folder / "store.json", json.dumps(state, indent=1).encode())
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -363,18 +364,6 @@ def _count(entry: dict[str, Any]) -> int:
     for side in entry["shape"]:
         count *= int(side)
     return count
-
-
-def _write(path: Path, data: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _now() -> str:

@@ -21,13 +21,14 @@ NO_TORCH = (
     "fusion_core/measures/flicker.py", "fusion_core/measures/displacement.py", "fusion_core/engines/pyramid_engine.py",
 )  # fmt: skip
 CALIBRATION_MAY = {
-    "fusion_core.frames", "fusion_core.errors", "fusion_core.pair_folder", "fusion_core.simulation",
-    "fusion_core.cross_spectral", "fusion_core.shift", "fusion_core.colour",
+    "fusion_core.frames", "fusion_core.errors", "fusion_core.files", "fusion_core.pair_folder",
+    "fusion_core.simulation", "fusion_core.cross_spectral", "fusion_core.shift", "fusion_core.colour",
 }  # fmt: skip
 TENSORRT_FILES = {"fusion_core/engines/tensorrt_engine.py"}
 
 LAYERS = (
-    ("fusion_core.config_faults", "fusion_core.cross_spectral", "fusion_core.errors", "fusion_core.frames"),
+    ("fusion_core.config_faults", "fusion_core.cross_spectral", "fusion_core.errors",
+     "fusion_core.files", "fusion_core.frames"),
     ("fusion_core.colour", "fusion_core.pair_folder", "fusion_core.shift", "fusion_core.simulation",
      "fusion_core.thermal", "fusion_core.rfvif", "fusion_core.yaml_config"),
     ("fusion_core.checkpoint",),

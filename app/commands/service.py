@@ -189,14 +189,14 @@ def _make_recordings(directory: Path, account: str) -> None:
 
 def _write_secret(file: Path, secret: str) -> None:
     from fusion_core.errors import RunError
+    from fusion_core.files import replacing
 
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        part = file.with_name(f".{file.name}.part")
-        part.unlink(missing_ok=True)
-        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as stream:
-            stream.write(secret + "\n")
-        part.replace(file)
+        with replacing(file) as part:
+            part.unlink(missing_ok=True)
+            with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as stream:
+                stream.write(secret + "\n")
     except OSError as error:
         raise RunError(f"{file} cannot be written ({error.strerror or error}); choose a folder of yours") from error
     typer.echo(f"wrote {file}, readable by you alone")

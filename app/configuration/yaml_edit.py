@@ -8,6 +8,7 @@ import yaml
 
 from app.configuration.config import load_config
 from fusion_core.errors import ConfigError
+from fusion_core.files import replacing
 
 __all__ = ["set_value", "with_value"]
 
@@ -48,16 +49,13 @@ def set_value(path: Path, section: str, key: str, value: str) -> None:
     Raises:
         ConfigError: it cannot be read or written, or would not be a configuration any more (then it is as before).
     """
-    temporary = path.with_name(f".{path.name}.new")
     try:
         text = with_value(path.read_text(encoding="utf-8"), section, key, value)
-        temporary.write_text(text, encoding="utf-8")
-        load_config(temporary)
-        temporary.replace(path)
+        with replacing(path) as part:
+            part.write_text(text, encoding="utf-8")
+            load_config(part)
     except OSError as error:
         raise ConfigError(f"{path} cannot be changed: {error.strerror or error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _entry(node: yaml.Node | None, key: str) -> yaml.Node | None:

@@ -17,6 +17,7 @@ from app.view.views import View
 from fusion_core.engines.engine import FusionEngine, create_engine
 from fusion_core.engines.video_options import VideoOptions
 from fusion_core.errors import LumithermError
+from fusion_core.files import put_in_place
 from fusion_core.thermal.agc import AgcConfig
 
 __all__ = ["ItemResult", "ItemTask", "fuse_item"]
@@ -67,7 +68,7 @@ def fuse_item(task: ItemTask, stop: StopFlag | None = None) -> ItemResult:
         if report.interrupted:
             part.unlink(missing_ok=True)
             return ItemResult(task.name, task.key, "stopped")
-        part.replace(task.output)
+        put_in_place(part, task.output)
         return ItemResult(
             task.name, task.key, "done", str(task.output), report.frames, report.left_out, report.visible_only,
             task.output.stat().st_size, round(time.perf_counter() - started, 3),

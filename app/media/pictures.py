@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import errno
-import os
 from pathlib import Path
 
 import cv2
 import numpy as np
 
 from fusion_core.errors import BadInputError, RecordingError
+from fusion_core.files import write_atomic
 
 __all__ = [
     "NO_ROOM_ERRNOS",
@@ -198,12 +198,9 @@ def write_picture(path: Path, pixels: np.ndarray) -> None:
         raise BadInputError(f"{path} cannot be written: {path.suffix!r} is no picture format; use .png") from error
     if not done:
         raise BadInputError(f"{path} cannot be written as {path.suffix}; use .png")
-    part = path.with_name(f".{path.name}.part")
     try:
-        part.write_bytes(encoded.tobytes())
-        os.replace(part, path)  # noqa: PTH105 - atomic, and says so
+        write_atomic(path, encoded.tobytes())
     except OSError as error:
-        part.unlink(missing_ok=True)
         if error.errno in NO_ROOM_ERRNOS:
             raise RecordingError(no_room_message(path, "Pictures written before it are complete.")) from error
         raise RecordingError(f"{path} cannot be written: {error.strerror}.") from error

@@ -14,6 +14,7 @@ import numpy as np
 import tifffile
 
 from fusion_core.errors import RunError
+from fusion_core.files import sync
 from fusion_core.frames import Frame, FrameFlag, FusedFrame
 
 __all__ = ["save_snapshot"]
@@ -58,7 +59,10 @@ def save_snapshot(frame: FusedFrame, folder: Path, facts: dict[str, Any]) -> Pat
             while final.exists():
                 number += 1
                 final = folder / f"{name}-{number}"
+            for path in (*bundle.iterdir(), bundle):
+                sync(path)
             os.rename(bundle, final)  # noqa: PTH104 - Path.rename would replace an empty folder on some systems too
+            sync(folder)
             return final
     except OSError as error:
         raise RunError(

@@ -15,6 +15,7 @@ from app.pipeline.self_alignment import SelfAlignment
 from app.pipeline.thermal_grid import ThermalGrid
 from calibration.rig import check_identities
 from fusion_core.errors import BadInputError, RunError
+from fusion_core.files import plain_name
 from fusion_core.frames import FusedFrame
 
 __all__ = ["Alignment"]
@@ -156,5 +157,4 @@ def _proposal_file(config: AppConfig) -> Path:
         return settings.proposal_file
     if settings.file is not None:
         return settings.file.with_suffix(".proposed.yaml")
-    rig = "".join(letter if letter.isalnum() or letter in "-_" else "_" for letter in config.rig)
-    return config.recording.directory / f"{rig}.proposed.yaml"
+    return config.recording.directory / f"{plain_name(config.rig)}.proposed.yaml"

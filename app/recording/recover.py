@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +26,7 @@ from app.recording.sidecar import (
 )
 from app.recording.video_scan import VideoScan, open_video, scan_video
 from fusion_core.errors import BadInputError, RecordingError
+from fusion_core.files import put_in_place, replacing
 
 __all__ = ["RecoverReport", "recover", "remux"]
 
@@ -112,16 +112,12 @@ def _write_sidecar(
     ordered += [(mark.from_ns if isinstance(mark, GapLine) else mark.t_ns, mark) for mark in marks]
     ordered.sort(key=lambda entry: entry[0])
     target = sidecar_path(path)
-    beside = target.with_suffix(".jsonl.new")
+    end = EndLine("recovered", frames, last_ms * 1_000_000)
     try:
-        with beside.open("wb") as file:
-            for line in (header, *(entry for _, entry in ordered), EndLine("recovered", frames, last_ms * 1_000_000)):
+        with replacing(target) as part, part.open("wb") as file:
+            for line in (header, *(entry for _, entry in ordered), end):
                 file.write(encode_line(line) + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(target)
     except OSError as error:
-        beside.unlink(missing_ok=True)
         raise RecordingError(
             f"{target} could not be written: {error.strerror}. Free some space and try again."
         ) from error
@@ -167,9 +163,7 @@ def remux(path: Path) -> None:
                         copy.mux(packet)
             except av.error.InvalidDataError:  # the torn end: everything before it is copied
                 pass
-        with beside.open("rb") as file:
-            os.fsync(file.fileno())
-        beside.replace(path)
+        put_in_place(beside, path)
     except (av.error.FFmpegError, OSError, ValueError) as error:
         beside.unlink(missing_ok=True)
         raise RecordingError(f"{path} could not be finished: {error}. The original is unchanged.") from error

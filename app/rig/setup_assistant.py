@@ -26,6 +26,7 @@ from fusion_core.errors import (
     LumithermError,
     UsageError,
 )
+from fusion_core.files import replacing
 from fusion_core.frames import Frame, Stream
 
 if TYPE_CHECKING:
@@ -239,17 +240,13 @@ def write_config(path: Path, text: str, overwrite: bool = False) -> AppConfig:
     """
     if path.exists() and not overwrite:
         raise UsageError(f"{path} exists already; give another name")
-    temporary = path.with_name(f".{path.name}.new")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(text, encoding="utf-8")
-        config = load_config(temporary)
-        temporary.replace(path)
+        with replacing(path) as part:
+            part.write_text(text, encoding="utf-8")
+            return load_config(part)
     except OSError as error:
         raise ConfigError(f"{path} cannot be written: {error.strerror or error}; choose a folder of yours") from error
-    finally:
-        temporary.unlink(missing_ok=True)
-    return config
 
 
 def _quoted(text: str) -> str:

@@ -11,9 +11,9 @@ import platformdirs
 import structlog
 
 from app.configuration.service import ServiceConfig
-from app.service.state_file import plain_name
 from app.service.systemd import StartLedger
 from app.service.wish import RecordingWish
+from fusion_core.files import plain_name
 
 if TYPE_CHECKING:
     from app.configuration.config import AppConfig

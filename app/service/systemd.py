@@ -15,8 +15,8 @@ from pathlib import Path
 
 import structlog
 
-from app.service.state_file import write_state
 from fusion_core.errors import ConfigError
+from fusion_core.files import write_atomic
 
 __all__ = ["Notifier", "StartLedger", "UnitSettings", "boot_id", "unit_text", "watchdog_period_s"]
 
@@ -158,7 +158,8 @@ class StartLedger:
     def _write(self, running: bool, restarts: list[float]) -> None:
         text = json.dumps({"boot": self._boot, "running": running, "restarts": restarts[-100:]})
         try:
-            write_state(self._file, text)
+            self._file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            write_atomic(self._file, text)
         except OSError as error:
             raise ConfigError(
                 f"service.state_directory: {self._file} cannot be written ({error.strerror or error}); wanted a folder"

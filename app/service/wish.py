@@ -8,8 +8,8 @@ from pathlib import Path
 
 import structlog
 
-from app.service.state_file import write_state
 from app.service.systemd import boot_id
+from fusion_core.files import write_atomic
 
 __all__ = ["RecordingWish", "Wish"]
 
@@ -50,7 +50,8 @@ class RecordingWish:
         """Write it down. A folder that cannot be written is logged: the recording itself goes on."""
         text = json.dumps({"recording": wanted, "label": label, "boot": self._boot})
         try:
-            write_state(self._file, text)
+            self._file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            write_atomic(self._file, text)
         except OSError as error:
             structlog.get_logger("service").warning(
                 "a restart will not know what is to be recorded", file=str(self._file), reason=str(error)

@@ -20,6 +20,7 @@ from platformdirs import user_cache_path
 
 from fusion_core.engines.openvino_runtime import load_openvino
 from fusion_core.errors import EngineError
+from fusion_core.files import sync
 
 __all__ = ["CacheEntry", "EngineCache"]
 
@@ -149,9 +150,9 @@ class EngineCache:
             (temporary / _KEY).write_text(json.dumps(dict(key), sort_keys=True, indent=1))
             (temporary / _FILES).write_text(json.dumps(digests, indent=1))
             for file in temporary.iterdir():
-                _flush(file)
+                sync(file)
             temporary.rename(path)
-            _flush(self.folder)
+            sync(self.folder)
         except OSError as error:
             shutil.rmtree(temporary, ignore_errors=True)
             raise EngineError(
@@ -269,14 +270,3 @@ def _refuse_if_others_may_write(folder: Path) -> None:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _flush(path: Path) -> None:
-    """To the disk, so that a rename never comes before the contents."""
-    if os.name != "posix":
-        return  # a folder cannot be opened there, and a rename is ordered
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from fusion_core.cross_spectral import OutlineForm, gaussian_mean, outlines, surface_peak
 from fusion_core.errors import BadInputError
+from fusion_core.files import write_atomic
 from fusion_core.training.config import RegistrationConfig
 
 __all__ = [
@@ -241,11 +242,7 @@ def save_registrations(path: Path, registrations: dict[str, PairRegistration], f
         }
         for stem, r in registrations.items()
     }
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(
-        json.dumps({"format": _FORMAT, "fingerprint": fingerprint, "pairs": entries}), encoding="utf-8"
-    )
-    temporary.replace(path)
+    write_atomic(path, json.dumps({"format": _FORMAT, "fingerprint": fingerprint, "pairs": entries}))
 
 
 def load_registrations(path: Path, fingerprint: str) -> dict[str, PairRegistration] | None:

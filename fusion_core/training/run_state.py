@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from fusion_core.errors import CheckpointError, RunError
+from fusion_core.files import replacing
 
 __all__ = [
     "Ema",
@@ -31,24 +31,15 @@ _NAME = re.compile(r"^step-(\d{8})\.pt$")
 def atomic_write(path: Path, write: Callable[[Path], None]) -> None:
     """Let `write` fill a temporary file beside `path`, force it to disk, and rename it onto `path`.
 
-    A kill at any moment leaves the old file or the new one whole. Left-over temporaries (*.partial) are harmless.
+    A kill at any moment leaves the old file or the new one whole. Left-over temporaries (.NAME.*) are harmless.
 
     Raises:
         RunError: the file cannot be written, e.g. the disk is full.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        write(temporary)
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        with replacing(path) as part:
+            write(part)
     except (OSError, RuntimeError) as error:  # torch.save reports a full disk as RuntimeError
-        temporary.unlink(missing_ok=True)
         raise RunError(f"{path} cannot be written: {error}. The last good checkpoint is untouched.") from error
 
 
@@ -74,7 +65,7 @@ def prune_checkpoints(folder: Path, keep: int) -> None:
     """Delete all but the newest `keep` states, and temporaries that a killed run left."""
     for path in list_checkpoints(folder)[:-keep]:
         path.unlink(missing_ok=True)
-    for path in folder.glob(".step-*.partial"):
+    for path in folder.glob(".step-*"):
         path.unlink(missing_ok=True)
 
 

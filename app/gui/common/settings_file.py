@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import threading
 import time
 from pathlib import Path
 from typing import Any, Final
 
 import structlog
+
+from fusion_core.files import write_atomic
 
 __all__ = ["SettingsFile"]
 
@@ -89,16 +90,10 @@ class SettingsFile:
                     return
 
     def _write(self, values: dict[str, Any]) -> OSError | None:
-        beside = self.file.with_name(f".{self.file.name}.{os.getpid()}")
         try:
             self.file.parent.mkdir(parents=True, exist_ok=True)
             text = json.dumps(_read(self.file) | values, indent=1, sort_keys=True)
-            with beside.open("w", encoding="utf-8") as file:
-                file.write(text + "\n")
-                file.flush()
-                os.fsync(file.fileno())
-            beside.replace(self.file)
-            _sync_folder(self.file.parent)
+            write_atomic(self.file, text + "\n")
         except OSError as error:
             if not self._told:
                 self._told = True
@@ -117,14 +112,3 @@ def _read(file: Path) -> dict[str, Any]:
     except (OSError, ValueError):  # not there, or damaged: the defaults serve
         return {}
     return found if isinstance(found, dict) else {}
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a renaming last, where folders can be opened (not on Windows)."""
-    if os.name != "posix":
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

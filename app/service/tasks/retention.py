@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import threading
 import time
@@ -19,6 +18,7 @@ from app.recording.segments import delete_recording, is_protected, list_recordin
 from app.recording.writing.disk import free_bytes
 from app.service.state.operations import KEEP, SNAPSHOT_FOLDER
 from app.service.state.pulse import Pulse
+from fusion_core.files import write_atomic
 
 __all__ = ["AgeBook", "Kept", "RetentionThread", "has_event", "plan"]
 
@@ -124,9 +124,7 @@ class AgeBook:
         known = set(names)
         self._first_seen = {name: seen for name, seen in self._first_seen.items() if name in known}
         text = json.dumps({"clock_s": self.now_s, "wall_s": self._wall_s(), "first_seen": self._first_seen})
-        part = self._file.with_suffix(".part")
-        part.write_text(text, encoding="utf-8")
-        os.replace(part, self._file)  # noqa: PTH105 - says plainly that it is atomic
+        write_atomic(self._file, text)
 
 
 class RetentionThread:

@@ -22,6 +22,7 @@ from app.process import Worker
 from app.service.state.operations import Operations, explain
 from app.service.state.pulse import Pulse
 from fusion_core.errors import BadInputError, LumithermError, RunError
+from fusion_core.files import plain_name
 
 __all__ = ["ControlServer", "ask", "default_socket"]
 
@@ -39,7 +40,7 @@ def default_socket(rig: str, environment: Mapping[str, str] = os.environ) -> Pat
         base = Path(environment["XDG_RUNTIME_DIR"]) / "lumitherm"
     else:
         base = Path(tempfile.gettempdir()) / f"lumitherm-{os.getuid()}"
-    return base / f"{''.join(c if c.isalnum() or c in '-_' else '_' for c in rig)}.sock"
+    return base / f"{plain_name(rig)}.sock"
 
 
 class ControlServer:
