@@ -40,7 +40,7 @@ RESUM_EVERY = 600  # additions and subtractions in single precision: sum afresh 
 SURE = 0.15  # confidence from which a cell counts
 TRUSTED_SHARE = 0.25  # of the grid that must be sure before a correction may be applied unasked
 TRUSTED_QUARTER_SHARE = 0.08  # of each quarter of the picture, in three of the four at least
-AGREEING = 10  # proposals in a row that must say the same
+AGREEING = 10  # proposals in a row that must agree
 AGREE_PX = 2.0  # on average over the picture
 
 

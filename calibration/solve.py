@@ -1,7 +1,4 @@
-"""From board pictures to a rig: detect, number, solve, throw out bad views.
-
-And measure how good it is on held-out ones.
-"""
+"""Solve a rig from the views of a board, leave out bad views, and measure the rig on views that it has not seen."""
 
 from __future__ import annotations
 
@@ -67,7 +64,7 @@ class Solution:
     rejected: dict[str, str]
     held_out_px: dict[str, np.ndarray]  # thermal pixels, one value a board point, by view
     two_sigma_px: np.ndarray  # (gh, gw) visible pixels over the visible picture; NaN where thermal does not see
-    predicted_two_sigma_px: np.ndarray  # the same from the normal equations alone: what the noise of the points allows
+    predicted_two_sigma_px: np.ndarray  # from the normal equations alone: what the noise of the points allows
     coverage_visible: np.ndarray  # (6, 6) int points; -1 outside the common field of view
     coverage_thermal: np.ndarray
     range_8px: DistanceRange
@@ -82,7 +79,7 @@ class Solution:
 
     @property
     def held_out_p95_px(self) -> float:
-        """95th percentile of the same."""
+        """95th percentile of the transfer error on views that the solution had not seen, thermal pixels."""
         return (
             float(np.percentile(np.concatenate(list(self.held_out_px.values())), 95))
             if self.held_out_px
@@ -96,7 +93,7 @@ class Solution:
 
     @property
     def max_predicted_two_sigma_px(self) -> float:
-        """The same from the noise of the points alone."""
+        """Largest 2-sigma uncertainty that the noise of the points alone allows, visible pixels."""
         values = self.predicted_two_sigma_px
         return float(np.nanmax(values)) if np.isfinite(values).any() else float("inf")
 
@@ -136,17 +133,7 @@ def solve_views(
         {view.name: view.found_thermal for view in views if view.found_thermal is not None},
         board, identity=identities[1], lens=lenses[1],
     )  # fmt: skip
-    rejected: dict[str, str] = {}
-    pairs: dict[str, PairView] = {}
-    for view in views:
-        if view.found_visible is None or view.found_thermal is None:
-            sides = [(view.why_not_visible, "visible"), (view.why_not_thermal, "thermal")]
-            rejected[view.name] = "; ".join(f"{side}: {why}" for why, side in sides if why)
-        elif view.name in visible.rejected or view.name in thermal.rejected:
-            reasons = [("visible", visible.rejected.get(view.name)), ("thermal", thermal.rejected.get(view.name))]
-            rejected[view.name] = "; ".join(f"{side}: {why}" for side, why in reasons if why)
-        else:
-            pairs[view.name] = PairView.common(view.name, view.found_visible, view.found_thermal)
+    pairs, rejected = _usable_pairs(views, visible, thermal)
     sightings = _sightings(views, rejected, {**visible.rejected, **thermal.rejected})
     stereo = solve_stereo(
         list(pairs.values()), board, visible.camera, thermal.camera,
@@ -181,6 +168,24 @@ def solve_views(
     gates = _gates(solution)
     verdict = "good" if all(gate.passed for gate in gates) else "not good"
     return replace(solution, gates=gates, rig=replace(rig, verdict=verdict))
+
+
+def _usable_pairs(
+    views: list[BoardView], visible: IntrinsicsResult, thermal: IntrinsicsResult
+) -> tuple[dict[str, PairView], dict[str, str]]:
+    """The views that both cameras found and both lenses' fits kept; and for each other one, why it is left out."""
+    pairs: dict[str, PairView] = {}
+    rejected: dict[str, str] = {}
+    for view in views:
+        if view.found_visible is None or view.found_thermal is None:
+            sides = [(view.why_not_visible, "visible"), (view.why_not_thermal, "thermal")]
+            rejected[view.name] = "; ".join(f"{side}: {why}" for why, side in sides if why)
+        elif view.name in visible.rejected or view.name in thermal.rejected:
+            reasons = [("visible", visible.rejected.get(view.name)), ("thermal", thermal.rejected.get(view.name))]
+            rejected[view.name] = "; ".join(f"{side}: {why}" for side, why in reasons if why)
+        else:
+            pairs[view.name] = PairView.common(view.name, view.found_visible, view.found_thermal)
+    return pairs, rejected
 
 
 def _sightings(views: list[BoardView], rejected: dict[str, str], bad: dict[str, str]) -> dict[str, Sighting]:
@@ -254,7 +259,7 @@ def _held_out(solve: _Resolver, pairs: dict[str, PairView], board: Board, seed: 
 
 
 def _bootstrap(solve: _Resolver, rig: RigCalibration, count: int, seed: int) -> np.ndarray:
-    """(9, 12) the same from resampled views, which also sees what is wrong with whole views."""
+    """(9, 12) 2-sigma uncertainty from fits to resampled views: unlike the prediction, it shows bad views."""
     thermal, inside = visible_grid(rig)
     rng = np.random.default_rng(seed + 1)
     landed = []

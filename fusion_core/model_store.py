@@ -141,7 +141,7 @@ class ModelStore:
             replace: an added model of that name may be replaced.
 
         Raises:
-            CheckpointError: it is no safetensors file of ours, too large, damaged, or does not fit its network.
+            CheckpointError: it holds no Lumitherm weights, is too large or damaged, or does not fit its network.
             UsageError: the name is taken or unusable. RunError: it cannot be copied.
         """
         from fusion_core.checkpoint import load_checkpoint
@@ -247,7 +247,7 @@ class ModelStore:
                 f"{name!r} is no name for a model: letters, digits, '.', '-' and '_', at most 64, not 'store'"
             )
         if name == ACTIVE or name in PRESET_NAMES:
-            raise UsageError(f"{name!r} has a meaning of its own; give the model another name (--name)")
+            raise UsageError(f"{name!r} is a reserved name; give the model another one (--name)")
 
     def _added(self, path: Path, in_use: bool) -> StoredModel:
         size = path.stat().st_size

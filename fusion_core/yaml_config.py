@@ -293,7 +293,7 @@ def _override(tree: ConfigTree, keys: list[str], text: str, origin: str) -> None
             tree.origins[path[:depth]] = origin
         if not isinstance(inner, dict):
             tree.origins[path] = origin
-            tree.add_problem(path, f"{dotted(path[:depth])} is a single value and has no settings of its own")
+            tree.add_problem(path, f"{dotted(path[:depth])} is a single value and holds no settings")
             return
         target = inner
     for old in [known for known in tree.origins if known[: len(path)] == path]:

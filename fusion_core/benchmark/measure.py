@@ -106,7 +106,7 @@ class Failure:
 
 
 def run_case(case: Case) -> Result | Failure:
-    """Measure one case in a process of its own, so that memory and threads of one do not show in another."""
+    """Measure one case in a separate process, so that its memory and threads do not show in another case."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe(duplex=False)
     process = context.Process(target=_child, args=(case, theirs), name="benchmark")

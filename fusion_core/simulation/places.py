@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fusion_core.simulation.actors import Actor, Draw, draw_car, draw_dog, draw_person, draw_van, outfits
+from fusion_core.simulation.actors import Actor, Draw, Outfit, draw_car, draw_dog, draw_person, draw_van, outfits
 from fusion_core.simulation.props import (
     add_bush,
     add_facade,
@@ -49,8 +49,18 @@ def _ground_grid(sheet: Sheet, x: tuple[float, float], z: tuple[float, float], s
 def build_street(extent: Extent, night: float, seed: int) -> tuple[Scene, list[Actor]]:
     """A street seen from across: shops and flats, an alley, trees, lamps, a parked car, traffic and walkers."""
     scene = Scene(extent, night, np.random.default_rng([seed, 1]))
-    rng = scene.rng
     wide = extent.half_u * 50
+    _behind_the_street(scene, wide)
+    _street_houses(scene)
+    _street_ground(scene, wide)
+    crowd = outfits(scene.rng)
+    _street_furniture(scene)
+    _street_branch(scene)
+    return scene, _street_actors(extent, crowd)
+
+
+def _behind_the_street(scene: Scene, wide: float) -> None:
+    """Sky, skyline, and what the alley shows."""
     add_sky(scene)
     add_skyline(scene, 140.0, AIR_C - 2)
     far = scene.ground(21.0, 60.0)
@@ -58,9 +68,13 @@ def build_street(extent: Extent, night: float, seed: int) -> tuple[Scene, list[A
         [(-wide, 20.9), (wide, 20.9), (wide, 61), (-wide, 61)], Paint((0.44, 0.43, 0.41), AIR_C + 1.5, 0.07, 0.3)
     )
     back = scene.upright(46.0, (-14, 14), (-0.2, 9))
-    add_facade(back, rng, (-13, 13), 8.2, (0.66, 0.62, 0.56), AIR_C - 1)
+    add_facade(back, scene.rng, (-13, 13), 8.2, (0.66, 0.62, 0.56), AIR_C - 1)
     add_tree(scene, 36.0, -1.2, 6.0, 1.9, AIR_C - 1)
 
+
+def _street_houses(scene: Scene) -> None:
+    """Flats over shops on both sides of the alley, a lamp at each corner of it."""
+    extent, rng = scene.extent, scene.rng
     house = scene.upright(21.0, (-extent.half_u * 21, extent.half_u * 21), (-0.1, 14))
     walls = [(0.70, 0.42, 0.33), (0.80, 0.75, 0.62), (0.62, 0.68, 0.70), (0.76, 0.62, 0.50), (0.58, 0.36, 0.30)]
     names = ["BAKERY", "BOOKS", "CAFE LUMEN", "TAILOR", "FLOWERS", "CYCLES"]
@@ -92,6 +106,10 @@ def build_street(extent: Extent, night: float, seed: int) -> tuple[Scene, list[A
             edge += width
             k += 1
 
+
+def _street_ground(scene: Scene, wide: float) -> None:
+    """Pavements, the road with its marks and tracks, patches and oil."""
+    rng = scene.rng
     street = scene.ground(0.9, 21.02)
     pavement = Paint((0.60, 0.58, 0.55), AIR_C + 2.0, 0.05, 0.35)
     asphalt = Paint((0.30, 0.30, 0.31), AIR_C + 5.0, 0.10, 0.5)
@@ -126,9 +144,9 @@ def build_street(extent: Extent, night: float, seed: int) -> tuple[Scene, list[A
             0.7,
         )
 
-    crowd = outfits(rng)
-    walk = [draw_person(o, AIR_C) for o in crowd]
-    lurker = Actor(draw_person(crowd[4], AIR_C, lean=1.0), 27.0, -1.35, 0.0, 1.0, pause_s=4.0)  # in the dark alley
+
+def _street_furniture(scene: Scene) -> None:
+    """Trees, lamps, a sign, a poster, parked cars, a bin and a bush."""
     for x, height, spread in ((-9.6, 6.4, 1.8), (7.6, 5.8, 1.6), (15.5, 6.2, 1.8), (-19.0, 6.0, 1.8)):
         add_tree(scene, 18.3, x, height, spread, AIR_C)
     for x in (-5.6, 4.6, 16.0, -15.0):
@@ -152,6 +170,11 @@ def build_street(extent: Extent, night: float, seed: int) -> tuple[Scene, list[A
     bin_.rectangle((2.15, 2.75), (0.9, 1.0), Paint((0.12, 0.20, 0.16), AIR_C - 1))
     add_bush(scene, 6.9, (-4.5, -2.2), 1.5, AIR_C, 230)
     add_lamp_post(scene, 7.4, 3.6, 4.6, AIR_C, 0.0)
+
+
+def _street_branch(scene: Scene) -> None:
+    """A branch with leaves that hangs into the picture close by."""
+    extent, rng = scene.extent, scene.rng
     near = scene.upright(5.2, (-4, 4), (0.4, 6))  # a branch into the picture
     bark = Paint((0.25, 0.20, 0.16), AIR_C + 0.6, 0.1)
     start = min(extent.half_u * 5.2 + 0.3, 3.6)
@@ -164,10 +187,16 @@ def build_street(extent: Extent, night: float, seed: int) -> tuple[Scene, list[A
         angle = float(rng.uniform(-1.2, 0.2))
         near.limb(centre, (centre[0] + 0.12 * np.cos(angle), centre[1] + 0.12 * np.sin(angle)), (0.065, 0.02), leaf)
 
+
+def _street_actors(extent: Extent, crowd: list[Outfit]) -> list[Actor]:
+    """Walkers, traffic, a dog, and two people who are hard to see."""
+    walk = [draw_person(o, AIR_C) for o in crowd]
+    lurker = Actor(draw_person(crowd[4], AIR_C, lean=1.0), 27.0, -1.35, 0.0, 1.0, pause_s=4.0)  # in the dark alley
+
     def car(colour: tuple[float, float, float], z: float, start_m: float, speed: float) -> Actor:
         return _vehicle(draw_car(colour, AIR_C), z, start_m, speed, _span(extent, z, 3) + 8, 2.07)
 
-    actors = [
+    return [
         lurker,
         Actor(walk[0], 19.6, 3.2, 1.25, _span(extent, 19.6, 1)),
         Actor(walk[1], 19.0, -7.4, -1.05, _span(extent, 19.0, 1)),
@@ -180,14 +209,24 @@ def build_street(extent: Extent, night: float, seed: int) -> tuple[Scene, list[A
         Actor(draw_dog((0.50, 0.36, 0.22), AIR_C), 7.6, 1.05, -1.1, _span(extent, 7.6, 1), 0.75, 16),
         Actor(draw_person(crowd[4], AIR_C, lean=1.0), 7.2, -3.25, 0.0, 1.0, pause_s=5.0),  # behind the bush
     ]
-    return scene, actors
 
 
 def build_yard(extent: Extent, night: float, seed: int) -> tuple[Scene, list[Actor]]:
     """An industrial yard: hall, gas tanks with a level, hot pipes, containers, fence, people, a forklift's lane."""
     scene = Scene(extent, night, np.random.default_rng([seed, 2]))
-    rng = scene.rng
     wide = extent.half_u * 60
+    _behind_the_yard(scene, wide)
+    _hall(scene)
+    _yard_ground(scene, wide)
+    _tanks_and_pipes(scene)
+    _goods(scene)
+    _fence(scene)
+    return scene, _yard_actors(extent, outfits(scene.rng))
+
+
+def _behind_the_yard(scene: Scene, wide: float) -> None:
+    """Sky, skyline, a meadow with trees."""
+    rng = scene.rng
     add_sky(scene)
     add_skyline(scene, 170.0, AIR_C - 2)
     far = scene.ground(26.0, 80.0)
@@ -195,6 +234,9 @@ def build_yard(extent: Extent, night: float, seed: int) -> tuple[Scene, list[Act
     for x in np.arange(-26, 27, 6.5):
         add_tree(scene, 48.0, float(x + rng.uniform(-2, 2)), float(rng.uniform(8, 12)), 3.4, AIR_C - 1, 0.7)
 
+
+def _hall(scene: Scene) -> None:
+    """The hall with its warm door, its windows and its lamps."""
     hall = scene.upright(26.0, (-20, 8), (-0.1, 9))
     hall.rectangle(
         (-20, 6), (0, 7.6), Paint((0.52, 0.57, 0.60), AIR_C + 1.5, 0.02, 0.2, (0.62, 0.67, 0.70), AIR_C - 1.5)
@@ -217,6 +259,9 @@ def build_yard(extent: Extent, night: float, seed: int) -> tuple[Scene, list[Act
         scene.lamps = (*scene.lamps, Lamp(x, 5.2, 24.6, (1.0, 0.88, 0.66), 4.0))
         hall.rectangle((x - 0.2, x + 0.2), (5.1, 5.35), Paint((0.8, 0.8, 0.75), AIR_C + 12, glow=(1.0, 0.95, 0.8)))
 
+
+def _yard_ground(scene: Scene, wide: float) -> None:
+    """Slabs, painted lanes, a puddle."""
     yard = scene.ground(0.9, 26.02)
     yard.polygon(
         [(-wide, 0.9), (wide, 0.9), (wide, 26.1), (-wide, 26.1)], Paint((0.47, 0.46, 0.44), AIR_C + 4, 0.07, 0.6)
@@ -229,7 +274,10 @@ def build_yard(extent: Extent, night: float, seed: int) -> tuple[Scene, list[Act
     yard.ellipse((-2.5, 11.0), (1.7, 0.6), Paint((0.34, 0.37, 0.40), AIR_C - 4))  # puddle: mirrors the cold sky
     yard.polygon([(-4.8, 13.2), (-4.3, 13.2), (-6.0, 25.8), (-6.8, 25.8)], Paint((0.42, 0.41, 0.40), AIR_C + 6.0), 0.5)
 
-    for x, level in ((9.6, 3.1), (13.6, 1.7)):  # tanks: the level shows in thermal only
+
+def _tanks_and_pipes(scene: Scene) -> None:
+    """Gas tanks, whose level shows in thermal only, and hot pipes."""
+    for x, level in ((9.6, 3.1), (13.6, 1.7)):
         tank = scene.upright(23.0, (x - 1.9, x + 1.9), (-0.1, 6.2))
         tank.rectangle((x - 1.7, x + 1.7), (0.3, 5.6), Paint((0.84, 0.85, 0.84), AIR_C - 2.0, 0.02, 0.1))
         tank.rectangle((x - 1.7, x + 1.7), (0.3, level), Paint((0.84, 0.85, 0.84), AIR_C + 6.0, 0.02, 0.1))
@@ -245,6 +293,9 @@ def build_yard(extent: Extent, night: float, seed: int) -> tuple[Scene, list[Act
     for x in (2.0, 6.8, 11.6):
         pipes.limb((x, 0), (x, 4.0), (0.16, 0.16), Paint((0.35, 0.36, 0.37), AIR_C))
 
+
+def _goods(scene: Scene) -> None:
+    """Containers, a transformer with hot ribs, a pallet."""
     crates = scene.upright(16.0, (-13, -6.5), (-0.05, 5.4))
     for k, (x, y, colour) in enumerate(((-12.6, 0.0, (0.16, 0.32, 0.50)), (-12.3, 2.6, (0.58, 0.24, 0.14)))):
         crates.rectangle((x, x + 5.6), (y, y + 2.55), Paint(colour, AIR_C + 1 - k, 0.04, 0.2))
@@ -263,6 +314,10 @@ def build_yard(extent: Extent, night: float, seed: int) -> tuple[Scene, list[Act
     for x, y in ((-6.8, 0), (-5.6, 0), (-6.3, 0.75)):
         pallet.rectangle((x, x + 1.1), (y + 0.05, y + 0.72), Paint((0.66, 0.52, 0.34), AIR_C + 1.5 + y, 0.1, 0.4))
         pallet.rectangle((x, x + 1.1), (y + 0.05, y + 0.15), Paint((0.42, 0.31, 0.20), AIR_C + 1, 0.1))
+
+
+def _fence(scene: Scene) -> None:
+    """A fence, a bush, a lamp, a sign and a parked van."""
     fence = scene.upright(6.4, (-6, 6), (0, 2.3))
     steel = Paint((0.55, 0.57, 0.58), AIR_C - 1)
     for x in np.arange(-5.8, 6.0, 2.4):
@@ -274,9 +329,11 @@ def build_yard(extent: Extent, night: float, seed: int) -> tuple[Scene, list[Act
     add_sign(scene, 12.0, 2.6, (0.72, 0.10, 0.10), "STOP", AIR_C)
     _static_figure(scene, Actor(draw_van((0.86, 0.78, 0.30), AIR_C), 19.0, -3.4, 1.0, 1.0))
 
-    crowd = outfits(rng)
+
+def _yard_actors(extent: Extent, crowd: list[Outfit]) -> list[Actor]:
+    """Workers, a van on its lane, a dog."""
     walk = [draw_person(o, AIR_C) for o in crowd]
-    actors = [
+    return [
         Actor(walk[0], 22.0, -6.0, 1.1, _span(extent, 22, 1)),
         Actor(draw_person(crowd[4], AIR_C, lean=1.0), 21.0, 7.2, 0.0, 1.0, pause_s=4.0),
         Actor(walk[1], 17.5, 6.0, -1.3, _span(extent, 17.5, 1)),
@@ -285,4 +342,3 @@ def build_yard(extent: Extent, night: float, seed: int) -> tuple[Scene, list[Act
         Actor(draw_person(crowd[2], AIR_C, lean=1.0), 7.6, 3.3, 0.0, 1.0, pause_s=5.0),  # behind the bush
         Actor(draw_dog((0.30, 0.26, 0.24), AIR_C), 8.0, 2.5, -1.5, _span(extent, 8.0, 1), 0.75, 16),
     ]
-    return scene, actors

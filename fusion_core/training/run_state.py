@@ -128,7 +128,7 @@ class Ema:
             self.values[key].copy_(state[key])
 
     def load(self, values: dict[str, Tensor]) -> None:
-        """Take over saved values; the keys must be the same."""
+        """Take over saved values; the keys must be those held now."""
         if values.keys() != self.values.keys():
             raise CheckpointError("the saved EMA is of another network; resume with the configuration of the run")
         for key, value in values.items():

@@ -79,7 +79,7 @@ class FinetuneResult:
 def mix_pairs(own: Sequence[TrainingPair], generic: Sequence[TrainingPair], share: float) -> list[TrainingPair]:
     """A list in which generic pairs make up `share` (the sampler takes every entry equally often).
 
-    Few own pairs are repeated rather than that they drown; generic ones are thinned evenly where there are too many.
+    Own pairs are repeated where they are few; generic ones are thinned evenly where they are too many.
 
     Raises:
         ConfigError: the share is not below 1, or not 0 or above.
@@ -184,7 +184,7 @@ def _balanced(
 
 
 class _Run:
-    """The stages of one run, one after the other. All processes go through the same."""
+    """The stages of one run, one after the other. All processes go through the same stages."""
 
     def __init__(
         self,

@@ -170,7 +170,7 @@ def _overrides_of(overrides: Sequence[str], stage: str) -> list[str]:
     for item in overrides:
         first, dot, rest = item.partition(".")
         if item.partition("=")[0] == "stage":
-            raise ConfigError(f"--set {item}: a fine-tuning run has stages of its own; choose them with --stages")
+            raise ConfigError(f"--set {item}: a fine-tuning run sets the stage itself; choose stages with --stages")
         if dot and first in STAGES:
             if first == stage:
                 chosen.append(rest)
@@ -180,8 +180,10 @@ def _overrides_of(overrides: Sequence[str], stage: str) -> list[str]:
 
 
 def fit_crop(config: TrainingConfig, pairs: Sequence[TrainingPair]) -> TrainingConfig:
-    """The same configuration with crops that fit into most of the pictures: a crop that does not is enlarged content,
-    and thermal noise enlarged is not this camera's."""
+    """A configuration with crops that fit into most of the pictures.
+
+    A larger crop would be enlarged content, and enlarged thermal noise is not this camera's.
+    """
     sides = sorted(min(pair.visible.shape) for pair in pairs)
     room = (sides[len(sides) // 2] - _CROP_MARGIN_PX) // 32 * 32
     crop_px = max(64, min(config.data.crop_px, room))
@@ -191,8 +193,10 @@ def fit_crop(config: TrainingConfig, pairs: Sequence[TrainingPair]) -> TrainingC
 
 
 def _fusion_loss(facts: dict[str, Any], stage: str, *, with_vgg: bool) -> LossConfig:
-    """The losses the weights were trained with, ours where the file does not tell; the perception loss only where
-    VGG16's features are given."""
+    """The losses that the weights were trained with, or the default ones where the file names none.
+
+    The perception loss is left out where VGG16's features are not given.
+    """
     loss = own_loss(facts) or _DEFAULT_LOSS
     if not with_vgg:
         loss = loss.model_copy(update={"perception": loss.perception.model_copy(update={"weight": 0.0})})
