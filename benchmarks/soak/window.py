@@ -179,7 +179,7 @@ def run_window(plan: Plan) -> Report:
     from app.gui.common.qt_application import make_application
     from benchmarks.soak.heartbeat import Heartbeat
     from benchmarks.soak.simulated_board import FaultyRig
-    from benchmarks.soak.window_steps import Shift
+    from benchmarks.soak.window_steps import OperatorRun
 
     import_s = time.perf_counter() - began_s
     from app.gui.common.tasks import Lane
@@ -192,16 +192,16 @@ def run_window(plan: Plan) -> Report:
     heart = Heartbeat(stacks=plan.stacks)
     sampler = _Sampler(book, heart)
     report = Report(import_s=import_s)
-    shift = Shift(plan, session, rig, book, heart, lambda: sampler.rss_mb, report)
+    run = OperatorRun(plan, session, rig, book, heart, lambda: sampler.rss_mb, report)
     session.window.closed.connect(application.quit)
     session.window.resize(1320, 820)
     session.window.show()
     session.tasks.run(load_pipeline, lane=Lane.CONTROL)  # as `application.run` does
     heart.start()
-    shift.start()
+    run.start()
     application.exec()
     closed_s = time.perf_counter()
-    shift.ended(closed_s)
+    run.ended(closed_s)
     heart.stop()
     sampler.stop()
     report.threads_left = _threads_left(session)

@@ -1,4 +1,4 @@
-"""An operator's shift at the window: what is pressed and dragged, and what has to follow from it.
+"""Works through the window as an operator would: what is pressed and dragged, and what has to follow from it.
 
 Thread `operator`. It reads the controllers' plain attributes, and asks the GUI thread for places on the screen.
 """
@@ -31,13 +31,13 @@ if TYPE_CHECKING:
     from benchmarks.soak.simulated_board import FaultyRig
     from benchmarks.soak.window import PipelineBook, Plan
 
-__all__ = ["Shift"]
+__all__ = ["OperatorRun"]
 
 _PATIENCE_S = 40.0
 _MOST_TIMES = 200_000  # of painting, ms
 
 
-class Shift:
+class OperatorRun:
     """One run of the operator, from `start` until the window has closed. Made on the GUI thread."""
 
     def __init__(
@@ -97,7 +97,7 @@ class Shift:
         else:
             self._stale += 1
 
-    # ------------------------------------------------------------------ the shift
+    # ------------------------------------------------------------------ the run
 
     def _run(self) -> None:
         try:

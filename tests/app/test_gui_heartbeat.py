@@ -119,7 +119,7 @@ def test_nothing_keeps_the_gui_thread_for_50_ms(
     heart.start()
     try:
         bench.until(lambda: loaded)
-        a_shift(bench, heart)
+        use_everything(bench, heart)
     finally:
         heart.stop()
     figures = heart.figures
@@ -180,7 +180,7 @@ def a_row_of_buttons() -> float:
     return sorted(times)[len(times) // 2]
 
 
-def a_shift(bench: Bench, heart: Heartbeat) -> None:
+def use_everything(bench: Bench, heart: Heartbeat) -> None:
     """From the click to the last page, with everything failing that can."""
     window, controller, control, until = bench.window, bench.session.controller, bench.control, bench.until
 

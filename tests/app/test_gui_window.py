@@ -84,7 +84,7 @@ def rig(qapp: QApplication, qtbot: QtBot, tmp_path: Path) -> Iterator[Rig]:
 
 
 @pytest.mark.slow
-def test_a_shift_at_the_window(rig: Rig, qtbot: QtBot) -> None:
+def test_a_working_day_at_the_window(rig: Rig, qtbot: QtBot) -> None:
     """Views, freeze, recording, snapshot, a lost camera, another engine, closing while recording, playback."""
     rig.start()
     window, control = rig.window, rig.control

@@ -31,11 +31,11 @@ __all__ = [
 
 GAP = 8  # px; every distance is a multiple of half of it
 ICON = QSize(18, 18)
-_BREATH_MS = 10  # between two steps of a change: what else waits for the event loop comes first
+_PAUSE_MS = 10  # between two steps of a change: what else waits for the event loop comes first
 
 
 class Appearance(StrEnum):
-    """What the user chose."""
+    """What the user chose for the colours."""
 
     SYSTEM = "system"
     DARK = "dark"
@@ -94,7 +94,7 @@ def level_colour(level: Level) -> QColor:
 
 
 def level_sign(level: Level) -> str:
-    """A sign that says the same as the colour."""
+    """Return the sign of a level, for those who do not see its colour."""
     return {Level.GOOD: "●", Level.CAUTION: "▲", Level.BAD: "■"}.get(level, "○")
 
 
@@ -109,29 +109,29 @@ def _is_dark() -> bool:
 
 
 def apply_theme(application: QApplication, appearance: Appearance) -> None:
-    """Dress the application, at once. See `change_theme` for one that is being looked at."""
-    for step in _dressing(application, appearance):
+    """Give the application this appearance at once. See `change_theme` for a window that is shown."""
+    for step in _theme_steps(application, appearance):
         step()
 
 
 def change_theme(application: QApplication, appearance: Appearance, done: Callable[[], None]) -> None:
-    """Dress the application anew in steps of the event loop, a few tens of ms each; nothing is painted in between.
+    """Change the appearance in steps of the event loop, a few tens of ms each; nothing is painted in between.
 
     Args:
-        done: called when all is dressed, unless another change has begun meanwhile.
+        done: called after the last step, unless another change has begun meanwhile.
     """
     number = int(application.property("lumitherm_change") or 0) + 1
     application.setProperty("lumitherm_change", number)
     for window in application.topLevelWidgets():
         window.setUpdatesEnabled(False)
-    steps = _dressing(application, appearance)
+    steps = _theme_steps(application, appearance)
 
     def go_on() -> None:
         if application.property("lumitherm_change") != number:
             return  # the later one begins anew
         if steps:
             steps.pop(0)()
-            QTimer.singleShot(_BREATH_MS, go_on)
+            QTimer.singleShot(_PAUSE_MS, go_on)
             return
         done()
         for window in application.topLevelWidgets():
@@ -140,14 +140,14 @@ def change_theme(application: QApplication, appearance: Appearance, done: Callab
     go_on()
 
 
-def _dressing(application: QApplication, appearance: Appearance) -> list[Callable[[], None]]:
-    """The steps, to be called in this order."""
+def _theme_steps(application: QApplication, appearance: Appearance) -> list[Callable[[], None]]:
+    """Return the steps, to be called in this order."""
     application.setProperty("lumitherm_scheme", None if appearance is Appearance.SYSTEM else appearance.value)
     scheme = colours()
 
-    def undress() -> None:
-        first = application.property("lumitherm_dressed") is None
-        application.setProperty("lumitherm_dressed", True)
+    def reset() -> None:
+        first = application.property("lumitherm_styled") is None
+        application.setProperty("lumitherm_styled", True)
         if first:
             application.setStyle("Fusion")
             font = QFont()
@@ -164,7 +164,7 @@ def _dressing(application: QApplication, appearance: Appearance) -> list[Callabl
                 set_icon(widget, str(name))
 
     return [
-        undress,
+        reset,
         lambda: application.setPalette(_palette(scheme)),
         lambda: application.setStyleSheet(_style(scheme)),
         icons,
@@ -235,8 +235,13 @@ def restyle(widget: QWidget) -> None:
 
 
 def _style(c: Colours) -> str:
+    """Write the style sheet of a scheme; a later rule wins over an earlier one of equal weight."""
     hover = "#2c333f" if c.dark else "#e3e8f0"
     press = "#384152" if c.dark else "#d3dae6"
+    return "".join((_areas_and_labels(c), _buttons(c, hover, press), _fields(c, hover), _frames(c)))
+
+
+def _areas_and_labels(c: Colours) -> str:
     return f"""
     QToolTip {{ background: {c.raised}; color: {c.text}; border: 1px solid {c.border}; padding: 4px 6px; }}
     #bar, #side {{ background: {c.surface}; }}
@@ -254,6 +259,11 @@ def _style(c: Colours) -> str:
     QLabel[level="bad"] {{ color: {c.bad}; }}
     QLabel[level="caution"] {{ color: {c.caution}; }}
     QLabel[role="brand"] {{ font-size: 16px; font-weight: 700; }}
+    """
+
+
+def _buttons(c: Colours, hover: str, press: str) -> str:
+    return f"""
     QPushButton, QToolButton {{
         background: {c.raised}; border: 1px solid {c.border}; border-radius: 6px; padding: 6px 12px; min-height: 18px;
     }}
@@ -279,6 +289,11 @@ def _style(c: Colours) -> str:
         background: transparent; border: none; font-weight: 600; padding: 8px 4px; text-align: left;
     }}
     QToolButton[section="true"]:hover, QToolButton[section="true"]:focus {{ color: {c.accent}; }}
+    """
+
+
+def _fields(c: Colours, hover: str) -> str:
+    return f"""
     QComboBox, QLineEdit, QSpinBox, QDoubleSpinBox {{
         background: {c.raised}; border: 1px solid {c.border}; border-radius: 6px; padding: 5px 8px; min-height: 18px;
         selection-background-color: {c.accent}; selection-color: {c.on_accent};
@@ -318,6 +333,11 @@ def _style(c: Colours) -> str:
     QProgressBar[thin="true"] {{ min-height: 6px; max-height: 6px; border-radius: 4px; }}
     QProgressBar[thin="true"]::chunk {{ border-radius: 3px; }}
     QProgressBar::chunk {{ background: {c.accent}; border-radius: 5px; }}
+    """
+
+
+def _frames(c: Colours) -> str:
+    return f"""
     QTabWidget::pane {{ border: 1px solid {c.border}; border-radius: 8px; background: {c.surface}; top: -1px; }}
     QTabBar::tab {{ background: transparent; padding: 8px 16px; border-bottom: 2px solid transparent; color: {c.dim}; }}
     QTabBar::tab:selected {{ color: {c.text}; border-bottom: 2px solid {c.accent}; }}

@@ -57,11 +57,34 @@ class AssistantPage(QWidget):
     refresh_asked = pyqtSignal()
     preview_asked = pyqtSignal(str, str)
     save_asked = pyqtSignal(str)
-    measure_asked = pyqtSignal()
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._choices: dict[str, SourceChoice] = {}
+        self.boxes: dict[Stream, QComboBox] = {}
+        self.reasons: dict[Stream, QLabel] = {}
+        self.previews: dict[Stream, _Preview] = {}
+        self.problem = QLabel()
+        self.problem.setWordWrap(True)
+        self.problem.setObjectName("banner")
+        self.problem.setProperty("level", "bad")
+        self.problem.setMargin(10)
+        self.problem.hide()
+        bottom = QHBoxLayout()
+        bottom.setSpacing(16)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(40, 28, 40, 28)
+        column.setSpacing(16)
+        column.addLayout(self._top())
+        column.addWidget(self.problem)
+        column.addLayout(self._cameras(), 1)
+        bottom.addLayout(self._offset(), 1)
+        bottom.addLayout(self._saving(), 1)
+        column.addLayout(bottom)
+
+    # ------------------------------------------------------------------ the parts
+
+    def _top(self) -> QHBoxLayout:
         back = icon_button("arrow-left", self.tr("Back"))
         back.clicked.connect(self.back_asked)
         title = QLabel(self.tr("Set up two cameras"))
@@ -74,9 +97,9 @@ class AssistantPage(QWidget):
         refresh = icon_button("refresh", self.tr("Look again"))
         refresh.clicked.connect(self.refresh_asked)
         top.addWidget(refresh)
-        self.boxes: dict[Stream, QComboBox] = {}
-        self.reasons: dict[Stream, QLabel] = {}
-        self.previews: dict[Stream, _Preview] = {}
+        return top
+
+    def _cameras(self) -> QHBoxLayout:
         cameras = QHBoxLayout()
         cameras.setSpacing(16)
         heads = {Stream.VISIBLE: self.tr("1. Visible camera"), Stream.THERMAL: self.tr("2. Thermal camera")}
@@ -97,6 +120,9 @@ class AssistantPage(QWidget):
             column.addWidget(reason)
             column.addWidget(preview, 1)
             cameras.addLayout(column, 1)
+        return cameras
+
+    def _offset(self) -> QVBoxLayout:
         offset_head = QLabel(self.tr("3. Time offset between the two"))
         offset_head.setProperty("role", "heading")
         self.offset = QLabel(self.tr("Move a hand or the rig before both cameras for some ten seconds."))
@@ -106,6 +132,14 @@ class AssistantPage(QWidget):
         self.progress.setTextVisible(False)
         self.progress.setProperty("thin", True)
         self.progress.setAccessibleName(self.tr("Measuring the offset"))
+        left = QVBoxLayout()
+        left.addWidget(offset_head)
+        left.addWidget(self.offset)
+        left.addWidget(self.progress)
+        left.addStretch(1)
+        return left
+
+    def _saving(self) -> QVBoxLayout:
         save_head = QLabel(self.tr("4. Save"))
         save_head.setProperty("role", "heading")
         self.rig = QLineEdit("my-rig")
@@ -120,32 +154,14 @@ class AssistantPage(QWidget):
         saving = QHBoxLayout()
         saving.addWidget(self.path, 1)
         saving.addWidget(self.save)
-        self.problem = QLabel()
-        self.problem.setWordWrap(True)
-        self.problem.setObjectName("banner")
-        self.problem.setProperty("level", "bad")
-        self.problem.setMargin(10)
-        self.problem.hide()
-        left, right = QVBoxLayout(), QVBoxLayout()
-        left.addWidget(offset_head)
-        left.addWidget(self.offset)
-        left.addWidget(self.progress)
-        left.addStretch(1)
+        right = QVBoxLayout()
         right.addWidget(save_head)
         right.addLayout(rows)
         right.addLayout(saving)
         right.addStretch(1)
-        bottom = QHBoxLayout()
-        bottom.setSpacing(16)
-        bottom.addLayout(left, 1)
-        bottom.addLayout(right, 1)
-        column = QVBoxLayout(self)
-        column.setContentsMargins(40, 28, 40, 28)
-        column.setSpacing(16)
-        column.addLayout(top)
-        column.addWidget(self.problem)
-        column.addLayout(cameras, 1)
-        column.addLayout(bottom)
+        return right
+
+    # ------------------------------------------------------------------ what to show
 
     def show_sources(self, choices: Sequence[SourceChoice]) -> None:
         """Show what can be picked; a picked one stays picked."""

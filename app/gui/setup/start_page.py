@@ -1,4 +1,4 @@
-"""Where one begins: the simulated rig, connected cameras, recent configurations and recordings."""
+"""The first page: the simulated rig, connected cameras, recent configurations and recordings."""
 
 from __future__ import annotations
 
@@ -132,6 +132,22 @@ class StartPage(QWidget):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
+        inner = QWidget()
+        inner.setMaximumWidth(_MOST_WIDE)
+        content = QVBoxLayout(inner)
+        content.setContentsMargins(0, 0, 0, 0)
+        content.setSpacing(24)
+        content.addLayout(self._top())
+        content.addLayout(self._cards())
+        content.addLayout(self._lists())
+        content.addStretch(1)
+        outer = QHBoxLayout(self)
+        outer.setContentsMargins(40, 40, 40, 40)
+        outer.addStretch(1)
+        outer.addWidget(inner, 20)
+        outer.addStretch(1)
+
+    def _top(self) -> QHBoxLayout:
         title = QLabel("Lumitherm")
         title.setProperty("role", "title")
         subtitle = QLabel(self.tr("One picture from a visible and a thermal camera"))
@@ -154,6 +170,9 @@ class StartPage(QWidget):
             button.setAccessibleName(text)
             button.clicked.connect(signal)
             top.addWidget(button, 0, Qt.AlignmentFlag.AlignTop)
+        return top
+
+    def _cards(self) -> QHBoxLayout:
         self.simulated = _Card(
             "play",
             self.tr("Simulated rig"),
@@ -174,6 +193,9 @@ class StartPage(QWidget):
         cards.setSpacing(16)
         for card in (self.simulated, self.assistant, self.open):
             cards.addWidget(card)
+        return cards
+
+    def _lists(self) -> QGridLayout:
         self.configs = _FileList(self.tr("Recent configurations"), self.tr("None yet"))
         self.configs.chosen.connect(self.config_chosen)
         self.recordings = _FileList(self.tr("Recent recordings"), self.tr("None yet"))
@@ -192,20 +214,7 @@ class StartPage(QWidget):
         for column, widget in enumerate((self.cameras, self.configs, self.recordings)):
             lists.addWidget(widget, 0, column)
             lists.setColumnStretch(column, 1)
-        inner = QWidget()
-        inner.setMaximumWidth(_MOST_WIDE)
-        content = QVBoxLayout(inner)
-        content.setContentsMargins(0, 0, 0, 0)
-        content.setSpacing(24)
-        content.addLayout(top)
-        content.addLayout(cards)
-        content.addLayout(lists)
-        content.addStretch(1)
-        outer = QHBoxLayout(self)
-        outer.setContentsMargins(40, 40, 40, 40)
-        outer.addStretch(1)
-        outer.addWidget(inner, 20)
-        outer.addStretch(1)
+        return lists
 
     def show_recent(self, configs: Sequence[Path], recordings: Sequence[Path]) -> None:
         """Show files opened lately."""

@@ -397,78 +397,78 @@
 </context><context>
     <name>AssistantPage</name>
     <message>
-        <location filename="../setup/assistant_page.py" line="65" />
+        <location filename="../setup/assistant_page.py" line="88" />
         <source>Back</source>
         <translation>Zurück</translation>
     </message>
     <message>
-        <location filename="../setup/assistant_page.py" line="67" />
+        <location filename="../setup/assistant_page.py" line="90" />
         <source>Set up two cameras</source>
         <translation>Zwei Kameras einrichten</translation>
     </message>
     <message>
-        <location filename="../setup/assistant_page.py" line="74" />
+        <location filename="../setup/assistant_page.py" line="97" />
         <source>Look again</source>
         <translation>Neu suchen</translation>
     </message>
     <message>
-        <location filename="../setup/assistant_page.py" line="82" />
+        <location filename="../setup/assistant_page.py" line="105" />
         <source>1. Visible camera</source>
         <translation>1. Sichtbare Kamera</translation>
     </message>
     <message>
-        <location filename="../setup/assistant_page.py" line="82" />
+        <location filename="../setup/assistant_page.py" line="105" />
         <source>2. Thermal camera</source>
         <translation>2. Wärmebildkamera</translation>
     </message>
     <message>
-        <location filename="../setup/assistant_page.py" line="100" />
+        <location filename="../setup/assistant_page.py" line="126" />
         <source>3. Time offset between the two</source>
         <translation>3. Zeitversatz zwischen beiden</translation>
     </message>
     <message>
-        <location filename="../setup/assistant_page.py" line="102" />
+        <location filename="../setup/assistant_page.py" line="128" />
         <source>Move a hand or the rig before both cameras for some ten seconds.</source>
         <translation>Etwa zehn Sekunden lang vor beiden Kameras eine Hand oder die Anlage bewegen.</translation>
     </message>
     <message>
-        <location filename="../setup/assistant_page.py" line="108" />
+        <location filename="../setup/assistant_page.py" line="134" />
         <source>Measuring the offset</source>
         <translation>Versatz wird gemessen</translation>
     </message>
     <message>
-        <location filename="../setup/assistant_page.py" line="109" />
+        <location filename="../setup/assistant_page.py" line="143" />
         <source>4. Save</source>
         <translation>4. Speichern</translation>
     </message>
     <message>
-        <location filename="../setup/assistant_page.py" line="119" />
-        <location filename="../setup/assistant_page.py" line="113" />
+        <location filename="../setup/assistant_page.py" line="153" />
+        <location filename="../setup/assistant_page.py" line="147" />
         <source>Name of the rig</source>
         <translation>Name der Anlage</translation>
     </message>
     <message>
-        <location filename="../setup/assistant_page.py" line="114" />
+        <location filename="../setup/assistant_page.py" line="148" />
         <source>Save and start</source>
         <translation>Speichern und starten</translation>
     </message>
     <message>
-        <location filename="../setup/assistant_page.py" line="173" />
+        <location filename="../setup/assistant_page.py" line="189" />
         <source>opening…</source>
         <translation>wird geöffnet…</translation>
     </message>
     <message>
-        <location filename="../setup/assistant_page.py" line="194" />
+        <location filename="../setup/assistant_page.py" line="210" />
         <source>Simulated visible camera</source>
         <translation>Simulierte sichtbare Kamera</translation>
     </message>
     <message>
-        <location filename="../setup/assistant_page.py" line="195" />
+        <location filename="../setup/assistant_page.py" line="211" />
         <source>Simulated thermal camera</source>
         <translation>Simulierte Wärmebildkamera</translation>
     </message>
     <message>
-        <location filename="../setup/assistant_page.py" line="196" />
+        <location filename="../setup/assistant_page.py" line="212" />
         <source>part of this program</source>
         <translation>Teil dieses Programms</translation>
     </message>
@@ -2006,250 +2006,250 @@
 </context><context>
     <name>StartPage</name>
     <message>
-        <location filename="../setup/start_page.py" line="137" />
+        <location filename="../setup/start_page.py" line="153" />
         <source>One picture from a visible and a thermal camera</source>
         <translation>Ein Bild aus einer sichtbaren und einer Wärmebildkamera</translation>
     </message>
     <message>
-        <location filename="../setup/start_page.py" line="148" />
+        <location filename="../setup/start_page.py" line="164" />
         <source>Settings</source>
         <translation>Einstellungen</translation>
     </message>
     <message>
-        <location filename="../setup/start_page.py" line="149" />
+        <location filename="../setup/start_page.py" line="165" />
         <source>Help</source>
         <translation>Hilfe</translation>
     </message>
     <message>
-        <location filename="../setup/start_page.py" line="159" />
+        <location filename="../setup/start_page.py" line="178" />
         <source>Simulated rig</source>
         <translation>Simulierte Anlage</translation>
     </message>
     <message>
-        <location filename="../setup/start_page.py" line="160" />
+        <location filename="../setup/start_page.py" line="179" />
         <source>Two simulated cameras before a moving scene. No hardware needed.</source>
         <translation>Zwei simulierte Kameras vor einer bewegten Szene. Keine Geräte nötig.</translation>
     </message>
     <message>
-        <location filename="../setup/start_page.py" line="165" />
+        <location filename="../setup/start_page.py" line="184" />
         <source>Set up two cameras</source>
         <translation>Zwei Kameras einrichten</translation>
     </message>
     <message>
-        <location filename="../setup/start_page.py" line="166" />
+        <location filename="../setup/start_page.py" line="185" />
         <source>Pick visible and thermal, see both live, measure the offset, save the configuration.</source>
         <translation>Beide Kameras wählen, beide live sehen, den Versatz messen, die Konfiguration speichern.</translation>
     </message>
     <message>
-        <location filename="../setup/start_page.py" line="170" />
+        <location filename="../setup/start_page.py" line="189" />
         <source>Open</source>
         <translation>Öffnen</translation>
     </message>
     <message>
-        <location filename="../setup/start_page.py" line="170" />
+        <location filename="../setup/start_page.py" line="189" />
         <source>A configuration (.yaml) or a recording (.mkv) from disk.</source>
         <translation>Eine Konfiguration (.yaml) oder eine Aufnahme (.mkv) von der Platte.</translation>
     </message>
     <message>
-        <location filename="../setup/start_page.py" line="177" />
+        <location filename="../setup/start_page.py" line="199" />
         <source>Recent configurations</source>
         <translation>Letzte Konfigurationen</translation>
     </message>
     <message>
-        <location filename="../setup/start_page.py" line="179" />
-        <location filename="../setup/start_page.py" line="177" />
+        <location filename="../setup/start_page.py" line="201" />
+        <location filename="../setup/start_page.py" line="199" />
         <source>None yet</source>
         <translation>Noch keine</translation>
     </message>
     <message>
-        <location filename="../setup/start_page.py" line="179" />
+        <location filename="../setup/start_page.py" line="201" />
         <source>Recent recordings</source>
         <translation>Letzte Aufnahmen</translation>
     </message>
     <message>
-        <location filename="../setup/start_page.py" line="181" />
+        <location filename="../setup/start_page.py" line="203" />
         <source>Connected cameras</source>
         <translation>Angeschlossene Kameras</translation>
     </message>
     <message>
-        <location filename="../setup/start_page.py" line="181" />
+        <location filename="../setup/start_page.py" line="203" />
         <source>None found</source>
         <translation>Keine gefunden</translation>
     </message>
     <message>
-        <location filename="../setup/start_page.py" line="187" />
+        <location filename="../setup/start_page.py" line="209" />
         <source>Look again</source>
         <translation>Neu suchen</translation>
     </message>
     <message>
-        <location filename="../setup/start_page.py" line="188" />
+        <location filename="../setup/start_page.py" line="210" />
         <source>Look for cameras again</source>
         <translation>Neu nach Kameras suchen</translation>
     </message>
 </context><context>
     <name>Status</name>
     <message>
-        <location filename="../widgets/status_text.py" line="57" />
-        <source>none</source>
-        <translation>keine</translation>
-    </message>
-    <message>
-        <location filename="../widgets/status_text.py" line="63" />
+        <location filename="../widgets/status_text.py" line="65" />
         <source>Rate</source>
         <translation>Rate</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="127" />
-        <location filename="../widgets/status_text.py" line="64" />
+        <location filename="../widgets/status_text.py" line="135" />
+        <location filename="../widgets/status_text.py" line="66" />
         <source>fps</source>
         <translation>B/s</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="65" />
+        <location filename="../widgets/status_text.py" line="67" />
         <source>fused and shown pictures a second; all stages: </source>
         <translation>fusionierte und gezeigte Bilder je Sekunde; alle Stufen: </translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="70" />
+        <location filename="../widgets/status_text.py" line="72" />
         <source>Latency</source>
         <translation>Latenz</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="73" />
+        <location filename="../widgets/status_text.py" line="75" />
         <source>grab to screen, 50 % and 95 %</source>
         <translation>von der Aufnahme zum Schirm, 50 % und 95 %</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="77" />
+        <location filename="../widgets/status_text.py" line="79" />
         <source>Skew</source>
         <translation>Zeitversatz</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="79" />
+        <location filename="../widgets/status_text.py" line="81" />
         <source>time between the two pictures of a pair</source>
         <translation>Zeit zwischen den beiden Bildern eines Paars</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="83" />
+        <location filename="../widgets/status_text.py" line="85" />
         <source>Drops</source>
         <translation>Verluste</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="85" />
+        <location filename="../widgets/status_text.py" line="87" />
         <source>frames lost, by cause: </source>
         <translation>verlorene Bilder nach Ursache: </translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="89" />
+        <location filename="../widgets/status_text.py" line="87" />
+        <source>none</source>
+        <translation>keine</translation>
+    </message>
+    <message>
+        <location filename="../widgets/status_text.py" line="95" />
         <source>Engine</source>
         <translation>Rechenwerk</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="92" />
+        <location filename="../widgets/status_text.py" line="98" />
         <source>what fuses the pictures</source>
         <translation>was die Bilder fusioniert</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="100" />
+        <location filename="../widgets/status_text.py" line="109" />
         <source>Cameras</source>
         <translation>Kameras</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="103" />
+        <location filename="../widgets/status_text.py" line="112" />
         <source>being reopened, for ever</source>
         <translation>wird immer wieder geöffnet</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="110" />
+        <location filename="../widgets/status_text.py" line="119" />
         <source>Shutter</source>
         <translation>Verschluss</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="147" />
-        <location filename="../widgets/status_text.py" line="111" />
+        <location filename="../widgets/status_text.py" line="155" />
+        <location filename="../widgets/status_text.py" line="120" />
         <source>closed</source>
         <translation>geschlossen</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="113" />
+        <location filename="../widgets/status_text.py" line="122" />
         <source>thermal flat-field correction</source>
         <translation>Abgleich des Wärmebilds</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="130" />
+        <location filename="../widgets/status_text.py" line="138" />
         <source>latency</source>
         <translation>Latenz</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="131" />
+        <location filename="../widgets/status_text.py" line="139" />
         <source>skew</source>
         <translation>Zeitversatz</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="132" />
+        <location filename="../widgets/status_text.py" line="140" />
         <source>drops</source>
         <translation>Verluste</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="139" />
+        <location filename="../widgets/status_text.py" line="147" />
         <source>align</source>
         <translation>Ausricht.</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="145" />
+        <location filename="../widgets/status_text.py" line="153" />
         <source>engine</source>
         <translation>Rechenwerk</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="147" />
+        <location filename="../widgets/status_text.py" line="155" />
         <source>shutter</source>
         <translation>Verschluss</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="153" />
+        <location filename="../widgets/status_text.py" line="161" />
         <source>picture</source>
         <translation>Bild</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="153" />
+        <location filename="../widgets/status_text.py" line="161" />
         <source>FROZEN</source>
         <translation>STANDBILD</translation>
     </message>
     <message>
+        <location filename="../widgets/status_text.py" line="195" />
         <location filename="../widgets/status_text.py" line="187" />
-        <location filename="../widgets/status_text.py" line="179" />
-        <location filename="../widgets/status_text.py" line="170" />
-        <location filename="../widgets/status_text.py" line="163" />
+        <location filename="../widgets/status_text.py" line="178" />
+        <location filename="../widgets/status_text.py" line="171" />
         <source>rec</source>
         <translation>Aufn.</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="171" />
+        <location filename="../widgets/status_text.py" line="179" />
         <source>armed</source>
         <translation>bereit</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="172" />
+        <location filename="../widgets/status_text.py" line="180" />
         <source>keeps the seconds before an event</source>
         <translation>bewahrt die Sekunden vor einem Ereignis</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="180" />
+        <location filename="../widgets/status_text.py" line="188" />
         <source>no disk space</source>
         <translation>kein Platz</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="187" />
+        <location filename="../widgets/status_text.py" line="195" />
         <source>failed</source>
         <translation>fehlgeschlagen</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="195" />
+        <location filename="../widgets/status_text.py" line="203" />
         <source>disk</source>
         <translation>Platte</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="198" />
+        <location filename="../widgets/status_text.py" line="206" />
         <source>recording time for which there is space</source>
         <translation>Aufnahmezeit, für die Platz ist</translation>
     </message>
@@ -2352,172 +2352,172 @@
         <translation>Bild</translation>
     </message>
     <message>
-        <location filename="../widgets/view_panel.py" line="35" />
-        <source>Share of thermal in the blend</source>
-        <translation>Anteil der Thermik in der Überblendung</translation>
-    </message>
-    <message>
-        <location filename="../widgets/view_panel.py" line="38" />
-        <source>Fused</source>
-        <translation>Fusioniert</translation>
-    </message>
-    <message>
-        <location filename="../widgets/view_panel.py" line="39" />
-        <source>Visible</source>
-        <translation>Sichtbar</translation>
+        <location filename="../widgets/view_panel.py" line="37" />
+        <source>Measure</source>
+        <translation>Messen</translation>
     </message>
     <message>
         <location filename="../widgets/view_panel.py" line="40" />
-        <source>Thermal</source>
-        <translation>Thermisch</translation>
+        <source>Clear</source>
+        <translation>Löschen</translation>
     </message>
     <message>
-        <location filename="../widgets/view_panel.py" line="88" />
-        <location filename="../widgets/view_panel.py" line="41" />
+        <location filename="../widgets/view_panel.py" line="73" />
+        <location filename="../widgets/view_panel.py" line="47" />
         <source>Blend</source>
         <translation>Überblendung</translation>
     </message>
     <message>
-        <location filename="../widgets/view_panel.py" line="42" />
-        <source>Edges</source>
-        <translation>Kanten</translation>
-    </message>
-    <message>
-        <location filename="../widgets/view_panel.py" line="45" />
-        <source>A</source>
-        <translation>A</translation>
-    </message>
-    <message>
-        <location filename="../widgets/view_panel.py" line="46" />
-        <source>B</source>
-        <translation>B</translation>
-    </message>
-    <message>
         <location filename="../widgets/view_panel.py" line="48" />
-        <source>Left of the divider</source>
-        <translation>Links der Linie</translation>
+        <source>Wipe left</source>
+        <translation>Links</translation>
     </message>
     <message>
         <location filename="../widgets/view_panel.py" line="49" />
-        <source>Right of the divider</source>
-        <translation>Rechts der Linie</translation>
+        <source>Wipe right</source>
+        <translation>Rechts</translation>
     </message>
     <message>
-        <location filename="../widgets/view_panel.py" line="91" />
+        <location filename="../widgets/view_panel.py" line="82" />
         <location filename="../widgets/view_panel.py" line="50" />
         <source>Palette</source>
         <translation>Palette</translation>
     </message>
     <message>
+        <location filename="../widgets/view_panel.py" line="91" />
+        <location filename="../widgets/view_panel.py" line="52" />
+        <source>Isotherm</source>
+        <translation>Isotherme</translation>
+    </message>
+    <message>
+        <location filename="../widgets/view_panel.py" line="130" />
+        <location filename="../widgets/view_panel.py" line="53" />
+        <source>from</source>
+        <translation>von</translation>
+    </message>
+    <message>
+        <location filename="../widgets/view_panel.py" line="131" />
         <location filename="../widgets/view_panel.py" line="54" />
+        <source>to</source>
+        <translation>bis</translation>
+    </message>
+    <message>
+        <location filename="../widgets/view_panel.py" line="55" />
+        <source>Scale</source>
+        <translation>Skala</translation>
+    </message>
+    <message>
+        <location filename="../widgets/view_panel.py" line="67" />
+        <source>Share of thermal in the blend</source>
+        <translation>Anteil der Thermik in der Überblendung</translation>
+    </message>
+    <message>
+        <location filename="../widgets/view_panel.py" line="70" />
+        <source>Fused</source>
+        <translation>Fusioniert</translation>
+    </message>
+    <message>
+        <location filename="../widgets/view_panel.py" line="71" />
+        <source>Visible</source>
+        <translation>Sichtbar</translation>
+    </message>
+    <message>
+        <location filename="../widgets/view_panel.py" line="72" />
+        <source>Thermal</source>
+        <translation>Thermisch</translation>
+    </message>
+    <message>
+        <location filename="../widgets/view_panel.py" line="74" />
+        <source>Edges</source>
+        <translation>Kanten</translation>
+    </message>
+    <message>
+        <location filename="../widgets/view_panel.py" line="77" />
+        <source>A</source>
+        <translation>A</translation>
+    </message>
+    <message>
+        <location filename="../widgets/view_panel.py" line="78" />
+        <source>B</source>
+        <translation>B</translation>
+    </message>
+    <message>
+        <location filename="../widgets/view_panel.py" line="80" />
+        <source>Left of the divider</source>
+        <translation>Links der Linie</translation>
+    </message>
+    <message>
+        <location filename="../widgets/view_panel.py" line="81" />
+        <source>Right of the divider</source>
+        <translation>Rechts der Linie</translation>
+    </message>
+    <message>
+        <location filename="../widgets/view_panel.py" line="86" />
         <source>Black-hot</source>
         <translation>Heiß ist schwarz</translation>
     </message>
     <message>
         <location filename="../widgets/view_panel.py" line="93" />
-        <location filename="../widgets/view_panel.py" line="57" />
-        <source>Isotherm</source>
-        <translation>Isotherme</translation>
-    </message>
-    <message>
-        <location filename="../widgets/view_panel.py" line="59" />
         <source>Off</source>
         <translation>Aus</translation>
     </message>
     <message>
-        <location filename="../widgets/view_panel.py" line="60" />
+        <location filename="../widgets/view_panel.py" line="94" />
         <source>Above</source>
         <translation>Über</translation>
     </message>
     <message>
-        <location filename="../widgets/view_panel.py" line="61" />
+        <location filename="../widgets/view_panel.py" line="95" />
         <source>Below</source>
         <translation>Unter</translation>
     </message>
     <message>
-        <location filename="../widgets/view_panel.py" line="62" />
+        <location filename="../widgets/view_panel.py" line="96" />
         <source>Between</source>
         <translation>Zwischen</translation>
     </message>
     <message>
-        <location filename="../widgets/view_panel.py" line="66" />
+        <location filename="../widgets/view_panel.py" line="100" />
         <source>Isotherm, lower end</source>
         <translation>Isotherme, unteres Ende</translation>
     </message>
     <message>
-        <location filename="../widgets/view_panel.py" line="66" />
+        <location filename="../widgets/view_panel.py" line="100" />
         <source>Isotherm, upper end</source>
         <translation>Isotherme, oberes Ende</translation>
     </message>
     <message>
-        <location filename="../widgets/view_panel.py" line="70" />
+        <location filename="../widgets/view_panel.py" line="104" />
         <source>Temperature scale</source>
         <translation>Temperaturskala</translation>
     </message>
     <message>
-        <location filename="../widgets/view_panel.py" line="72" />
+        <location filename="../widgets/view_panel.py" line="106" />
         <source>Relative (counts)</source>
         <translation>Relativ (Rohwerte)</translation>
     </message>
     <message>
-        <location filename="../widgets/view_panel.py" line="73" />
+        <location filename="../widgets/view_panel.py" line="107" />
         <source>TLinear 0.01 K</source>
         <translation>TLinear 0,01 K</translation>
     </message>
     <message>
-        <location filename="../widgets/view_panel.py" line="74" />
+        <location filename="../widgets/view_panel.py" line="108" />
         <source>TLinear 0.1 K</source>
         <translation>TLinear 0,1 K</translation>
     </message>
     <message>
-        <location filename="../widgets/view_panel.py" line="75" />
+        <location filename="../widgets/view_panel.py" line="109" />
         <source>Simulated rig</source>
         <translation>Simulierte Anlage</translation>
     </message>
     <message>
-        <location filename="../widgets/view_panel.py" line="79" />
-        <source>Measure</source>
-        <translation>Messen</translation>
-    </message>
-    <message>
-        <location filename="../widgets/view_panel.py" line="82" />
-        <source>Clear</source>
-        <translation>Löschen</translation>
-    </message>
-    <message>
-        <location filename="../widgets/view_panel.py" line="89" />
-        <source>Wipe left</source>
-        <translation>Links</translation>
-    </message>
-    <message>
-        <location filename="../widgets/view_panel.py" line="90" />
-        <source>Wipe right</source>
-        <translation>Rechts</translation>
-    </message>
-    <message>
-        <location filename="../widgets/view_panel.py" line="121" />
-        <location filename="../widgets/view_panel.py" line="94" />
-        <source>from</source>
-        <translation>von</translation>
-    </message>
-    <message>
-        <location filename="../widgets/view_panel.py" line="122" />
-        <location filename="../widgets/view_panel.py" line="95" />
-        <source>to</source>
-        <translation>bis</translation>
-    </message>
-    <message>
-        <location filename="../widgets/view_panel.py" line="96" />
-        <source>Scale</source>
-        <translation>Skala</translation>
-    </message>
-    <message>
-        <location filename="../widgets/view_panel.py" line="121" />
+        <location filename="../widgets/view_panel.py" line="130" />
         <source>below</source>
         <translation>unter</translation>
     </message>
     <message>
-        <location filename="../widgets/view_panel.py" line="122" />
+        <location filename="../widgets/view_panel.py" line="131" />
         <source>above</source>
         <translation>über</translation>
     </message>

@@ -28,7 +28,7 @@ class RangeSlider(QWidget):
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 4, 0, 4)
         column.addWidget(self._slider)
-        self._dress()
+        self._use_colours()
 
     @property
     def ends(self) -> tuple[int, int]:
@@ -46,7 +46,7 @@ class RangeSlider(QWidget):
     def changeEvent(self, event: QEvent | None) -> None:
         super().changeEvent(event)
         if event is not None and event.type() == QEvent.Type.StyleChange:
-            self._dress()
+            self._use_colours()
 
-    def _dress(self) -> None:
+    def _use_colours(self) -> None:
         self._slider.barColor = QBrush(QColor(colours().accent))

@@ -1,4 +1,4 @@
-"""What the statistics say in words and levels, for HUD and status bar alike. The same numbers as without a window."""
+"""Says the statistics in words and levels, for head-up display and status bar; without a window they read alike."""
 
 from __future__ import annotations
 
@@ -52,12 +52,14 @@ def budget_level(reading: BudgetReading | None) -> Level:
 
 def status_figures(snapshot: StatsSnapshot) -> list[Figure]:
     """The figures of the status bar, most important first."""
+    return [*_speed(snapshot), _engine(snapshot), *_troubles(snapshot), *_recording(snapshot)]
+
+
+def _speed(snapshot: StatsSnapshot) -> list[Figure]:
     fps = snapshot.fps
     latency = _latency(snapshot)
-    drops = ", ".join(f"{cause} {count}" for cause, count in snapshot.drops.items() if count) or translate(
-        "Status", "none"
-    )
-    figures = [
+    drops = ", ".join(f"{cause} {count}" for cause, count in snapshot.drops.items() if count)
+    return [
         Figure(
             "fps",
             translate("Status", "Rate"),
@@ -82,16 +84,23 @@ def status_figures(snapshot: StatsSnapshot) -> list[Figure]:
             "drops",
             translate("Status", "Drops"),
             str(snapshot.total_drops),
-            hint=translate("Status", "frames lost, by cause: ") + drops,
-        ),
-        Figure(
-            "engine",
-            translate("Status", "Engine"),
-            snapshot.engine,
-            Level.CAUTION if snapshot.fallback_reason else Level.NEUTRAL,
-            snapshot.fallback_reason or translate("Status", "what fuses the pictures"),
+            hint=translate("Status", "frames lost, by cause: ") + (drops or translate("Status", "none")),
         ),
     ]
+
+
+def _engine(snapshot: StatsSnapshot) -> Figure:
+    return Figure(
+        "engine",
+        translate("Status", "Engine"),
+        snapshot.engine,
+        Level.CAUTION if snapshot.fallback_reason else Level.NEUTRAL,
+        snapshot.fallback_reason or translate("Status", "what fuses the pictures"),
+    )
+
+
+def _troubles(snapshot: StatsSnapshot) -> list[Figure]:
+    figures = []
     lost = [f"{stream} {state}" for stream, state in snapshot.cameras.items() if state not in _WELL]
     if lost:
         figures.append(
@@ -113,7 +122,6 @@ def status_figures(snapshot: StatsSnapshot) -> list[Figure]:
                 translate("Status", "thermal flat-field correction"),
             )
         )
-    figures.extend(_recording(snapshot))
     return figures
 
 

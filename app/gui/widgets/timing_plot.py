@@ -85,13 +85,13 @@ class _Plot(QWidget):
             self._curves[name] = curve = pyqtgraph.PlotCurveItem(connect="finite")
             box.addItem(curve, ignoreBounds=True)
             yield
-        self.dress()
+        self.use_colours()
         yield
         self._column.addWidget(view, 1)
         self.show()
 
-    def dress(self) -> None:
-        """Colours of the scheme in use."""
+    def use_colours(self) -> None:
+        """Paint in the colours of the scheme in use."""
         import pyqtgraph
 
         scheme = colours()
@@ -214,7 +214,7 @@ class TimingPlot(QFrame):
         super().changeEvent(event)
         if event is not None and event.type() == QEvent.Type.StyleChange and self._ready:
             for plot in self._plots:
-                plot.dress()
+                plot.use_colours()
 
     def _draw(self, plot: _Plot) -> None:
         values = {name: np.array(series, np.float64) for name, series in self._series.items()}

@@ -32,6 +32,38 @@ class ViewPanel(Section):
         super().__init__(QCoreApplication.translate("ViewPanel", "Picture"), "palette", True, parent)
         self._scale: Radiometry | None = None
         self._view = ViewSettings()
+        self._make_picture_choices(playback)
+        self._make_temperature_choices()
+        self.measure = icon_button("crosshairs", self.tr("Measure"))
+        self.measure.setCheckable(True)
+        self.measure.toggled.connect(self.measure_toggled)
+        clear = QPushButton(self.tr("Clear"))
+        clear.clicked.connect(self.measure_cleared)
+        measuring = QHBoxLayout()
+        measuring.addWidget(self.measure, 1)
+        measuring.addWidget(clear)
+        self._form = form()
+        for text, field in (
+            (self.tr("Blend"), self._blend),
+            (self.tr("Wipe left"), self._left),
+            (self.tr("Wipe right"), self._right),
+            (self.tr("Palette"), self._palette),
+            ("", self._black_hot),
+            (self.tr("Isotherm"), self._isotherm),
+            (self.tr("from"), self._low),
+            (self.tr("to"), self._high),
+            (self.tr("Scale"), self._scale_box),
+        ):
+            self._form.addRow(text, field)
+        self.body.addLayout(self._form)
+        self.body.addLayout(measuring)
+        if playback:
+            self._form.setRowVisible(self._scale_box, False)
+            self.measure.hide()
+            clear.hide()
+        self.show_view(self._view)
+
+    def _make_picture_choices(self, playback: bool) -> None:
         self._blend = ShareSlider(self.tr("Share of thermal in the blend"))
         self._blend.moved.connect(lambda share: self.view_asked.emit({"blend": share}))
         names = {
@@ -53,6 +85,8 @@ class ViewPanel(Section):
             self._palette.addItem(_swatch(name), name.replace("_", " "), name)
         self._black_hot = CheckBox(self.tr("Black-hot"))
         self._black_hot.clicked.connect(lambda on: self.view_asked.emit({"black_hot": bool(on)}))
+
+    def _make_temperature_choices(self) -> None:
         self._isotherm = combo(
             self.tr("Isotherm"),
             [
@@ -76,31 +110,6 @@ class ViewPanel(Section):
             ],
             lambda name: self.scale_chosen.emit(str(name)),
         )
-        self.measure = icon_button("crosshairs", self.tr("Measure"))
-        self.measure.setCheckable(True)
-        self.measure.toggled.connect(self.measure_toggled)
-        clear = QPushButton(self.tr("Clear"))
-        clear.clicked.connect(self.measure_cleared)
-        measuring = QHBoxLayout()
-        measuring.addWidget(self.measure, 1)
-        measuring.addWidget(clear)
-        self._form = form()
-        self._form.addRow(self.tr("Blend"), self._blend)
-        self._form.addRow(self.tr("Wipe left"), self._left)
-        self._form.addRow(self.tr("Wipe right"), self._right)
-        self._form.addRow(self.tr("Palette"), self._palette)
-        self._form.addRow("", self._black_hot)
-        self._form.addRow(self.tr("Isotherm"), self._isotherm)
-        self._form.addRow(self.tr("from"), self._low)
-        self._form.addRow(self.tr("to"), self._high)
-        self._form.addRow(self.tr("Scale"), self._scale_box)
-        self.body.addLayout(self._form)
-        self.body.addLayout(measuring)
-        if playback:
-            self._form.setRowVisible(self._scale_box, False)
-            self.measure.hide()
-            clear.hide()
-        self.show_view(self._view)
 
     def show_view(self, view: ViewSettings) -> None:
         """Show these settings."""
