@@ -9,7 +9,6 @@ One compiled pair per picture size; the converted models are kept on disk, so th
 from __future__ import annotations
 
 import threading
-import warnings
 from typing import Any
 
 import cv2
@@ -21,20 +20,19 @@ from torch import Tensor, nn
 from fusion_core.checkpoint import LoadedCheckpoint
 from fusion_core.colour import luminance, replace_luminance
 from fusion_core.engines.cache import EngineCache
+from fusion_core.engines.detail_path import WorkingGrid
 from fusion_core.engines.engine import default_threads
+from fusion_core.engines.openvino_parts import compile_part, openvino_estimator
 from fusion_core.engines.openvino_runtime import load_openvino
 from fusion_core.engines.running_displacement import RunningDisplacement
 from fusion_core.engines.torch_engine import MIN_SIDE_PX, check_network_pair
 from fusion_core.engines.video_options import STILL_PICTURES, VideoOptions
 from fusion_core.errors import EngineError
-from fusion_core.rfvif import NETWORK_VERSION, Rfvif
+from fusion_core.rfvif import Rfvif
 from fusion_core.rfvif.fdam import CarriedKernels
 from fusion_core.rfvif.inference import for_inference
 
 __all__ = ["OpenVinoEngine", "cpu_has_bfloat16"]
-
-_CONVERSION_VERSION = 3
-"""Raised whenever the same network converts to another model; part of the cache key."""
 
 
 def cpu_has_bfloat16() -> bool:
@@ -42,22 +40,8 @@ def cpu_has_bfloat16() -> bool:
     return "BF16" in load_openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
-class _Estimate(nn.Module):
-    """uint8 pictures -> displacement (1, 2, h, w) in pixels and log-confidence (1, 1, h, w), float32."""
-
-    def __init__(self, network: Rfvif) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, visible: Tensor, infrared: Tensor) -> tuple[Tensor, Tensor]:
-        scale = 1.0 / 255.0
-        pad = self.network.pad
-        found = self.network.estimate(pad(visible.float() * scale), pad(infrared.float() * scale))
-        return found.displacements[-1], found.log_confidence
-
-
 class _Fuse(nn.Module):
-    """uint8 visible and warped infrared, log-confidence -> uint8 luminance."""
+    """uint8 visible and warped infrared on the working grid, log-confidence -> what the network gives, float32."""
 
     def __init__(self, network: Rfvif) -> None:
         super().__init__()
@@ -67,19 +51,17 @@ class _Fuse(nn.Module):
         return self.fuse(visible, infrared, log_confidence, None)
 
     def fuse(self, visible: Tensor, infrared: Tensor, log_confidence: Tensor, carried: CarriedKernels | None) -> Tensor:
-        height, width = visible.shape[-2:]
         scale = 1.0 / 255.0
-        pad = self.network.pad
-        out = self.network.fuse_warped(
-            pad(visible.float() * scale), pad(infrared.float() * scale), log_confidence, carried=carried
+        channels, _ = self.network.fuse_reduced(
+            visible.float() * scale, infrared.float() * scale, log_confidence, carried=carried
         )
-        return _to_uint8(out.fused[:, :, :height, :width])
+        return channels.float()
 
 
 class _FuseAndRenew(_Fuse):
     """As `_Fuse`, with the dynamic kernels of the picture before: moves them towards this picture's, and uses those.
 
-    kernels (N,), weight (1,) of the new ones -> uint8 luminance, kernels (N,).
+    kernels (N,), weight (1,) of the new ones -> channels, kernels (N,).
     """
 
     def forward(  # type: ignore[override]
@@ -245,31 +227,38 @@ class _Compiled:
         video: VideoOptions,
         cache: EngineCache | None,
     ) -> None:
-        self._checkpoint, self._cache, self._height, self._width = checkpoint, cache, height, width
+        self._height, self._width = height, width
         network = for_inference(checkpoint.network.float().cpu())
+        config = network.config
+        self._grid = WorkingGrid(height, width, config.working_px, config.multiple)
         self.running: RunningDisplacement | None = None
+
+        def part(name: str, module: nn.Module, size: tuple[int, int], *more: Tensor) -> Any:
+            pictures = (torch.zeros(1, 1, *size, dtype=torch.uint8) for _ in range(2))
+            return compile_part(
+                name, module, (*pictures, *more), checkpoint, cache, precision=precision, threads=threads
+            )
+
         if network.alignment is None:
-            self._whole = self._request("whole", _Whole(network), 2, (), precision, threads)
+            self._whole = part("whole", _Whole(network), (height, width))
             return
-        multiple = network.config.multiple
-        grid = tuple(-(-side // multiple) * multiple // 8 for side in (height, width))
         # The estimate of a video runs beside the fusion: one thread is enough for it, and leaves the others alone.
-        estimate_threads = threads if video.align_every == 1 else 1
-        self._estimate = self._request("estimate", _Estimate(network), 2, (), "f32", estimate_threads)
-        confidence = torch.zeros(1, 1, *grid)
+        estimator = openvino_estimator(
+            checkpoint, height, width, threads=threads if video.align_every == 1 else 1, cache=cache
+        )
+        confidence = torch.zeros(1, 1, *(side // 8 for side in self._grid.padded))
         self._kernels: _RunningKernels | None = None
         if video.kernels_every > 1 and network.kernel_values:
             kernels, weight = torch.zeros(network.kernel_values), torch.ones(1)
-            renew, given = _FuseAndRenew(network), _FuseWithKernels(network)
             self._kernels = _RunningKernels(
-                self._request("fuse-renew", renew, 2, (confidence, kernels, weight), precision, threads),
-                self._request("fuse-kernels", given, 2, (confidence, kernels), precision, threads),
+                part("fuse-renew", _FuseAndRenew(network), self._grid.size, confidence, kernels, weight),
+                part("fuse-kernels", _FuseWithKernels(network), self._grid.size, confidence, kernels),
                 network.kernel_values,
                 video,
             )
         else:
-            self._fuse = self._request("fuse", _Fuse(network), 2, (confidence,), precision, threads)
-        self.running = RunningDisplacement(self.estimate, video.align_every, smoothing=video.align_smoothing)
+            self._fuse = part("fuse", _Fuse(network), self._grid.size, confidence)
+        self.running = RunningDisplacement(estimator, video.align_every, smoothing=video.align_smoothing)
 
     def run(self, visible: np.ndarray, thermal: np.ndarray, name: str) -> npt.NDArray[np.uint8]:
         """(H, W) uint8 twice -> (H, W) uint8. Raises EngineError."""
@@ -279,17 +268,18 @@ class _Compiled:
             else:
                 found = self.running.at(visible, thermal)
                 warped = cv2.remap(thermal, *found.maps, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
-                inputs = [visible[None, None], np.asarray(warped)[None, None], found.log_confidence[None]]
+                aligned = np.asarray(warped, np.uint8)
+                reduced = self._grid.reduce(visible), self._grid.reduce(aligned)
+                inputs: list[np.ndarray] = [*(each[None, None] for each in reduced), found.log_confidence[None]]
                 out = self._fuse.infer(inputs) if self._kernels is None else self._kernels.infer(inputs)
+                channels = out[0][0]
+                if len(channels) > 1:
+                    return self._grid.fuse(visible, aligned, reduced, channels)
+                fused = channels[0, : self._height, : self._width]
+                return np.asarray(np.clip(fused * 255.0 + 0.5, 0.0, 255.0), np.uint8)
             return np.asarray(out[0][0, 0])
         except RuntimeError as error:
             raise EngineError(f"{name} failed on a frame: {error}") from error
-
-    def estimate(
-        self, visible: np.ndarray, thermal: np.ndarray
-    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-        out = self._estimate.infer([visible[None, None], thermal[None, None]])
-        return np.array(out[0][0]), np.array(out[1][0])
 
     def reset(self) -> None:
         if self.running is not None:
@@ -301,46 +291,4 @@ class _Compiled:
         """End the estimate's thread and let go of the models: the garbage collector may be long in coming."""
         if self.running is not None:
             self.running.close()
-        self._whole = self._estimate = self._fuse = self._kernels = None
-
-    def _request(
-        self, name: str, module: nn.Module, pictures: int, more: tuple[Tensor, ...], precision: str, threads: int
-    ) -> Any:
-        ov = load_openvino()
-        height, width = self._height, self._width
-
-        def convert() -> object:
-            # Each example its own tensor: inputs that are the same object become one input of the model.
-            examples = [torch.zeros(1, 1, height, width, dtype=torch.uint8) for _ in range(pictures)]
-            inputs = (*examples, *more)
-            with torch.no_grad(), warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of the tracer: what it fixes is fixed on purpose, the size
-                # A trace converts in a quarter of the time of an exported program, and keeps the shapes static: with
-                # shapes that OpenVINO takes for dynamic the same model runs slower.
-                traced = torch.jit.trace(module.eval(), inputs, check_trace=False)  # type: ignore[no-untyped-call]
-                return ov.convert_model(traced, example_input=inputs, input=[tuple(each.shape) for each in inputs])
-
-        options: dict[str, object] = {
-            "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_PRECISION_HINT": precision,
-            "INFERENCE_NUM_THREADS": threads,
-            "ENABLE_CPU_PINNING": False,  # a tied thread waits for its core while another is idle (docs/engines.md)
-        }
-        try:
-            if self._cache is None:
-                model = convert()
-            else:
-                key = {
-                    "kind": f"openvino-{name}",
-                    "weights": self._checkpoint.sha256,
-                    "network": NETWORK_VERSION,
-                    "conversion": _CONVERSION_VERSION,
-                    "height": height,
-                    "width": width,
-                    "torch": torch.__version__,
-                    "openvino": ov.__version__,
-                }
-                model = self._cache.openvino_model(key, convert)
-            return ov.Core().compile_model(model, "CPU", options).create_infer_request()
-        except (RuntimeError, ValueError, TypeError) as error:
-            raise EngineError(f"OpenVINO cannot compile the {name} part at {height}x{width}: {error}") from error
+        self._whole = self._fuse = self._kernels = None

@@ -38,6 +38,9 @@ class RfvifConfig:
     alignment: AlignmentMode = "paper"
     """paper: Eq. (6) alone. uniform: the infrared picture is shifted by one estimated displacement. field: it is warped
     by a field of them."""
+    working_px: int = 0
+    """The network runs on pictures reduced to at most so many pixels, and a detail path brings back what lies above
+    (`fusion_core.rfvif.working_grid`). 0: at full size, as in the paper."""
     stages: tuple[tuple[int, int], ...] = ((8, 2), (4, 2), (2, 1))
     """Of the correlation: (1/resolution, radius searched), coarse to fine."""
 

@@ -20,8 +20,11 @@ from fusion_core.rfvif.fdam import CarriedKernels, ComplementaryMaskFusion, Feat
 from fusion_core.rfvif.mgfrm import LevelMixing, LocalFeatureRefinement
 from fusion_core.rfvif.padding import pad_to_multiple
 from fusion_core.rfvif.pffm import PyramidFeatureFusion, Reconstruction
+from fusion_core.rfvif.working_grid import MAPS, WorkingMaps, detail_path, reduce, reduction_factor
 
 __all__ = ["Rfvif", "RfvifOutput"]
+
+_TRAINING_FACTOR = 2  # of the working grid for 640x480
 
 
 class RfvifOutput(NamedTuple):
@@ -64,7 +67,8 @@ class Rfvif(nn.Module):
         )
         self.pyramid = PyramidFeatureFusion(c, config.pyramid_fusion)
         detail = 2 * inputs if config.detail_path else 0
-        self.reconstruction = Reconstruction(c, config.residual_blocks, config.space_to_depth, detail)
+        maps = MAPS if config.working_px else 1
+        self.reconstruction = Reconstruction(c, config.residual_blocks, config.space_to_depth, detail, maps)
 
     def alignment_parameters(self) -> Iterator[nn.Parameter]:
         """What estimates the displacement; empty for the paper's own form, whose kernels belong to the fusion."""
@@ -91,32 +95,43 @@ class Rfvif(nn.Module):
             return Alignment(uniform, found.log_confidence)
         return found
 
-    def forward(self, visible_y: Tensor, infrared: Tensor) -> Tensor:
+    def forward(self, visible_y: Tensor, infrared: Tensor, factor: int | None = None) -> Tensor:
         """Fuse.
 
         Args:
             visible_y: (B, 1, H, W) visible luminance in [0, 1], H and W >= 32, any size.
             infrared: (B, 1, H, W) infrared in [0, 1], on the visible grid up to about 8 px.
+            factor: pixels to one of the working grid, along each side; None: `reduction` of this size.
 
         Returns:
             (B, 1, H, W) in [0, 1].
         """
-        return self.forward_training(visible_y, infrared).fused.clamp(0.0, 1.0)
+        return self.forward_training(visible_y, infrared, factor).fused.clamp(0.0, 1.0)
 
-    def forward_training(self, visible_y: Tensor, infrared: Tensor) -> RfvifOutput:
-        """As `forward`, not clamped, with the intermediate pictures that the losses see."""
+    def forward_training(self, visible_y: Tensor, infrared: Tensor, factor: int | None = None) -> RfvifOutput:
+        """As `forward`, not clamped, with the intermediate pictures that the losses see.
+
+        In training the factor of crops is that of the whole pictures that are fused later.
+        """
         height, width = visible_y.shape[-2:]
-        visible, moved = self.pad(visible_y), self.pad(infrared)
+        if factor is None:
+            in_training = self.training and self.config.working_px > 0
+            factor = _TRAINING_FACTOR if in_training else self.reduction(height, width)
+        visible, moved = self.pad(visible_y, factor), self.pad(infrared, factor)
         alignment = self.estimate(visible, moved) if self.alignment is not None else None
-        out = self.fuse_aligned(visible, moved, alignment)
+        out = self.fuse_aligned(visible, moved, alignment, factor)
         return RfvifOutput(out.fused[:, :, :height, :width], *out[1:])
 
-    def fuse_aligned(self, visible: Tensor, moved: Tensor, alignment: Alignment | None) -> RfvifOutput:
-        """The network after the displacement estimate; sizes are multiples of `config.multiple`."""
+    def reduction(self, height: int, width: int) -> int:
+        """Pixels of a picture of this size to one of its working grid, along each side; 1 without a working grid."""
+        return reduction_factor(height, width, self.config.working_px)
+
+    def fuse_aligned(self, visible: Tensor, moved: Tensor, alignment: Alignment | None, factor: int = 1) -> RfvifOutput:
+        """The network after the displacement estimate; sizes as `pad` makes them for this `reduction`."""
         if alignment is None:
-            return self.fuse_warped(visible, moved, None)
+            return self.fuse_warped(visible, moved, None, factor=factor)
         infrared = warp(moved, alignment.displacements[-1], cubic=True, inset_px=FRAME_PX).clamp(0.0, 1.0)
-        out = self.fuse_warped(visible, infrared, alignment.log_confidence)
+        out = self.fuse_warped(visible, infrared, alignment.log_confidence, factor=factor)
         return RfvifOutput(out.fused, out.aligned_infrared, alignment.displacements, alignment.log_confidence)
 
     @property
@@ -131,13 +146,41 @@ class Rfvif(nn.Module):
         infrared: Tensor,
         log_confidence: Tensor | None,
         carried: CarriedKernels | None = None,
+        *,
+        factor: int = 1,
     ) -> RfvifOutput:
-        """The network after the warp. Apart from `forward`, so that video can carry the estimate between frames.
+        """The network after the warp, detail path included, at full size.
 
         Args:
-            visible, infrared: (B, 1, H, W), multiples of `config.multiple`; infrared already warped.
+            visible, infrared: (B, 1, H, W), padded by `pad`; infrared already warped.
             log_confidence: (B, 1, H/8, W/8) of the estimate, None for networks without one.
             carried: dynamic kernels of an earlier picture, for B = 1; None: all are computed.
+            factor: `reduction` of the picture before it was padded.
+        """
+        if not self.config.working_px:
+            fused, pictures = self.fuse_reduced(visible, infrared, log_confidence, carried)
+            return RfvifOutput(fused, pictures, (), log_confidence)
+        reduced = reduce(visible, factor), reduce(infrared, factor)
+        channels, pictures = self.fuse_reduced(*reduced, log_confidence, carried)
+        fused = detail_path(visible, infrared, WorkingMaps.of(channels), factor)
+        return RfvifOutput(fused, pictures, (), log_confidence)
+
+    def fuse_reduced(
+        self,
+        visible: Tensor,
+        infrared: Tensor,
+        log_confidence: Tensor | None,
+        carried: CarriedKernels | None = None,
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """The network itself, on the working grid where it has one. Apart, so that engines do the rest as they can.
+
+        Args:
+            visible, infrared: (B, 1, h, w), multiples of `config.multiple`; infrared already warped.
+            log_confidence: of any grid over the same picture.
+
+        Returns:
+            (B, 3, h, w), the channels of `WorkingMaps`; without a working grid (B, 1, h, w), the fused picture. And the
+            pictures of Eq. (7), in training.
         """
         config = self.config
         confidence = torch.sigmoid(log_confidence).to(visible.dtype) if log_confidence is not None else None
@@ -174,10 +217,10 @@ class Rfvif(nn.Module):
         mixed = self.mixing(fused_levels)
         refined = [refinement(x, *image) for refinement, x, image in zip(self.refinements, mixed, images, strict=True)]
         fused = self.reconstruction(self.pyramid(*refined), detail)
-        if config.detail_path:
+        if config.detail_path and not config.working_px:
             fused = fused + visible
-        return RfvifOutput(fused, tuple(aligned_pictures), (), log_confidence)
+        return fused, tuple(aligned_pictures)
 
-    def pad(self, image: Tensor) -> Tensor:
-        """Reflect to the right and below up to a multiple of `config.multiple`."""
-        return pad_to_multiple(image, self.config.multiple, mirror=True)
+    def pad(self, image: Tensor, factor: int = 1) -> Tensor:
+        """Reflect to the right and below, so that the sides of the working grid are multiples of `config.multiple`."""
+        return pad_to_multiple(image, self.config.multiple * factor, mirror=True)

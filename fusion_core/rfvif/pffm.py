@@ -67,9 +67,10 @@ class Reconstruction(nn.Module):
     """Residual blocks, nearest x2, three 3x3 convolutions, and with space-to-depth the way back to pixels.
 
     detail: channels of the full-resolution pictures that join before the last three convolutions (0: none).
+    maps: pictures that come out.
     """
 
-    def __init__(self, channels: int, blocks: int, space_to_depth: int, detail: int) -> None:
+    def __init__(self, channels: int, blocks: int, space_to_depth: int, detail: int, maps: int = 1) -> None:
         super().__init__()
         self.blocks = nn.Sequential(*(ResidualBlock(channels) for _ in range(blocks)))
         half = max(8, channels // 2) if detail else max(4, channels // 2)
@@ -78,7 +79,7 @@ class Reconstruction(nn.Module):
             nn.ReLU(inplace=True),
             conv3x3(channels, half),
             nn.ReLU(inplace=True),
-            conv3x3(half, space_to_depth**2),
+            conv3x3(half, maps * space_to_depth**2),
         )
         self.space_to_depth = space_to_depth
         if detail:  # start as the visible picture
@@ -88,7 +89,7 @@ class Reconstruction(nn.Module):
             nn.init.zeros_(last.bias)
 
     def forward(self, x: Tensor, detail: Tensor | None) -> Tensor:
-        """(B, C, h, w), detail (B, D, 2h, 2w) -> (B, 1, 2h, 2w) times the space-to-depth factor."""
+        """(B, C, h, w), detail (B, D, 2h, 2w) -> (B, maps, 2h, 2w) times the space-to-depth factor."""
         x = _up(self.blocks(x))
         if detail is not None:
             x = torch.cat((x, detail), dim=1)

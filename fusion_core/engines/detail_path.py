@@ -1,0 +1,135 @@
+"""The detail path of `fusion_core.rfvif.working_grid` in OpenCV's integers, for engines on the CPU.
+
+Equal to the reference up to rounding: at most 2 levels, by test.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from fusion_core.rfvif.working_grid import LEVELS, RAMP, reduction_factor
+
+__all__ = ["WorkingGrid"]
+
+_BITS = 4  # of fractions of a level in 16 bits
+_LEVEL = 2.0**_BITS
+_GATE = 64  # a gate of 1 in eight bits
+
+Plane = npt.NDArray[np.int16]
+"""Levels times 2^_BITS."""
+
+
+class WorkingGrid:
+    """Brings pictures of one size onto the working grid, and the network's maps back to full size.
+
+    Holds buffers for one picture at a time: one owner thread.
+    """
+
+    def __init__(self, height: int, width: int, working_px: int, multiple: int) -> None:
+        """Set up for pictures of (height, width).
+
+        Args:
+            working_px: the most pixels of the working grid, 0 for no limit.
+            multiple: what the sides of the working grid are multiples of, by mirroring the pictures beyond the border.
+        """
+        self.factor = reduction_factor(height, width, working_px)
+        step = self.factor * multiple
+        self._size = height, width
+        self._padded = -(-height // step) * step, -(-width // step) * step
+        self._reduced = self._padded[0] // self.factor, self._padded[1] // self.factor
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the working grid, in cells."""
+        return self._reduced
+
+    @property
+    def padded(self) -> tuple[int, int]:
+        """Height and width of what the working grid covers, in pixels of the picture."""
+        return self._padded
+
+    def reduce(self, picture: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        """(H, W) -> (h, w) uint8, area means."""
+        below, right = self._padded[0] - self._size[0], self._padded[1] - self._size[1]
+        if below or right:
+            picture = np.asarray(cv2.copyMakeBorder(picture, 0, below, 0, right, cv2.BORDER_REFLECT_101), np.uint8)
+        if self.factor == 1:
+            return picture
+        return np.asarray(cv2.resize(picture, self._reduced[::-1], interpolation=cv2.INTER_AREA), np.uint8)
+
+    def fuse(
+        self,
+        visible: npt.NDArray[np.uint8],
+        thermal: npt.NDArray[np.uint8],
+        reduced: tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]],
+        channels: npt.NDArray[np.float32],
+    ) -> npt.NDArray[np.uint8]:
+        """The fused luminance.
+
+        Args:
+            visible, thermal: (H, W), thermal aligned.
+            reduced: both as `reduce` gives them.
+            channels: (3, h, w) of `WorkingMaps`, before the gates' sigmoid.
+
+        Returns:
+            (H, W) uint8.
+        """
+        gates = _gates(channels[1:])
+        small = [np.left_shift(each, _BITS, dtype=np.int16) for each in reduced]
+        delta = (channels[0] * np.float32(255.0 * _LEVEL)).astype(np.int16)
+        fused: np.ndarray = np.asarray(cv2.add(_fuse_levels(small[0], small[1], gates, LEVELS), delta))
+        if self.factor > 1:
+            bands = self._band(visible, small[0]), self._band(thermal, small[1])
+            fused = np.asarray(cv2.add(self._enlarge(fused), _blend(*bands, self._enlarge(gates))))
+        else:
+            fused = fused[: self._size[0], : self._size[1]]
+        return np.asarray(cv2.convertScaleAbs(np.maximum(fused, 0), alpha=1.0 / _LEVEL), np.uint8)
+
+    def _band(self, picture: npt.NDArray[np.uint8], base: Plane) -> Plane:
+        """What the working grid cannot hold of the picture: (H, W)."""
+        return _subtract(np.left_shift(picture, _BITS, dtype=np.int16), self._enlarge(base))
+
+    def _enlarge(self, small: np.ndarray) -> np.ndarray:
+        """Bilinear between the cells' centres, cut to the picture."""
+        full = cv2.resize(small, self._padded[::-1], interpolation=cv2.INTER_LINEAR)
+        return np.asarray(full)[: self._size[0], : self._size[1]]
+
+
+def _fuse_levels(visible: Plane, thermal: Plane, gates: npt.NDArray[np.uint8], levels: int) -> Plane:
+    """The pyramid from this level down, (h, w)."""
+    if levels == 0:
+        return visible
+    half, size = (visible.shape[1] // 2, visible.shape[0] // 2), visible.shape[::-1]
+    small_visible = np.asarray(cv2.resize(visible, half, interpolation=cv2.INTER_AREA), np.int16)
+    small_thermal = np.asarray(cv2.resize(thermal, half, interpolation=cv2.INTER_AREA), np.int16)
+    small_gates = np.asarray(cv2.resize(gates, half, interpolation=cv2.INTER_AREA), np.uint8)
+    coarse = _fuse_levels(small_visible, small_thermal, small_gates, levels - 1)
+    coarse, small_visible, small_thermal = (
+        np.asarray(cv2.resize(each, size, interpolation=cv2.INTER_LINEAR), np.int16)
+        for each in (coarse, small_visible, small_thermal)
+    )
+    band = _blend(_subtract(visible, small_visible), _subtract(thermal, small_thermal), gates)
+    return np.asarray(cv2.add(coarse, band), np.int16)
+
+
+def _blend(visible: Plane, thermal: Plane, gates: npt.NDArray[np.uint8]) -> Plane:
+    """One band of both pictures, (h, w); gates (h, w, 2)."""
+    of_visible = cv2.multiply(visible, gates[..., 0], scale=1.0 / _GATE, dtype=cv2.CV_16S)
+    of_thermal = cv2.multiply(thermal, gates[..., 1], scale=1.0 / _GATE, dtype=cv2.CV_16S)
+    # In quarters of a level, which saturate at 64 levels.
+    strengths = [cv2.convertScaleAbs(each, alpha=4.0 / _LEVEL) for each in (of_thermal, of_visible)]
+    weight = cv2.convertScaleAbs(cv2.subtract(strengths[0], strengths[1]), alpha=1.0 / (4.0 * RAMP))
+    step = cv2.multiply(cv2.subtract(of_thermal, of_visible), weight, scale=1.0 / 255.0, dtype=cv2.CV_16S)
+    return np.asarray(cv2.add(of_visible, step), np.int16)
+
+
+def _subtract(first: Plane, second: np.ndarray) -> Plane:
+    return np.asarray(cv2.subtract(first, second), np.int16)
+
+
+def _gates(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
+    """(2, h, w) -> (h, w, 2) uint8, 0..128 for gates of 0..2."""
+    gates = (2.0 * _GATE) / (1.0 + np.exp(-logits))
+    return np.asarray(cv2.merge([cv2.convertScaleAbs(plane) for plane in gates]), np.uint8)

@@ -1,0 +1,110 @@
+"""Parts of the network as OpenVINO models, and the displacement estimate that several engines share."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from fusion_core.checkpoint import LoadedCheckpoint
+from fusion_core.engines.cache import EngineCache
+from fusion_core.engines.openvino_runtime import load_openvino
+from fusion_core.engines.running_displacement import Estimator, Floats
+from fusion_core.errors import EngineError
+from fusion_core.rfvif import NETWORK_VERSION, Rfvif
+
+__all__ = ["compile_part", "openvino_estimator"]
+
+_CONVERSION_VERSION = 4
+"""Raised whenever the same network converts to another model; part of the cache key."""
+
+
+def compile_part(
+    name: str,
+    module: nn.Module,
+    inputs: tuple[Tensor, ...],
+    checkpoint: LoadedCheckpoint,
+    cache: EngineCache | None,
+    *,
+    precision: str = "f32",
+    threads: int = 1,
+) -> Any:
+    """An inference request for the module at the sizes of `inputs`.
+
+    Args:
+        name: of the part, for the cache and errors.
+        inputs: examples, pictures first; each its own tensor: the same object twice becomes one input of the model.
+        checkpoint: whose weights the module has.
+        cache: where the converted model is kept; None converts at every start.
+        precision: "f32" or "bf16".
+
+    Raises:
+        EngineError: OpenVINO cannot convert or compile it.
+    """
+    ov = load_openvino()
+    height, width = inputs[0].shape[-2:]
+
+    def convert() -> object:
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the tracer: what it fixes is fixed on purpose, the size
+            # A trace converts in a quarter of the time of an exported program, and keeps the shapes static: with
+            # shapes that OpenVINO takes for dynamic the same model runs slower.
+            traced = torch.jit.trace(module.eval(), inputs, check_trace=False)  # type: ignore[no-untyped-call]
+            return ov.convert_model(traced, example_input=inputs, input=[tuple(each.shape) for each in inputs])
+
+    options: dict[str, object] = {
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_PRECISION_HINT": precision,
+        "INFERENCE_NUM_THREADS": threads,
+        "ENABLE_CPU_PINNING": False,  # a tied thread waits for its core while another is idle (docs/engines.md)
+    }
+    key = {
+        "kind": f"openvino-{name}",
+        "weights": checkpoint.sha256,
+        "network": NETWORK_VERSION,
+        "conversion": _CONVERSION_VERSION,
+        "height": height,
+        "width": width,
+        "torch": torch.__version__,
+        "openvino": ov.__version__,
+    }
+    try:
+        model = convert() if cache is None else cache.openvino_model(key, convert)
+        return ov.Core().compile_model(model, "CPU", options).create_infer_request()
+    except (RuntimeError, ValueError, TypeError) as error:
+        raise EngineError(f"OpenVINO cannot compile the {name} part at {height}x{width}: {error}") from error
+
+
+class _Estimate(nn.Module):
+    """uint8 pictures -> displacement (1, 2, h, w) in pixels and log-confidence (1, 1, h, w), float32."""
+
+    def __init__(self, network: Rfvif, factor: int) -> None:
+        super().__init__()
+        self.network, self.factor = network, factor
+
+    def forward(self, visible: Tensor, infrared: Tensor) -> tuple[Tensor, Tensor]:
+        padded = [self.network.pad(each.float() * (1.0 / 255.0), self.factor) for each in (visible, infrared)]
+        found = self.network.estimate(*padded)
+        return found.displacements[-1], found.log_confidence
+
+
+def openvino_estimator(
+    checkpoint: LoadedCheckpoint, height: int, width: int, *, threads: int, cache: EngineCache | None
+) -> Estimator:
+    """The displacement estimate of a checkpoint's network for pictures of this size, in float32.
+
+    The field covers the picture as `Rfvif.pad` pads it. Raises EngineError.
+    """
+    network = checkpoint.network.float().cpu()
+    module = _Estimate(network, network.reduction(height, width))
+    pictures = tuple(torch.zeros(1, 1, height, width, dtype=torch.uint8) for _ in range(2))
+    request = compile_part("estimate", module, pictures, checkpoint, cache, threads=threads)
+
+    def estimate(visible: np.ndarray, thermal: np.ndarray) -> tuple[Floats, Floats]:
+        out = request.infer([visible[None, None], thermal[None, None]])
+        return np.array(out[0][0]), np.array(out[1][0])
+
+    return estimate

@@ -1,0 +1,96 @@
+"""The working grid: sizes, what the detail path keeps, and OpenCV's form of it against the reference."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from fusion_core.engines.detail_path import WorkingGrid
+from fusion_core.rfvif import preset_config
+from fusion_core.rfvif.network import Rfvif
+from fusion_core.rfvif.padding import pad_to_multiple
+from fusion_core.rfvif.working_grid import MAPS, WorkingMaps, detail_path, reduction_factor
+
+MULTIPLE = 16
+
+
+def picture(seed: int, height: int, width: int) -> np.ndarray:
+    """Smooth shapes with texture, over the whole range."""
+    rng = np.random.default_rng(seed)
+    rough = cv2.GaussianBlur(rng.random((height, width), np.float32), (0, 0), 2.0)
+    smooth = cv2.GaussianBlur(rng.random((height, width), np.float32), (0, 0), 12.0)
+    both = cv2.normalize(rough, None, 0, 90, cv2.NORM_MINMAX) + cv2.normalize(smooth, None, 0, 165, cv2.NORM_MINMAX)
+    return both.astype(np.uint8)
+
+
+def tensor(pixels: np.ndarray, factor: int) -> torch.Tensor:
+    return pad_to_multiple(torch.from_numpy(pixels)[None, None] / 255.0, MULTIPLE * factor, mirror=True)
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "most_px", "factor"),
+    [(480, 640, 84_000, 2), (1080, 1920, 84_000, 5), (240, 320, 84_000, 1), (480, 640, 0, 1), (2160, 3840, 84_000, 10)],
+)
+def test_the_factor_is_the_smallest_that_fits(height: int, width: int, most_px: int, factor: int) -> None:
+    assert reduction_factor(height, width, most_px) == factor
+    if factor > 1:
+        assert (height // (factor - 1)) * (width // (factor - 1)) > most_px
+
+
+@pytest.mark.parametrize("factor", [1, 2, 5])
+def test_without_thermal_and_without_a_word_of_the_network_visible_stays(factor: int) -> None:
+    visible = tensor(picture(1, 160, 240), factor)
+    height, width = visible.shape[-2] // factor, visible.shape[-1] // factor
+    silent = WorkingMaps.of(torch.zeros(1, MAPS, height, width))
+    assert torch.allclose(detail_path(visible, torch.full_like(visible, 0.4), silent, factor), visible, atol=1e-5)
+    raised = silent._replace(delta=torch.full_like(silent.delta, 0.1))
+    assert torch.allclose(detail_path(visible, visible, raised, factor), visible + 0.1, atol=1e-5)
+
+
+def test_an_edge_of_thermal_alone_is_drawn_at_full_size() -> None:
+    visible = torch.full((1, 1, 64, 64), 0.3)
+    infrared = torch.full((1, 1, 64, 64), 0.2)
+    infrared[..., 33:] = 0.8  # between two cells of the working grid
+    silent = WorkingMaps.of(torch.zeros(1, MAPS, 32, 32))
+    fused = detail_path(visible, infrared, silent, 2)
+    step = (fused[..., 1:] - fused[..., :-1])[0, 0, 32]
+    assert int(step.argmax()) == 32
+    assert float(step.max()) > 0.5
+
+
+def test_closed_gates_leave_the_band_out() -> None:
+    visible, infrared = tensor(picture(2, 96, 128), 2), tensor(picture(3, 96, 128), 2)
+    channels = torch.zeros(1, MAPS, 48, 64)
+    channels[:, 1:] = -30.0
+    fused = detail_path(visible, infrared, WorkingMaps.of(channels), 2)
+    assert float((fused[..., 1:] - fused[..., :-1]).abs().max()) < 0.03  # nothing but the coarsest level
+
+
+@pytest.mark.parametrize(("height", "width"), [(240, 320), (480, 640), (271, 333), (540, 962)])
+def test_opencv_draws_what_the_reference_draws(height: int, width: int) -> None:
+    visible, thermal = picture(4, height, width), picture(5, height, width)
+    grid = WorkingGrid(height, width, 84_000, MULTIPLE)
+    rng = np.random.default_rng(6)
+    channels = np.stack([cv2.GaussianBlur(rng.normal(0, 4, grid.size).astype(np.float32), (0, 0), 4) for _ in "abc"])
+    channels[0] *= 0.1
+    fused = grid.fuse(visible, thermal, (grid.reduce(visible), grid.reduce(thermal)), channels)
+    maps = WorkingMaps.of(torch.from_numpy(channels)[None])
+    wanted = detail_path(tensor(visible, grid.factor), tensor(thermal, grid.factor), maps, grid.factor)
+    off = np.abs(fused - wanted[0, 0, :height, :width].clamp(0, 1).numpy() * 255.0)
+    assert float(off.mean()) < 0.5
+    assert float(np.percentile(off, 99.5)) <= 2.0  # levels; more only where both bands are alike and rounding decides
+
+
+def test_the_network_fuses_any_size_on_its_working_grid() -> None:
+    config = preset_config("tiny").replace(working_px=3_000)
+    network = Rfvif(config)
+    network.eval()
+    for size in ((61, 83), (96, 128)):
+        pair = torch.rand(2, 1, 1, *size)
+        with torch.inference_mode():
+            fused = network(pair[0], pair[1])
+        assert fused.shape == pair[0].shape
+        assert torch.isfinite(fused).all()
+        assert network.reduction(*size) > 1
