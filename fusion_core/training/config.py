@@ -61,6 +61,7 @@ class AugmentationConfig(_Model):
     infrared_noise: float = Field(default=0.0, ge=0.0, lt=0.5)
     infrared_blur_px: float = Field(default=0.0, ge=0.0, le=5.0)
     infrared_stretch_probability: float = Field(default=0.0, ge=0.0, le=1.0)  # to the 1st..99th percentile, as AGC
+    infrared_equalize_probability: float = Field(default=0.0, ge=0.0, le=1.0)  # part or all of a histogram equalization
     infrared_invert_probability: float = Field(default=0.0, ge=0.0, le=1.0)  # white-hot to black-hot
 
     @model_validator(mode="after")
@@ -122,10 +123,15 @@ class LossConfig(_Model):
     gradient: float = Field(default=0.0, ge=0.0)  # fused gradient against the stronger of both sources, per pixel
     gradient_infrared_gain: float = Field(default=1.0, ge=0.0)  # in the choice of the stronger
     gradient_infrared_boost: float = Field(default=1.0, ge=0.0)  # infrared edges are drawn this much stronger
+    gradient_weaker: tuple[float, float] = (0.0, 0.0)  # shares of visible, infrared added where they are the weaker
     gradient_norm: Literal["l1", "l2"] = "l1"  # l2 draws edges of uncertain place faintly, l1 not at all
     intensity: float = Field(default=0.0, ge=0.0)  # L1 to a target luminance
     intensity_target: Literal["mean", "max", "pyramid"] = "pyramid"
     intensity_infrared_boost: float = Field(default=1.0, ge=0.0)  # pyramid: infrared detail is drawn this much stronger
+    qabf: float = Field(default=0.0, ge=0.0)  # 1 - edge preservation (Xydeas and Petrovic)
+    edge_share: float = Field(default=0.0, ge=0.0)  # how far the shares of both pictures' edges are from edge_shares
+    edge_shares: tuple[float, float] = (0.92, 0.9)  # wanted of visible and infrared, 1 = drawn at full strength
+    level: float = Field(default=0.0, ge=0.0)  # L1 to the levels that fit the light: `picture_losses.level_target`
     ssim: float = Field(default=0.0, ge=0.0)  # 1 - SSIM against both sources, shares 1 - alpha and alpha
     displacement: float = Field(default=0.0, ge=0.0)  # robust end-point error of the displacement fields, px
     displacement_scale_decay: float = Field(default=0.7, gt=0.0, le=1.0)  # of each coarser field

@@ -139,6 +139,7 @@ class CropSampler:
         self._config = config
         self._seed = seed
         self._limits = [tuple(float(v) for v in np.percentile(pair.infrared, (1, 99))) for pair in self._pairs]
+        self._curves = [_equalizing(pair.infrared) for pair in self._pairs]
         self._order: tuple[int, npt.NDArray[np.int64]] = (-1, np.empty(0, np.int64))
 
     @property
@@ -202,7 +203,7 @@ class CropSampler:
             moved_8bit = target_8bit
 
         visible_target = _tone(rng, augment, "visible", (0.0, 255.0))[visible_8bit]
-        infrared_tone = _tone(rng, augment, "infrared", self._limits[index])
+        infrared_tone = _tone(rng, augment, "infrared", self._limits[index], self._curves[index])
         infrared_target, infrared = infrared_tone[target_8bit], infrared_tone[moved_8bit]
         visible_target = _blur(rng, augment.visible_blur_px, visible_target)[0]
         infrared_target, infrared = _blur(rng, augment.infrared_blur_px, infrared_target, infrared)
@@ -248,8 +249,21 @@ def _sample(picture: UInt8Array, x: FloatArray, y: FloatArray) -> UInt8Array:
     return np.asarray(cv2.remap(picture, x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101), np.uint8)
 
 
-def _tone(rng: np.random.Generator, augment: AugmentationConfig, modality: str, limits: Sequence[float]) -> FloatArray:
-    """Look-up table, 256 float32 in [0, 1]: stretch, gamma, gain and offset, inversion as drawn."""
+def _equalizing(picture: UInt8Array) -> FloatArray:
+    """Look-up table, 256 float32 in [0, 1], that equalizes the picture, no level counting for more than 2 % of it."""
+    counts = np.bincount(picture.ravel(), minlength=256).astype(np.float64)
+    counts = np.minimum(counts, 0.02 * picture.size)
+    return np.asarray((np.cumsum(counts) - counts / 2) / counts.sum(), np.float32)
+
+
+def _tone(
+    rng: np.random.Generator,
+    augment: AugmentationConfig,
+    modality: str,
+    limits: Sequence[float],
+    equalizing: FloatArray | None = None,
+) -> FloatArray:
+    """Look-up table, 256 float32 in [0, 1]: stretch, equalization, gamma, gain and offset, inversion as drawn."""
     values = np.arange(256, dtype=np.float64) / 255.0
     gain, offset, gamma = (getattr(augment, f"{modality}_{name}") for name in ("gain", "offset", "gamma"))
     draws = rng.uniform(-1.0, 1.0, 3)
@@ -257,6 +271,9 @@ def _tone(rng: np.random.Generator, augment: AugmentationConfig, modality: str, 
         stretch, invert = rng.random(2)
         if stretch < augment.infrared_stretch_probability and limits[1] - limits[0] >= 8:
             values = np.clip((values * 255.0 - limits[0]) / (limits[1] - limits[0]), 0.0, 1.0)
+        equalize = augment.infrared_equalize_probability
+        if equalizing is not None and equalize > 0 and rng.random() < equalize:
+            values = values + rng.uniform(0.4, 1.0) * (equalizing - values)
     else:
         invert = 1.0
     values = values ** ((1.0 + gamma) ** draws[0]) * (1.0 + gain) ** draws[1] + offset * draws[2]

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from fusion_core.rfvif import warp
 from fusion_core.training.config import LossConfig
 from fusion_core.training.dataset import Batch
+from fusion_core.training.picture_losses import edge_share_loss, gradients, level_loss, qabf
 from fusion_core.training.vgg import Vgg16Features
 
 __all__ = [
@@ -174,13 +175,6 @@ def following_loss(field: Tensor, truth: Tensor, weight: Tensor | None = None) -
     return (counts * (1 - slope).square()).sum() / counts.sum().clamp_min(1e-3)
 
 
-def gradients(picture: Tensor) -> Tensor:
-    """Sobel derivatives, (B, 1, H, W) -> (B, 2, H, W), per pixel; borders replicate."""
-    x = picture.new_tensor([[-1.0, 0.0, 1.0], [-2.0, 0.0, 2.0], [-1.0, 0.0, 1.0]]) / 8.0
-    kernel = torch.stack((x, x.t()))[:, None]  # (2, 1, 3, 3)
-    return F.conv2d(F.pad(picture, (1, 1, 1, 1), mode="replicate"), kernel)
-
-
 def gradient_loss(
     fused: Tensor,
     visible: Tensor,
@@ -189,6 +183,7 @@ def gradient_loss(
     seen: Tensor | None = None,
     *,
     infrared_boost: float = 1.0,
+    weaker: tuple[float, float] = (0.0, 0.0),
     squared: bool = False,
 ) -> Tensor:
     """Distance of the fused gradient to, per pixel, the source gradient of the larger magnitude (both components).
@@ -196,24 +191,34 @@ def gradient_loss(
     Args:
         infrared_gain: infrared gradients count this much when the larger is chosen.
         infrared_boost: and are drawn this much stronger where they are.
+        weaker: see `gradient_target`.
         squared: mean square instead of mean absolute difference. Where the alignment leaves an edge's place uncertain,
             the absolute difference asks for no edge at all (the median), the square for a fainter one (the mean).
     """
-    target = gradient_target(visible, infrared, infrared_gain, infrared_boost, seen)
+    target = gradient_target(visible, infrared, infrared_gain, infrared_boost, seen, weaker)
     difference = gradients(fused) - target
     return difference.square().mean() if squared else difference.abs().mean()
 
 
 def gradient_target(
-    visible: Tensor, infrared: Tensor, infrared_gain: float, infrared_boost: float, seen: Tensor | None = None
+    visible: Tensor,
+    infrared: Tensor,
+    infrared_gain: float,
+    infrared_boost: float,
+    seen: Tensor | None = None,
+    weaker: tuple[float, float] = (0.0, 0.0),
 ) -> Tensor:
-    """Per pixel the gradient of the stronger source, (B, 2, H, W); see `gradient_loss`."""
+    """Per pixel the gradient of the stronger source, (B, 2, H, W); see `gradient_loss`.
+
+    weaker: shares of the visible and of the infrared gradient that are added where that picture is the weaker one.
+    """
     of_visible, of_infrared = gradients(visible), gradients(infrared)
     strength_visible = of_visible.square().sum(1, keepdim=True)
     strength_infrared = of_infrared.square().sum(1, keepdim=True) * infrared_gain**2
     if seen is not None:
         strength_infrared = strength_infrared * seen
-    return torch.where(strength_infrared > strength_visible, of_infrared * infrared_boost, of_visible)
+    with_infrared = of_infrared * infrared_boost + weaker[0] * of_visible
+    return torch.where(strength_infrared > strength_visible, with_infrared, of_visible + weaker[1] * of_infrared)
 
 
 def intensity_target(kind: str, visible: Tensor, infrared: Tensor, infrared_boost: float = 1.0) -> Tensor:
@@ -355,6 +360,7 @@ class FusionLoss(nn.Module):
                 config.gradient_infrared_gain,
                 seen,
                 infrared_boost=config.gradient_infrared_boost,
+                weaker=config.gradient_weaker,
                 squared=config.gradient_norm == "l2",
             )
             terms["gradient"] = (config.gradient, value)
@@ -366,4 +372,10 @@ class FusionLoss(nn.Module):
         if config.ssim > 0:
             value = 1 - (1 - config.alpha) * ssim(fused, visible) - config.alpha * ssim(fused, infrared)
             terms["ssim"] = (config.ssim, value)
+        if config.qabf > 0:
+            terms["qabf"] = (config.qabf, 1 - qabf(fused, visible, infrared))
+        if config.edge_share > 0:
+            terms["edge_share"] = (config.edge_share, edge_share_loss(fused, visible, infrared, config.edge_shares))
+        if config.level > 0:
+            terms["level"] = (config.level, level_loss(fused, visible, infrared))
         return terms
