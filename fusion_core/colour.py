@@ -11,7 +11,10 @@ import numpy as np
 
 from fusion_core.errors import BadInputError
 
-__all__ = ["check_pair", "luminance", "replace_luminance"]
+__all__ = ["STRENGTH_MAX", "check_pair", "luminance", "replace_luminance", "with_strength"]
+
+STRENGTH_MAX = 1.5
+"""The most that a fused picture is moved away from the visible one: 1 is as the engine fused it."""
 
 
 def luminance(rgb: np.ndarray) -> np.ndarray:
@@ -51,6 +54,23 @@ def replace_luminance(rgb: np.ndarray, y: np.ndarray, *, old_y: np.ndarray | Non
     share = cv2.cvtColor(cv2.divide(cv2.min(y, old_y), old_y, scale=255.0), cv2.COLOR_GRAY2RGB)
     cv2.multiply(rgb, share, dst=share, scale=1.0 / 255.0)
     return np.asarray(cv2.add(share, brighter, dst=share))
+
+
+def with_strength(visible: np.ndarray, fused: np.ndarray, strength: float) -> np.ndarray:
+    """Move from the visible picture towards the fused one, and beyond.
+
+    Linear in every channel, so that a user may turn it without a step, and at no cost for the engine.
+
+    Args:
+        visible, fused: (H, W, 3) uint8 RGB.
+        strength: 0 gives the visible picture, 1 the fused one, up to STRENGTH_MAX exaggerates what thermal adds.
+
+    Returns:
+        (H, W, 3) uint8 RGB; `fused` itself at strength 1.
+    """
+    if strength == 1.0:
+        return fused
+    return np.asarray(cv2.addWeighted(fused, strength, visible, 1.0 - strength, 0.0))
 
 
 def check_pair(visible: np.ndarray, thermal: np.ndarray) -> None:

@@ -59,7 +59,18 @@ class FusionEngine(Protocol):
         """Free what the engine holds. Safe to call twice."""
 
 
-ENGINE_NAMES = ("auto", "tensorrt", "torch-cuda", "openvino", "torch", "average", "pyramid", "ncc-pyramid", "edges")
+ENGINE_NAMES = (
+    "auto",
+    "tensorrt",
+    "torch-cuda",
+    "openvino",
+    "torch",
+    "aligned-pyramid",
+    "average",
+    "pyramid",
+    "ncc-pyramid",
+    "edges",
+)
 """What `create_engine` takes."""
 
 
@@ -122,6 +133,8 @@ def create_engine(
         "openvino": lambda: _openvino(checkpoint, label, threads, video),
         "torch": lambda: _torch(checkpoint, label, threads),
     }
+    if name == "aligned-pyramid":
+        return _aligned_pyramid(checkpoint, threads, video)
     if name != "auto":
         return makers[name]()
     reasons: dict[str, str] = {}
@@ -155,6 +168,14 @@ def _cache() -> EngineCache | None:
     except EngineError as error:
         structlog.get_logger("engine").warning("engines are not kept: each start builds them", reason=str(error))
         return None
+
+
+def _aligned_pyramid(checkpoint: LoadedCheckpoint, threads: int | None, video: VideoOptions) -> FusionEngine:
+    from fusion_core.engines.aligned_pyramid import AlignedPyramidEngine
+
+    # On video the estimate runs beside the fusion, on one thread.
+    own = threads or default_threads() if video.align_every == 1 else 1
+    return AlignedPyramidEngine(checkpoint, threads=own, video=video, cache=_cache())
 
 
 def _tensorrt(checkpoint: LoadedCheckpoint, label: str) -> FusionEngine:

@@ -1,26 +1,20 @@
-"""The reference engine: the network in eager PyTorch, and the one-call fuser for scripts.
+"""The reference engine: the network in eager PyTorch.
 
 The boundary between pixels and tensors is here: uint8 in, uint8 out, luminance in between (`fusion_core.colour`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
-
-import cv2
 import numpy as np
-import numpy.typing as npt
 import torch
 
-from fusion_core.checkpoint import LoadedCheckpoint, load_checkpoint
+from fusion_core.checkpoint import LoadedCheckpoint
 from fusion_core.colour import check_pair, luminance, replace_luminance
+from fusion_core.engines.running_displacement import Estimator, Floats
 from fusion_core.errors import BadInputError, EngineError
-from fusion_core.model_store import resolve_weights
 from fusion_core.rfvif import Rfvif
-from fusion_core.thermal.agc import Agc, AgcConfig
 
-__all__ = ["MIN_SIDE_PX", "TorchEngine", "check_network_pair", "load_fuser"]
+__all__ = ["MIN_SIDE_PX", "TorchEngine", "check_network_pair", "torch_estimator"]
 
 MIN_SIDE_PX = 32
 """The network's three levels and reflecting border need at least this height and width."""
@@ -96,37 +90,15 @@ class TorchEngine:
         return torch.from_numpy(contiguous).to(self._device)[None, None].to(self._dtype).mul_(1.0 / 255.0)
 
 
-def load_fuser(
-    weights: str | Path, *, device: str = "cpu", dtype: torch.dtype = torch.float32
-) -> Callable[[npt.NDArray[np.uint8], npt.NDArray[np.integer]], npt.NDArray[np.uint8]]:
-    """A function that fuses one pair: `fused = load_fuser("tiny")(visible_rgb, thermal)`.
+def torch_estimator(network: Rfvif) -> Estimator:
+    """The displacement estimate of a network in eager PyTorch, float32 on the CPU, for pictures of any size."""
+    network = network.float().cpu()
 
-    Args:
-        weights: a preset that ships with weights, or the path of a weights file.
+    def estimate(visible: np.ndarray, thermal: np.ndarray) -> tuple[Floats, Floats]:
+        factor = network.reduction(*visible.shape)
+        with torch.inference_mode():
+            pictures = (torch.from_numpy(each.copy())[None, None] * (1.0 / 255.0) for each in (visible, thermal))
+            found = network.estimate(*(network.pad(each, factor) for each in pictures))
+        return found.displacements[-1][0].numpy(), found.log_confidence[0].numpy()
 
-    Returns:
-        fuse(visible, thermal): visible (H, W, 3) uint8 RGB; thermal (h, w) uint8, or uint16 counts, which go through
-        the AGC that the weights were trained with (plateau equalization of this one picture by default); resized to
-        (H, W) where the sizes differ. Gives (H, W, 3) uint8 RGB.
-
-    Raises:
-        CheckpointError: there are no such weights, or they are damaged.
-    """
-    checkpoint = load_checkpoint(resolve_weights(weights))
-    engine = TorchEngine(checkpoint, label=str(weights), device=device, dtype=dtype)
-    contract = checkpoint.facts.get("agc")
-    agc = AgcConfig()
-    if isinstance(contract, dict):
-        agc = AgcConfig.model_validate({key: value for key, value in contract.items() if key != "version"})
-
-    def fuse(visible: npt.NDArray[np.uint8], thermal: npt.NDArray[np.integer]) -> npt.NDArray[np.uint8]:
-        if thermal.ndim != 2 or thermal.dtype not in (np.uint8, np.uint16) or not thermal.size:
-            raise BadInputError(f"thermal is {thermal.dtype} {thermal.shape}, must be (h, w) uint8 or uint16")
-        eight_bit: np.ndarray = thermal if thermal.dtype == np.uint8 else Agc(agc).apply(thermal)
-        if visible.ndim == 3 and eight_bit.shape != visible.shape[:2]:
-            height, width = visible.shape[:2]
-            interpolation = cv2.INTER_LINEAR if height >= thermal.shape[0] else cv2.INTER_AREA
-            eight_bit = np.asarray(cv2.resize(eight_bit, (width, height), interpolation=interpolation))
-        return engine.fuse(visible, eight_bit)
-
-    return fuse
+    return estimate

@@ -81,7 +81,7 @@ def test_tables_csv_json_and_plot(run, pairs: Path, tmp_path: Path) -> None:  # 
 def test_networks_are_loaded_by_name(run, pairs: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
     asked = []
 
-    def load_fuser(name: str):  # type: ignore[no-untyped-def]
+    def load_fuser(name: str, *, engine: str):  # type: ignore[no-untyped-def]
         asked.append(name)
         return lambda visible, thermal: visible.copy()
 

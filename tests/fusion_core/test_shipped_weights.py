@@ -14,7 +14,7 @@ import fusion_core
 from fusion_core.checkpoint import load_checkpoint, save_checkpoint
 from fusion_core.colour import luminance
 from fusion_core.engines.pyramid_engine import LaplacianPyramidEngine
-from fusion_core.errors import BadInputError, CheckpointError
+from fusion_core.errors import BadInputError, CheckpointError, UsageError
 from fusion_core.measures.ghost import gradient_shares
 from fusion_core.model_store import resolve_weights
 from fusion_core.rfvif import Rfvif, preset_config
@@ -109,7 +109,7 @@ def test_shipped_weights_name_the_agc_they_were_trained_with(preset: str) -> Non
 def test_shipped_weights_draw_heat_without_ghosts(preset: str) -> None:
     """The simulated rig 6 px out: the pyramid draws infrared edges in the wrong place, the network does not."""
     rig = SimulatedRig(SimulatedRigConfig(night=0.7, residual_shift_px=(6.0, -4.0)))
-    fuse = fusion_core.load_fuser(preset)
+    fuse = fusion_core.load_fuser(preset, engine="torch")
     agc = Agc()
     visible, counts = rig.visible(1.5), rig.thermal(1.5)
     moved = agc.apply(counts)
@@ -124,7 +124,7 @@ def test_shipped_weights_draw_heat_without_ghosts(preset: str) -> None:
 
 
 def test_the_fuser_resizes_and_refuses() -> None:
-    fuse = fusion_core.load_fuser("tiny")
+    fuse = fusion_core.load_fuser("tiny", engine="torch")
     rng = np.random.default_rng(0)
     visible = rng.integers(0, 255, (70, 90, 3), np.uint8)
     assert fuse(visible, rng.integers(0, 255, (35, 45), np.uint8)).shape == visible.shape
@@ -132,3 +132,25 @@ def test_the_fuser_resizes_and_refuses() -> None:
         fuse(visible, rng.random((70, 90)))
     with pytest.raises(BadInputError, match="at least 32x32"):
         fuse(visible[:20], rng.integers(0, 255, (20, 90), np.uint8))
+
+
+def test_the_fuser_takes_the_fastest_engine_and_says_which() -> None:
+    rng = np.random.default_rng(0)
+    visible, thermal = rng.integers(0, 255, (64, 96, 3), np.uint8), rng.integers(0, 255, (64, 96), np.uint8)
+    with fusion_core.load_fuser("tiny", device="cpu", threads=1) as fuse:
+        assert fuse.name.startswith("openvino")
+        assert fuse.displacement_px is None
+        fused = fuse(visible, thermal)
+        assert fuse.displacement_px is not None
+        assert fuse.displacement_px.shape == (2, 8, 12)
+        reference = fusion_core.load_fuser("tiny", engine="torch")(visible, thermal)
+        assert np.abs(fused.astype(int) - reference).mean() < 2.0
+        fuse.strength = 0.0
+        assert np.array_equal(fuse(visible, thermal), visible)
+        fuse.strength = 0.5
+        between = fuse(visible, thermal).astype(int)
+        assert np.abs(between - (visible.astype(int) + fused) / 2).max() <= 1
+        with pytest.raises(UsageError, match=r"from 0 to 1\.5"):
+            fuse.strength = 2.0
+    with pytest.raises(UsageError, match="device"):
+        fusion_core.load_fuser("tiny", engine="torch", device="cpu")

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from fusion_core.engines.engine import FusionEngine
+from fusion_core.engines.engine import FusionEngine, create_engine
 from fusion_core.engines.pyramid_engine import (
     AverageEngine,
     EdgeOverlayEngine,
@@ -19,6 +19,7 @@ ENGINES: dict[str, Callable[[], FusionEngine]] = {
     "average": AverageEngine,
     "pyramid": LaplacianPyramidEngine,
     "ncc-pyramid": NccPyramidEngine,
+    "aligned-pyramid": lambda: create_engine("aligned-pyramid", threads=1),
     "edges-on-thermal": EdgeOverlayEngine,
     "heat-on-visible": lambda: EdgeOverlayEngine(OverlayBase.VISIBLE),
 }

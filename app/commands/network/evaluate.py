@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["register"]
 
 _VIFB_SUBSET = "vifb-aligned"
+_CLASSICAL = ("aligned-pyramid", "average", "pyramid", "ncc-pyramid", "edges")
 
 
 def register(cli: typer.Typer) -> None:
@@ -235,20 +236,14 @@ def _numbers(option: str, text: str) -> list[float]:
 
 
 def _classical(name: str) -> tuple[str, Method]:
-    from fusion_core.engines import pyramid_engine
+    from fusion_core.engines.engine import create_engine
 
-    engines = {
-        "average": pyramid_engine.AverageEngine,
-        "pyramid": pyramid_engine.LaplacianPyramidEngine,
-        "ncc-pyramid": pyramid_engine.NccPyramidEngine,
-        "edges": pyramid_engine.EdgeOverlayEngine,
-    }
-    if name not in engines:
-        raise UsageError(f"--engine is {name!r}, must be one of {', '.join(engines)}; networks go by --weights")
-    return name, engines[name]()
+    if name not in _CLASSICAL:
+        raise UsageError(f"--engine is {name!r}, must be one of {', '.join(_CLASSICAL)}; networks go by --weights")
+    return name, create_engine(name)
 
 
 def _network(name: str) -> tuple[str, Method]:
     from fusion_core import load_fuser
 
-    return Path(name).stem if Path(name).suffix else name, load_fuser(name)
+    return Path(name).stem if Path(name).suffix else name, load_fuser(name, engine="torch")
