@@ -23,6 +23,7 @@ from app.jobs.report import FuseProgress, FuseReport
 from app.jobs.request import FuseOptions, FuseRequest
 from app.media.pairing import DEFAULT_MAX_HOLD_MS
 from app.view.views import View
+from fusion_core.colour import STRENGTH_MAX
 from fusion_core.engines.engine import FusionEngine
 from fusion_core.errors import BadInputError, UsageError
 from fusion_core.thermal.agc import AgcConfig, AgcMode
@@ -51,8 +52,13 @@ def _fuse(
     preset: Annotated[str, typer.Option(help="Size of the network: tiny, small or base.")] = "tiny",
     weights: Annotated[Path | None, typer.Option(help="A checkpoint of your own instead of the shipped one.")] = None,
     engine: Annotated[
-        str, typer.Option(help="auto, openvino, torch (the network); pyramid, average, ncc-pyramid, edges (classical).")
+        str,
+        typer.Option(help="auto, openvino, torch: network; aligned-pyramid, pyramid, average, ncc-pyramid, edges."),
     ] = "auto",
+    strength: Annotated[
+        float,
+        typer.Option(min=0.0, max=STRENGTH_MAX, help="0: visible alone, 1: as trained, above: heat first."),
+    ] = 1.0,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads of the engine; default: its own choice.")] = None,
     view: Annotated[View, typer.Option(help="What the output shows.")] = View.FUSED,
     calibration: Annotated[
@@ -99,6 +105,7 @@ def _fuse(
         thermal_offset_ns=round(thermal_offset_ms * 1e6),
         agc=_agc_config(agc, agc_range, agc_damping_s),
         calibration=calibration,
+        strength=strength,
     )
     request = FuseRequest(visible, thermal, output, options, force, allow_unmatched, sequence_fps)
     _carry_out(request, partial(_make_engine, engine, preset, weights, threads))

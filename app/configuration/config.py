@@ -17,6 +17,7 @@ from app.capture.config import CameraConfig, FfcConfig, SyncConfig
 from app.configuration.service import ServiceConfig
 from app.recording.config import RecordingConfig
 from app.view.views import View
+from fusion_core.colour import STRENGTH_MAX
 from fusion_core.simulation.rig import SimulatedRigConfig
 from fusion_core.thermal.agc import AgcConfig, Polarity
 from fusion_core.yaml_config import load_model
@@ -49,7 +50,8 @@ class EngineName(StrEnum):
     OPENVINO = "openvino"
     TORCH = "torch"
     TENSORRT = "tensorrt"
-    PYRAMID = "pyramid"  # Laplacian pyramid, no network
+    ALIGNED_PYRAMID = "aligned-pyramid"  # the network's displacement estimate, then a pyramid: for small computers
+    PYRAMID = "pyramid"  # Laplacian pyramid of the pictures as they lie, no network
     AVERAGE = "average"  # mean of the two luminances, no network
     NCC_PYRAMID = "ncc-pyramid"  # pyramid after undoing the measured shift of the whole picture
     EDGES = "edges"  # thermal outlines on the visible picture, no network
@@ -113,6 +115,12 @@ class EngineConfig(_Section):
     )
     kernels_smoothing: float = Field(
         default=0.5, gt=0, le=1, description="weight of new dynamic kernels against the running ones; 1 = not smoothed"
+    )
+    strength: float = Field(
+        default=1.0,
+        ge=0,
+        le=STRENGTH_MAX,
+        description="how far the picture goes from the visible one (0) to the fused one (1) and beyond (heat first)",
     )
     fallback: FallbackEngine = Field(
         default=FallbackEngine.PYRAMID,

@@ -66,6 +66,7 @@ def fuse_pairs(
     """
     engine = EngineOnDemand(make_engine) if needs_fused(options.view) else None
     step = FuseStep(engine, Agc(options.agc), ThermalGrid(options.calibration))
+    step.strength = options.strength
     total = source.total if options.limit is None else min(options.limit, source.total or options.limit)
     clock, tally, interrupted = StageClock(), _Tally(source), False
     writer = _WriteBehind(sink, clock)

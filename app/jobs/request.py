@@ -29,6 +29,7 @@ class FuseOptions:
     """How a job fuses and writes.
 
     crf: H.264 quality, 0 lossless. limit: most pairs to fuse. calibration: the rig's file, None for plain scaling.
+    strength: see `fusion_core.colour.with_strength`.
     max_skew_ns, max_hold_ns, thermal_offset_ns: of two videos, see `pair_by_time`; None takes the largest skew from the
     thermal frame rate. encoder_threads: None takes one up to 1280x720, so that the network keeps the other cores, and
     a quarter of the cores above.
@@ -42,6 +43,7 @@ class FuseOptions:
     thermal_offset_ns: int = 0
     agc: AgcConfig = field(default_factory=AgcConfig)
     calibration: Path | None = None
+    strength: float = 1.0
     encoder_threads: int | None = None
 
 

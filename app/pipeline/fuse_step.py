@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 
 from app.pipeline.thermal_grid import ThermalGrid
+from fusion_core.colour import with_strength
 from fusion_core.engines.engine import FusionEngine
 from fusion_core.errors import BadInputError
 from fusion_core.frames import Frame, FramePair, FusedFrame, ThermalAlignment
@@ -54,6 +55,8 @@ class FuseStep:
         now_ns: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         self.engine = engine
+        self.strength = 1.0
+        """0 to 1.5, see `fusion_core.colour.with_strength`; any thread may set it, from the next pair on."""
         self._agc, self._grid = agc, grid
         self._on_fit, self._longest_gap_s, self._now_ns = on_fit, longest_gap_s, now_ns
         self._fits = True
@@ -112,7 +115,7 @@ class FuseStep:
             alignment = self._grid.alignment(*levels.shape) if self._fits else None
             pixels = visible.pixels
             if self.engine is not None:
-                pixels = fuse_levels(self.engine, pixels, levels, alignment)
+                pixels = fuse_levels(self.engine, pixels, levels, alignment, self.strength)
             fuse_ms = (time.perf_counter_ns() - began_ns) / 1e6
         return FusedFrame(
             pixels=pixels,
@@ -157,17 +160,23 @@ class FuseStep:
 
 
 def fuse_levels(
-    engine: PairEngine, visible: np.ndarray, levels: np.ndarray, alignment: ThermalAlignment | None
+    engine: PairEngine,
+    visible: np.ndarray,
+    levels: np.ndarray,
+    alignment: ThermalAlignment | None,
+    strength: float = 1.0,
 ) -> np.ndarray:
     """Fuse two pictures on one grid; where thermal does not see, the engine is given a fill.
 
     Args:
         visible: (H, W, 3) uint8 RGB. levels: (H, W) uint8. alignment: None = thermal sees everything.
+        strength: see `fusion_core.colour.with_strength`.
 
     Returns:
         (H, W, 3) uint8 RGB.
     """
-    return engine.fuse(visible, levels if alignment is None else alignment.filled(levels, visible))
+    fused = engine.fuse(visible, levels if alignment is None else alignment.filled(levels, visible))
+    return with_strength(visible, fused, strength)
 
 
 class EngineOnDemand:

@@ -134,6 +134,15 @@ class FusionThread:
         with self._lock:
             self.agc, self._next_agc = config, agc
 
+    @property
+    def strength(self) -> float:
+        """0 to 1.5, see `fusion_core.colour.with_strength`; what is set holds from the next pair on."""
+        return self._step.strength
+
+    @strength.setter
+    def strength(self, value: float) -> None:
+        self._step.strength = value
+
     def agc_histogram(self) -> AgcHistogram:
         """Of the last thermal frame as captured, every third row and column; all zero before there is one."""
         thermal, last = self.last_thermal, self.last_output

@@ -103,6 +103,7 @@ class LiveFusion:
         self.engine = EngineSeat(config.engine, engine_factory, context)
         self.cameras = CaptureSupervisor(config, context)
         self.fusion = FusionThread(self._publish, self.engine, config.agc, context, self._on_end)
+        self.fusion.strength = config.engine.strength
         self.alignment = Alignment(config, self.latest, self.fusion, self._describe, context)
         self._monitor = Monitor(self.cameras, self.fusion, self.recording, context, config.sync.buffer_frames)
 

@@ -18,6 +18,7 @@ SAFE_KEYS: Final = (
     "engine.name",
     "engine.preset",
     "engine.weights",
+    "engine.strength",
     "logging.level",
     "service.triggers",
     "service.hooks",
@@ -49,7 +50,7 @@ def taken_over(old: AppConfig, new: AppConfig) -> AppConfig:
         }
     )
     engine = old.engine.model_copy(
-        update={"name": new.engine.name, "preset": new.engine.preset, "weights": new.engine.weights}
+        update={name: getattr(new.engine, name) for name in ("name", "preset", "weights", "strength")}
     )
     return old.model_copy(
         update={

@@ -196,7 +196,8 @@ class ServiceHandle:
                 self._live.fusion.set_agc(new.agc)
             if "calibration.file" in now:
                 self._live.alignment.use(new.calibration.file)
-            if any(key.startswith("engine") for key in now):
+            self._live.fusion.strength = new.engine.strength
+            if set(now) & {"engine.name", "engine.preset", "engine.weights"}:
                 self._live.engine.request(new.engine.name.value, new.engine.preset.value, new.engine.weights)
             if "logging.level" in now:
                 logging.getLogger().setLevel(new.logging.level.value.upper())
