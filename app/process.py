@@ -176,7 +176,7 @@ class Worker:
         self._thread.join(max(0.0, timeout_s))
         return not self._thread.is_alive()
 
-    def stop(self, timeout_s: float) -> bool:
+    def stop(self, timeout_s: float = 3.0) -> bool:
         """`request_stop` and `join`."""
         self.request_stop()
         return self.join(timeout_s)

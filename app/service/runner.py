@@ -11,7 +11,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,27 +18,30 @@ import structlog
 
 from app.configuration.service import HookEvent, ServiceConfig
 from app.service.reload import changed_keys, split_changes, taken_over
-from app.service.start import begin_run, recording_wish, safe_mode_config, state_directory
+from app.service.start import (
+    RequestedRecordingFile,
+    begin_run,
+    requested_recording_file,
+    safe_mode_config,
+    state_directory,
+)
 from app.service.state.gpu import GpuReader, GpuReading
-from app.service.state.health import Health
+from app.service.state.health import Health, ServiceWorker, Verdict
 from app.service.state.log_ring import LogRing
 from app.service.state.metrics import MetricsCollector, ServiceFigures, make_registry
 from app.service.state.operations import Operations
 from app.service.state.preview import Preview
-from app.service.state.pulse import Pulse
-from app.service.state.watchdog import Verdict
 from app.service.systemd import Notifier, StartLedger, watchdog_period_s
-from app.service.tasks.aftercare import Aftercare
 from app.service.tasks.hooks import HookRunner
 from app.service.tasks.push import PushThread
+from app.service.tasks.recording_repair import RecordingRepair
 from app.service.tasks.retention import RetentionThread
 from app.service.tasks.triggers import TriggerThread, make_rules
+from app.service.web.access_guard import AccessGuard
 from app.service.web.auth import Authenticator
 from app.service.web.control import ControlServer, default_socket
-from app.service.web.gatekeeper import Gatekeeper
 from app.service.web.routes import WebApp
 from app.service.web.server import WebServer
-from app.service.wish import RecordingWish
 from fusion_core.errors import ConfigError, LumithermError
 
 if TYPE_CHECKING:
@@ -62,7 +64,7 @@ class ServiceHandle:
 
     Args:
         read_config: reads the configuration again, for reload; None = it cannot be reloaded.
-        wish: what somebody asked of the recorder; None = it is not remembered.
+        requested: what somebody asked of the recorder; None = it is not remembered.
         on_end: called when the run should end in order: safe mode is over.
         on_stuck: called once when the service has been stuck for too long and no systemd watches; ends the process.
 
@@ -79,7 +81,7 @@ class ServiceHandle:
         restarts: int = 0,
         safe_mode: bool = False,
         ledger: StartLedger | None = None,
-        wish: RecordingWish | None = None,
+        requested: RequestedRecordingFile | None = None,
         notifier: Notifier | None = None,
         on_end: Callable[[], None] = lambda: None,
         on_stuck: Callable[[Verdict], None] | None = None,
@@ -115,13 +117,21 @@ class ServiceHandle:
         self.retention = RetentionThread(
             service.retention, recording.directory, recording.prefix, self._busy_files, self._failed("retention")
         )
-        self.aftercare = Aftercare(
-            recording.directory, recording.prefix, self._busy_files, self._file_finished, self._failed("aftercare")
+        self.repair = RecordingRepair(
+            recording.directory,
+            recording.prefix,
+            self._busy_files,
+            self._file_finished,
+            self._failed("recording repair"),
         )
         self.pushes = {
             push.name: PushThread(push, live.latest, self._failed(f"push {push.name}")) for push in service.push
         }
-        self.gatekeeper: Gatekeeper | None = None
+        self._workers: tuple[ServiceWorker, ...] = (
+            self.triggers, self.retention, *self.pushes.values(), self.repair, self.hooks
+        )  # fmt: skip
+        """In the order in which they end: the hooks last, which are told of what the others did."""
+        self.guard: AccessGuard | None = None
         self.web = self._make_web(service) if service.web.enabled else None
         self.control: ControlServer | None = None
         if service.control.enabled:
@@ -132,8 +142,8 @@ class ServiceHandle:
                 if self.web is not None:
                     self.web.stop(0.1)
                 raise
-        if wish is not None:
-            _go_on(live, config, wish)
+        if requested is not None:
+            _go_on(live, config, requested)
         self._thread = threading.Thread(target=self._run, name="service", daemon=True)
 
     # ------------------------------------------------------------------ life
@@ -141,21 +151,15 @@ class ServiceHandle:
     def start(self) -> None:
         """Start everything; returns at once."""
         logging.getLogger().addHandler(self.log)
-        self.triggers.start()
-        self.health.watch("triggers", lambda: self.triggers.beats)
-        pulsing: dict[str, HookRunner | RetentionThread | Aftercare | PushThread]
-        pulsing = {"hooks": self.hooks, "retention": self.retention, "aftercare": self.aftercare}
-        pulsing |= {f"push {name}": push for name, push in self.pushes.items()}
-        for name, part in pulsing.items():
-            part.start()
-            self.health.watch(name, partial(_beats, part.pulse))
+        for worker in self._workers:
+            worker.start()
+            self.health.watch(worker.name, worker.heartbeat)
         if self.web is not None:
             self.web.start()
-            web = self.web
-            self.health.watch("web", lambda: web.beats)
+            self.health.watch("web", self.web.heartbeat)
         if self.control is not None:
             self.control.start()
-            self.health.watch("control", partial(_beats, self.control.pulse))
+            self.health.watch("control", self.control.heartbeat)
         self._thread.start()
 
     def stop(self, in_order: bool = True) -> None:
@@ -164,8 +168,7 @@ class ServiceHandle:
         self._stopping.set()
         if self._thread.ident is not None and self._thread is not threading.current_thread():
             self._thread.join(3.0)
-        parts = (self.web, self.control, self.triggers, self.retention, *self.pushes.values())
-        for part in (*parts, self.aftercare, self.hooks):
+        for part in (self.web, self.control, *self._workers):
             if part is not None and not part.stop():
                 structlog.get_logger("service").warning("did not end in time", part=type(part).__name__)
         logging.getLogger().removeHandler(self.log)
@@ -224,7 +227,7 @@ class ServiceHandle:
             hooks=self.hooks.outcomes,
             deleted=self.retention.deleted,
             deleted_bytes=self.retention.deleted_bytes,
-            refused=self.gatekeeper.refused if self.gatekeeper is not None else {},
+            refused=self.guard.refused if self.guard is not None else {},
             gpus=self._gpus,
             scrape_s=self._scrape_s,
             engine_build_s=self._live.engine.build_s,
@@ -263,10 +266,10 @@ class ServiceHandle:
             self.health,
             registry,
             on_scrape=self._scraped,
-            refuse=lambda reason: self.gatekeeper.count_refused(reason) if self.gatekeeper is not None else None,
+            refuse=lambda reason: self.guard.count_refused(reason) if self.guard is not None else None,
         )
-        self.gatekeeper = Gatekeeper(app.app, service.web, authenticator)
-        return WebServer(service.web, self.gatekeeper, self._failed("web"))
+        self.guard = AccessGuard(app.app, service.web, authenticator)
+        return WebServer(service.web, self.guard, self._failed("web"))
 
     def _scraped(self, seconds: float) -> None:
         self._scrape_s = seconds
@@ -395,7 +398,7 @@ def attach_services(
     restarts: int = 0,
     safe_mode: bool = False,
     ledger: StartLedger | None = None,
-    wish: RecordingWish | None = None,
+    requested: RequestedRecordingFile | None = None,
     on_end: Callable[[], None] = lambda: None,
 ) -> ServiceHandle:
     """Make and start everything beside a pipeline that is not started. See ServiceHandle.
@@ -409,7 +412,7 @@ def attach_services(
         restarts=restarts,
         safe_mode=safe_mode,
         ledger=ledger,
-        wish=wish,
+        requested=requested,
         on_end=on_end,
     )
     handle.start()
@@ -440,7 +443,7 @@ def service_run(
             restarts=restarts,
             safe_mode=settings is not config,
             ledger=ledger,
-            wish=recording_wish(config),
+            requested=requested_recording_file(config),
             on_end=on_end,
         )
         handles.append((handle, live))
@@ -455,15 +458,15 @@ def service_run(
             handle.stop(in_order)
 
 
-def _go_on(live: LiveFusion, config: AppConfig, wish: RecordingWish) -> None:
+def _go_on(live: LiveFusion, config: AppConfig, requested: RequestedRecordingFile) -> None:
     """Have the recorder do what the run before was last asked for, and write down what this one is asked for."""
-    before = wish.read()
+    before = requested.read()
     if before is not None and before.wanted is not config.recording.autostart:
         structlog.get_logger("service").info(
             "recording goes on" if before.wanted else "nothing is recorded, because somebody ended the recording",
             label=before.label or "",
         )
-    live.recording.remember(wish.note, *((before.wanted, before.label) if before is not None else ()))
+    live.recording.remember(requested.note, *((before.wanted, before.label) if before is not None else ()))
 
 
 def _exit_stuck(verdict: Verdict) -> None:
@@ -472,10 +475,6 @@ def _exit_stuck(verdict: Verdict) -> None:
     faulthandler.dump_traceback(sys.stderr, all_threads=True)  # names of functions and lines, no values
     logging.shutdown()
     os._exit(_STUCK_EXIT)
-
-
-def _beats(pulse: Pulse) -> int:
-    return pulse.beats
 
 
 def _default_scale(config: AppConfig) -> str:

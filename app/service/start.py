@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,14 +13,66 @@ import platformdirs
 import structlog
 
 from app.configuration.service import ServiceConfig
-from app.service.systemd import StartLedger
-from app.service.wish import RecordingWish
-from fusion_core.files import plain_name
+from app.service.systemd import StartLedger, boot_id
+from fusion_core.files import plain_name, write_atomic
 
 if TYPE_CHECKING:
     from app.configuration.config import AppConfig
 
-__all__ = ["begin_run", "recording_wish", "safe_mode_config", "state_directory"]
+__all__ = [
+    "RequestedRecording",
+    "RequestedRecordingFile",
+    "begin_run",
+    "requested_recording_file",
+    "safe_mode_config",
+    "state_directory",
+]
+
+
+_MAX_LABEL = 40
+
+
+@dataclass(frozen=True, slots=True)
+class RequestedRecording:
+    """What somebody asked of the recorder last. wanted: a recording was begun, or ended. label: of the recording."""
+
+    wanted: bool
+    label: str | None = None
+
+
+class RequestedRecordingFile:
+    """Keeps what somebody asked of the recorder last, so that a restart goes on with it.
+
+    A recording that was begun is wanted until somebody ends it, whatever happens in between. One that was ended stays
+    so until the computer is switched off and on: then the configuration's `autostart` decides again. A damaged file
+    counts as none.
+    """
+
+    def __init__(self, file: Path, boot: str | None = None) -> None:
+        self._file = file
+        self._boot = boot if boot is not None else boot_id()
+
+    def read(self) -> RequestedRecording | None:
+        """What holds now; None = nobody has said anything."""
+        try:
+            data = json.loads(self._file.read_text(encoding="ascii"))
+            wanted, label, boot = data["recording"], data["label"], data["boot"]
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            return None
+        if not isinstance(wanted, bool) or not (wanted or boot == self._boot):
+            return None
+        return RequestedRecording(wanted, label if isinstance(label, str) and 0 < len(label) <= _MAX_LABEL else None)
+
+    def note(self, wanted: bool, label: str | None) -> None:
+        """Write it down. A folder that cannot be written is logged: the recording itself goes on."""
+        text = json.dumps({"recording": wanted, "label": label, "boot": self._boot})
+        try:
+            self._file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            write_atomic(self._file, text)
+        except OSError as error:
+            structlog.get_logger("service").warning(
+                "a restart will not know what is to be recorded", file=str(self._file), reason=str(error)
+            )
 
 
 def state_directory(config: ServiceConfig, environment: Mapping[str, str] = os.environ) -> Path:
@@ -29,9 +83,9 @@ def state_directory(config: ServiceConfig, environment: Mapping[str, str] = os.e
     return Path(folder) if folder else Path(platformdirs.user_state_path("lumitherm"))
 
 
-def recording_wish(config: AppConfig) -> RecordingWish:
+def requested_recording_file(config: AppConfig) -> RequestedRecordingFile:
     """Where this rig keeps what somebody last asked of its recorder."""
-    return RecordingWish(state_directory(config.service) / f"recording-{plain_name(config.rig)}.json")
+    return RequestedRecordingFile(state_directory(config.service) / f"recording-{plain_name(config.rig)}.json")
 
 
 def begin_run(config: AppConfig, ledger: StartLedger | None = None) -> tuple[AppConfig, StartLedger, int]:

@@ -21,9 +21,9 @@ from support.service import TOKEN, client, running, secret_file, service_setting
 from app.configuration.config import load_config
 from app.recording.reader import RecordingReader
 from app.recording.sidecar import read_sidecar
+from app.service.start import RequestedRecordingFile
 from app.service.systemd import StartLedger
 from app.service.tasks.retention import AgeBook
-from app.service.wish import RecordingWish
 from fusion_core.checkpoint import load_checkpoint
 from fusion_core.errors import LumithermError
 
@@ -140,7 +140,7 @@ def test_our_own_state_files(tmp_path: Path) -> None:
     book = json.dumps({"clock_s": 5.0, "wall_s": 1.0, "first_seen": {"a": 1.0}}).encode()
     fuzz("age book", [book], tmp_path / "a.json", lambda path: AgeBook(path).age_s("a"))
     wish = json.dumps({"recording": True, "label": "night", "boot": "x"}).encode()
-    fuzz("wish to record", [wish], tmp_path / "w.json", lambda path: RecordingWish(path, "x").read())
+    fuzz("wish to record", [wish], tmp_path / "w.json", lambda path: RequestedRecordingFile(path, "x").read())
 
 
 def test_http(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from support.service import client, running, service_settings
 from app.configuration.service import WatchdogConfig
 from app.pipeline.live_fusion import LiveFusion
 from app.service.runner import ServiceHandle, begin_run, safe_mode_config
-from app.service.state.watchdog import Observation, WatchdogJudge
+from app.service.state.health import HealthJudge, Observation
 from app.service.systemd import Notifier, StartLedger, watchdog_period_s
 from fusion_core.engines.engine import create_engine
 from fusion_core.errors import CameraLost
@@ -79,7 +79,7 @@ def moving(now: int, **changes: Any) -> Observation:
 
 def run_judge(freeze: dict[str, Any], seconds: int = 30, patient: bool = False, **changes: Any) -> int | None:
     """Second after the freeze at which something counts as stuck; None = never."""
-    judge = WatchdogJudge(LIMITS, patient)
+    judge = HealthJudge(LIMITS, patient)
     for second in range(10):
         assert judge.look(second, moving(second)).alive
     for second in range(10, 10 + seconds):
@@ -110,7 +110,7 @@ def test_a_camera_that_is_reopened_is_no_frozen_worker() -> None:
 def test_without_any_camera_it_waits_for_a_while_and_in_safe_mode_for_ever() -> None:
     away = {"visible": "lost", "thermal": "lost"}
     assert run_judge({"fused": 9}, 90, no_cameras=True, cameras=away) == 21
-    never = WatchdogJudge(LIMITS)  # no picture since the start: a fresh start was just tried
+    never = HealthJudge(LIMITS)  # no picture since the start: a fresh start was just tried
     for second in range(90):
         verdict = never.look(second, moving(second, fused=0, no_cameras=True, cameras=away))
         assert verdict.waiting and verdict.alive and not verdict.fresh
@@ -123,7 +123,7 @@ def test_a_recorder_that_writes_nothing_is_noticed() -> None:
 
 
 def test_a_ping_needs_a_picture_since_the_last_ping() -> None:
-    judge = WatchdogJudge(LIMITS)
+    judge = HealthJudge(LIMITS)
     assert judge.look(0, moving(5)).fresh
     judge.take()
     assert not judge.look(1, moving(5)).fresh
@@ -181,13 +181,13 @@ def freeze_each(handle: Any, live: LiveFusion, cameras: Any, gate: threading.Eve
         return lambda: setattr(target, name, lambda *_args, **_named: gate.wait())
 
     def blocking_beat(part: Any) -> Callable[[], object]:
-        return block(part.pulse, "beat")
+        return block(part.heartbeat, "beat")
 
     beside = {
         "triggers": block(handle.triggers, "_look"),
         "hooks": blocking_beat(handle.hooks),
         "retention": blocking_beat(handle.retention),
-        "aftercare": blocking_beat(handle.aftercare),
+        "recording repair": blocking_beat(handle.repair),
         "control": blocking_beat(handle.control),
         "push away": block(handle.pushes["away"], "_pause"),
     }
@@ -250,8 +250,8 @@ def test_any_frozen_worker_stops_the_pings_within_15_s(notify: NotifySocket, tmp
                 vars(target).pop(name, None)
             if recorder := live.recording._thread:
                 vars(recorder._loop).pop("tick", None)
-            for part in (handle.hooks, handle.retention, handle.aftercare, handle.control):
-                vars(part.pulse).pop("beat", None)
+            for part in (handle.hooks, handle.retention, handle.repair, handle.control):
+                vars(part.heartbeat).pop("beat", None)
         print("frozen, noticed after: " + ", ".join(told))
 
 

@@ -60,7 +60,7 @@ def open_rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
 def _fresh_failures(request: pytest.FixtureRequest) -> None:
     if "closed_rig" in request.fixturenames:
         _, handle = request.getfixturevalue("closed_rig")
-        handle.gatekeeper._auth.failures._failures.clear()
+        handle.guard._auth.failures._failures.clear()
 
 
 def log_in(http: httpx.Client) -> dict[str, str]:
@@ -312,7 +312,7 @@ def check_slow_clients(live: LiveFusion, handle: ServiceHandle) -> None:
     with socket.create_connection(("127.0.0.1", port), 20) as never_ends_its_body:
         never_ends_its_body.sendall(head.encode())
         assert b" 408 " in drained(never_ends_its_body)
-    before = handle.gatekeeper.refused.get("slow_client", 0) if handle.gatekeeper else 0
+    before = handle.guard.refused.get("slow_client", 0) if handle.guard else 0
     large = live.config.recording.directory / "lumitherm-000000-20200101T000000Z.mkv"
     large.parent.mkdir(exist_ok=True)
     large.write_bytes(bytes(40_000_000))
@@ -324,7 +324,7 @@ def check_slow_clients(live: LiveFusion, handle: ServiceHandle) -> None:
             f"GET /api/v1/recordings/{large.name} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {TOKEN}\r\n\r\n"
         )
         never_reads.sendall(request.encode())
-        wait_until(lambda: handle.gatekeeper is not None and handle.gatekeeper.refused.get("slow_client", 0) > before)
+        wait_until(lambda: handle.guard is not None and handle.guard.refused.get("slow_client", 0) > before)
     large.unlink()
     with client(handle) as http:
         assert http.get("/login").status_code == 200

@@ -53,7 +53,7 @@ def running(
     try:
         wait_until(lambda: live.latest.sequence > 0)
         if handle.web is not None:
-            wait_until(lambda: handle.web is not None and handle.web.beats > 0)
+            wait_until(lambda: handle.web is not None and handle.web.heartbeat.beats > 0)
         yield live, handle
     finally:
         handle.stop()

@@ -20,8 +20,7 @@ import structlog
 
 from app.capture.cameras.uri import redact
 from app.configuration.service import HookConfig, HookEvent
-from app.process import Worker
-from app.service.state.pulse import Pulse
+from app.service.state.health import ServiceWorker
 from app.service.state.secrets import read_secret
 from fusion_core.errors import ConfigError, RunError
 
@@ -52,30 +51,21 @@ def call_hook(hook: HookConfig, event: HookEvent, facts: Mapping[str, Any]) -> N
         raise RunError(f"hook {hook.name} failed: {redact(str(error))}") from error
 
 
-class HookRunner:
+class HookRunner(ServiceWorker):
     """Calls hooks one after the other in the thread `hooks`. `tell` never waits; what does not fit is counted."""
 
     def __init__(self, hooks: Sequence[HookConfig], on_failure: Callable[[BaseException], None]) -> None:
+        super().__init__("hooks", self._work, on_failure)
         self._hooks = tuple(hooks)
         self._queue: queue.Queue[tuple[HookConfig, HookEvent, dict[str, Any]]] = queue.Queue(_QUEUE)
-        self.pulse = Pulse()
         self._lock = threading.Lock()
         self._outcomes: Counter[tuple[str, str]] = Counter()
-        self._worker = Worker("hooks", self._run, lambda _, error: on_failure(error))
 
     @property
     def outcomes(self) -> Mapping[tuple[str, str], int]:
         """Calls so far by (hook, ok/failed/dropped)."""
         with self._lock:
             return dict(self._outcomes)
-
-    def start(self) -> None:
-        """Start the thread; returns at once."""
-        self._worker.start()
-
-    def stop(self, timeout_s: float = 3.0) -> bool:
-        """End it, after the call under way if that ends in time; whether it did."""
-        return self._worker.stop(timeout_s)
 
     def use(self, hooks: Sequence[HookConfig]) -> None:
         """Other hooks from the next event on."""
@@ -90,14 +80,14 @@ class HookRunner:
                 except queue.Full:
                     self._count(hook, "dropped")
 
-    def _run(self, stopping: threading.Event) -> None:
+    def _work(self, stopping: threading.Event) -> None:
         while not (stopping.is_set() and self._queue.empty()):
-            self.pulse.beat()
+            self.heartbeat.beat()
             try:
                 hook, event, facts = self._queue.get(timeout=0.2)
             except queue.Empty:
                 continue
-            self.pulse.allow(hook.timeout_s + _MORE_S)
+            self.heartbeat.allow(hook.timeout_s + _MORE_S)
             try:
                 call_hook(hook, event, facts)
                 self._count(hook, "ok")

@@ -34,13 +34,11 @@ from app.capture.cameras.uri import redact
 from app.capture.synchronizer import output_time_ns
 from app.configuration.service import PushConfig, check_push_url
 from app.pipeline.latest_slot import LatestSlot
-from app.process import Worker
+from app.service.state.health import ServiceWorker
 from app.service.state.metrics import PushFigures
 from app.service.state.preview import picture_of
-from app.service.state.pulse import Pulse
 from app.service.state.secrets import read_secret
-from app.service.tasks.dtls import make_identity
-from app.service.tasks.push_child import HEADER
+from app.service.tasks.push_child import HEADER, make_identity
 from fusion_core.errors import ConfigError, RunError
 from fusion_core.frames import FusedFrame
 
@@ -85,7 +83,7 @@ def resolve_url(config: PushConfig) -> str:
         raise ConfigError(f"service.push {config.name}.url_file: {error}") from None
 
 
-class PushThread:
+class PushThread(ServiceWorker):
     """One stream. Thread: `push NAME`, which owns encoder and child process.
 
     Raises:
@@ -95,6 +93,7 @@ class PushThread:
     def __init__(
         self, config: PushConfig, latest: LatestSlot[FusedFrame], on_failure: Callable[[BaseException], None]
     ) -> None:
+        super().__init__(f"push {config.name}", self._work, on_failure)
         self._config, self._latest = config, latest
         self._url = resolve_url(config)
         self._parts = urlsplit(self._url)
@@ -104,7 +103,6 @@ class PushThread:
             else None
         )
         self._tls = _tls_context(config) if self._parts.scheme in ("rtsps", "https") else None
-        self.pulse = Pulse()
         self._connected = False
         self._frames = self._drops = self._reconnects = 0
         self._latency_ms: float | None = None
@@ -113,24 +111,15 @@ class PushThread:
         self._software_only = config.encoder == "software"
         self._log: Any = structlog.get_logger("push")
         self._told = ""
-        self._worker = Worker(f"push {config.name}", self._run, lambda _, error: on_failure(error))
 
     @property
     def figures(self) -> PushFigures:
         """Counters at this moment."""
         return PushFigures(self._connected, self._frames, self._drops, self._reconnects, self._latency_ms)
 
-    def start(self) -> None:
-        """Start the thread; returns at once."""
-        self._worker.start()
-
-    def stop(self, timeout_s: float = 3.0) -> bool:
-        """End it with its connection; whether it ended in time."""
-        return self._worker.stop(timeout_s)
-
     # ------------------------------------------------------------------ the thread
 
-    def _run(self, stopping: threading.Event) -> None:
+    def _work(self, stopping: threading.Event) -> None:
         while not stopping.is_set():
             try:
                 self._session()
@@ -139,13 +128,13 @@ class PushThread:
                     self._note(error)
             finally:
                 self._connected = False
-                self.pulse.beat()
+                self.heartbeat.beat()
             self._pause(stopping, self._config.retry_s)
 
     def _pause(self, stopping: threading.Event, seconds: float) -> None:
         end_s = time.monotonic() + seconds
         while (left_s := end_s - time.monotonic()) > 0 and not stopping.wait(min(0.5, left_s)):
-            self.pulse.beat()
+            self.heartbeat.beat()
 
     def _note(self, error: Exception) -> None:
         reason = redact(str(error)).replace(self._url, "the server")
@@ -166,7 +155,7 @@ class PushThread:
         height, width = pixels.shape[0] & ~1, pixels.shape[1] & ~1
         encoder = self._make_encoder(height, width)
         with self._open(height, width) as child:
-            self._connected = not self._worker.stopping
+            self._connected = not self.stopping
             self._reconnects += 1 if self._ever else 0
             self._ever, self._told = True, ""
             self._log.info("pushing", push=self._config.name, server=redact(self._url), encoder=encoder.name)
@@ -175,7 +164,7 @@ class PushThread:
     def _stream(self, child: subprocess.Popen[bytes], encoder: VideoCodecContext, height: int, width: int) -> None:
         began_ns, last_pts, next_s = 0, -1, 0.0
         period_s = 1.0 / self._config.max_fps
-        while not self._worker.stopping:
+        while not self.stopping:
             frame = self._next_frame()
             if frame is None:
                 continue
@@ -202,7 +191,7 @@ class PushThread:
             self._drops += max(0, self._latest.sequence - before - 1)
 
     def _next_frame(self) -> FusedFrame | None:
-        self.pulse.beat()
+        self.heartbeat.beat()
         newer = self._latest.wait_newer(self._seen, 0.2)
         if newer is None:
             return None
@@ -222,11 +211,11 @@ class PushThread:
         """
         assert self._parts.hostname is not None  # by check_push_url
         port = self._parts.port or _PORTS[self._parts.scheme]
-        self.pulse.allow(_NAMES_S)
+        self.heartbeat.allow(_NAMES_S)
         with socket.create_connection((self._parts.hostname, port), _PROBE_S) as plain:
             if self._tls is not None:
                 self._tls.wrap_socket(plain, server_hostname=self._parts.hostname).close()
-        self.pulse.beat()
+        self.heartbeat.beat()
 
     @contextmanager
     def _open(self, height: int, width: int) -> Iterator[subprocess.Popen[bytes]]:
@@ -254,7 +243,7 @@ class PushThread:
     def _whip_options(self, folder: Path) -> dict[str, str]:
         """A key of its own for each connection, in a folder that goes with it."""
         options = {"handshake_timeout": "5000", **({"authorization": self._token} if self._token else {})}
-        self.pulse.allow(_KEY_S)
+        self.heartbeat.allow(_KEY_S)
         try:
             identity = make_identity(folder)
         except subprocess.SubprocessError as error:
@@ -293,8 +282,8 @@ class PushThread:
         """Hand data to the child and wait for its answer. Raises RunError when it ends, or takes longer than that."""
         assert child.stdin is not None and child.stdout is not None and child.stderr is not None
         rest, deadline_s = memoryview(data), time.monotonic() + limit_s
-        while not self._worker.stopping:
-            self.pulse.beat()
+        while not self.stopping:
+            self.heartbeat.beat()
             readable, writable, _ = select.select([child.stdout], [child.stdin] if rest else [], [], 0.1)
             if readable:
                 if os.read(child.stdout.fileno(), 1) == answer:

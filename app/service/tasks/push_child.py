@@ -8,20 +8,24 @@ Ends with its input. The address comes by standard input, so that no list of pro
 from __future__ import annotations
 
 import json
+import shutil
 import struct
+import subprocess
 import sys
 from fractions import Fraction
+from pathlib import Path
 from typing import BinaryIO
 
 import av
 import av.error
 from av.video.stream import VideoStream
 
-__all__ = ["HEADER", "main"]
+__all__ = ["HEADER", "main", "make_identity"]
 
 HEADER = struct.Struct("<IqB")
 _MAX_PACKET = 32_000_000
 _CLOCK = 90_000
+_DAYS = 30  # that a certificate holds
 _DESCRIBED = {
     "tune": "zerolatency",
     "bf": "0",
@@ -56,6 +60,27 @@ def main(source: BinaryIO, answers: BinaryIO) -> int:
         sys.stderr.write(f"{type(error).__name__}: {error}"[:500])
         return 1
     return 0
+
+
+def make_identity(folder: Path) -> tuple[Path, Path] | None:
+    """Certificate and key of one WebRTC connection, on the curve that every WebRTC program must know (RFC 8827).
+
+    They are PEM files in `folder`, which others must not read; None where there is no `openssl`.
+
+    FFmpeg would make its own. Built with GnuTLS, as in PyAV's wheels, that is on a smaller curve, with which OpenSSL
+    and others end the handshake.
+
+    Raises:
+        OSError, subprocess.SubprocessError: it could not be made.
+    """
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        return None
+    certificate, key = folder / "certificate.pem", folder / "key.pem"
+    kind = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", str(_DAYS)]
+    command = [openssl, "req", "-x509", *kind, "-subj", "/CN=lumitherm", "-keyout", str(key), "-out", str(certificate)]
+    subprocess.run(command, check=True, capture_output=True, timeout=20)
+    return certificate, key
 
 
 def _tell(answers: BinaryIO, word: bytes) -> None:

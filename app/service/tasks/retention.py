@@ -13,11 +13,10 @@ from pathlib import Path
 import structlog
 
 from app.configuration.service import RetentionConfig
-from app.process import Worker
 from app.recording.segments import delete_recording, is_protected, list_recordings
 from app.recording.writing.disk import free_bytes
+from app.service.state.health import ServiceWorker
 from app.service.state.operations import KEEP, SNAPSHOT_FOLDER
-from app.service.state.pulse import Pulse
 from fusion_core.files import write_atomic
 
 __all__ = ["AgeBook", "Kept", "RetentionThread", "has_event", "plan"]
@@ -127,7 +126,7 @@ class AgeBook:
         write_atomic(self._file, text)
 
 
-class RetentionThread:
+class RetentionThread(ServiceWorker):
     """Looks every `interval_s`. Thread: `retention`.
 
     Args:
@@ -144,22 +143,13 @@ class RetentionThread:
         on_failure: Callable[[BaseException], None],
         free: Callable[[Path], int] = free_bytes,
     ) -> None:
+        super().__init__("retention", self._work, on_failure)
         self._config, self._directory, self._prefix = config, directory, prefix
         self._busy, self._free = busy, free
-        self.pulse = Pulse()
         self._events: dict[Path, tuple[int, bool]] = {}
         self._book: AgeBook | None = None
         self._sizes: dict[Path, int] = {}
         self.deleted = self.deleted_bytes = 0
-        self._worker = Worker("retention", self._run, lambda _, error: on_failure(error))
-
-    def start(self) -> None:
-        """Start the thread; returns at once."""
-        self._worker.start()
-
-    def stop(self, timeout_s: float = 3.0) -> bool:
-        """End the thread; whether it ended in time."""
-        return self._worker.stop(timeout_s)
 
     def use(self, config: RetentionConfig) -> None:
         """Other limits from the next look on."""
@@ -179,7 +169,7 @@ class RetentionThread:
         kept = [entry for video in videos if (entry := self._facts(video)) is not None]
         doomed = plan(kept, config, self._free(self._directory), busy_videos)
         for video in doomed:
-            self.pulse.allow(_FILE_S)
+            self.heartbeat.allow(_FILE_S)
             freed = delete_recording(video)
             video.with_suffix(KEEP).unlink(missing_ok=True)
             self.deleted += 1
@@ -190,7 +180,7 @@ class RetentionThread:
         return doomed
 
     def _facts(self, video: Path) -> Kept | None:
-        self.pulse.allow(_FILE_S)
+        self.heartbeat.allow(_FILE_S)
         try:
             size = sum(part.stat().st_size for part in (video, video.with_suffix(".jsonl")) if part.exists())
         except OSError:
@@ -224,7 +214,7 @@ class RetentionThread:
             for bundle in bundles[:-most]:
                 shutil.rmtree(bundle, ignore_errors=True)
 
-    def _run(self, stopping: threading.Event) -> None:
+    def _work(self, stopping: threading.Event) -> None:
         while not stopping.is_set():
             try:
                 self.look()
@@ -232,4 +222,4 @@ class RetentionThread:
                 structlog.get_logger("service").warning("retention could not look", reason=str(error))
             next_s = time.monotonic() + self._config.interval_s
             while (left_s := next_s - time.monotonic()) > 0 and not stopping.wait(min(0.5, left_s)):
-                self.pulse.beat()
+                self.heartbeat.beat()

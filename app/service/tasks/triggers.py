@@ -12,7 +12,7 @@ import structlog
 
 from app.configuration.service import TriggerConfig, TriggerKind
 from app.pipeline.latest_slot import LatestSlot
-from app.process import Worker
+from app.service.state.health import ServiceWorker
 from fusion_core.errors import ConfigError, LumithermError
 from fusion_core.frames import FrameFlag, FusedFrame
 
@@ -119,7 +119,7 @@ def make_rules(configs: Sequence[TriggerConfig], automatic_scale: str) -> list[R
     return [Rule(config, threshold_counts(config, automatic_scale)) for config in configs]
 
 
-class TriggerThread:
+class TriggerThread(ServiceWorker):
     """Applies rules to the newest thermal picture ten times a second. Thread: `triggers`.
 
     Args:
@@ -135,34 +135,20 @@ class TriggerThread:
         clock_s: Callable[[], float] = time.monotonic,
         wall: Callable[[], datetime] = lambda: datetime.now().astimezone(),
     ) -> None:
+        super().__init__("triggers", self._work, on_failure)
         self._latest, self._rules, self._mark = latest, list(rules), mark
         self._clock_s, self._wall = clock_s, wall
         self._lock = threading.Lock()
-        self._beats = 0
-        self._worker = Worker("triggers", self._run, lambda _, error: on_failure(error))
-
-    @property
-    def beats(self) -> int:
-        """Rises while the thread is alive."""
-        return self._beats
-
-    def start(self) -> None:
-        """Start the thread; returns at once."""
-        self._worker.start()
-
-    def stop(self, timeout_s: float = 2.0) -> bool:
-        """End the thread; whether it ended in time."""
-        return self._worker.stop(timeout_s)
 
     def use(self, rules: Sequence[Rule]) -> None:
         """Other rules from the next picture on."""
         with self._lock:
             self._rules = list(rules)
 
-    def _run(self, stopping: threading.Event) -> None:
+    def _work(self, stopping: threading.Event) -> None:
         seen = 0
         while not stopping.wait(_PERIOD_S):
-            self._beats += 1
+            self.heartbeat.beat()
             seen = self._look(seen)
 
     def _look(self, seen: int) -> int:

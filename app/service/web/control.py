@@ -19,8 +19,8 @@ from typing import Any
 import structlog
 
 from app.process import Worker
+from app.service.state.health import Heartbeat
 from app.service.state.operations import Operations, explain
-from app.service.state.pulse import Pulse
 from fusion_core.errors import BadInputError, LumithermError, RunError
 from fusion_core.files import plain_name
 
@@ -55,7 +55,7 @@ class ControlServer:
     ) -> None:
         self.path, self._operations = path, operations
         self._on_failure = on_failure
-        self.pulse = Pulse()
+        self.heartbeat = Heartbeat()
         self._pool = ThreadPoolExecutor(_MAX_CLIENTS, thread_name_prefix="control-answer")
         self._slots = threading.BoundedSemaphore(_MAX_CLIENTS)  # one for each open connection
         self._lock = threading.Lock()
@@ -87,7 +87,7 @@ class ControlServer:
 
     def _run(self, stopping: threading.Event) -> None:
         while not stopping.is_set():
-            self.pulse.beat()
+            self.heartbeat.beat()
             try:
                 client, _ = self._socket.accept()
             except TimeoutError:

@@ -24,8 +24,8 @@ from app.service.state.health import Health
 from app.service.state.metrics import render_metrics
 from app.service.state.operations import Operations, explain
 from app.service.state.preview import PICTURES, Preview
+from app.service.web.access_guard import COOKIE
 from app.service.web.auth import Authenticator, Identity
-from app.service.web.gatekeeper import COOKIE
 from app.service.web.openapi import GET_COMMANDS, POST_PATHS, document
 from fusion_core.errors import LumithermError, UsageError
 

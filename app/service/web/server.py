@@ -1,4 +1,4 @@
-"""uvicorn in a thread of its own, behind the gatekeeper."""
+"""Runs uvicorn in a thread, behind the access guard."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ import structlog
 import uvicorn
 
 from app.configuration.service import WebConfig, is_loopback
-from app.service.web.gatekeeper import Gatekeeper, make_protocol
+from app.service.state.health import Heartbeat
+from app.service.web.access_guard import AccessGuard, make_protocol
 from fusion_core.errors import ConfigError, RunError
 
 __all__ = ["WebServer"]
@@ -29,9 +30,9 @@ class WebServer:
         RunError: the address is taken or not ours.
     """
 
-    def __init__(self, config: WebConfig, gatekeeper: Gatekeeper, on_failure: Callable[[BaseException], None]) -> None:
+    def __init__(self, config: WebConfig, guard: AccessGuard, on_failure: Callable[[BaseException], None]) -> None:
         self._config, self._on_failure = config, on_failure
-        self._beats = 0
+        self.heartbeat = Heartbeat()
         self.loop: asyncio.AbstractEventLoop | None = None
         if config.tls_cert is not None and config.tls_key is not None:
             try:
@@ -56,7 +57,7 @@ class WebServer:
         self.port: int = self._socket.getsockname()[1]
         self._server = uvicorn.Server(
             uvicorn.Config(
-                gatekeeper,
+                guard,
                 loop="asyncio",
                 http=make_protocol(config.slow_client_s),
                 ws="none",
@@ -80,11 +81,6 @@ class WebServer:
         """Where the page is."""
         address = f"[{self._config.address}]" if ":" in self._config.address else self._config.address
         return f"{'https' if self._config.tls_cert is not None else 'http'}://{address}:{self.port}/"
-
-    @property
-    def beats(self) -> int:
-        """Rises twice a second while the web thread is alive."""
-        return self._beats
 
     def start(self) -> None:
         """Start the thread; returns at once."""
@@ -122,5 +118,5 @@ class WebServer:
 
     async def _beat(self) -> Any:
         while True:
-            self._beats += 1
+            self.heartbeat.beat()
             await asyncio.sleep(0.5)

@@ -18,7 +18,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from app.configuration.service import WebConfig, is_loopback
 from app.service.web.auth import Authenticator, Way
 
-__all__ = ["COOKIE", "Gatekeeper", "make_protocol"]
+__all__ = ["COOKIE", "AccessGuard", "make_protocol"]
 
 COOKIE: Final = "lumitherm_session"
 _OPEN_PATHS: Final = ("/healthz", "/readyz", "/login", "/api/v1/login", "/static/style.css", "/static/login.js")
@@ -41,7 +41,7 @@ class _Gone(Exception):  # noqa: N818 - ends a request, is no error of ours
     """The client did not take its answer; the connection is cut."""
 
 
-class Gatekeeper:
+class AccessGuard:
     """ASGI middleware in front of the application; in the web thread alone, `refused` from any."""
 
     def __init__(self, app: ASGIApp, config: WebConfig, authenticator: Authenticator) -> None:

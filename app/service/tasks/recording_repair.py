@@ -1,4 +1,4 @@
-"""After a recording: tells of every file that is complete, and mends those that a kill or a power cut left."""
+"""Mends the recordings that a kill or a power cut has left, and tells of every file that is complete."""
 
 from __future__ import annotations
 
@@ -15,16 +15,15 @@ from typing import Final
 
 import structlog
 
-from app.process import Worker
 from app.recording.segments import list_recordings
 from app.recording.sidecar import sidecar_path
-from app.service.state.pulse import Pulse
+from app.service.state.health import ServiceWorker
 
-__all__ = ["Aftercare", "is_ended"]
+__all__ = ["RecordingRepair", "is_ended"]
 
 _LOOK_S: Final = 0.5
 _PAGE_S: Final = 5.0  # the recorder writes its page about a file's timing after the file, if at all
-_QUIET_S: Final = 15.0  # what has not grown for so long is written by nobody
+_QUIET_S: Final = 15.0  # what has not grown for longer is written by nobody
 _MEND_S: Final = 900.0  # to read one recording on a slow disk
 _AGAIN_S: Final = 60.0
 _LIST_S: Final = 30.0  # the folder's own time stamp is too coarse to be believed alone
@@ -59,8 +58,8 @@ class _Open:
     attempts: int = 0
 
 
-class Aftercare:
-    """Looks twice a second. Thread: `aftercare`.
+class RecordingRepair(ServiceWorker):
+    """Looks twice a second. Thread: `recording repair`.
 
     What an earlier run left unfinished, and what a full disk cut off, is made to agree with its sidecar by `lumitherm
     recover`, in a process of its own at the least priority: a damaged file can then hurt nothing else.
@@ -83,22 +82,13 @@ class Aftercare:
         clock_s: Callable[[], float] = time.monotonic,
         recover: Sequence[str] = (sys.executable, "-m", "app", "recover"),
     ) -> None:
+        super().__init__("recording repair", self._work, on_failure)
         self._directory, self._prefix, self._busy = directory, prefix, busy
         self._tell, self._clock_s, self._recover = tell, clock_s, tuple(recover)
-        self.pulse = Pulse()
         self._listed_ns: int | None = None
         self._list_s = 0.0
         self._done: set[str] = set()
         self._open: dict[Path, _Open] = {}
-        self._worker = Worker("aftercare", self._run, lambda _, error: on_failure(error))
-
-    def start(self) -> None:
-        """Start the thread; returns at once."""
-        self._worker.start()
-
-    def stop(self, timeout_s: float = 3.0) -> bool:
-        """End the thread, having told of what is complete by now; whether it ended in time."""
-        return self._worker.stop(timeout_s)
 
     def look(self, last: bool = False) -> None:
         """Tell of what is complete, mend what is not; `last`: wait for nothing, and mend nothing. Raises OSError."""
@@ -106,7 +96,7 @@ class Aftercare:
         busy = {path.resolve() for path in self._busy()}
         self._list(now_s)
         for video, state in list(self._open.items()):
-            self.pulse.beat()
+            self.heartbeat.beat()
             if video.resolve() in busy:
                 state.ours = True
                 continue
@@ -131,7 +121,7 @@ class Aftercare:
         videos = list_recordings(self._directory, self._prefix)
         self._done &= {video.name for video in videos}
         for video in videos:
-            self.pulse.beat()
+            self.heartbeat.beat()
             if video.name in self._done or video in self._open:
                 continue
             if first and is_ended(video):
@@ -156,7 +146,7 @@ class Aftercare:
         state.since_s = self._clock_s()
         log = structlog.get_logger("service")
         reason = self._run_recover(video)
-        if self._worker.stopping:
+        if self.stopping:
             return
         if not reason and is_ended(video):
             log.info("recording mended", file=video.name)
@@ -179,8 +169,8 @@ class Aftercare:
         ) as process:
             with contextlib.suppress(OSError):
                 os.setpriority(os.PRIO_PROCESS, process.pid, _LEAST_PRIORITY)
-            while not self._worker.stopping and time.monotonic() < end_s:
-                self.pulse.beat()
+            while not self.stopping and time.monotonic() < end_s:
+                self.heartbeat.beat()
                 try:
                     _, said = process.communicate(timeout=_LOOK_S)
                 except subprocess.TimeoutExpired:
@@ -189,11 +179,11 @@ class Aftercare:
             process.kill()
         return f"it took more than {_MEND_S:.0f} s"
 
-    def _run(self, stopping: threading.Event) -> None:
+    def _work(self, stopping: threading.Event) -> None:
         last = False
         while not last:
             last = stopping.wait(_LOOK_S)
-            self.pulse.beat()
+            self.heartbeat.beat()
             try:
                 self.look(last)
             except OSError as error:

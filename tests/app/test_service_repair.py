@@ -18,10 +18,9 @@ from app.pipeline.live_fusion import LiveFusion
 from app.pipeline.stats import RecordingState
 from app.recording.segments import list_recordings
 from app.recording.self_check import check_recording
-from app.service.start import recording_wish, safe_mode_config
-from app.service.tasks.aftercare import Aftercare, is_ended
+from app.service.start import RequestedRecording, RequestedRecordingFile, requested_recording_file, safe_mode_config
+from app.service.tasks.recording_repair import RecordingRepair, is_ended
 from app.service.web.control import ask
-from app.service.wish import RecordingWish, Wish
 from benchmarks.soak.fault_keeper import Keeper
 
 # ------------------------------------------------------------------ what was asked for
@@ -30,25 +29,25 @@ from benchmarks.soak.fault_keeper import Keeper
 def test_a_wish_to_record_holds_for_ever_and_one_to_stop_until_power_off(tmp_path: Path) -> None:
     file = tmp_path / "state" / "recording-rig.json"
 
-    def book(boot: str = "one") -> RecordingWish:
-        return RecordingWish(file, boot)
+    def book(boot: str = "one") -> RequestedRecordingFile:
+        return RequestedRecordingFile(file, boot)
 
     assert book().read() is None
     book().note(True, "night watch")
-    assert book().read() == book("two").read() == Wish(True, "night watch")
+    assert book().read() == book("two").read() == RequestedRecording(True, "night watch")
     book().note(False, None)
-    assert book().read() == Wish(False) and book("two").read() is None
+    assert book().read() == RequestedRecording(False) and book("two").read() is None
     assert list(file.parent.iterdir()) == [file]  # nothing half written is left
     for text in ("", "{", "[1]", "null", '{"recording": 1, "label": null, "boot": "one"}', '{"recording": true}'):
         file.write_text(text)
         assert book().read() is None
     file.write_text(json.dumps({"recording": True, "label": 7, "boot": "one"}))
-    assert book().read() == Wish(True)
+    assert book().read() == RequestedRecording(True)
 
 
 def test_a_folder_that_cannot_be_written_stops_no_recording(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    RecordingWish(tmp_path / "file" / "wish.json", "one").note(True, None)
+    RequestedRecordingFile(tmp_path / "file" / "wish.json", "one").note(True, None)
 
 
 def recording(live: LiveFusion) -> bool:
@@ -60,29 +59,29 @@ def test_a_restart_goes_on_with_what_somebody_asked_for(autostart: bool, tmp_pat
     config = service_settings(
         tmp_path, {"enabled": False}, recording={"autostart": autostart, "directory": tmp_path / "rec"}
     )
-    wish = recording_wish(config)
-    with running(config, wish=wish) as (live, handle):
+    wish = requested_recording_file(config)
+    with running(config, requested=wish) as (live, handle):
         wait_until(lambda: recording(live) is autostart)
         handle.operations.call("start", {"label": "night"})
         wait_until(lambda: live.stats.snapshot().frames["recorded"] > 3)
-    assert wish.read() == Wish(True, "night")  # this end was no wish to stop
-    with running(config, wish=recording_wish(config)) as (live, handle):
+    assert wish.read() == RequestedRecording(True, "night")  # this end was no wish to stop
+    with running(config, requested=requested_recording_file(config)) as (live, handle):
         wait_until(lambda: (status := live.recording.status) is not None and "night" in str(status.path))
         handle.operations.call("stop", {})
     for run in (config, safe_mode_config(config)):
-        with running(run, wish=recording_wish(config)) as (live, _):
+        with running(run, requested=requested_recording_file(config)) as (live, _):
             wait_until(lambda: live.latest.sequence > 10)
             assert not recording(live)
-    other = RecordingWish(recording_wish(config)._file, "another boot")
-    with running(config, wish=other) as (live, _):
+    other = RequestedRecordingFile(requested_recording_file(config)._file, "another boot")
+    with running(config, requested=other) as (live, _):
         wait_until(lambda: live.latest.sequence > 10 and recording(live) is autostart)
 
 
 def test_an_event_ends_the_recording_that_it_began_and_no_other(tmp_path: Path) -> None:
     folder = {"directory": tmp_path / "rec", "post_event_s": 0.4, "reserve_mb": 1, "reserve_s": 0}
     config = service_settings(tmp_path, {"enabled": False}, recording=folder)
-    wish = recording_wish(config)
-    with running(config, wish=wish) as (live, handle):
+    wish = requested_recording_file(config)
+    with running(config, requested=wish) as (live, handle):
         handle.operations.call("event", {"label": "gate"})
         wait_until(lambda: list_recordings(tmp_path / "rec"))
         wait_until(lambda: not recording(live))
@@ -98,7 +97,7 @@ def test_an_event_ends_the_recording_that_it_began_and_no_other(tmp_path: Path) 
         handle.operations.call("start", {"label": "stay"})  # while the event's recording is under way
         frames = live.stats.snapshot().frames["recorded"]
         wait_until(lambda: live.stats.snapshot().frames["recorded"] > frames + 15)
-        assert recording(live) and wish.read() == Wish(True, "stay")
+        assert recording(live) and wish.read() == RequestedRecording(True, "stay")
 
 
 # ------------------------------------------------------------------ complete files
@@ -137,7 +136,7 @@ def test_what_a_kill_cut_off_is_mended_by_the_next_run(tmp_path: Path) -> None:
     sidecar.write_bytes(b"".join(lines[:-1]) + b'{"type":"frame"')  # killed within a line
     assert not is_ended(video)
     now, told, busy = [0.0], [], [video]
-    care = Aftercare(folder, "lumitherm", lambda: busy, told.append, print, lambda: now[0])
+    care = RecordingRepair(folder, "lumitherm", lambda: busy, told.append, print, lambda: now[0])
     for now[0] in (0.0, 10.0, 20.0, 40.0):
         care.look()
     assert told == []  # it is being written, and the other was told of by the run that made it
@@ -164,7 +163,7 @@ def test_what_cannot_be_mended_is_tried_three_times(tmp_path: Path) -> None:
     script = "import sys; open(sys.argv[1], 'a').write('x'); sys.exit('damaged')"
     command = [sys.executable, "-c", script, str(tries)]
     now = [0.0]
-    care = Aftercare(tmp_path, "lumitherm", list, told.append, print, lambda: now[0], command)
+    care = RecordingRepair(tmp_path, "lumitherm", list, told.append, print, lambda: now[0], command)
     for now[0] in range(0, 600, 20):
         care.look()
     assert tries.read_text() == "xxx" and told == []
