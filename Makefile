@@ -1,6 +1,7 @@
 # `make demo` and `make test` do all set-up by themselves: a virtual environment in .venv, the pinned packages, and a
 # check of the system libraries that prints the exact apt line if one is missing.
 #
+#   SLOW=1          `make test` runs the slow tests too, as CI does.
 #   TORCH_PIP_ARGS  extra pip arguments for PyTorch alone. Without an NVIDIA GPU, give the arguments that PyTorch's own
 #                   "get started" page shows for CPU wheels: the default Linux wheel brings several GB of CUDA along.
 
@@ -16,13 +17,17 @@ READY := $(VENV)/.ready
 TORCH_PIP_ARGS ?=
 OUT ?= out/demo
 PYTEST_ARGS ?=
+SLOW ?=
+# More processes than two cores, since many tests of cameras and recordings wait for time to pass.
+WORKERS ?= 4
 QT_OFFSCREEN := QT_QPA_PLATFORM=$${QT_QPA_PLATFORM:-offscreen}
+PYTEST_SIDE_BY_SIDE := OMP_NUM_THREADS=1 $(QT_OFFSCREEN) $(BIN)/python -m pytest --dist worksteal
 
 .PHONY: help demo test check lint types audit pytest setup system screenshots clean
 
 help:
 	@echo "make demo         fuse a simulated rig and show the result (out/demo); opens the window where there is a display"
-	@echo "make test         lint, types, import rules and all tests"
+	@echo "make test         lint, types, import rules and the tests; SLOW=1: the slow ones too, as CI does"
 	@echo "make screenshots  every view and state of the window as PNG, under Xvfb"
 	@echo "make setup        only the virtual environment"
 	@echo "make clean        remove the virtual environment and caches"
@@ -55,16 +60,20 @@ lint: setup
 types: setup
 	$(BIN)/mypy
 
-# The application's tests watch threads keep their time: they run one by one, and without coverage, whose tracing changes
-# that time. The others run in two processes.
+# All tests side by side, without those marked slow.
+# SLOW=1: every test. Libraries with coverage; the application without, since tracing changes how threads keep their time,
+# and its slow tests, which measure that, one by one.
 # PYTEST_ARGS: one run of what it names instead.
 pytest: setup
-ifeq ($(PYTEST_ARGS),)
-	OMP_NUM_THREADS=1 $(QT_OFFSCREEN) $(BIN)/python -m pytest -n 2 --dist loadfile --cov=fusion_core --cov=calibration --cov-branch \
-		--cov-report=term:skip-covered tests/fusion_core tests/calibration tests/test_import_rules.py tests/test_audit.py
-	$(QT_OFFSCREEN) $(BIN)/python -m pytest tests/app
-else
+ifneq ($(PYTEST_ARGS),)
 	$(QT_OFFSCREEN) $(BIN)/python -m pytest $(PYTEST_ARGS)
+else ifeq ($(SLOW),)
+	$(PYTEST_SIDE_BY_SIDE) -n $(WORKERS) -m "not slow" tests
+else
+	$(PYTEST_SIDE_BY_SIDE) -n 2 --cov=fusion_core --cov=calibration --cov-branch --cov-report=term:skip-covered \
+		tests/fusion_core tests/calibration tests/test_import_rules.py tests/test_audit.py
+	$(PYTEST_SIDE_BY_SIDE) -n $(WORKERS) -m "not slow" tests/app
+	$(QT_OFFSCREEN) $(BIN)/python -m pytest -m slow tests/app
 endif
 
 # What is installed: consistent, pinned, licences that fit, no version that is known to be bad. Needs no network.

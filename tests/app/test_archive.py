@@ -127,7 +127,6 @@ def test_two_jobs_in_one_folder_are_refused(recordings: Path, tmp_path: Path) ->
     assert refused
 
 
-@pytest.mark.slow
 def test_processes_side_by_side(recordings: Path, tmp_path: Path) -> None:
     report = run_archive(job_of(recordings, tmp_path / "out", workers=2))
     assert {result.name for result in report.done} == {"first", "second"}
@@ -135,7 +134,6 @@ def test_processes_side_by_side(recordings: Path, tmp_path: Path) -> None:
     assert multiprocessing.active_children() == []
 
 
-@pytest.mark.slow
 def test_process_that_is_killed_is_reported(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "stuck.mkv")  # reading it never ends
     os.mkfifo(tmp_path / "stuck.jsonl")
@@ -214,7 +212,6 @@ def test_ray_driver_takes_results_and_errors(recordings: Path, tmp_path: Path, m
     assert fake.calls == ["init auto", "shutdown"]
 
 
-@pytest.mark.slow
 def test_command_with_a_job_file(
     recordings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -253,7 +250,6 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks for the process in /proc")
 def test_processes_end_with_a_killed_parent(tmp_path: Path) -> None:
     """Or they would write the same files as the run that goes on with the job."""

@@ -64,7 +64,6 @@ class RigSource:
             yield Candidate(index, time_s, 0.0, self.rig.visible(time_s), self.rig.thermal(time_s))
 
 
-@pytest.mark.slow
 def test_kept_pairs_are_aligned_to_the_pixel(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Against the truth, wherever both pictures show structure: 0.7 px median, 1.5 px for 95 %."""
     found: dict[str, np.ndarray] = {}

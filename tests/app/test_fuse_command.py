@@ -394,7 +394,7 @@ def start(tmp_path: Path, output: Path, sleep_s: float = 0.0, size_limit: int = 
 
 
 def wait_for_bytes(process: subprocess.Popen[str], output: Path, size: int) -> None:
-    deadline_s = time.monotonic() + 120
+    deadline_s = time.monotonic() + 240
     while not output.exists() or output.stat().st_size < size:
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline_s
@@ -407,7 +407,7 @@ def test_ctrl_c_leaves_a_file_that_plays_and_says_so(tmp_path: Path, number: sig
     process = start(tmp_path, output, sleep_s=0.05)
     wait_for_bytes(process, output, 60_000)
     process.send_signal(number)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=240)
     assert process.returncode == exit_code, err
     assert "stopped early" in err and "plays" in err and "Traceback" not in err
     fused = frames_of(output)
@@ -422,7 +422,7 @@ def test_a_kill_leaves_a_file_that_plays(tmp_path: Path, suffix: str) -> None:
     process = start(tmp_path, output, sleep_s=0.02)
     wait_for_bytes(process, output, 100_000)
     process.kill()
-    process.communicate(timeout=60)
+    process.communicate(timeout=240)
     fused = frames_of(output)
     assert len(fused) > 10
     assert [t for t, _ in fused] == [Fraction(n * 40, 1000) for n in range(len(fused))]
@@ -432,7 +432,7 @@ def test_a_kill_leaves_a_file_that_plays(tmp_path: Path, suffix: str) -> None:
 def test_a_full_disk_ends_with_one_line_and_a_file_that_plays(tmp_path: Path, suffix: str) -> None:
     output = tmp_path / f"f{suffix}"
     process = start(tmp_path, output, size_limit=150_000)
-    _, err = process.communicate(timeout=120)
+    _, err = process.communicate(timeout=240)
     assert process.returncode == 1, err
     assert "no room left" in one_line(err) and "Traceback" not in err
     assert 100_000 < output.stat().st_size <= 150_000

@@ -227,7 +227,6 @@ def test_a_model_is_added_used_and_rolled_back(qtbot: QtBot, bench: Bench, tmp_p
         bench.models.add(tmp_path / "no.safetensors")
 
 
-@pytest.mark.slow
 def test_the_model_in_use_fuses_where_weights_are_called_active(
     qtbot: QtBot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -151,7 +151,7 @@ def test_rendering_a_range_reports_and_can_be_cancelled(qtbot: QtBot, player: An
     control, _, _ = player
     control.set_range(2, 6)
     output = tmp_path / "out.mkv"
-    with qtbot.waitSignal(control.render_changed, check_params_cb=lambda d, t, r, x: not r, timeout=20_000) as seen:
+    with qtbot.waitSignal(control.render_changed, check_params_cb=lambda d, t, r, x: not r, timeout=60_000) as seen:
         control.render(output)
     assert seen.args[:2] == [5, 5] and str(output) in seen.args[3]
     reader = VideoReader(output, Stream.VISIBLE)
@@ -265,7 +265,7 @@ def test_the_assistant_shows_both_and_writes_a_file_that_loads(qtbot: QtBot, tmp
     assert {"sim:visible", "sim:thermal"} <= {choice.uri for choice in found.args[0]}
     control.preview("sim:visible", "sim:thermal")
     qtbot.waitUntil(lambda: seen == set(Stream), timeout=60_000)
-    with qtbot.waitSignal(control.saved, timeout=20_000) as saved:
+    with qtbot.waitSignal(control.saved, timeout=60_000) as saved:
         control.save("my rig/1")
     assert saved.args[0].name == "my-rig-1.yaml" and 'rig: "my rig/1"' in saved.args[0].read_text()
     with qtbot.waitSignal(control.failed, check_params_cb=lambda text: "exists" in text, timeout=60_000):

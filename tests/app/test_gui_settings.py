@@ -61,7 +61,7 @@ def test_a_changed_setting_outlives_a_kill(tmp_path: Path) -> None:
     command = [sys.executable, "-c", CHILD, str(file)]
     with subprocess.Popen(command, cwd=ROOT, env=environment) as child:
         try:
-            end_s = time.monotonic() + 60.0
+            end_s = time.monotonic() + 240.0
             while GuiSettings(file).profile("simulated").view.mode is not ViewMode.QUAD:
                 assert child.poll() is None and time.monotonic() < end_s
                 time.sleep(0.05)

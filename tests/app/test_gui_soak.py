@@ -115,7 +115,6 @@ def test_the_collector_leaves_libraries_alone(monkeypatch: pytest.MonkeyPatch) -
         gc.unfreeze()
 
 
-@pytest.mark.slow
 def test_a_blocked_window_costs_no_memory_and_shows_the_newest_picture_next(bench: Bench) -> None:
     bench.start()
     control = bench.control
@@ -148,7 +147,6 @@ def test_a_blocked_window_costs_no_memory_and_shows_the_newest_picture_next(benc
     assert control.frame.fused_ns >= newest.fused_ns  # one step, none of those that were missed
 
 
-@pytest.mark.slow
 def test_closing_while_recording_leaves_a_whole_file_and_no_thread(bench: Bench) -> None:
     bench.start()
     bench.session.controller.recording.set_recording(True)
@@ -175,7 +173,7 @@ def test_an_operator_by_keyboard_and_mouse(tmp_path: Path) -> None:
     """Views, wipe, zoom, recording, freeze, snapshot, lost cameras, an engine, playback, closing while recording."""
     environment = {name: value for name, value in os.environ.items() if name not in ("DISPLAY", "QT_QPA_PLATFORM")}
     command = [sys.executable, "-m", "benchmarks.soak.window", "--short", "--out", str(tmp_path), "--block", "1"]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=280)
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     figures = json.loads((tmp_path / "figures.json").read_text())
     assert figures["problems"] == [] and figures["threads_left"] == []
@@ -184,7 +182,6 @@ def test_an_operator_by_keyboard_and_mouse(tmp_path: Path) -> None:
     assert {"samples.csv", "report.md", "window.png", "gaps.txt"} <= {path.name for path in tmp_path.iterdir()}
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGTERM that a program could answer")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
 def test_an_interrupted_command_ends_its_recording(tmp_path: Path, number: signal.Signals) -> None:

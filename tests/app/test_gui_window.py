@@ -83,7 +83,6 @@ def rig(qapp: QApplication, qtbot: QtBot, tmp_path: Path) -> Iterator[Rig]:
     assert not left, left
 
 
-@pytest.mark.slow
 def test_a_working_day_at_the_window(rig: Rig, qtbot: QtBot) -> None:
     """Views, freeze, recording, snapshot, a lost camera, another engine, closing while recording, playback."""
     rig.start()
@@ -137,7 +136,6 @@ def test_a_working_day_at_the_window(rig: Rig, qtbot: QtBot) -> None:
     rig.until(lambda: control.state is ControllerState.IDLE)
 
 
-@pytest.mark.slow
 def test_closing_while_recording_ends_the_file(rig: Rig) -> None:
     rig.start()
     # A camera that is late at the start joins in a second file; this is about the end.

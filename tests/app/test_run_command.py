@@ -64,13 +64,13 @@ def test_a_signal_closes_the_recording(tmp_path: Path, number: signal.Signals) -
     with subprocess.Popen(
         command(tmp_path, "--record"), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
-        end = time.monotonic() + 120
+        end = time.monotonic() + 240
         while not list((tmp_path / "recordings").glob("*.jsonl")):
             assert time.monotonic() < end and process.poll() is None, process.communicate()
             time.sleep(0.02)
         time.sleep(0.3)
         process.send_signal(number)
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=240)
     assert process.returncode == 128 + number, err
     assert "recorded" in out
     (path,) = list_recordings(tmp_path / "recordings")

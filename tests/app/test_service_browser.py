@@ -15,10 +15,7 @@ from support.service import PASSWORD, running, secret_file, service_settings
 from app.service.web.auth import hash_password
 from fusion_core.frames import Stream
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(BROWSER is None, reason="no Chromium here; Debian: apt-get install chromium"),
-]
+pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium here; Debian: apt-get install chromium")
 
 
 @pytest.fixture

@@ -80,7 +80,7 @@ class Feeder:
         self.slot.put(frame)
         self.slowest_put_s = max(self.slowest_put_s, time.monotonic() - began_s)
 
-    def until(self, condition: Any, limit_s: float = 60) -> None:
+    def until(self, condition: Any, limit_s: float = 120) -> None:
         end_s = time.monotonic() + limit_s
         while not condition():
             assert time.monotonic() < end_s, "waited in vain"

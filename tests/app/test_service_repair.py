@@ -172,7 +172,6 @@ def test_what_cannot_be_mended_is_tried_three_times(tmp_path: Path) -> None:
 # ------------------------------------------------------------------ the whole process stands still
 
 
-@pytest.mark.slow
 def test_a_stopped_process_is_not_pinged_for_and_the_next_goes_on_recording(tmp_path: Path) -> None:
     """SIGSTOP: no thread of it runs, so nothing in it can notice; the pings cease, and that is noticed outside."""
     file, control = tmp_path / "rig.yaml", tmp_path / "c.sock"
@@ -191,16 +190,16 @@ def test_a_stopped_process_is_not_pinged_for_and_the_next_goes_on_recording(tmp_
     command = [sys.executable, "-m", "app", "run", "--headless", "--service", "--config", str(file)]
     keeper = Keeper(command, tmp_path, dict(os.environ), watchdog_s=4.0)
     try:
-        wait_until(lambda: keeper.stays and keeper.stays[0].ready_s, 120)
+        wait_until(lambda: keeper.stays and keeper.stays[0].ready_s)
         ask(control, "start", {"label": "night"})
         wait_until(lambda: ask(control, "status", {})["stats"]["frames"]["recorded"] > 5)
         keeper.signal(signal.SIGSTOP)
         time.sleep(0.5)  # what was said before has arrived
         said = len(keeper.messages)
-        wait_until(lambda: keeper.stays[0].ended_s is not None, 60)
+        wait_until(lambda: keeper.stays[0].ended_s is not None)
         assert len(keeper.messages) == said, "a stopped process cannot speak"
         assert keeper.stays[0].why == "no ping in time" and keeper.stays[0].exit_code == -signal.SIGABRT
-        wait_until(lambda: len(keeper.stays) >= 2 and keeper.stays[-1].ready_s, 120)
+        wait_until(lambda: len(keeper.stays) >= 2 and keeper.stays[-1].ready_s)
         wait_until(lambda: ask(control, "status", {})["stats"]["frames"]["recorded"] > 5)
         assert ask(control, "status", {})["restarts"] >= 1  # more on a machine that is too busy for pings
     finally:

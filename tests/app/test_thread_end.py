@@ -36,7 +36,7 @@ sys.exit(3)
 
 @pytest.mark.parametrize("time", range(3))
 def test_a_thread_inside_a_library_does_not_abort_the_program(time: int) -> None:
-    done = subprocess.run([sys.executable, "-c", CHILD], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", CHILD], cwd=ROOT, capture_output=True, text=True, timeout=240)
     assert done.returncode == 3, done.stderr
     assert done.stderr == ""
 

@@ -17,6 +17,7 @@ from calibration.rig import RigCalibration
 from calibration.views import PairDetector
 
 WIDE = synthetic_rig((480, 640), (256, 320), visible_hfov_deg=60, thermal_hfov_deg=50, baseline_m=0.3)
+SPECS = ("charuco:8x6:120mm:90mm", "aruco:4x3:180mm:45mm:DICT_4X4_50")
 
 
 def rendered(board: Board, count: int, seed: int, rig: RigCalibration = WIDE) -> list[SyntheticView]:
@@ -30,23 +31,24 @@ def read(view: SyntheticView, board: Board) -> Detection:
     return detect_board(view.visible, board, polarity="normal")
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("spec", ["charuco:8x6:120mm:90mm", "aruco:4x3:180mm:45mm:DICT_4X4_50"])
-def test_nine_of_ten_unreadable_boards_are_found_and_numbered_as_the_other_camera_read_them(spec: str) -> None:
+@pytest.mark.parametrize("count", [3, pytest.param(10, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("spec", SPECS)
+def test_nine_of_ten_unreadable_boards_are_found_and_numbered_as_the_other_camera_read_them(
+    spec: str, count: int
+) -> None:
     board = parse_board(spec)
     detector, found = PairDetector(board), 0
-    for view in rendered(board, 10, seed=21):
+    for view in rendered(board, count, seed=21):
         seen = detector.look(view.name, view.visible, view.thermal)
         if seen.found_thermal is None:
             continue
         found += 1
         off = np.linalg.norm(seen.found_thermal.points_px - view.thermal_points_px[seen.found_thermal.ids], axis=1)
         assert off.max() < 1.0, "numbered wrongly, or not sub-pixel"
-    assert found >= 9
+    assert count - found <= 1
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("spec", ["charuco:8x6:120mm:90mm", "aruco:4x3:180mm:45mm:DICT_4X4_50"])
+@pytest.mark.parametrize("spec", SPECS)
 def test_a_board_laid_a_square_beside_or_half_turned_is_refused(spec: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The search is made to offer nothing but wrong places, the likeliest ones."""
     board = parse_board(spec)

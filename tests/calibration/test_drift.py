@@ -124,7 +124,6 @@ def test_an_injected_shift_is_found_within_a_minute(px: float, level: DriftLevel
         assert np.abs(apply_homography(state.update, middle) - middle - [px, 0]).max() < 1.0
 
 
-@pytest.mark.slow
 def test_static_scenes_give_no_false_alarm_in_eight_hours_of_windows() -> None:
     """8 h hold 960 separate half-minute windows: 120 on each of 8 scenes, from rich to poor in common outlines.
 

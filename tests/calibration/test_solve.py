@@ -55,7 +55,6 @@ def homography_error_px(found: RigCalibration, truth: RigCalibration) -> np.ndar
     return np.linalg.norm(off, axis=1)
 
 
-@pytest.mark.slow
 def test_rendered_rig_is_recovered_to_a_third_of_a_pixel(tmp_path: Path) -> None:
     rig = synthetic_rig()
     board = parse_board("acircles:4x11:30mm")

@@ -43,7 +43,7 @@ from fusion_core.training.finetuning.settings import (
 from fusion_core.training.reporting import Reporter
 
 ROOT = Path(__file__).resolve().parents[2]
-HANG_S = 280
+HANG_S = 600
 
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
@@ -126,7 +126,6 @@ def test_mix_holds_the_share(own: int, generic: int, share: float) -> None:
         mix_pairs(mine, others, 1.0)
 
 
-@pytest.mark.slow
 def test_run_from_end_to_end(tmp_path: Path) -> None:
     generic = support.make_pairs(tmp_path / "generic", [f"a_{number:02d}" for number in range(12)])
     base = request_in(tmp_path)
@@ -186,7 +185,6 @@ def check_resume(request: FinetuneRequest, run: Path) -> None:
         assert torch.equal(resumed.network.state_dict()[key], value), key
 
 
-@pytest.mark.slow
 def test_a_signal_ends_the_run_and_it_can_be_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     step = Reporter.step
 
@@ -207,7 +205,6 @@ def test_a_signal_ends_the_run_and_it_can_be_resumed(tmp_path: Path, monkeypatch
     assert "after step 1" in said.getvalue()
 
 
-@pytest.mark.slow
 def test_a_stage_that_mends_the_estimate_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A start that pulls to one side, and a training whose outcome is known: the shipped estimate."""
     shipped, spoiled = load_checkpoint(resolve_weights("tiny")), load_checkpoint(resolve_weights("tiny"))
@@ -241,7 +238,6 @@ def test_a_stage_that_mends_the_estimate_is_kept(tmp_path: Path, monkeypatch: py
     assert load_checkpoint(result.weights).facts["stage"] == "align"
 
 
-@pytest.mark.slow
 def test_export_is_refused_below_the_wanted_parity(tmp_path: Path) -> None:
     with pytest.raises(EngineError, match="not exported"):
         finetune(
@@ -252,7 +248,6 @@ def test_export_is_refused_below_the_wanted_parity(tmp_path: Path) -> None:
     assert (tmp_path / "runs" / "mine" / "fuse" / "weights.safetensors").is_file()  # the run itself is kept
 
 
-@pytest.mark.slow
 def test_weights_that_got_worse_are_not_exported(tmp_path: Path) -> None:
     said = io.StringIO()
     request = request_in(tmp_path, "optimizer.learning_rate=0.03", "optimizer.clip_norm=0", "run.ema_decay=0")

@@ -77,7 +77,6 @@ def real_pairs(count: int) -> list[tuple[np.ndarray, np.ndarray]]:
     return out
 
 
-@pytest.mark.slow
 def test_real_pairs_agree_with_the_float32_reference(engine: GpuEngine, checkpoint: LoadedCheckpoint) -> None:
     """The whole frame, pixels to pixels; the 32 pairs on a GPU, four of them where FP16 is emulated."""
     reference = TorchEngine(checkpoint)
@@ -89,7 +88,6 @@ def test_real_pairs_agree_with_the_float32_reference(engine: GpuEngine, checkpoi
     assert min(values) >= PSNR_DB
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("size", contract.SIZES[:2], ids=lambda size: f"{size[0]}x{size[1]}")
 def test_keeps_the_contract(engine: GpuEngine, size: tuple[int, int]) -> None:
     first_pair, second_pair = contract.picture_pair(0, *size), contract.picture_pair(1, *size)

@@ -1,4 +1,6 @@
-"""Every preset converts to FP16: the ONNX model that TensorRT gets has torch's numbers, and every operator is known."""
+"""Networks convert to FP16: the ONNX model that TensorRT gets has torch's numbers, and every operator is known.
+
+A brief network always, every preset with the slow tests."""
 
 from __future__ import annotations
 
@@ -16,19 +18,21 @@ from fusion_core.rfvif import PRESETS, Rfvif, preset_config
 from fusion_core.rfvif.inference import for_inference
 
 SIZE = (96, 128)
+CONFIGS = {"brief": weights.BRIEF, **PRESETS}
+BRIEF_OR_SLOW = ["brief", *(pytest.param(preset, marks=pytest.mark.slow) for preset in PRESETS)]
 HALF_PSNR_DB = 45.0
 
 
 @pytest.fixture(scope="module")
 def half_model() -> Callable[[str], tuple[Rfvif, bytes]]:
-    """The float32 network of a preset and its FP16 ONNX model, made once for both tests."""
+    """The float32 network of a configuration and its FP16 ONNX model, made once for both tests."""
     made: dict[str, tuple[Rfvif, bytes]] = {}
 
-    def get(preset: str) -> tuple[Rfvif, bytes]:
-        if preset not in made:
-            network = for_inference(weights.disturbed(preset_config(preset)))
-            made[preset] = network, onnx_model(for_inference(network).half(), *SIZE)
-        return made[preset]
+    def get(name: str) -> tuple[Rfvif, bytes]:
+        if name not in made:
+            network = for_inference(weights.disturbed(CONFIGS[name]))
+            made[name] = network, onnx_model(for_inference(network).half(), *SIZE)
+        return made[name]
 
     return get
 
@@ -54,7 +58,6 @@ def run(model: bytes, visible: Tensor, thermal: Tensor) -> np.ndarray:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
 def test_onnx_in_float32_gives_torchs_numbers() -> None:
     network = for_inference(weights.disturbed(preset_config("tiny")))
     visible, thermal = pictures()
@@ -64,13 +67,11 @@ def test_onnx_in_float32_gives_torchs_numbers() -> None:
     assert np.abs(run(onnx_model(network, *SIZE), visible, thermal) - wanted).max() < 1e-3
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(900)
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("name", BRIEF_OR_SLOW)
 def test_onnx_in_half_precision_agrees_with_float32(
-    preset: str, half_model: Callable[[str], tuple[Rfvif, bytes]]
+    name: str, half_model: Callable[[str], tuple[Rfvif, bytes]]
 ) -> None:
-    network, model = half_model(preset)
+    network, model = half_model(name)
     visible, thermal = pictures()
     with torch.no_grad():
         wanted = network(visible, thermal).numpy()
@@ -78,21 +79,19 @@ def test_onnx_in_half_precision_agrees_with_float32(
     assert out.dtype == np.float16
     assert np.abs(wanted - visible.numpy()).mean() > 0.01
     psnr_db = -10.0 * np.log10(np.mean((out.astype(np.float32) - wanted) ** 2))
-    print(f"{preset}: ONNX in FP16 against torch in float32, {psnr_db:.1f} dB")
+    print(f"{name}: ONNX in FP16 against torch in float32, {psnr_db:.1f} dB")
     assert psnr_db >= HALF_PSNR_DB
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(900)
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("name", BRIEF_OR_SLOW)
 def test_tensorrt_builds_a_half_precision_engine_without_a_gpu(
-    preset: str, half_model: Callable[[str], tuple[Rfvif, bytes]]
+    name: str, half_model: Callable[[str], tuple[Rfvif, bytes]]
 ) -> None:
     """The whole network in one engine: the parser refuses a model with any operator that TensorRT does not have."""
     tensorrt = pytest.importorskip(
         "tensorrt_rtx", reason="TensorRT-RTX is there for Linux on x86-64 alone", exc_type=ImportError
     )
-    _, model = half_model(preset)
+    _, model = half_model(name)
     messages = tensorrt.Logger(tensorrt.Logger.ERROR)
     builder = tensorrt.Builder(messages)
     network = builder.create_network(1 << int(tensorrt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
@@ -107,5 +106,5 @@ def test_tensorrt_builds_a_half_precision_engine_without_a_gpu(
     config.set_compute_capability(tensorrt.ComputeCapability.SM89, 0)
     plan = builder.build_serialized_network(network, config)
     assert plan is not None
-    print(f"{preset}: {network.num_layers} layers, {plan.nbytes / 2**20:.0f} MiB")
+    print(f"{name}: {network.num_layers} layers, {plan.nbytes / 2**20:.0f} MiB")
     assert plan.nbytes > 10_000

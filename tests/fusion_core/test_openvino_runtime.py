@@ -7,8 +7,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).resolve().parents[2]
 CONVERT = """
 import os, sys
@@ -24,12 +22,11 @@ assert os.times().children_user == 0, "a process was started"
 """
 
 
-@pytest.mark.timeout(300)
 def test_a_conversion_reports_nothing(tmp_path: Path) -> None:
     home = {name: value for name, value in os.environ.items() if name != "CI"}  # in CI it would report nothing anyway
     home["HOME"] = str(tmp_path)
     done = subprocess.run(
-        [sys.executable, "-c", CONVERT], cwd=ROOT, env=home, capture_output=True, text=True, timeout=240, check=False
+        [sys.executable, "-c", CONVERT], cwd=ROOT, env=home, capture_output=True, text=True, timeout=600, check=False
     )
     assert done.returncode == 0, done.stderr
     assert not (tmp_path / "intel").exists()  # where it keeps the number that it knows its user by

@@ -19,7 +19,6 @@ from fusion_core.rfvif.inference import for_inference
 
 PAIRS = Path(__file__).resolve().parents[3] / "shared" / "data" / "pairs" / "train"
 HALF_PSNR_DB = 45.0
-PAIR_COUNT = 32
 CROP = (128, 160)
 
 
@@ -27,12 +26,12 @@ def psnr_db(a: Tensor, b: Tensor) -> float:
     return float(-10 * torch.log10((a.float() - b.float()).square().mean().clamp(min=1e-12)))
 
 
-def real_pairs() -> list[tuple[Tensor, Tensor]]:
+def real_pairs(count: int) -> list[tuple[Tensor, Tensor]]:
     """The central crop of as many pairs, luminance and thermal, (1, 1, h, w) in [0, 1]."""
     visible_files = sorted((PAIRS / "vi").glob("*"))
-    step = max(1, len(visible_files) // PAIR_COUNT)
+    step = max(1, len(visible_files) // count)
     out = []
-    for path in visible_files[::step][:PAIR_COUNT]:
+    for path in visible_files[::step][:count]:
         other = next((PAIRS / "ir").glob(f"{path.stem}.*"), None)
         if other is None:
             continue
@@ -54,17 +53,18 @@ def in_half_and_full(network: Rfvif, visible: Tensor, thermal: Tensor) -> tuple[
         return half(visible.half(), thermal.half()), full(visible, thermal)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("preset", PRESETS)
-def test_half_precision_agrees_on_real_pairs(preset: str) -> None:
+@pytest.mark.parametrize(
+    ("preset", "pair_count"), [("tiny", 4), *(pytest.param(preset, 32, marks=pytest.mark.slow) for preset in PRESETS)]
+)
+def test_half_precision_agrees_on_real_pairs(preset: str, pair_count: int) -> None:
     if not PAIRS.is_dir():
         pytest.skip(f"the training pairs are not there ({PAIRS.name} beside the repository)")
     try:
         checkpoint = load_checkpoint(resolve_weights(preset))
     except CheckpointError:
         pytest.skip(f"no weights ship with {preset}")
-    pairs = real_pairs()
-    assert len(pairs) == PAIR_COUNT
+    pairs = real_pairs(pair_count)
+    assert len(pairs) == pair_count
     full, half = for_inference(checkpoint.network), for_inference(checkpoint.network).half()
     values = []
     for visible, thermal in pairs:

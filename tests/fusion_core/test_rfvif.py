@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
+from support import network_weights as weights
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -125,8 +126,7 @@ def test_batch_members_do_not_see_each_other() -> None:
     torch.testing.assert_close(both[1:], single, atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("preset", weights.TINY_OR_SLOW)
 def test_export_static_at_an_odd_size(preset: str) -> None:
     network = build(preset_config(preset))
     program = export_network(network, 45, 70).module()

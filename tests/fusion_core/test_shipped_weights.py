@@ -104,7 +104,6 @@ def test_shipped_weights_name_the_agc_they_were_trained_with(preset: str) -> Non
     assert "/tmp" not in text
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("preset", SHIPPED)
 def test_shipped_weights_draw_heat_without_ghosts(preset: str) -> None:
     """The simulated rig 6 px out: the pyramid draws infrared edges in the wrong place, the network does not."""

@@ -121,13 +121,14 @@ def settings(folder: Path, **changes: Any) -> AppConfig:
     return AppConfig.model_validate(values)
 
 
-def wait_until(condition: Callable[[], object], limit_s: float = 30.0) -> None:
-    """Wait for a condition; fails after a time that no sound machine needs."""
-    end = time.monotonic() + limit_s
+def wait_until(condition: Callable[[], object], limit_s: float = 120.0) -> float:
+    """Seconds until a condition holds; fails after a time that no sound machine needs, however busy it is."""
+    start_s = time.monotonic()
     while not condition():
-        if time.monotonic() >= end:
+        if time.monotonic() - start_s >= limit_s:
             raise AssertionError("waited in vain")
         time.sleep(0.005)
+    return time.monotonic() - start_s
 
 
 def our_threads() -> list[str]:

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 import torch
 
 from fusion_core.checkpoint import LoadedCheckpoint, load_checkpoint, save_checkpoint
-from fusion_core.rfvif import Rfvif, RfvifConfig, preset_config
+from fusion_core.rfvif import PRESETS, Rfvif, RfvifConfig, preset_config
+
+BRIEF = preset_config("tiny").replace(stages=((8, 1),), fab_count=1, residual_blocks=1)
+"""Every part of the network, each as few times as possible: half the operators of the smallest preset."""
+
+TINY_OR_SLOW = [name if name == "tiny" else pytest.param(name, marks=pytest.mark.slow) for name in PRESETS]
+"""The presets as a test's parameter: the smallest always, the others with the slow tests."""
 
 
 def disturbed(config: RfvifConfig) -> Rfvif:
