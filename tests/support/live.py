@@ -129,8 +129,3 @@ def wait_until(condition: Callable[[], object], limit_s: float = 120.0) -> float
             raise AssertionError("waited in vain")
         time.sleep(0.005)
     return time.monotonic() - start_s
-
-
-def our_threads() -> list[str]:
-    """Names of all threads but the main one."""
-    return [thread.name for thread in threading.enumerate() if thread is not threading.main_thread()]
