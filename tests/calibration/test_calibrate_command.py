@@ -34,18 +34,18 @@ def test_board_is_written(tmp_path: Path) -> None:
     assert "looks the same when turned" in text
 
 
-@pytest.mark.parametrize("count", [5, pytest.param(12, marks=pytest.mark.slow)])
-def test_capture_solve_check(tmp_path: Path, count: int) -> None:
+@pytest.mark.slow
+def test_capture_solve_check(tmp_path: Path) -> None:
     views, rig = tmp_path / "views", tmp_path / "rig.yaml"
-    _, text = run("capture", "--simulated", "-o", views, "--views", count)
-    assert f"{count} views in" in text and "Bring the board" in text
+    _, text = run("capture", "--simulated", "-o", views, "--views", 12)
+    assert "12 views in" in text and "Bring the board" in text
     code, text = run("solve", views, "-o", rig, "--distance", 3, "--visible-camera", "A")
-    assert f"accepted views: {count}" in text
+    assert "accepted views: 12" in text
     assert code == (0 if "(good)" in text else 1)
     loaded = load_calibration(rig)
     assert loaded.visible.identity == "A" and loaded.report_sha256 and rig.with_suffix(".html").is_file()
     code, text = run("check", rig, views, "-b", "acircles:4x11:28mm")
-    assert code == 0 and f"{count} of {count} views" in text
+    assert code == 0 and "12 of 12 views" in text
 
 
 def test_cameras_of_a_live_capture_are_noted_beside_the_views(tmp_path: Path) -> None:

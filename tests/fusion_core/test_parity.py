@@ -7,13 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from support.network_weights import BRIEF
 
 from fusion_core.checkpoint import load_checkpoint, save_checkpoint
 from fusion_core.engines.torch_engine import TorchEngine
 from fusion_core.errors import BadInputError, EngineError
 from fusion_core.measures.evaluation import EvaluationPair
-from fusion_core.rfvif import Rfvif
+from fusion_core.rfvif import Rfvif, preset_config
 from fusion_core.training.finetuning.parity import MAX_PAIRS, check_parity, psnr_db, require_parity
 
 
@@ -21,7 +20,7 @@ from fusion_core.training.finetuning.parity import MAX_PAIRS, check_parity, psnr
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(1)
     path = tmp_path_factory.mktemp("weights") / "made.safetensors"
-    save_checkpoint(path, Rfvif(BRIEF), {"preset": "tiny"})
+    save_checkpoint(path, Rfvif(preset_config("tiny")), {"preset": "tiny"})
     return path
 
 
