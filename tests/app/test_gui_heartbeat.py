@@ -132,6 +132,7 @@ def test_nothing_keeps_the_gui_thread_for_50_ms(
     assert figures.own_worst_ms <= longest_ms, shown(worst)
 
 
+@pytest.mark.slow
 def test_another_appearance_comes_in_steps(own_garbage_only: None, bench: Bench) -> None:
     window = bench.window
     bench.session.controller.show_settings()
