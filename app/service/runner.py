@@ -20,10 +20,9 @@ from app.configuration.service import HookEvent, ServiceConfig
 from app.service.reload import changed_keys, split_changes, taken_over
 from app.service.start import (
     RequestedRecordingFile,
+    ServiceStart,
     begin_run,
     requested_recording_file,
-    safe_mode_config,
-    state_directory,
 )
 from app.service.state.gpu import GpuReader, GpuReading
 from app.service.state.health import Health, ServiceWorker, Verdict
@@ -31,7 +30,7 @@ from app.service.state.log_ring import LogRing
 from app.service.state.metrics import MetricsCollector, ServiceFigures, make_registry
 from app.service.state.operations import Operations
 from app.service.state.preview import Preview
-from app.service.systemd import Notifier, StartLedger, watchdog_period_s
+from app.service.systemd import Notifier, watchdog_period_s
 from app.service.tasks.hooks import HookRunner
 from app.service.tasks.push import PushThread
 from app.service.tasks.recording_repair import RecordingRepair
@@ -48,7 +47,7 @@ if TYPE_CHECKING:
     from app.configuration.config import AppConfig
     from app.pipeline.live_fusion import LiveFusion
 
-__all__ = ["ServiceHandle", "attach_services", "begin_run", "safe_mode_config", "service_run", "state_directory"]
+__all__ = ["ServiceHandle", "service_run"]
 
 _LOOK_S = 0.5
 _GPU_S = 5.0
@@ -63,6 +62,7 @@ class ServiceHandle:
     Make it before the pipeline is started: it tells the recorder what a run before was asked for.
 
     Args:
+        start: how the run begins; None = as the first one, and not counted.
         read_config: reads the configuration again, for reload; None = it cannot be reloaded.
         requested: what somebody asked of the recorder; None = it is not remembered.
         on_end: called when the run should end in order: safe mode is over.
@@ -77,18 +77,17 @@ class ServiceHandle:
         live: LiveFusion,
         config: AppConfig,
         *,
+        start: ServiceStart | None = None,
         read_config: Callable[[], AppConfig] | None = None,
-        restarts: int = 0,
-        safe_mode: bool = False,
-        ledger: StartLedger | None = None,
         requested: RequestedRecordingFile | None = None,
         notifier: Notifier | None = None,
         on_end: Callable[[], None] = lambda: None,
         on_stuck: Callable[[Verdict], None] | None = None,
     ) -> None:
         self._live, self._config, self._read_config = live, config, read_config
-        self._restarts, self._ledger, self._on_end = restarts, ledger, on_end
-        self.safe_mode = safe_mode
+        start = start if start is not None else ServiceStart(config)
+        self._restarts, self._ledger, self.safe_mode = start.restarts, start.ledger, start.safe_mode
+        self._on_end = on_end
         self._notifier = notifier if notifier is not None else Notifier.from_environment()
         self._on_stuck = on_stuck if on_stuck is not None else _exit_stuck
         self._lock = threading.Lock()
@@ -103,7 +102,7 @@ class ServiceHandle:
         self._gpus: tuple[GpuReading, ...] = ()
         service = config.service
         self.log = LogRing()
-        self.health = Health(live, service.watchdog, patient=safe_mode)
+        self.health = Health(live, service.watchdog, patient=self.safe_mode)
         self.hooks = HookRunner(service.hooks, self._failed("hooks"))
         self.operations = Operations(live, self.log, self._facts, self.reload, self.hooks.tell)
         self._automatic_scale = _default_scale(config)
@@ -390,37 +389,6 @@ class ServiceHandle:
         return note
 
 
-def attach_services(
-    live: LiveFusion,
-    config: AppConfig,
-    *,
-    read_config: Callable[[], AppConfig] | None = None,
-    restarts: int = 0,
-    safe_mode: bool = False,
-    ledger: StartLedger | None = None,
-    requested: RequestedRecordingFile | None = None,
-    on_end: Callable[[], None] = lambda: None,
-) -> ServiceHandle:
-    """Make and start everything beside a pipeline that is not started. See ServiceHandle.
-
-    From the main thread SIGHUP then reloads.
-    """
-    handle = ServiceHandle(
-        live,
-        config,
-        read_config=read_config,
-        restarts=restarts,
-        safe_mode=safe_mode,
-        ledger=ledger,
-        requested=requested,
-        on_end=on_end,
-    )
-    handle.start()
-    if hasattr(signal, "SIGHUP") and threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGHUP, handle.request_reload)
-    return handle
-
-
 @contextlib.contextmanager
 def service_run(
     config: AppConfig, read_config: Callable[[], AppConfig], on_end: Callable[[], None]
@@ -428,30 +396,32 @@ def service_run(
     """One run as a service: gives the configuration to run with, and what to call with the pipeline made from it.
 
     An end by an exception or a failed pipeline counts as a restart; the rest of the ends were wanted. From here on a
-    signal that ends the process (systemd's SIGABRT to one that hangs) first writes where each thread is.
+    signal that ends the process (systemd's SIGABRT to one that hangs) first writes where each thread is. SIGHUP reloads
+    once a pipeline is attached from the main thread.
     """
     with contextlib.suppress(OSError, ValueError):  # a standard error that is no file
         faulthandler.enable(all_threads=True)
-    settings, ledger, restarts = begin_run(config)
+    start = begin_run(config)
     handles: list[tuple[ServiceHandle, LiveFusion]] = []
 
     def attach(live: LiveFusion) -> ServiceHandle:
-        handle = attach_services(
+        handle = ServiceHandle(
             live,
-            settings,
+            start.config,
+            start=start,
             read_config=read_config,
-            restarts=restarts,
-            safe_mode=settings is not config,
-            ledger=ledger,
             requested=requested_recording_file(config),
             on_end=on_end,
         )
+        handle.start()
+        if hasattr(signal, "SIGHUP") and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGHUP, handle.request_reload)
         handles.append((handle, live))
         return handle
 
     in_order = False
     try:
-        yield settings, attach
+        yield start.config, attach
         in_order = all(live.failure is None for _, live in handles)
     finally:
         for handle, _ in handles:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = [
     "RequestedRecording",
     "RequestedRecordingFile",
+    "ServiceStart",
     "begin_run",
     "requested_recording_file",
     "safe_mode_config",
@@ -88,12 +89,25 @@ def requested_recording_file(config: AppConfig) -> RequestedRecordingFile:
     return RequestedRecordingFile(state_directory(config.service) / f"recording-{plain_name(config.rig)}.json")
 
 
-def begin_run(config: AppConfig, ledger: StartLedger | None = None) -> tuple[AppConfig, StartLedger, int]:
+@dataclass(frozen=True, slots=True)
+class ServiceStart:
+    """How a run begins.
+
+    ledger: to end in order; None = starts are not counted. restarts: starts within the window whose run did not end in
+    order.
+    """
+
+    config: AppConfig
+    ledger: StartLedger | None = None
+    restarts: int = 0
+    safe_mode: bool = False
+
+
+def begin_run(config: AppConfig, ledger: StartLedger | None = None) -> ServiceStart:
     """Note this start, and decide whether it is in safe mode. Call it once, before the pipeline is made.
 
     Returns:
-        The configuration to run (that of safe mode if it has to be), the ledger to end in order, and how many starts
-        within the window did not end in order.
+        With the configuration to run, which is that of safe mode if it has to be.
 
     Raises:
         ConfigError: the state folder cannot be written.
@@ -103,14 +117,14 @@ def begin_run(config: AppConfig, ledger: StartLedger | None = None) -> tuple[App
         ledger = StartLedger(state_directory(config.service) / f"starts-{plain_name(config.rig)}.json", limits.window_s)
     restarts = ledger.begin()
     if restarts < limits.max_restarts:
-        return config, ledger, restarts
+        return ServiceStart(config, ledger, restarts)
     structlog.get_logger("service").error(
         "safe mode: raw recording only",
         restarts=restarts,
         window_s=limits.window_s,
         advice="the log before this line tells why it kept failing",
     )
-    return safe_mode_config(config), ledger, restarts
+    return ServiceStart(safe_mode_config(config), ledger, restarts, safe_mode=True)
 
 
 def safe_mode_config(config: AppConfig) -> AppConfig:

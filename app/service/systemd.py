@@ -187,6 +187,56 @@ class UnitSettings:
     groups: tuple[str, ...] = ("video", "render")
 
 
+_LIFE = (
+    "Restart=always",
+    "RestartSec=1",
+    "TimeoutStartSec=90",
+    "TimeoutStopSec=20",
+    "WatchdogSec=10",
+    "SuccessExitStatus=130 143",
+    "# A wrong configuration does not mend itself by another start.",
+    "RestartPreventExitStatus=2",
+    "WatchdogSignal=SIGABRT",
+    "TimeoutAbortSec=5",
+)
+_CONFINED = (
+    "NoNewPrivileges=yes",
+    "ProtectSystem=strict",
+    "ProtectHome=read-only",
+    "PrivateTmp=yes",
+    "PrivateMounts=yes",
+    "LockPersonality=yes",
+    "RestrictRealtime=yes",
+    "RestrictSUIDSGID=yes",
+    "RestrictNamespaces=yes",
+    "SystemCallArchitectures=native",
+    "SystemCallFilter=@system-service",
+    "RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK",
+)
+_SYSTEM_UNIT = (
+    "CapabilityBoundingSet=",
+    "AmbientCapabilities=",
+    "ProtectClock=yes",
+    "ProtectHostname=yes",
+    "ProtectProc=invisible",
+    "RemoveIPC=yes",
+    "ProtectKernelTunables=yes",
+    "ProtectKernelModules=yes",
+    "ProtectKernelLogs=yes",
+    "ProtectControlGroups=yes",
+    "DevicePolicy=closed",
+    "DeviceAllow=char-video4linux rw",
+    "DeviceAllow=char-media rw",
+    "DeviceAllow=char-drm rw",
+    "DeviceAllow=/dev/nvidiactl rw",
+    "DeviceAllow=/dev/nvidia-uvm rw",
+    "DeviceAllow=/dev/nvidia-uvm-tools rw",
+    "DeviceAllow=char-nvidia rw",
+    "DeviceAllow=char-nvidia-frontend rw",
+)
+"""What a service of the system is kept from; a user's own has no such rights to give up."""
+
+
 def unit_text(settings: UnitSettings) -> str:
     """The unit file.
 
@@ -221,16 +271,7 @@ def unit_text(settings: UnitSettings) -> str:
         "NotifyAccess=main",
         f"ExecStart={command}",
         'ExecReload=/bin/sh -c "kill -HUP $$MAINPID"',  # the shell's own: a small system has no /bin/kill
-        "Restart=always",
-        "RestartSec=1",
-        "TimeoutStartSec=90",
-        "TimeoutStopSec=20",
-        "WatchdogSec=10",
-        "SuccessExitStatus=130 143",
-        "# A wrong configuration does not mend itself by another start.",
-        "RestartPreventExitStatus=2",
-        "WatchdogSignal=SIGABRT",
-        "TimeoutAbortSec=5",
+        *_LIFE,
         f"SyslogIdentifier=lumitherm-{re.sub(r'[^A-Za-z0-9_-]', '-', settings.rig)}",
         f"LogExtraFields=LUMITHERM_RIG={re.sub(r'[^A-Za-z0-9_-]', '-', settings.rig)}",
         "StateDirectory=lumitherm",
@@ -250,18 +291,7 @@ def unit_text(settings: UnitSettings) -> str:
     lines += [f"LoadCredential={_word(name)}:{_word(str(path))}" for name, path in settings.credentials]
     lines += [
         "",
-        "NoNewPrivileges=yes",
-        "ProtectSystem=strict",
-        "ProtectHome=read-only",
-        "PrivateTmp=yes",
-        "PrivateMounts=yes",
-        "LockPersonality=yes",
-        "RestrictRealtime=yes",
-        "RestrictSUIDSGID=yes",
-        "RestrictNamespaces=yes",
-        "SystemCallArchitectures=native",
-        "SystemCallFilter=@system-service",
-        "RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK",
+        *_CONFINED,
     ]
     if settings.writable:
         # With -, a disk that is missing does not keep the service from starting and saying so.
@@ -271,25 +301,7 @@ def unit_text(settings: UnitSettings) -> str:
             f"User={settings.user}",
             f"Group={settings.user}",
             f"SupplementaryGroups={' '.join(settings.groups)}",
-            "CapabilityBoundingSet=",
-            "AmbientCapabilities=",
-            "ProtectClock=yes",
-            "ProtectHostname=yes",
-            "ProtectProc=invisible",
-            "RemoveIPC=yes",
-            "ProtectKernelTunables=yes",
-            "ProtectKernelModules=yes",
-            "ProtectKernelLogs=yes",
-            "ProtectControlGroups=yes",
-            "DevicePolicy=closed",
-            "DeviceAllow=char-video4linux rw",
-            "DeviceAllow=char-media rw",
-            "DeviceAllow=char-drm rw",
-            "DeviceAllow=/dev/nvidiactl rw",
-            "DeviceAllow=/dev/nvidia-uvm rw",
-            "DeviceAllow=/dev/nvidia-uvm-tools rw",
-            "DeviceAllow=char-nvidia rw",
-            "DeviceAllow=char-nvidia-frontend rw",
+            *_SYSTEM_UNIT,
         ]
     lines += ["", "[Install]", f"WantedBy={'default' if settings.user_unit else 'multi-user'}.target", ""]
     return "\n".join(lines)

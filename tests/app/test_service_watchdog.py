@@ -20,7 +20,8 @@ from support.service import client, running, service_settings
 
 from app.configuration.service import WatchdogConfig
 from app.pipeline.live_fusion import LiveFusion
-from app.service.runner import ServiceHandle, begin_run, safe_mode_config
+from app.service.runner import ServiceHandle
+from app.service.start import ServiceStart, begin_run, safe_mode_config
 from app.service.state.health import HealthJudge, Observation
 from app.service.systemd import Notifier, StartLedger, watchdog_period_s
 from fusion_core.engines.engine import create_engine
@@ -380,21 +381,21 @@ def test_after_five_restarts_only_raw_recording_is_left(tmp_path: Path) -> None:
         service={"triggers": [{"name": "hot", "kind": "hot", "counts": 1}]},
     )
     for number in range(5):
-        run, _, restarts = begin_run(config)
-        assert run is config and restarts == number
-    run, ledger, restarts = begin_run(config)
-    assert restarts == 5 and run == safe_mode_config(config)
-    assert run.engine.name == "average" and run.service.triggers == ()
-    assert [track.value for track in run.recording.tracks] == ["visible", "thermal"]
+        run = begin_run(config)
+        assert run.config is config and run.restarts == number and not run.safe_mode
+    run = begin_run(config)
+    assert run.restarts == 5 and run.safe_mode and run.config == safe_mode_config(config)
+    assert run.config.engine.name == "average" and run.config.service.triggers == ()
+    assert [track.value for track in run.config.recording.tracks] == ["visible", "thermal"]
     ends: list[bool] = []
-    with running(run, safe_mode=True, ledger=ledger, restarts=restarts, on_end=lambda: ends.append(True)) as rig:
+    with running(run.config, start=run, on_end=lambda: ends.append(True)) as rig:
         live, handle = rig
         wait_until(lambda: live.stats.snapshot().frames["recorded"] > 20)
         assert handle.operations.call("status", {})["safe_mode"] is True
     summary = live.recording.summary
     assert summary is not None and summary.problems == ()
     assert summary.frames["visible"] > 15 and summary.frames["thermal"] > 15 and "fused" not in summary.frames
-    assert begin_run(config)[2] == 0  # it ended in order
+    assert begin_run(config).restarts == 0  # it ended in order
 
 
 def test_safe_mode_waits_for_cameras_and_ends_by_itself(notify: NotifySocket, tmp_path: Path) -> None:
@@ -406,7 +407,7 @@ def test_safe_mode_waits_for_cameras_and_ends_by_itself(notify: NotifySocket, tm
         camera.absent = True
     live = LiveFusion(config, camera_factory=camera_factory(*cameras))
     ends: list[bool] = []
-    handle = ServiceHandle(live, config, safe_mode=True, on_end=lambda: ends.append(True))
+    handle = ServiceHandle(live, config, start=ServiceStart(config, safe_mode=True), on_end=lambda: ends.append(True))
     live.start()
     handle.start()
     try:
