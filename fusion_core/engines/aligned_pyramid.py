@@ -9,6 +9,7 @@ import numpy.typing as npt
 from fusion_core.checkpoint import LoadedCheckpoint
 from fusion_core.colour import check_pair, luminance, replace_luminance
 from fusion_core.engines.cache import EngineCache
+from fusion_core.engines.detail_path import LargePicture
 from fusion_core.engines.pyramid_engine import fuse_pyramid
 from fusion_core.engines.running_displacement import Estimator, RunningDisplacement
 from fusion_core.engines.torch_engine import MIN_SIDE_PX, torch_estimator
@@ -50,12 +51,14 @@ class AlignedPyramidEngine:
             raise EngineError(f"{checkpoint.path.name} estimates no displacement, which {self.name} needs; use pyramid")
         self._checkpoint, self._threads, self._video, self._cache = checkpoint, threads, video, cache
         self._size: tuple[int, int] | None = None
+        self._large = LargePicture(1, 1)
         self._running: RunningDisplacement | None = None
 
     @property
     def displacement_px(self) -> npt.NDArray[np.float32] | None:
         """The running displacement estimate, (2, H/8, W/8): (dx, dy) in pixels, None before the first frame."""
-        return self._running.displacement_px if self._running is not None else None
+        found = self._running.displacement_px if self._running is not None else None
+        return found * np.float32(self._large.factor) if found is not None else None
 
     def warm_up(self, height: int, width: int) -> None:
         """Compile the estimate for this size and run it once. Raises EngineError."""
@@ -88,13 +91,15 @@ class AlignedPyramidEngine:
             return fuse_pyramid(visible, thermal)
         if self._running is None or self._size != (height, width):
             self.close()
+            self._large = LargePicture(height, width)
             self._running = RunningDisplacement(
-                self._estimator(height, width), self._video.align_every, smoothing=self._video.align_smoothing
+                self._estimator(*self._large.small), self._video.align_every, smoothing=self._video.align_smoothing
             )
             self._size = height, width
-        maps = self._running.at(visible, thermal).maps
-        aligned = cv2.remap(thermal, *maps, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
-        return fuse_pyramid(visible, np.asarray(aligned))
+        small, moved = self._large.reduce(visible), self._large.reduce(thermal)
+        maps = self._running.at(small, moved).maps
+        aligned = cv2.remap(moved, *maps, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+        return self._large.enlarge(visible, small, fuse_pyramid(small, np.asarray(aligned)))
 
     def _estimator(self, height: int, width: int) -> Estimator:
         try:

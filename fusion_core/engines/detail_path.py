@@ -9,9 +9,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from fusion_core.rfvif.working_grid import LEVELS, RAMP, reduction_factor
+from fusion_core.rfvif.working_grid import DETAIL_PX, LEVELS, RAMP, reduction_factor
 
-__all__ = ["WorkingGrid"]
+__all__ = ["LargePicture", "WorkingGrid"]
 
 _BITS = 4  # of fractions of a level in 16 bits
 _LEVEL = 2.0**_BITS
@@ -19,6 +19,36 @@ _GATE = 64  # a gate of 1 in eight bits
 
 Plane = npt.NDArray[np.int16]
 """Levels times 2^_BITS."""
+
+
+class LargePicture:
+    """Fuses pictures above `DETAIL_PX` at a whole fraction of their size, see there. Smaller ones pass as they are."""
+
+    def __init__(self, height: int, width: int, most_px: int = DETAIL_PX) -> None:
+        self.factor = reduction_factor(height, width, most_px)
+        self._size = height, width
+        self._padded = -(-height // self.factor) * self.factor, -(-width // self.factor) * self.factor
+        self.small = self._padded[0] // self.factor, self._padded[1] // self.factor
+        """Height and width at which it is fused."""
+
+    def reduce(self, picture: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        """(H, W) -> `small`, area means; the picture itself where it is not large."""
+        if self.factor == 1:
+            return picture
+        below, right = self._padded[0] - self._size[0], self._padded[1] - self._size[1]
+        if below or right:
+            picture = np.asarray(cv2.copyMakeBorder(picture, 0, below, 0, right, cv2.BORDER_REFLECT_101), np.uint8)
+        return np.asarray(cv2.resize(picture, self.small[::-1], interpolation=cv2.INTER_AREA), np.uint8)
+
+    def enlarge(
+        self, visible: npt.NDArray[np.uint8], small_visible: npt.NDArray[np.uint8], small_fused: npt.NDArray[np.uint8]
+    ) -> npt.NDArray[np.uint8]:
+        """The fused luminance at full size: what fusing changed, added to the visible picture. (H, W) uint8."""
+        if self.factor == 1:
+            return small_fused
+        change = cv2.subtract(small_fused, small_visible, dtype=cv2.CV_16S)
+        change = np.asarray(cv2.resize(change, self._padded[::-1], interpolation=cv2.INTER_LINEAR))
+        return np.asarray(cv2.add(visible, change[: self._size[0], : self._size[1]], dtype=cv2.CV_8U), np.uint8)
 
 
 class WorkingGrid:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from fusion_core.checkpoint import LoadedCheckpoint
 from fusion_core.colour import luminance, replace_luminance
 from fusion_core.engines.cache import EngineCache
-from fusion_core.engines.detail_path import WorkingGrid
+from fusion_core.engines.detail_path import LargePicture, WorkingGrid
 from fusion_core.engines.engine import default_threads
 from fusion_core.engines.openvino_parts import compile_part, openvino_estimator
 from fusion_core.engines.openvino_runtime import load_openvino
@@ -31,6 +31,7 @@ from fusion_core.errors import EngineError
 from fusion_core.rfvif import Rfvif
 from fusion_core.rfvif.fdam import CarriedKernels
 from fusion_core.rfvif.inference import for_inference
+from fusion_core.rfvif.working_grid import DETAIL_PX
 
 __all__ = ["OpenVinoEngine", "cpu_has_bfloat16"]
 
@@ -142,8 +143,7 @@ class OpenVinoEngine:
     @property
     def displacement_px(self) -> npt.NDArray[np.float32] | None:
         """The running displacement estimate, (2, H/8, W/8): (dx, dy) in pixels, None before the first frame."""
-        running = self._compiled.running if self._compiled is not None else None
-        return running.displacement_px if running is not None else None
+        return self._compiled.displacement_px if self._compiled is not None else None
 
     def warm_up(self, height: int, width: int) -> None:
         """Convert (or take from the cache), compile and run once at this size. Raises EngineError."""
@@ -227,9 +227,10 @@ class _Compiled:
         video: VideoOptions,
         cache: EngineCache | None,
     ) -> None:
-        self._height, self._width = height, width
+        config = checkpoint.network.config
+        self._large = LargePicture(height, width, DETAIL_PX if config.working_px else 0)
+        height, width = self._height, self._width = self._large.small
         network = for_inference(checkpoint.network.float().cpu())
-        config = network.config
         self._grid = WorkingGrid(height, width, config.working_px, config.multiple)
         self.running: RunningDisplacement | None = None
 
@@ -260,8 +261,18 @@ class _Compiled:
             self._fuse = part("fuse", _Fuse(network), self._grid.size, confidence)
         self.running = RunningDisplacement(estimator, video.align_every, smoothing=video.align_smoothing)
 
+    @property
+    def displacement_px(self) -> npt.NDArray[np.float32] | None:
+        """See `OpenVinoEngine.displacement_px`."""
+        found = self.running.displacement_px if self.running is not None else None
+        return found * np.float32(self._large.factor) if found is not None else None
+
     def run(self, visible: np.ndarray, thermal: np.ndarray, name: str) -> npt.NDArray[np.uint8]:
         """(H, W) uint8 twice -> (H, W) uint8. Raises EngineError."""
+        small_visible, small_thermal = self._large.reduce(visible), self._large.reduce(thermal)
+        return self._large.enlarge(visible, small_visible, self._run(small_visible, small_thermal, name))
+
+    def _run(self, visible: np.ndarray, thermal: np.ndarray, name: str) -> npt.NDArray[np.uint8]:
         try:
             if self.running is None:
                 out = self._whole.infer([visible[None, None], thermal[None, None]])

@@ -20,7 +20,7 @@ from fusion_core.rfvif.fdam import CarriedKernels, ComplementaryMaskFusion, Feat
 from fusion_core.rfvif.mgfrm import LevelMixing, LocalFeatureRefinement
 from fusion_core.rfvif.padding import pad_to_multiple
 from fusion_core.rfvif.pffm import PyramidFeatureFusion, Reconstruction
-from fusion_core.rfvif.working_grid import MAPS, WorkingMaps, detail_path, reduce, reduction_factor
+from fusion_core.rfvif.working_grid import DETAIL_PX, MAPS, WorkingMaps, detail_path, enlarge, reduce, reduction_factor
 
 __all__ = ["Rfvif", "RfvifOutput"]
 
@@ -114,6 +114,9 @@ class Rfvif(nn.Module):
         In training the factor of crops is that of the whole pictures that are fused later.
         """
         height, width = visible_y.shape[-2:]
+        outer = reduction_factor(height, width, DETAIL_PX) if self.config.working_px else 1
+        if outer > 1:
+            return self._forward_large(visible_y, infrared, factor, outer)
         if factor is None:
             in_training = self.training and self.config.working_px > 0
             factor = _TRAINING_FACTOR if in_training else self.reduction(height, width)
@@ -121,6 +124,16 @@ class Rfvif(nn.Module):
         alignment = self.estimate(visible, moved) if self.alignment is not None else None
         out = self.fuse_aligned(visible, moved, alignment, factor)
         return RfvifOutput(out.fused[:, :, :height, :width], *out[1:])
+
+    def _forward_large(self, visible_y: Tensor, infrared: Tensor, factor: int | None, outer: int) -> RfvifOutput:
+        """As `forward_training` at 1 / outer of the size; above that the visible picture's detail is added as it is."""
+        height, width = visible_y.shape[-2:]
+        visible = pad_to_multiple(visible_y, outer, mirror=True)
+        small = reduce(visible, outer)
+        out = self.forward_training(small, reduce(pad_to_multiple(infrared, outer, mirror=True), outer), factor)
+        fused = visible + enlarge(out.fused - small, outer)
+        moved = tuple(each * outer for each in out.displacement)
+        return RfvifOutput(fused[:, :, :height, :width], out.aligned_infrared, moved, out.log_confidence)
 
     def reduction(self, height: int, width: int) -> int:
         """Pixels of a picture of this size to one of its working grid, along each side; 1 without a working grid."""

@@ -21,10 +21,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["LEVELS", "MAPS", "RAMP", "WorkingMaps", "detail_path", "enlarge", "reduce", "reduction_factor"]
+__all__ = ["DETAIL_PX", "LEVELS", "MAPS", "RAMP", "WorkingMaps", "detail_path", "enlarge", "reduce", "reduction_factor"]
 
 MAPS = 3
 """Channels that the network gives on a working grid."""
+
+DETAIL_PX = 1_400_000
+"""Pictures with more pixels are aligned and fused at a whole fraction of their size: no thermal camera has more. What
+the visible picture has above that is added as it is."""
 
 LEVELS = 3
 """Bands of the pyramid on the working grid, beside the one between it and full size."""

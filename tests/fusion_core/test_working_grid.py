@@ -6,10 +6,10 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from support import network_weights as weights
 
-from fusion_core.engines.detail_path import WorkingGrid
+from fusion_core.engines.detail_path import LargePicture, WorkingGrid
 from fusion_core.rfvif import preset_config
-from fusion_core.rfvif.network import Rfvif
 from fusion_core.rfvif.padding import pad_to_multiple
 from fusion_core.rfvif.working_grid import MAPS, WorkingMaps, detail_path, reduction_factor
 
@@ -85,8 +85,7 @@ def test_opencv_draws_what_the_reference_draws(height: int, width: int) -> None:
 
 def test_the_network_fuses_any_size_on_its_working_grid() -> None:
     config = preset_config("tiny").replace(working_px=3_000)
-    network = Rfvif(config)
-    network.eval()
+    network = weights.disturbed(config)
     for size in ((61, 83), (96, 128)):
         pair = torch.rand(2, 1, 1, *size)
         with torch.inference_mode():
@@ -94,3 +93,29 @@ def test_the_network_fuses_any_size_on_its_working_grid() -> None:
         assert fused.shape == pair[0].shape
         assert torch.isfinite(fused).all()
         assert network.reduction(*size) > 1
+
+
+def test_a_large_picture_keeps_its_detail_and_takes_what_fusing_changed() -> None:
+    visible = picture(7, 300, 401)
+    large = LargePicture(300, 401, 40_000)
+    assert large.factor == 2
+    small = large.reduce(visible)
+    assert small.shape == large.small == (150, 201)
+    assert np.array_equal(large.enlarge(visible, small, small), visible)
+    raised = large.enlarge(visible, small, cv2.add(small, 20.0))
+    assert np.array_equal(raised, cv2.add(visible, 20.0))
+
+
+def test_the_network_fuses_a_large_picture_at_a_fraction_of_its_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fusion_core.rfvif.network.DETAIL_PX", 20_000)
+    network = weights.disturbed(preset_config("tiny").replace(working_px=3_000))
+    visible, infrared = tensor(picture(8, 160, 240), 1), tensor(picture(9, 160, 240), 1)
+    with torch.inference_mode():
+        out = network.forward_training(visible, infrared)
+        small = network.forward_training(
+            torch.nn.functional.avg_pool2d(visible, 2), torch.nn.functional.avg_pool2d(infrared, 2)
+        )
+    assert out.fused.shape == visible.shape
+    assert torch.allclose(out.displacement[-1], 2.0 * small.displacement[-1])
+    back = torch.nn.functional.avg_pool2d(out.fused, 2)
+    assert float((back - small.fused).abs().mean()) < 0.02
