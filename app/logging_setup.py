@@ -34,7 +34,7 @@ _SECRET_KEYS = frozenset({"password", "passwd", "credentials", "secret", "token"
 def configure_logging(config: LoggingConfig, stream: TextIO | None = None) -> None:
     """Set up logging as the configuration says; calling it again replaces the set-up before.
 
-    Messages of libraries (standard logging) and Python warnings take the same way.
+    Messages of libraries (standard logging) and Python warnings go the way of our own.
 
     Args:
         stream: where console or JSON lines go; None = standard error.
@@ -79,7 +79,7 @@ def redact_values(_logger: WrappedLogger, _name: str, event: EventDict) -> Event
 
 
 class RateLimit:
-    """structlog processor: the same event of the same level at most `limit` times in `interval_s`.
+    """A structlog processor: lets an event of one level through at most `limit` times in `interval_s`.
 
     What was held back is told as `suppressed` with the first one that is written after it. Errors are never held back
     when they carry an exception. Thread-safe; remembers a bounded number of different messages.
@@ -120,7 +120,7 @@ class RateLimit:
 
 
 class _LimitLibraries(logging.Filter):
-    """The same limit for messages that come from libraries; structlog's own have been through it already."""
+    """Limits messages of libraries likewise; structlog's own have been through the limit already."""
 
     def __init__(self, limit: RateLimit) -> None:
         super().__init__()

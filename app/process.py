@@ -92,7 +92,7 @@ def held_collector() -> Iterator[None]:
 # ------------------------------------------------------------------ threads at the end
 # What becomes of threads that still run when the program ends: they are asked to end, and waited for.
 #
-# A thread of ours may have been left behind because it hangs in a driver, or compiles an engine. That is why they are
+# A thread may have been left behind because it hangs in a driver, or compiles an engine. That is why they are
 # daemons. But when the interpreter ends, a daemon that comes back from a library is stopped by unwinding its stack, and
 # C++ that may not be unwound aborts the whole program after all its work is done: "terminate called without an active
 # exception" (pybind/pybind11#2215, pytorch/pytorch#38228; OpenCV, PyTorch and OpenVINO are all written like that).

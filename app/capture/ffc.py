@@ -46,7 +46,7 @@ class FfcDetector:
         return self._active_until_ns is not None
 
     def mark(self, frame: Frame) -> Frame:
-        """The same frame, flagged FFC if the shutter spoils it."""
+        """Give the frame, flagged FFC if the shutter spoils it."""
         if not self._config.enabled or frame.pixels.ndim != 2:
             return frame
         sign = self._is_repeat(frame.pixels)

@@ -96,7 +96,7 @@ def estimate_offset(visible: MotionCurve, thermal: MotionCurve, max_offset_ms: f
     spectrum = np.fft.rfft(warm, size, axis=0) * np.conj(np.fft.rfft(seen, size, axis=0))
     lags = np.arange(-reach, reach + 1)
     by_tile = np.fft.irfft(spectrum, size, axis=0)[lags] / np.maximum(power, 1e-12)  # (lags, tiles), -1..1
-    # Every tile that saw the same in both pictures has one vote: weighted by motion, one large near figure, whose
+    # Every tile that agrees between both pictures has one vote: weighted by motion, one large near figure, whose
     # visible legs and warm face cross a tile at different times, would pull the result by 10 ms.
     voting = (by_tile.max(axis=0) > _TILE_CORRELATION) & (power > 0)
     if int(voting.sum()) < _LEAST_TILES:

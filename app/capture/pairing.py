@@ -1,4 +1,4 @@
-"""Which visible frame belongs to which thermal frame: pure decisions, without locks, threads or a clock of their own.
+"""Which visible frame belongs to which thermal frame: pure decisions, without locks, threads or a clock.
 
 `match_nearest` is the rule; `PairMatcher` applies it to two streams that arrive bit by bit. Every call takes the time,
 so a day passes in seconds in a test.

@@ -157,7 +157,7 @@ class PushConfig(_Section):
 
 
 def check_push_url(url: str) -> str:
-    """The same URL. Raises ValueError, without repeating the URL, when nothing can be pushed there."""
+    """Give the URL back. Raises ValueError, without repeating it, when nothing can be pushed there."""
     try:
         parts = urlsplit(url)
         parts.port  # noqa: B018 - raises for a port that is none

@@ -48,7 +48,7 @@ class BudgetFeeder:
                 self._stats.budget(self._budget.reading())
 
     def forget_shift(self) -> None:
-        """The alignment has changed: what was measured under the one before does not hold. From any thread."""
+        """The alignment has changed: measurements under the former one do not hold. Any thread may call this."""
         self._budget.reset_shift()
 
     def _observe(self, frame: FusedFrame) -> None:

@@ -95,10 +95,10 @@ class SelfAlignment:
         return self._worker.join(timeout_s)
 
     def use(self, grid: ThermalGrid) -> None:
-        """Another calibration: hand it to the fusion thread and forget everything measured under the one before.
+        """Hand another calibration to the fusion thread, and forget everything measured under the former one.
 
         Raises:
-            BadInputError: it does not fit the visible pictures; the one before goes on.
+            BadInputError: it does not fit the visible pictures; the former calibration stays in use.
         """
         with self._lock:
             self._fusion.set_grid(grid)
@@ -230,7 +230,7 @@ class SelfAlignment:
                 self._save(correction)
 
     def _save(self, correction: np.ndarray) -> None:
-        """Write the correction as a calibration of its own; a disk that refuses is told once."""
+        """Write a calibration file with the correction in it; tell once of a disk that refuses."""
         assert self._sizes is not None  # by the caller
         height, width = self._sizes[0]
         corners = np.array([[0, 0], [width, 0], [width, height], [0, height]], np.float64)

@@ -325,7 +325,7 @@ class Stats:
             self._drift = reading
 
     def warn(self, key: str, text: str | None) -> None:
-        """Show a lasting warning under a key of its own, e.g. "agc"; None takes it away."""
+        """Show a lasting warning under this key, e.g. "agc"; None takes it away."""
         with self._lock:
             if text is None:
                 self._warnings.pop(key, None)

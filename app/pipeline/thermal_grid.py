@@ -62,7 +62,7 @@ class ThermalGrid:
     def corrected(
         self, correction: np.ndarray, visible_size: tuple[int, int], thermal_size: tuple[int, int]
     ) -> ThermalGrid:
-        """The same alignment with a correction on top, its maps made: a new grid, this one stays as it is.
+        """Make a new grid, with its maps, of this alignment and a correction on top; this grid stays as it is.
 
         Args:
             correction: (3, 3) homography in pixels of `visible_size`: p_visible = correction @ p_aligned_so_far.
@@ -107,7 +107,7 @@ class ThermalGrid:
             self._field = AlignedField(ThermalAligner(self.calibration, (height, width)))
 
     def to_visible(self, levels: np.ndarray, height: int, width: int) -> np.ndarray:
-        """(Ht, Wt) uint8 to (H, W) uint8; the same array where nothing is to be done.
+        """(Ht, Wt) uint8 to (H, W) uint8; `levels` itself where nothing is to be done.
 
         Raises:
             BadInputError: the calibration does not fit the pictures.

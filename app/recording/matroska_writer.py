@@ -1,6 +1,6 @@
 """One Matroska file, written so that it is valid up to the last finished cluster at every moment.
 
-libavformat does the muxing, into a file object of ours: that gives control over write errors, fsync and the place to
+libavformat does the muxing, into a file object from here: that gives control over write errors, fsync and the place to
 which a failed file is cut back. Its settings are those that survive a kill: clusters of at most `cluster_ms`, each
 flushed when it ends, and a short interleaving window (the default of 10 s would keep the pictures of one camera in
 memory while the other one is away). Stamps in the file are whole milliseconds, which is what libavformat's Matroska

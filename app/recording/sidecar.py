@@ -4,7 +4,7 @@
 
 Line types: `header` (first line), `frame`, `gap`, `event`, `end` (last line of a file that was closed in order).
 Times are nanoseconds on the monotonic clock of the machine that recorded; the header ties them to the wall clock.
-`ms` is the same moment as Matroska holds it: milliseconds since the header's `start_ns`.
+`ms` is that moment as Matroska holds it: milliseconds since the header's `start_ns`.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class HeaderLine(msgspec.Struct, frozen=True, tag_field="type", tag="header"):
     """First line. `start_ns` is the monotonic time of `ms` 0; `wall_start` the wall clock at that moment, ISO 8601."""
 
     schema: int
-    recording: str  # name of the recording's first file; the same in all its segments
+    recording: str  # name of the recording's first file, in all its segments
     segment: int  # 0, 1, ... within the recording
     start_ns: int
     wall_start: str

@@ -183,7 +183,7 @@ class ServiceHandle:
         """Read the configuration again; safe keys take effect, a bad file changes nothing.
 
         Raises:
-            ConfigError: the configuration is wrong; the one before goes on.
+            ConfigError: the configuration is wrong; the former one stays in use.
         """
         if self._read_config is None:
             raise ConfigError("this run has no configuration file to read again")

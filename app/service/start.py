@@ -128,7 +128,7 @@ def begin_run(config: AppConfig, ledger: StartLedger | None = None) -> ServiceSt
 
 
 def safe_mode_config(config: AppConfig) -> AppConfig:
-    """The same rig with only what recording both cameras needs: no network, calibration, push or triggers."""
+    """Keep of a rig only what recording both cameras needs: no network, calibration, push or triggers."""
     engine = config.engine.model_copy(update={"name": _average(config), "weights": None})
     tracks = tuple(t for t in type(config.recording).model_fields["tracks"].default if t.value != "fused")
     recording = config.recording.model_copy(

@@ -61,7 +61,7 @@ class Notifier:
         self._send("WATCHDOG=1")
 
     def patience(self, seconds: float) -> None:
-        """From now on the next ping may take so long. This is no ping."""
+        """Let the next ping take that long from now on. This is no ping."""
         self._send(f"WATCHDOG_USEC={round(seconds * 1e6)}")
 
     def extend_start(self, seconds: float) -> None:

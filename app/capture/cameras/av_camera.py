@@ -143,7 +143,7 @@ def picture_pixels(video: Any, stream: Stream, name: str, accept_colour: bool) -
 
 
 class AvFileCamera:
-    """A video file (or one of its tracks). Read by one thread, has none of its own.
+    """A video file (or one of its tracks). One thread reads it; it starts none.
 
     Time stamps are the file's own, from the shared `TimeBase` on, so that two tracks of a recording keep their skew.
     `realtime=1` gives each picture at its time; otherwise as fast as it is read. `loop=1` starts over at the end.

@@ -86,7 +86,7 @@ class CameraInfo:
 
 @runtime_checkable
 class Camera(Protocol):
-    """A source of frames of one stream. Used by one thread at a time; starts none of its own.
+    """A source of frames of one stream. One thread at a time uses it; it starts none.
 
     `AvCamera` is the exception for network sources: it owns a helper thread, because no time limit of the library
     covers every call (name look-up, for one), and `read` has to return by its time-out.

@@ -75,7 +75,7 @@ class SimulatedCamera:
     """One camera of the simulated rig. A frame can be read once its time has come, as with a real camera.
 
     A reader that is late by more than a period finds frames missing (the index jumps), as with a driver's buffers.
-    Read by one thread, has none of its own.
+    One thread reads it; it starts none.
 
     Args:
         stream: visible or thermal.

@@ -95,7 +95,7 @@ class SplitSource:
 
 
 class SplitCamera:
-    """One half of a `SplitSource` as a camera. Read by one thread, has none of its own.
+    """One half of a `SplitSource` as a camera. One thread reads it; it starts none.
 
     The source gives RGB, grey or counts; or, if it is packed, YUYV bytes as (H, W, 2) uint8. Of those the thermal half
     is 16-bit little-endian counts with `counts=1` (as two-picture USB cores send them), brightness otherwise.
@@ -113,7 +113,7 @@ class SplitCamera:
         self._source.join(self._stream)
 
     def read(self, timeout_s: float) -> Frame:
-        """This half of the next picture; both halves carry the same time stamp."""
+        """This half of the next picture; both halves carry one time stamp."""
         whole = self._source.read(self._stream, timeout_s)
         part = self._convert(cut_half(whole.pixels, self._half))
         self._info = replace(

@@ -1,4 +1,4 @@
-"""Camera URIs: what kind of source, which one, and which options of ours. No secret leaves here in a message."""
+"""Camera URIs: what kind of source, which one, and with which options. No secret leaves here in a message."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class CameraUri:
 
 
 def redact(text: str) -> str:
-    """The same text with every `user:password@` in it replaced, fit for messages and logs."""
+    """Replace every `user:password@` in a text, so that it is fit for messages and logs."""
     text = re.sub(r"(?i)\b(rtsps?|https?)://[^/\s]*@", r"\1://***@", text)
     return re.sub(r"(?i)\b(password|passwd|pwd|pass|token)=[^&\s#'\"]+", r"\1=***", text)
 

@@ -156,7 +156,7 @@ class LinuxpyPort:
 
 
 class V4l2Camera:
-    """One V4L2 device. Read by one thread, has none of its own; every wait is a `select` with a limit.
+    """One V4L2 device. One thread reads it; it starts none. Every wait is a `select` with a limit.
 
     Args:
         packed: give YUYV as it comes, (H, W, 2) uint8, for `SplitCamera`.

@@ -1,4 +1,4 @@
-"""All encoders of a recording: takes fused frames, gives encoded pairs in the same order, and replaces what fails."""
+"""All encoders of a recording: takes fused frames, gives encoded pairs in their order, and replaces what fails."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class _Job:
 
 
 class EncoderBank:
-    """Not thread-safe; owner: the recorder's thread. Each track's encoder runs on a thread of its own.
+    """Not thread-safe; owner: the recorder's thread. Each track's encoder has its thread.
 
     Args:
         emit: gets each encoded pair, in order.

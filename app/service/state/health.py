@@ -41,7 +41,7 @@ class Heartbeat:
         self._until_s = 0.0
 
     def allow(self, seconds: float) -> None:
-        """The thread begins to wait for somebody else, for at most so many seconds; until then it counts as alive."""
+        """The thread begins to wait for somebody else, for at most this many seconds; until then it counts as alive."""
         self._count += 1
         self._until_s = self._clock_s() + seconds
 

@@ -1,4 +1,4 @@
-"""Numbers for Prometheus, made from one StatsSnapshot at each scrape: the same source as screen and log."""
+"""Numbers for Prometheus, made at each scrape from one StatsSnapshot, as screen and log are."""
 
 from __future__ import annotations
 
@@ -227,7 +227,7 @@ class MetricsCollector(Collector):
 
 
 def make_registry(collector: MetricsCollector) -> CollectorRegistry:
-    """A registry of its own with our metrics and those of the process (memory, CPU, open files)."""
+    """Make a registry with our metrics and those of the process (memory, CPU, open files)."""
     registry = CollectorRegistry()
     registry.register(collector)
     ProcessCollector(registry=registry)

@@ -1,7 +1,7 @@
 """Publishes pictures to a media server that exists already: RTSP, RTSPS, or WHIP. Never waits for anybody but itself.
 
-The thread takes the newest picture whenever it is done with the one before: a slow or dead server costs pictures on
-this stream (counted), and nothing else. FFmpeg speaks to the server in a process of its own (push_child), because it
+The thread takes the newest picture whenever it has sent the former one: a slow or dead server costs pictures on
+this stream (counted), and nothing else. FFmpeg speaks to the server in another process (push_child), because it
 holds the interpreter's lock while it connects, and cannot be interrupted; a process that hangs is ended.
 """
 
@@ -140,7 +140,7 @@ class PushThread(ServiceWorker):
         reason = redact(str(error)).replace(self._url, "the server")
         if self._token:
             reason = reason.replace(self._token, "***")
-        if reason != self._told:  # the same reason again and again is told once
+        if reason != self._told:  # a reason that repeats itself is told once
             self._told = reason
             self._log.warning("pushing is interrupted", push=self._config.name, server=redact(self._url), reason=reason)
 
@@ -241,7 +241,7 @@ class PushThread(ServiceWorker):
         return options
 
     def _whip_options(self, folder: Path) -> dict[str, str]:
-        """A key of its own for each connection, in a folder that goes with it."""
+        """Make a key for this connection, in a folder that goes with it."""
         options = {"handshake_timeout": "5000", **({"authorization": self._token} if self._token else {})}
         self.heartbeat.allow(_KEY_S)
         try:

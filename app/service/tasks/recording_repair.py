@@ -62,7 +62,7 @@ class RecordingRepair(ServiceWorker):
     """Looks twice a second. Thread: `recording repair`.
 
     What an earlier run left unfinished, and what a full disk cut off, is made to agree with its sidecar by `lumitherm
-    recover`, in a process of its own at the least priority: a damaged file can then hurt nothing else.
+    recover`, in another process at the least priority: a damaged file can then hurt nothing else.
 
     Args:
         directory, prefix: see RecordingConfig.

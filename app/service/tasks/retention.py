@@ -86,7 +86,7 @@ def has_event(video: Path) -> bool:
 class AgeBook:
     """How old recordings are, without believing in the wall clock.
 
-    A clock of its own runs while the program runs, by monotonic time, and is kept in a file of the recordings' folder.
+    A clock of this book runs while the program runs, by monotonic time. A file of the recordings' folder keeps it.
     What happened in between is taken from the wall clock, if that says something between nothing and thirty days: a
     clock that was reset, or that came to its senses, makes no recording old. One thread.
     """

@@ -37,7 +37,7 @@ _HEADERS: Final = {
 _READ_ONLY: Final = ("GET", "HEAD")
 
 
-class _Gone(Exception):  # noqa: N818 - ends a request, is no error of ours
+class _Gone(Exception):  # noqa: N818 - ends a request, is no error
     """The client did not take its answer; the connection is cut."""
 
 

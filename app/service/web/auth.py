@@ -94,7 +94,7 @@ class FailureLimit:
 class Authenticator:
     """Checks tokens, passwords and sessions. Thread-safe.
 
-    Every comparison takes the same time whatever is wrong; only hashes of tokens and sessions are kept.
+    No comparison tells by its time what is wrong; only hashes of tokens and sessions are kept.
 
     Raises:
         ConfigError: a secret cannot be read, or is too weak.

@@ -1,4 +1,4 @@
-"""The OpenAPI document of the HTTP API, made from the same request models that check the requests."""
+"""The OpenAPI document of the HTTP API, made from the request models that check the requests."""
 
 from __future__ import annotations
 
