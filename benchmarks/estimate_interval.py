@@ -22,7 +22,7 @@ import cv2
 import numpy as np
 
 import fusion_core.engines.running_displacement as displacement
-from fusion_core.benchmark.candidates import pictures, to_grid
+from fusion_core.benchmark.candidates import pictures
 from fusion_core.checkpoint import load_checkpoint
 from fusion_core.colour import luminance, replace_luminance
 from fusion_core.engines.cache import EngineCache
@@ -34,6 +34,7 @@ from fusion_core.measures.ghost import gradient_shares
 from fusion_core.model_store import resolve_weights
 from fusion_core.simulation.rig import SimulatedRig, SimulatedRigConfig
 from fusion_core.thermal.agc import Agc
+from fusion_core.thermal.field_of_view import to_grid
 
 SIZE = (480, 640)
 KERNEL_SETTINGS = ((1, 1.0), (2, 0.5), (5, 0.5), (5, 1.0), (10, 0.5), (30, 0.5))

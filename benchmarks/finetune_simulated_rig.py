@@ -28,7 +28,6 @@ from app.dataset.builder import BuildSettings, PairRecord, build_dataset
 from app.dataset.report import write_dataset_report
 from app.dataset.sources import RecordingSource
 from app.media.pictures import write_picture
-from app.pipeline.thermal_grid import to_grid
 from app.recording.config import RecordingConfig
 from app.recording.writing.recorder import Recorder
 from fusion_core.checkpoint import load_checkpoint
@@ -41,6 +40,7 @@ from fusion_core.model_store import resolve_weights
 from fusion_core.shift import translate
 from fusion_core.simulation.rig import SimulatedRig, SimulatedRigConfig
 from fusion_core.thermal.agc import Agc
+from fusion_core.thermal.field_of_view import to_grid
 from fusion_core.training.random_displacement import move_by
 from fusion_core.training.registration import gradient_plane
 

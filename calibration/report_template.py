@@ -3,26 +3,16 @@
 
 from __future__ import annotations
 
+from calibration.report_page import page
+
 __all__ = ["TEMPLATE"]
 
-TEMPLATE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>Calibration report</title>
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<style>
-body{font:15px/1.5 system-ui,sans-serif;color:#20252c;background:#f6f7f9;margin:0}
-main{max-width:1060px;margin:0 auto;padding:24px}
-section{background:#fff;border:1px solid #dfe3e8;border-radius:8px;padding:16px 22px;margin:16px 0}
-h1{font-size:24px;margin:0 0 4px}h2{font-size:18px;margin:0 0 8px}
-table{border-collapse:collapse;width:100%}td,th{padding:5px 10px 5px 0;text-align:left;vertical-align:top;border-bottom:1px solid #edf0f3}
-.verdict{font-size:20px;font-weight:600;padding:12px 22px;border-radius:8px;color:#fff;background:{{ '#2d7d46' if good else '#b4432f' }}}
-.bad{color:#b4432f;font-weight:600}.ok{color:#2d7d46;font-weight:600}.quiet{color:#5d6672}
-.row{display:flex;gap:28px;flex-wrap:wrap}svg{max-width:100%;height:auto}img{max-width:100%;border-radius:4px}
-.big{font-size:22px;font-weight:600;white-space:nowrap}.tiles{gap:20px 32px}figure{margin:0;max-width:31%}
-</style></head><body><main>
-<h1>Calibration report</h1>
+TEMPLATE = page(
+    "Calibration report",
+    """<h1>Calibration report</h1>
 <p class="quiet">{{ rig.visible.identity or 'visible camera' }} {{ rig.visible.width }}x{{ rig.visible.height }}
 and {{ rig.thermal.identity or 'thermal camera' }} {{ rig.thermal.width }}x{{ rig.thermal.height }}. Board: {{ board }}. {{ rig.created }}</p>
-<div class="verdict">{{ 'Good: every check is passed' if good else 'Not good: at least one check has failed' }}</div>
+<div class="verdict{{ ' good' if good else '' }}">{{ 'Good: every check is passed' if good else 'Not good: at least one check has failed' }}</div>
 <section><div class="row tiles">
 <div class="tile"><div class="quiet">transfer error, held out</div><div class="big">{{ '%.2f'|format(median) }} px</div>median, 95 %: {{ '%.2f'|format(p95) }} (thermal px)</div>
 <div class="tile"><div class="quiet">uncertainty, largest</div><div class="big">{{ '%.2f'|format(two_sigma) }} px</div>2 sigma, visible px at Z0</div>
@@ -74,5 +64,6 @@ pattern's edges, all over the board; as wide as they are blurred.</p><div class=
 <td>{% if view.rms %}<span class="ok">accepted</span><br>rms {{ '%.2f'|format(view.rms[0]) }} / {{ '%.2f'|format(view.rms[1]) }} px{% if view.held is not none %}<br>held out {{ '%.2f'|format(view.held) }} px{% endif %}
 {% else %}<span class="bad">rejected</span><br>{{ view.rejected or 'not part of a usable pair' }}{% endif %}</td></tr>{% endfor %}
 </table></section>
-</main></body></html>
-"""
+""",
+    ".tiles{gap:20px 32px}figure{margin:0;max-width:31%}",
+)

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from app.commands.fuse import stop_on_signals
-from app.view.views import View
+from app.view.views import FileView
 from fusion_core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def _archive(
     preset: Annotated[str | None, typer.Option(help="Size of the network: tiny, small or base.")] = None,
     weights: Annotated[Path | None, typer.Option(help="Weights file, or a model's name.")] = None,
     calibration: Annotated[Path | None, typer.Option(help="The rig's calibration. [default: plain resize]")] = None,
-    view: Annotated[View | None, typer.Option(help="What the videos show.")] = None,
+    view: Annotated[FileView | None, typer.Option(help="What the videos show.")] = None,
     crf: Annotated[int | None, typer.Option(min=0, max=51, help="H.264 quality: 0 lossless, 51 worst.")] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes side by side.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads of each process.")] = None,

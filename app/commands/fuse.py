@@ -22,7 +22,7 @@ from app.jobs.fuse_files import fuse_files
 from app.jobs.report import FuseProgress, FuseReport
 from app.jobs.request import FuseOptions, FuseRequest
 from app.media.pairing import DEFAULT_MAX_HOLD_MS
-from app.view.views import View
+from app.view.views import FileView
 from fusion_core.colour import STRENGTH_MAX
 from fusion_core.engines.engine import FusionEngine
 from fusion_core.errors import BadInputError, UsageError
@@ -41,16 +41,16 @@ def register(cli: typer.Typer) -> None:
 def _fuse(
     visible: Annotated[
         Path,
-        typer.Argument(help="Picture, folder, video, or numbered pictures (frames/%05d.png); or a recording, alone."),
+        typer.Argument(help="Picture, folder, video, or numbered pictures (frames/%05d.png); or only a recording."),
     ],
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Picture, folder, or video (.mkv, or .mp4); never an input.")
     ],
     thermal: Annotated[
-        Path | None, typer.Argument(help="The same kind: 8- or 16-bit pictures, or a grey or gray16 video.")
+        Path | None, typer.Argument(help="As the visible input: 8- or 16-bit pictures, or a grey or gray16 video.")
     ] = None,
     preset: Annotated[str, typer.Option(help="Size of the network: tiny, small or base.")] = "tiny",
-    weights: Annotated[Path | None, typer.Option(help="A checkpoint of your own instead of the shipped one.")] = None,
+    weights: Annotated[Path | None, typer.Option(help="Your checkpoint instead of the shipped one.")] = None,
     engine: Annotated[
         str,
         typer.Option(help="auto, openvino, torch: network; aligned-pyramid, pyramid, average, ncc-pyramid, edges."),
@@ -60,7 +60,7 @@ def _fuse(
         typer.Option(min=0.0, max=STRENGTH_MAX, help="0: visible alone, 1: as trained, above: heat first."),
     ] = 1.0,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads of the engine; default: its own choice.")] = None,
-    view: Annotated[View, typer.Option(help="What the output shows.")] = View.FUSED,
+    view: Annotated[FileView, typer.Option(help="What the output shows.")] = FileView.FUSED,
     calibration: Annotated[
         Path | None, typer.Option(help="The rig's calibration. [default: plain scaling onto the visible picture]")
     ] = None,

@@ -15,7 +15,7 @@ from app.recording.recover import RecoverReport, recover
 from app.recording.self_check import check_recording
 from app.recording.sidecar import GapLine, read_sidecar, sidecar_path
 from app.recording.timing import timing_page
-from app.view.views import View
+from app.view.views import FileView
 from fusion_core.errors import BadInputError, RecordingError, UsageError
 from fusion_core.thermal.agc import AgcConfig, AgcMode
 
@@ -125,7 +125,7 @@ def _check(
 
 def _play(
     file: _File,
-    view: Annotated[View | None, typer.Option(help="What to show. [default: fused, else what there is]")] = None,
+    view: Annotated[FileView | None, typer.Option(help="What to show. [default: fused, else what there is]")] = None,
     export: Annotated[
         Path | None,
         typer.Option(metavar="PNGDIR", help="Write PNG files instead; the thermal view gives the 16-bit counts."),
@@ -146,7 +146,7 @@ def _play(
             raise UsageError(f"--start {start_s} is behind the end: {file.name} has {reader.info.duration_s:.3f} s")
         start = reader.index_at(start_s)
         stop = len(reader) if seconds is None else min(len(reader), reader.index_at(start_s + seconds) + 1)
-        chosen = view if view is not None else View(str(reader.tracks[0]))
+        chosen = view if view is not None else FileView(str(reader.tracks[0]))
         if export is not None:
             count = export_png(reader, export, chosen, start, stop, config)
             typer.echo(f"{count} pictures in {export}")

@@ -26,7 +26,7 @@ _BUDGET_STYLE: Mapping[BudgetLevel, str] = {
 
 
 class StatsView:
-    """Context manager; call `update` about once a second from one thread. It starts no thread of its own.
+    """Context manager; call `update` about once a second from one thread. It starts no thread.
 
     Args:
         console: where the table goes; None = standard error. A table is drawn only on a terminal.

@@ -16,7 +16,7 @@ from app.capture.cameras.uri import parse_camera_uri
 from app.capture.config import CameraConfig, FfcConfig, SyncConfig
 from app.configuration.service import ServiceConfig
 from app.recording.config import RecordingConfig
-from app.view.views import View
+from app.view.views import FileView
 from fusion_core.colour import STRENGTH_MAX
 from fusion_core.simulation.rig import SimulatedRigConfig
 from fusion_core.thermal.agc import AgcConfig, Polarity
@@ -180,7 +180,7 @@ class BudgetConfig(_Section):
 class OutputConfig(_Section):
     """What is composed for the screen."""
 
-    view: View = Field(default=View.FUSED, description="fused, visible, thermal, side-by-side or quad")
+    view: FileView = Field(default=FileView.FUSED, description="fused, visible, thermal, side-by-side or quad")
     palette: str = Field(
         default="white_hot",
         description="colours of the thermal view, for display only; see fusion_core.thermal.palettes",

@@ -3,7 +3,7 @@
     DIR/vi/SESSION_000123.png   DIR/ir/SESSION_000123.png      to train on
     DIR/validation/vi, ir                                      sessions held out whole
     DIR/dataset.json                                           every pair kept or rejected, and why
-    DIR/report.html                                            the same to look at
+    DIR/report.html                                            these pairs to look at
 
 Thermal pictures are stored in 8 bit after the AGC that the model is trained for, on the visible grid, registered.
 """
@@ -25,12 +25,12 @@ from app.dataset.choice import choose
 from app.dataset.pixel_alignment import BaseAlignment, align_pixels, linear_levels, warp_by
 from app.dataset.sources import Candidate, Source
 from app.media.pictures import write_picture
-from app.pipeline.thermal_grid import to_grid
 from calibration.align import ThermalAligner
 from calibration.rig import Calibration, RigCalibration, file_sha256, load_calibration
 from fusion_core.colour import luminance
 from fusion_core.errors import BadInputError, RunError, UsageError
 from fusion_core.thermal.agc import Agc, AgcConfig, contract_of
+from fusion_core.thermal.field_of_view import to_grid
 
 __all__ = ["BuildSettings", "DatasetSummary", "PairRecord", "build_dataset"]
 
@@ -105,7 +105,7 @@ class PairRecord:
 
 @dataclass(frozen=True, slots=True)
 class DatasetSummary:
-    """What a build gave. frames_left_out: by reason, of frames that were no candidates."""
+    """What a build gave. frames_left_out: how many frames were no candidates, by reason."""
 
     output: Path
     kept: list[PairRecord]
@@ -325,49 +325,102 @@ def build_dataset(
         UsageError: the folder is not empty, or no such session. BadInputError: a source cannot be used, or no pair
         was kept. ConfigError: the calibration. RunError: disk full.
     """
+    names = _check_request(sources, output, validation_sessions)
+    rig = load_calibration(calibration) if calibration is not None else None
+    _make_folders(output)
+    taken = _Taken(output, on_pair, on_field)
+    for source in sources:
+        taken.add(_Session(source.session, settings, rig), source)
+    if not taken.kept:
+        raise BadInputError(taken.why_nothing())
+    kept, warnings = _split(taken.kept, output, settings.validation_fraction, validation_sessions)
+    summary = DatasetSummary(
+        output,
+        kept,
+        taken.rejected,
+        dict(taken.left_out),
+        warnings + _quality_warnings(taken, kept, names),
+        round(taken.pitch_px, 3),
+    )
+    _write_manifest(summary, settings, calibration)
+    return summary
+
+
+def _check_request(sources: Sequence[Source], output: Path, validation_sessions: Sequence[str]) -> list[str]:
+    """The names of the sessions. Raises UsageError."""
     if output.exists() and any(output.iterdir()):
         raise UsageError(f"{output} is not empty; give a new folder, so that no old pair stays among the new ones")
     names = sorted({source.session for source in sources})
     unknown = sorted(set(validation_sessions) - set(names))
     if unknown:
         raise UsageError(f"there is no session {', '.join(unknown)}; the sessions are {', '.join(names)}")
-    rig = load_calibration(calibration) if calibration is not None else None
-    folders = [output / part / kind for part in ("", "validation") for kind in ("vi", "ir")]
+    return names
+
+
+def _make_folders(output: Path) -> None:
     try:
-        for folder in folders:
-            folder.mkdir(parents=True, exist_ok=True)
+        for part in ("", "validation"):
+            for kind in ("vi", "ir"):
+                (output / part / kind).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunError(f"{output} cannot be made: {error.strerror}") from error
-    kept: list[PairRecord] = []
-    rejected: list[PairRecord] = []
-    left_out: Counter[str] = Counter()
-    stems: set[str] = set()
-    pitch_px = 1.0
-    for source in sources:
-        session = _Session(source.session, settings, rig)
-        for record, aligned in session.records(source, left_out):
+
+
+class _Taken:
+    """What was kept and rejected so far; writes what is kept."""
+
+    def __init__(
+        self,
+        output: Path,
+        on_pair: Callable[[PairRecord], None] | None,
+        on_field: Callable[[PairRecord, np.ndarray], None] | None,
+    ) -> None:
+        self._output, self._on_pair, self._on_field = output, on_pair, on_field
+        self._stems: set[str] = set()
+        self.kept: list[PairRecord] = []
+        self.rejected: list[PairRecord] = []
+        self.left_out: Counter[str] = Counter()
+        self.pitch_px = 1.0
+
+    def add(self, session: _Session, source: Source) -> None:
+        """Decide on every pair of a source."""
+        for record, aligned in session.records(source, self.left_out):
             if aligned is None:
-                rejected.append(record)
+                self.rejected.append(record)
             else:
-                while record.stem in stems:  # segments of one recording number their pairs anew
-                    record = replace(record, stem=record.stem + "b")
-                stems.add(record.stem)
-                write_picture(output / "vi" / f"{record.stem}.png", aligned.visible)
-                write_picture(output / "ir" / f"{record.stem}.png", aligned.thermal)
-                kept.append(record)
-                if on_field is not None:
-                    on_field(record, aligned.field_px)
-            if on_pair is not None:
-                on_pair(record)
-        pitch_px = max(pitch_px, session.pitch_px)
-    if not kept:
-        reasons = Counter(record.reason for record in rejected) + left_out
+                record = self._keep(record, aligned)
+            if self._on_pair is not None:
+                self._on_pair(record)
+        self.pitch_px = max(self.pitch_px, session.pitch_px)
+
+    def _keep(self, record: PairRecord, aligned: _Aligned) -> PairRecord:
+        while record.stem in self._stems:  # segments of one recording number their pairs anew
+            record = replace(record, stem=record.stem + "b")
+        self._stems.add(record.stem)
+        write_picture(self._output / "vi" / f"{record.stem}.png", aligned.visible)
+        write_picture(self._output / "ir" / f"{record.stem}.png", aligned.thermal)
+        self.kept.append(record)
+        if self._on_field is not None:
+            self._on_field(record, aligned.field_px)
+        return record
+
+    def advice(self) -> str:
+        """What may bring more pairs."""
+        return advice((record.reason for record in self.rejected), self.left_out)
+
+    def why_nothing(self) -> str:
+        """Message for a set without a pair."""
+        reasons = Counter(record.reason for record in self.rejected) + self.left_out
         said = "; ".join(f"{count} x {reason}" for reason, count in reasons.most_common(4)) or "no frames"
-        raise BadInputError(f"no pair was kept: {said}. {advice((r.reason for r in rejected), left_out)}")
-    kept, warnings = _split(kept, output, settings.validation_fraction, validation_sessions)
+        return f"no pair was kept: {said}. {self.advice()}"
+
+
+def _quality_warnings(taken: _Taken, kept: list[PairRecord], names: list[str]) -> list[str]:
+    """What is wrong with a set as a whole."""
+    warnings = []
     expected_px = float(np.mean([record.expected_p95_px for record in kept]))
     if expected_px > _GOOD_EXPECTED_PX:
-        cause = f": a thermal pixel is {pitch_px:.1f} px of the grid" if pitch_px > 2.05 else ""
+        cause = f": a thermal pixel is {taken.pitch_px:.1f} px of the grid" if taken.pitch_px > 2.05 else ""
         warnings.append(
             f"These targets are coarse{cause}. {expected_px:.1f} px must be expected to be left at 95 %, where 1.5 px "
             "and less make a good target; a model tuned to them may learn it. Hold its figures against other pairs"
@@ -376,13 +429,9 @@ def build_dataset(
     if barren:
         warnings.append(f"no pair was kept of {', '.join(barren)}; the tables of rejected pairs and frames say why")
     if len(kept) < _FEW_PAIRS:
-        warnings.append(
-            f"{len(kept)} pairs are few to train on, {_FEW_PAIRS} or more are wanted. "
-            + advice((record.reason for record in rejected), left_out)
-        )
-    summary = DatasetSummary(output, kept, rejected, dict(left_out), warnings, round(pitch_px, 3))
-    _write_manifest(summary, settings, calibration)
-    return summary
+        few = f"{len(kept)} pairs are few to train on, {_FEW_PAIRS} or more are wanted."
+        warnings.append(f"{few} {taken.advice()}")
+    return warnings
 
 
 def _split(

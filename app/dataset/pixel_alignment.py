@@ -211,7 +211,7 @@ class BaseAlignment:
         Args:
             square: both cameras' pixels have one shape on this grid, so that a wrong scale is the same both ways. It
                 is then taken from the width: down the picture sky, walls and ground follow each other, each with an
-                edge of its own where it begins, and a scale found there was wrong by up to 0.6 %.
+                edge where it begins, and a scale found there was wrong by up to 0.6 %.
         """
         height, width = self._size
         if self._sum is None:

@@ -1,4 +1,4 @@
-"""Where training pairs come from: our recordings, or two video files. Frames that cannot serve are left out here."""
+"""Where training pairs come from: recordings, or two video files. Frames that cannot serve are left out here."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def reason_of(flags: FrameFlag) -> str:
 
 
 class _Gate:
-    """Lets candidates through at intervals, and stops frozen and empty pictures."""
+    """Lets candidates through at intervals; stops frozen and empty pictures."""
 
     def __init__(self, interval_s: float, left_out: Counter[str]) -> None:
         self._interval_s, self._left_out = interval_s, left_out
@@ -90,7 +90,7 @@ class _Gate:
 
 
 class RecordingSource:
-    """A recording of ours; segments of one recording belong to one session."""
+    """A recording; segments of one recording belong to one session."""
 
     def __init__(self, path: Path, session: str | None = None) -> None:
         """Raises BadInputError when it is no recording, or its raw pictures were not recorded."""

@@ -3,23 +3,13 @@
 
 from __future__ import annotations
 
+from calibration.report_page import page
+
 __all__ = ["TEMPLATE"]
 
-TEMPLATE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>Training set report</title>
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<style>
-body{font:15px/1.5 system-ui,sans-serif;color:#20252c;background:#f6f7f9;margin:0}
-main{max-width:1060px;margin:0 auto;padding:24px}
-section{background:#fff;border:1px solid #dfe3e8;border-radius:8px;padding:16px 22px;margin:16px 0}
-h1{font-size:24px;margin:0 0 4px}h2{font-size:18px;margin:0 0 8px}
-table{border-collapse:collapse;width:100%}
-td,th{white-space:normal;padding:5px 10px 5px 0;text-align:left;vertical-align:top;border-bottom:1px solid #edf0f3}
-.quiet{color:#5d6672}.bad{color:#b4432f;font-weight:600}
-.row{display:flex;gap:28px;flex-wrap:wrap}.big{font-size:26px;font-weight:600}.tile{min-width:150px}
-img{max-width:100%;border-radius:4px;display:block}svg{max-width:100%;height:auto}
-</style></head><body><main>
-<h1>Training set</h1><p class="quiet">{{ folder }}</p>
+TEMPLATE = page(
+    "Training set report",
+    """<h1>Training set</h1><p class="quiet">{{ folder }}</p>
 <section><div class="row">
 <div class="tile"><div class="quiet">pairs kept</div><div class="big">{{ kept }}</div>{{ training }} to train on, {{ validation }} held out</div>
 <div class="tile"><div class="quiet">pairs rejected</div><div class="big">{{ rejected }}</div>after alignment was tried</div>
@@ -42,5 +32,6 @@ outlines of near things are seen badly by this measure, and are where errors are
 <section><h2>Rejected pairs</h2><table><tr><th>pair</th><th>time</th><th>reason</th><th>correlation</th><th>judged</th><th>residual</th></tr>
 {% for r in rejects %}<tr><td>{{ r.stem }}</td><td>{{ '%.1f'|format(r.time_s) }} s</td><td>{{ r.reason }}</td><td>{{ '%.2f'|format(r.correlation) }}</td>
 <td>{{ '%.0f'|format(r.judged * 100) }} %</td><td>{{ px(r.residual_median_px, 2) }} / {{ px(r.residual_p95_px, 2) }}</td></tr>{% endfor %}</table></section>
-</main></body></html>
-"""
+""",
+    "img{display:block}",
+)

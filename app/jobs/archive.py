@@ -29,7 +29,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from app.jobs.archive_item import ItemResult, ItemTask, fuse_item
 from app.jobs.fuse_loop import StopFlag
 from app.media.writer import VIDEO_SUFFIXES
-from app.view.views import View
+from app.view.views import FileView
 from fusion_core.errors import BadInputError, RunError, UsageError
 
 __all__ = ["ArchiveJob", "ArchiveReport", "plan", "run_archive"]
@@ -51,7 +51,7 @@ class ArchiveJob(BaseModel):
     preset: str = Field(default="tiny", description="network size, where no weights are given")
     weights: Path | None = Field(default=None, description="weights file, or a model's name")
     calibration: Path | None = Field(default=None, description="of the rig; null = plain resize")
-    view: View = Field(default=View.FUSED, description="what the videos show")
+    view: FileView = Field(default=FileView.FUSED, description="what the videos show")
     crf: int = Field(default=18, ge=0, le=51, description="H.264 quality: 0 lossless, 51 worst")
     workers: int | None = Field(default=None, ge=1, description="processes; null = one for every two cores")
     threads: int | None = Field(default=None, ge=1, description="threads of each process; null = cores / processes")

@@ -1,4 +1,4 @@
-"""One recording of an archive, fused anew. Runs in a process of its own; what it needs and gives can be pickled."""
+"""Fuses one recording of an archive anew, in a separate process: what it needs and gives can be pickled."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from app.jobs.report import FuseReport
 from app.jobs.request import FuseOptions
 from app.jobs.sinks import VideoSink
 from app.jobs.sources import RecordingPairs
-from app.view.views import View
+from app.view.views import FileView
 from fusion_core.engines.engine import FusionEngine, create_engine
 from fusion_core.engines.video_options import VideoOptions
 from fusion_core.errors import LumithermError
@@ -35,14 +35,14 @@ class ItemTask:
     preset: str
     weights: Path | None
     calibration: Path | None
-    view: View
+    view: FileView
     crf: int
     threads: int | None
 
 
 @dataclass(frozen=True, slots=True)
 class ItemResult:
-    """What came of it. state: done, failed or stopped. damaged: pairs that could not be read and were left out."""
+    """What became of a task. state: done, failed or stopped. damaged: pairs that were left out as unreadable."""
 
     name: str
     key: str
@@ -76,7 +76,7 @@ def fuse_item(task: ItemTask, stop: StopFlag | None = None) -> ItemResult:
     except (LumithermError, OSError, MemoryError) as error:
         part.unlink(missing_ok=True)
         text = str(error) or type(error).__name__
-    except Exception as error:  # a fault of ours in one file must not take the archive down; it is told with the rest
+    except Exception as error:  # one file's fault must not take the archive down; it is told with the rest
         part.unlink(missing_ok=True)
         text = f"unexpected {type(error).__name__}: {error}"
     return ItemResult(

@@ -48,7 +48,7 @@ class DemoScene:
     seed: int = 7
 
     def rig_config(self, night: float) -> SimulatedRigConfig:
-        """The simulated rig at one time of day; the scene and its heat are the same at all of them."""
+        """The simulated rig at one time of day; scene and heat do not change with it."""
         return SimulatedRigConfig.model_validate(
             {
                 "seed": self.seed,

@@ -10,7 +10,7 @@ from app.jobs.fuse_loop import Observer, StopFlag, fuse_pairs
 from app.jobs.report import FuseProgress, FuseReport
 from app.jobs.request import FuseRequest, InputKind, kind_of, output_of
 from app.jobs.sinks import PictureSink, Sink, VideoSink
-from app.jobs.sources import PairStream, PicturePairs, RecordingPairs, VideoPairs
+from app.jobs.sources import FuseSource, PicturePairs, RecordingPairs, VideoPairs
 from app.media.pictures import match_folders
 from app.recording.sidecar import sidecar_path
 from fusion_core.engines.engine import FusionEngine
@@ -39,7 +39,7 @@ def fuse_files(
         return fuse_pairs(source, sink, make_engine, request.options, progress, stop, observe)
 
 
-def _open(request: FuseRequest) -> tuple[PairStream, Sink]:
+def _open(request: FuseRequest) -> tuple[FuseSource, Sink]:
     kind = _kind(request)
     output = output_of(request, kind)
     if kind is not InputKind.VIDEO:

@@ -19,10 +19,10 @@ import numpy as np
 from app.jobs.report import FuseProgress, FuseReport, StageClock
 from app.jobs.request import FuseOptions
 from app.jobs.sinks import Sink
-from app.jobs.sources import PairStream, TimedPair
+from app.jobs.sources import FuseSource, TimedPair
 from app.pipeline.fuse_step import NO_ENGINE, EngineOnDemand, FuseStep
 from app.pipeline.thermal_grid import ThermalGrid
-from app.view.views import View, compose, needs_fused
+from app.view.views import FileView, compose, needs_fused
 from fusion_core.engines.engine import FusionEngine
 from fusion_core.errors import LumithermError
 from fusion_core.frames import FrameFlag, FusedFrame
@@ -47,7 +47,7 @@ class StopFlag(Protocol):
 
 
 def fuse_pairs(
-    source: PairStream,
+    source: FuseSource,
     sink: Sink,
     make_engine: Callable[[], FusionEngine],
     options: FuseOptions,
@@ -112,7 +112,7 @@ def _prepare(step: FuseStep, engine: EngineOnDemand | None, timed: TimedPair, ap
         step.reset()
 
 
-def _compose(view: View, frame: FusedFrame) -> np.ndarray:
+def _compose(view: FileView, frame: FusedFrame) -> np.ndarray:
     assert frame.pair.visible is not None  # see TimedPair; for the type checker
     return compose(view, frame.pair.visible.pixels, frame.thermal_8bit, frame.pixels)
 
@@ -120,7 +120,7 @@ def _compose(view: View, frame: FusedFrame) -> np.ndarray:
 class _Tally:
     """Counts what was fused, for the report."""
 
-    def __init__(self, source: PairStream) -> None:
+    def __init__(self, source: FuseSource) -> None:
         self._source = source
         self.done = self._held = self._visible_only = 0
         self._first_gap_s: float | None = None

@@ -9,7 +9,7 @@ from pathlib import Path
 from app.media.pictures import PICTURE_SUFFIXES, is_picture
 from app.media.reader import is_sequence
 from app.media.writer import VIDEO_SUFFIXES
-from app.view.views import View
+from app.view.views import FileView
 from fusion_core.errors import BadInputError, UsageError
 from fusion_core.thermal.agc import AgcConfig
 
@@ -35,7 +35,7 @@ class FuseOptions:
     a quarter of the cores above.
     """
 
-    view: View = View.FUSED
+    view: FileView = FileView.FUSED
     crf: int = 18
     limit: int | None = None
     max_skew_ns: int | None = None

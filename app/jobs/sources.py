@@ -17,7 +17,7 @@ from app.recording.reader import RecordingReader
 from fusion_core.errors import BadInputError, LumithermError, RecordingError
 from fusion_core.frames import Frame, FramePair, Stream, TimestampSource
 
-__all__ = ["PairStream", "PicturePairs", "RecordingPairs", "TimedPair", "VideoPairs", "VideoTiming"]
+__all__ = ["FuseSource", "PicturePairs", "RecordingPairs", "TimedPair", "VideoPairs", "VideoTiming"]
 
 _RATE_SAMPLE = 50
 
@@ -43,7 +43,7 @@ class VideoTiming:
     sample_aspect_ratio: Fraction | None = None
 
 
-class PairStream(Protocol):
+class FuseSource(Protocol):
     """The pairs of one job. One thread at a time; what it tells of the job is complete when `pairs` has ended."""
 
     noun: str  # what it gives, in the plural
@@ -98,7 +98,7 @@ class PicturePairs:
         return {}
 
     def pairs(self) -> Iterator[TimedPair]:
-        """See `PairStream`."""
+        """See `FuseSource`."""
         for number, (visible, thermal) in enumerate(self._files):
             first = Frame(Stream.VISIBLE, read_visible_picture(visible), number, 0, TimestampSource.FILE)
             second = Frame(Stream.THERMAL, read_thermal_picture(thermal), number, 0, TimestampSource.FILE)
@@ -149,12 +149,12 @@ class VideoPairs:
 
     @property
     def damage(self) -> tuple[str, ...]:
-        """See `PairStream`."""
+        """See `FuseSource`."""
         return tuple(damage for damage in (self._visible.damage, self._thermal.damage) if damage is not None)
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """See `PairStream`."""
+        """See `FuseSource`."""
         visible, thermal = self._visible, self._thermal
         notes = [*visible.notes, *thermal.notes]
         if abs(visible.width / visible.height / (thermal.width / thermal.height) - 1) > 0.02:
@@ -170,11 +170,11 @@ class VideoPairs:
         return tuple(notes)
 
     def metadata(self, engine: str) -> dict[str, str]:
-        """See `PairStream`."""
+        """See `FuseSource`."""
         return {"comment": f"fused by Lumitherm ({engine})"}
 
     def pairs(self) -> Iterator[TimedPair]:
-        """See `PairStream`."""
+        """See `FuseSource`."""
         options, last = self._options, None
         for found in pair_by_time(
             self._visible.frames(),
@@ -259,17 +259,17 @@ class RecordingPairs:
 
     @property
     def damage(self) -> tuple[str, ...]:
-        """See `PairStream`."""
+        """See `FuseSource`."""
         if not self.left_out:
             return ()
         return (f"{self.left_out} pairs of {self._path} could not be decoded and were left out",)
 
     def metadata(self, engine: str) -> dict[str, str]:
-        """See `PairStream`."""
+        """See `FuseSource`."""
         return {"title": self._title, "engine": "" if engine == NO_ENGINE else engine}
 
     def pairs(self) -> Iterator[TimedPair]:
-        """See `PairStream`."""
+        """See `FuseSource`."""
         start_ns: int | None = None
         last_ms = -1
         for index in range(len(self._reader)):

@@ -5,16 +5,15 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from calibration.align import ThermalAligner
 from calibration.rig import Calibration, RigCalibration, file_sha256, load_calibration, plain_scaling
 from fusion_core.colour import luminance
 from fusion_core.frames import ThermalAlignment
-from fusion_core.thermal.field_of_view import FieldFiller
+from fusion_core.thermal.field_of_view import FieldFiller, to_grid
 
-__all__ = ["AlignedField", "ThermalGrid", "to_grid"]
+__all__ = ["AlignedField", "ThermalGrid"]
 
 
 class ThermalGrid:
@@ -152,12 +151,3 @@ class AlignedField:
     def thermal_points(self, points_visible: np.ndarray) -> np.ndarray:
         """(N, 2) visible pixels (x, y) of this size to where they lie in the thermal picture, (N, 2)."""
         return self._aligner.thermal_points(points_visible)
-
-
-def to_grid(thermal: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Plain resize of (Ht, Wt) uint8 to the visible grid (H, W): area average down, linear up."""
-    if thermal.shape == (height, width):
-        return thermal
-    shrinks = thermal.shape[0] > height or thermal.shape[1] > width
-    method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    return np.asarray(cv2.resize(thermal, (width, height), interpolation=method))

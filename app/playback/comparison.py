@@ -50,7 +50,7 @@ class ComparisonSettings:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ComparedFrame:
-    """A picture as the pipeline fused it, and B's of the same pair: (H, W, 3) uint8 RGB, read-only."""
+    """A picture as the pipeline fused it, and B's picture of that pair: (H, W, 3) uint8 RGB, read-only."""
 
     frame: FusedFrame
     second: npt.NDArray[np.uint8]

@@ -31,7 +31,7 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PlayedFrame:
-    """One pair as asked for: fused by A, and by B where there is one. seconds: since the first pair."""
+    """One pair, fused by A, and by B where there is one. seconds: since the first pair."""
 
     index: int
     seconds: float

@@ -13,7 +13,7 @@ import numpy as np
 
 from app.recording.config import TrackName
 from app.recording.reader import RecordingReader
-from app.view.views import View, compose
+from app.view.views import FileView, compose
 from fusion_core.errors import BadInputError, RecordingError
 from fusion_core.thermal.agc import Agc, AgcConfig
 
@@ -23,7 +23,7 @@ _LONGEST_WAIT_S = 1.0  # gaps of a recording are shortened to this when it is pl
 
 
 def viewed(
-    reader: RecordingReader, view: View, start: int, stop: int, agc: AgcConfig
+    reader: RecordingReader, view: FileView, start: int, stop: int, agc: AgcConfig
 ) -> Iterator[tuple[int, np.ndarray]]:
     """The pairs `start` to `stop` - 1 as one picture each: (index, (H, W, 3) uint8 RGB).
 
@@ -33,7 +33,11 @@ def viewed(
     Raises:
         BadInputError: the recording has no track for this view. RecordingError: a picture is damaged.
     """
-    wanted = {View.FUSED: TrackName.FUSED, View.VISIBLE: TrackName.VISIBLE, View.THERMAL: TrackName.THERMAL}.get(view)
+    wanted = {
+        FileView.FUSED: TrackName.FUSED,
+        FileView.VISIBLE: TrackName.VISIBLE,
+        FileView.THERMAL: TrackName.THERMAL,
+    }.get(view)
     if wanted is not None and wanted not in reader.tracks:
         raise BadInputError(
             f"{reader.path} has no {wanted} track, only {', '.join(reader.tracks)}: choose another --view"
@@ -59,9 +63,9 @@ def viewed(
                 continue
             ground = np.zeros((*grey.shape, 3), np.uint8)
         height, width = ground.shape[:2]
-        if grey is not None and view is not View.THERMAL and grey.shape != (height, width):
+        if grey is not None and view is not FileView.THERMAL and grey.shape != (height, width):
             grey = cv2.resize(grey, (width, height), interpolation=cv2.INTER_LINEAR)
-        if view is View.THERMAL and grey is not None:
+        if view is FileView.THERMAL and grey is not None:
             ground, fused = np.zeros((*grey.shape, 3), np.uint8), None
         yield index, compose(view, ground, grey, fused)
 
@@ -69,7 +73,7 @@ def viewed(
 def export_png(
     reader: RecordingReader,
     folder: Path,
-    view: View,
+    view: FileView,
     start: int,
     stop: int,
     agc: AgcConfig,
@@ -88,7 +92,7 @@ def export_png(
         raise RecordingError(f"{folder} cannot be made: {error.strerror}") from error
     count = 0
     for index, picture in (
-        _raw_thermal(reader, start, stop) if view is View.THERMAL else viewed(reader, view, start, stop, agc)
+        _raw_thermal(reader, start, stop) if view is FileView.THERMAL else viewed(reader, view, start, stop, agc)
     ):
         path = folder / f"{index:06d}.png"
         stored = picture if picture.ndim == 2 else cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
@@ -136,7 +140,7 @@ def half_blocks(picture: np.ndarray, columns: int, lines: int) -> str:
 
 
 def play_in_terminal(
-    reader: RecordingReader, output: TextIO, view: View, start: int, stop: int, speed: float, agc: AgcConfig
+    reader: RecordingReader, output: TextIO, view: FileView, start: int, stop: int, speed: float, agc: AgcConfig
 ) -> int:
     """Show the pairs at their own pace, leaving out those that are late; returns how many were shown."""
     shown = 0

@@ -1,6 +1,6 @@
 """Calibrating a running rig: views of a board are chosen from the live pictures, solved, reported, kept or thrown away.
 
-No toolkit here: a window shows what `progress` and `outcome` say. Detecting and solving run on one thread of their own,
+No toolkit here: a window shows what `progress` and `outcome` say. Detecting and solving run on one separate thread,
 on pairs pulled from the pipeline, which does not know of it.
 """
 

@@ -1,4 +1,4 @@
-"""Aligning two pictures by hand: pairs of places that show the same thing, what each is worth, and the fused picture.
+"""Aligns two pictures by hand: points placed in both, what each point is worth, and the fused picture.
 
 No toolkit here; the window and `lumitherm calibrate points --points FILE` sit on it. Positions are pixels of the
 picture they are in, the centre of the first pixel is (0, 0).
@@ -34,8 +34,8 @@ _LOOSE_PX = 4.0  # a point this far off the map that the others agree on is an o
 class PickedPoint:
     """A place in both pictures, or so far in one; and what the present solution says of it (None: nothing yet).
 
-    residual_px: its distance from the map. left_out_px: the same when it is not used itself: what a new point would
-    see. used: False for an outlier.
+    residual_px: its distance from the map. left_out_px: its distance from a map that is fitted without it, which is
+    what a new point would see. used: False for an outlier.
     """
 
     visible: Place | None
@@ -77,7 +77,7 @@ class PointPicking:
         self._engine = LaplacianPyramidEngine()
 
     def place(self, side: Side, at: Place) -> int:
-        """A new place: the other half of the last point that lacks this one, else a new point. Gives its index."""
+        """Place the missing half of the last point that lacks this side, else a new point. Returns the index."""
         for index in reversed(range(len(self.points))):
             if getattr(self.points[index], side) is None:
                 return self.move(index, side, at)
@@ -104,7 +104,7 @@ class PointPicking:
         self._solve()
 
     def expected(self, side: Side, at: Place) -> Place | None:
-        """Where the other picture shows what this one shows there, by the present solution; None without one."""
+        """Find where the other picture shows what this one shows at a place; None without a solution."""
         if self.solution is None:
             return None
         H = self.solution.H_visible_thermal
@@ -112,7 +112,7 @@ class PointPicking:
         return float(mapped[0, 0, 0]), float(mapped[0, 0, 1])
 
     def calibration(self, working_distance_m: float = 0.0) -> PlaneCalibration:
-        """What the points give, to be saved or shown; without enough of them the thermal picture is only scaled."""
+        """Make a calibration of the points; without enough of them it only scales the thermal picture."""
         if self.solution is None:
             visible, thermal = self._sides
             return plain_scaling((visible.height, visible.width), (thermal.height, thermal.width))

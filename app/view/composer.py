@@ -131,7 +131,7 @@ class ViewComposer:
         return canvas
 
     def _cut(self, picture: U8, window: _Window) -> U8:
-        """What a panel shows of a picture, made once for all panels of the same size. Not to be written to."""
+        """Make what a panel shows of a picture, once for all panels of one size. Do not write to it."""
         key = (id(picture), *window.key)
         if key not in self._cuts:
             self._cuts[key] = window.cut(picture)
@@ -238,7 +238,7 @@ class _Window:
 
     @property
     def key(self) -> tuple[int, ...]:
-        """Windows with the same key cut the same out of a picture, wherever it goes."""
+        """Windows with one key cut one part out of a picture, wherever it goes."""
         source = (self.top, self.bottom, self.left, self.right)
         return (*source, self.tall, self.wide, self.skip_y, self.skip_x, self.y1 - self.y0, self.x1 - self.x0)
 

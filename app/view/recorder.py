@@ -1,4 +1,4 @@
-"""Records what is seen, figures included, beside the recording of the pictures themselves."""
+"""Records what the window shows, figures included, beside the recording of the pictures."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _JOIN_S = 10.0
 
 
 class ViewRecorder:
-    """One file of views as they were on screen. Thread: `view recorder`, from the constructor to `close`.
+    """Writes views as they were on screen into one file. Thread: `view recorder`, from the constructor to `close`.
 
     The file has the size of the first view; later ones are brought to it.
     """

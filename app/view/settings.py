@@ -48,7 +48,7 @@ class Picture(StrEnum):
     THERMAL = "thermal"
     BLEND = "blend"
     EDGES = "edges"
-    SECOND = "second"  # playback: the same pair fused by the other settings
+    SECOND = "second"  # playback: the pair fused by the other settings
 
 
 class IsothermKind(StrEnum):
@@ -101,7 +101,7 @@ class Rect:
 
 @dataclass(frozen=True, slots=True)
 class Viewport:
-    """Zoom and pan, the same in every panel. zoom 1 fits the picture into its panel; the centre is in 0..1."""
+    """Zoom and pan of every panel. zoom 1 fits the picture into its panel; the centre is in 0..1."""
 
     zoom: float = 1.0
     center_y: float = 0.5

@@ -13,13 +13,13 @@ import numpy as np
 
 from fusion_core.errors import BadInputError
 
-__all__ = ["View", "compose", "contact_sheet", "grey_to_rgb", "label", "needs_fused", "view_size"]
+__all__ = ["FileView", "compose", "contact_sheet", "grey_to_rgb", "label", "needs_fused", "view_size"]
 
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 
 
-class View(StrEnum):
-    """What a composed picture shows."""
+class FileView(StrEnum):
+    """What a picture in a file shows: the views of `app.view.settings.ViewMode` that need no window."""
 
     FUSED = "fused"
     VISIBLE = "visible"
@@ -28,22 +28,22 @@ class View(StrEnum):
     QUAD = "quad"  # visible, thermal / fused, the plain average (whose double edges show the misalignment)
 
 
-def needs_fused(view: View) -> bool:
+def needs_fused(view: FileView) -> bool:
     """Whether the view shows the fused picture, so that the engine has to run."""
-    return view not in (View.VISIBLE, View.THERMAL)
+    return view not in (FileView.VISIBLE, FileView.THERMAL)
 
 
-def view_size(view: View, height: int, width: int) -> tuple[int, int]:
+def view_size(view: FileView, height: int, width: int) -> tuple[int, int]:
     """(height, width) of a composed picture for sources of the given size."""
-    if view is View.SIDE_BY_SIDE:
+    if view is FileView.SIDE_BY_SIDE:
         return height, 3 * width
-    if view is View.QUAD:
+    if view is FileView.QUAD:
         return 2 * height, 2 * width
     return height, width
 
 
 def compose(
-    view: View,
+    view: FileView,
     visible: np.ndarray,
     thermal: np.ndarray | None,
     fused: np.ndarray | None,
@@ -64,9 +64,9 @@ def compose(
         BadInputError: the sizes differ.
     """
     shown = visible if fused is None else fused
-    if view is View.FUSED:
+    if view is FileView.FUSED:
         return shown
-    if view is View.VISIBLE:
+    if view is FileView.VISIBLE:
         return visible
     height, width = visible.shape[:2]
     if thermal is not None and thermal.shape != (height, width):
@@ -76,13 +76,13 @@ def compose(
     if shown.shape != visible.shape:
         raise BadInputError(f"fused is {shown.shape}, wanted {visible.shape}")
     thermal_rgb = np.zeros_like(visible) if thermal is None else grey_to_rgb(thermal)
-    if view is View.THERMAL:
+    if view is FileView.THERMAL:
         return thermal_rgb
     panels = [("visible", visible), ("thermal", thermal_rgb), ("fused", shown)]
-    if view is View.QUAD:
+    if view is FileView.QUAD:
         panels.append(("average, unaligned", cv2.addWeighted(visible, 0.5, thermal_rgb, 0.5, 0.0)))
     pictures = [label(picture, name) if labels else picture for name, picture in panels]
-    if view is View.SIDE_BY_SIDE:
+    if view is FileView.SIDE_BY_SIDE:
         return np.hstack(pictures)
     return np.vstack([np.hstack(pictures[:2]), np.hstack(pictures[2:])])
 

@@ -39,7 +39,6 @@ __all__ = [
     "peak_giga_macs",
     "peak_memory_mib",
     "pictures",
-    "to_grid",
     "trained",
     "weights_for",
 ]
@@ -255,14 +254,6 @@ def pictures(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
     channels = [np.clip(128 + 50 * structure(height, width), 0, 255).astype(np.uint8) for _ in range(3)]
     counts = np.clip(30_000 + 400 * structure(*_THERMAL_SIZE), 0, 65535).astype(np.uint16)
     return np.stack(channels, axis=-1), counts
-
-
-def to_grid(levels: np.ndarray, height: int, width: int) -> np.ndarray:
-    """(h, w) uint8 resized to (H, W)."""
-    import cv2
-
-    interpolation = cv2.INTER_LINEAR if height >= levels.shape[0] else cv2.INTER_AREA
-    return np.asarray(cv2.resize(levels, (width, height), interpolation=interpolation))
 
 
 def giga_macs(case: Case, weights: Path | None) -> float:

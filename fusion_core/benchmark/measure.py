@@ -33,7 +33,6 @@ from fusion_core.benchmark.candidates import (
     peak_giga_macs,
     peak_memory_mib,
     pictures,
-    to_grid,
     weights_for,
 )
 from fusion_core.errors import LumithermError, UsageError
@@ -154,6 +153,7 @@ def _measure(case: Case, folder: Path) -> Result:
 
     from fusion_core.engines.cache import EngineCache
     from fusion_core.thermal.agc import Agc
+    from fusion_core.thermal.field_of_view import to_grid
 
     os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(folder / "inductor")  # every build from nothing
     if case.threads:

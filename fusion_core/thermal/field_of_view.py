@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from fusion_core.errors import BadInputError
 
-__all__ = ["FieldFiller", "FieldMatrices"]
+__all__ = ["FieldFiller", "FieldMatrices", "to_grid"]
 
 FEATHER_PX: Final = 48
 """How far outside the border the level fades to that of the visible picture."""
@@ -124,3 +124,12 @@ class FieldFiller:
     def _smooth(self, cells: F32) -> F32:
         kernel = self._kernel
         return np.asarray(cv2.sepFilter2D(cells, cv2.CV_32F, kernel, kernel, borderType=cv2.BORDER_CONSTANT))
+
+
+def to_grid(thermal: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Resize (Ht, Wt) uint8 plainly to the visible grid (H, W): area average down, linear up."""
+    if thermal.shape == (height, width):
+        return thermal
+    shrinks = thermal.shape[0] > height or thermal.shape[1] > width
+    method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(thermal, (width, height), interpolation=method))

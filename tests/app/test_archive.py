@@ -25,7 +25,7 @@ from app.jobs.archive_ray import ray_runner
 from app.media.reader import open_reader
 from app.recording.config import RecordingConfig
 from app.recording.writing.recorder import Recorder
-from app.view.views import View
+from app.view.views import FileView
 from fusion_core.errors import BadInputError, RunError, UsageError
 from fusion_core.frames import Stream
 
@@ -149,7 +149,7 @@ def test_process_that_is_killed_is_reported(tmp_path: Path) -> None:
     reports: list[ItemResult] = []
     try:
         stuck = tmp_path / "stuck.mkv"
-        task = ItemTask("stuck", stuck, tmp_path / "x.mkv", "k", "average", "tiny", None, None, View.FUSED, 18, 1)
+        task = ItemTask("stuck", stuck, tmp_path / "x.mkv", "k", "average", "tiny", None, None, FileView.FUSED, 18, 1)
         local_runner(1)([task], reports.append, threading.Event())
     finally:
         over.set()

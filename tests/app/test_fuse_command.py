@@ -27,7 +27,7 @@ from app.jobs.report import FuseProgress
 from app.jobs.request import FuseOptions, FuseRequest
 from app.media.reader import VideoReader
 from app.media.writer import VideoFormat, VideoWriter
-from app.view.views import View
+from app.view.views import FileView
 from fusion_core.errors import EngineError
 from fusion_core.frames import Stream
 
@@ -471,7 +471,7 @@ def test_progress_is_a_bar_on_a_terminal() -> None:
 @pytest.mark.skipif(not SHARED_VIDEO.is_dir(), reason="no shared/data/video beside the checkout")
 @pytest.mark.parametrize("name", ["m3svd_0111_1803", "vtuav_bus1"])
 def test_real_footage(tmp_path: Path, name: str) -> None:
-    options = FuseOptions(view=View.FUSED, limit=12)
+    options = FuseOptions(view=FileView.FUSED, limit=12)
     report = fuse_files(
         FuseRequest(SHARED_VIDEO / f"{name}_vi.mp4", SHARED_VIDEO / f"{name}_ir.mp4", tmp_path / "f.mkv", options),
         HalfEngine,

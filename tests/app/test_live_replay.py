@@ -11,12 +11,12 @@ from support import live as support
 from app.capture.cameras.camera import Camera
 from app.capture.cameras.factory import create_cameras
 from app.pipeline.live_fusion import LiveFusion
-from app.pipeline.thermal_grid import to_grid
 from app.recording.reader import RecordingReader
 from fusion_core.engines.pyramid_engine import AverageEngine
 from fusion_core.errors import EndOfStream
 from fusion_core.frames import Frame
 from fusion_core.thermal.agc import Agc
+from fusion_core.thermal.field_of_view import to_grid
 
 VIDEO = Path(__file__).resolve().parents[3] / "shared" / "data" / "video"
 

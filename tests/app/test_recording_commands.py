@@ -23,7 +23,7 @@ from app.recording.recover import recover
 from app.recording.self_check import check_recording
 from app.recording.sidecar import read_sidecar, sidecar_path
 from app.recording.writing.recorder import Recorder
-from app.view.views import View
+from app.view.views import FileView
 from fusion_core.errors import BadInputError, LumithermError, RecordingError
 from fusion_core.thermal.agc import AgcConfig
 
@@ -94,7 +94,7 @@ def test_play_needs_a_terminal_and_shows_pictures_there(video: Path) -> None:
     assert code == 2 and "behind the end" in text
     screen = io.StringIO()
     with RecordingReader(video) as reader:
-        shown = play_in_terminal(reader, screen, View.QUAD, 0, 10, 64.0, AgcConfig())
+        shown = play_in_terminal(reader, screen, FileView.QUAD, 0, 10, 64.0, AgcConfig())
     assert 0 < shown <= 10 and screen.getvalue().count("▀") > 100 and screen.getvalue().endswith("\x1b[?25h\n")
     lines = half_blocks(np.zeros((100, 200, 3), np.uint8), 40, 30).split("\n")
     assert len(lines) == 10 and lines[0].count("▀") == 40

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from app.view.views import View, compose, contact_sheet, grey_to_rgb, label, needs_fused, view_size
+from app.view.views import FileView, compose, contact_sheet, grey_to_rgb, label, needs_fused, view_size
 from fusion_core.errors import BadInputError
 
 HEIGHT, WIDTH = 40, 60
@@ -14,23 +14,23 @@ THERMAL = np.full((HEIGHT, WIDTH), 90, np.uint8)
 FUSED = np.full((HEIGHT, WIDTH, 3), (5, 150, 60), np.uint8)
 
 
-@pytest.mark.parametrize("view", list(View))
-def test_sizes_are_those_announced(view: View) -> None:
+@pytest.mark.parametrize("view", list(FileView))
+def test_sizes_are_those_announced(view: FileView) -> None:
     shown = compose(view, VISIBLE, THERMAL, FUSED)
     assert shown.shape == (*view_size(view, HEIGHT, WIDTH), 3) and shown.dtype == np.uint8
 
 
 def test_single_views_are_the_pictures_themselves() -> None:
-    assert compose(View.FUSED, VISIBLE, THERMAL, FUSED) is FUSED
-    assert compose(View.VISIBLE, VISIBLE, THERMAL, None) is VISIBLE
-    assert np.array_equal(compose(View.THERMAL, VISIBLE, THERMAL, None), np.dstack([THERMAL] * 3))
-    assert [view for view in View if not needs_fused(view)] == [View.VISIBLE, View.THERMAL]
+    assert compose(FileView.FUSED, VISIBLE, THERMAL, FUSED) is FUSED
+    assert compose(FileView.VISIBLE, VISIBLE, THERMAL, None) is VISIBLE
+    assert np.array_equal(compose(FileView.THERMAL, VISIBLE, THERMAL, None), np.dstack([THERMAL] * 3))
+    assert [view for view in FileView if not needs_fused(view)] == [FileView.VISIBLE, FileView.THERMAL]
 
 
 def test_panels_lie_where_they_should() -> None:
-    row = compose(View.SIDE_BY_SIDE, VISIBLE, THERMAL, FUSED, labels=False)
+    row = compose(FileView.SIDE_BY_SIDE, VISIBLE, THERMAL, FUSED, labels=False)
     assert np.array_equal(row, np.hstack([VISIBLE, grey_to_rgb(THERMAL), FUSED]))
-    quad = compose(View.QUAD, VISIBLE, THERMAL, FUSED, labels=False)
+    quad = compose(FileView.QUAD, VISIBLE, THERMAL, FUSED, labels=False)
     assert np.array_equal(quad[:HEIGHT], row[:, : 2 * WIDTH])
     assert np.array_equal(quad[HEIGHT:, :WIDTH], FUSED)
     average = (VISIBLE.astype(float) + THERMAL[..., None]) / 2
@@ -38,7 +38,7 @@ def test_panels_lie_where_they_should() -> None:
 
 
 def test_without_thermal_the_panel_is_black_and_visible_stands_in_for_fused() -> None:
-    row = compose(View.SIDE_BY_SIDE, VISIBLE, None, None, labels=False)
+    row = compose(FileView.SIDE_BY_SIDE, VISIBLE, None, None, labels=False)
     assert np.array_equal(row, np.hstack([VISIBLE, np.zeros_like(VISIBLE), VISIBLE]))
 
 
@@ -52,9 +52,9 @@ def test_labels_touch_their_corner_only_and_never_the_source() -> None:
 
 def test_other_sizes_are_refused() -> None:
     with pytest.raises(BadInputError, match="visible grid"):
-        compose(View.QUAD, VISIBLE, THERMAL[1:], FUSED)
+        compose(FileView.QUAD, VISIBLE, THERMAL[1:], FUSED)
     with pytest.raises(BadInputError, match="fused is"):
-        compose(View.SIDE_BY_SIDE, VISIBLE, THERMAL, FUSED[1:])
+        compose(FileView.SIDE_BY_SIDE, VISIBLE, THERMAL, FUSED[1:])
 
 
 def test_contact_sheet_is_a_table() -> None:

@@ -124,16 +124,27 @@ def _capture(
         parsed, require_still=stream.moving, roll_deg=roll, target=views or TARGET_VIEWS, exactly=views > 0,
         working_distance_m=distance,
     )  # fmt: skip
+    _keep_views(guide, stream, output)
+    typer.echo(f"{len(guide.accepted)} views in {output}, {guide.coverage:.0%} {guide.covered_field} covered")
+    if guide.assessment is not None:
+        typer.echo(guide.assessment.reached.words())
+    if len(guide.accepted) < 3:
+        raise BadInputError(
+            f"only {len(guide.accepted)} usable views were found, at least 3 are needed. {guide.guidance()}"
+        )
+
+
+def _keep_views(guide: CaptureGuide, stream: PairStream, output: Path) -> None:
+    """Offer every pair to the guide, save what it accepts, and say what it advises; close the stream."""
     said = ""
     movement = BoardMovement(stream.added_ms)
     try:
         for pair in stream.pairs:
             verdict = guide.offer(pair.name, pair.visible, pair.thermal)
+            view = verdict.view
             if pair.stamps_ns is not None and not verdict.improved:  # else the mean of pictures of a still board
-                view = verdict.view
                 movement.add(pair.stamps_ns[0], view.found_visible, pair.stamps_ns[1], view.found_thermal)
             if verdict.accepted or verdict.improved:
-                view = verdict.view
                 save_pair(output, f"{len(guide.accepted):03d}_{view.name}", view.visible, view.thermal)
             line = f"{verdict.reason}. {verdict.guidance}"
             if line != said:
@@ -150,13 +161,6 @@ def _capture(
             stream.close()
         except CaptureError as error:  # a camera that hangs must not cost the views that are kept
             typer.echo(f"note: {error}", err=True)
-    typer.echo(f"{len(guide.accepted)} views in {output}, {guide.coverage:.0%} {guide.covered_field} covered")
-    if guide.assessment is not None:
-        typer.echo(guide.assessment.reached.words())
-    if len(guide.accepted) < 3:
-        raise BadInputError(
-            f"only {len(guide.accepted)} usable views were found, at least 3 are needed. {guide.guidance()}"
-        )
 
 
 def _solve(

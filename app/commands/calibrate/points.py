@@ -11,7 +11,7 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from app.commands.calibrate.sources import CalibrationPair, live_pairs, open_pairs, read_thermal_picture
+from app.commands.calibrate.sources import CalibrationPair, live_pairs, open_pairs, read_thermal_or_colour
 from app.rig.point_picking import PointPicking, read_points
 from calibration.homography import Model
 from fusion_core.errors import BadInputError, RunError
@@ -103,7 +103,7 @@ def _stored_pair(source: Path | None, thermal: Path | None, number: int, accept_
     if source.suffix.lower() in PICTURE_SUFFIXES and source.is_file():
         if thermal is None:
             raise BadInputError(f"{source} is one picture; give the thermal picture as well")
-        return CalibrationPair(source.stem, read_visible(source), read_thermal_picture(thermal, accept_colour))
+        return CalibrationPair(source.stem, read_visible(source), read_thermal_or_colour(thermal, accept_colour))
     stream = open_pairs(source, thermal, 1, accept_colour)
     try:
         for pair in itertools.islice(stream.pairs, number, number + 1):

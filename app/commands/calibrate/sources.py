@@ -31,7 +31,7 @@ __all__ = [
     "live_pairs",
     "open_pairs",
     "read_devices",
-    "read_thermal_picture",
+    "read_thermal_or_colour",
     "save_devices",
     "save_pair",
     "simulated_pairs",
@@ -210,11 +210,11 @@ def save_pair(folder: Path, name: str, visible: np.ndarray, thermal: np.ndarray)
 def _folder(source: Path, accept_colour: bool) -> Iterator[CalibrationPair]:
     for files in find_pairs(source):
         yield CalibrationPair(
-            files.stem, read_visible(files.visible), read_thermal_picture(files.thermal, accept_colour)
+            files.stem, read_visible(files.visible), read_thermal_or_colour(files.thermal, accept_colour)
         )
 
 
-def read_thermal_picture(path: Path, accept_colour: bool) -> np.ndarray:
+def read_thermal_or_colour(path: Path, accept_colour: bool) -> np.ndarray:
     """(Ht, Wt) uint8 or uint16; with `accept_colour`, the brightness of one in colour. Raises BadInputError."""
     if not accept_colour:
         return read_thermal(path)
@@ -230,7 +230,7 @@ def _recording(reader: RecordingReader, every: int, timed: bool) -> Iterator[Cal
 
 def _added_ms(reader: RecordingReader) -> float | None:
     """What was added to thermal stamps less what was added to visible ones; None where the recording does not tell, or
-    has no stamps of its own."""
+    has no stamps."""
     line = reader.line(0) if len(reader) else None
     if line is None or line.rebuilt or not line.offsets_ns:
         return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as json_module
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,6 +12,8 @@ import typer
 from fusion_core.errors import RunError, UsageError
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from fusion_core.benchmark.measure import Case, Failure, Result
 
 __all__ = ["parse_size", "register", "write_plot"]
@@ -66,17 +69,10 @@ def _benchmark(
 ) -> None:
     """Measure build time, latency, processor time, memory and the share of the arithmetic peak.
 
-    Each case runs in a process of its own. Eager float32 PyTorch is always measured beside: ratios refer to it, in the
+    Each case runs in a separate process. Eager float32 PyTorch is always measured beside: ratios refer to it, in the
     same run. `share` is the part of the multiply-accumulates that a large convolution reaches here.
     """
-    from fusion_core.benchmark.measure import (
-        BENCHMARK_ENGINES,
-        Result,
-        check_ratios,
-        environment,
-        run_case,
-        with_ratios,
-    )
+    from fusion_core.benchmark.measure import BENCHMARK_ENGINES
 
     if show:
         typer.echo("\n".join(BENCHMARK_ENGINES))
@@ -89,36 +85,40 @@ def _benchmark(
         raise UsageError("--all takes every engine and preset; leave out --engine and --preset")
     stored = _read_ratios(check) if check is not None else {}
     cases = _cases(preset, weights, engine, size, everything, cost, threads, seconds)
-    results, runs = _read_json(json) if add and json is not None and json.exists() else ([], [])
-    done = {result.case.key for result in results}
+    _measure_all(cases, stored, _Outputs(json, plot, store), add)
 
+
+@dataclass(frozen=True, slots=True)
+class _Outputs:
+    """Files to write; None = not asked for."""
+
+    json: Path | None
+    plot: Path | None
+    store: Path | None
+
+
+def _measure_all(cases: list[Case], stored: dict[str, float], outputs: _Outputs, add: bool) -> None:
+    """Measure, print and write. Raises RunError when nothing can be measured, or a ratio is worse than stored."""
     from rich.console import Console
-    from rich.progress import Progress
+
+    from fusion_core.benchmark.measure import check_ratios, environment, with_ratios
 
     console = Console()
     facts = environment()
-    failures: list[Failure] = []
-    with Progress(console=console, transient=True) as progress:
-        missing = [case for case in cases if case.key not in done]
-        task = progress.add_task("measuring", total=len(missing))
-        for case in missing:
-            progress.update(task, description=case.key)
-            outcome = run_case(case)
-            if isinstance(outcome, Result):
-                results.append(outcome)
-            else:
-                failures.append(outcome)
-            progress.advance(task)
+    kept = add and outputs.json is not None and outputs.json.exists()
+    results, runs = _read_json(outputs.json) if kept and outputs.json is not None else ([], [])
+    done = {result.case.key for result in results}
+    measured, failures = _run_cases([case for case in cases if case.key not in done], console)
     order = {case.key: position for position, case in enumerate(cases)}
-    results = with_ratios(sorted(results, key=lambda r: order.get(r.case.key, -1)))
+    results = with_ratios(sorted([*results, *measured], key=lambda r: order.get(r.case.key, -1)))
     _print(console, facts, results, failures)
-    if json is not None:
-        _write_json(json, [*runs, facts], results, failures)
-    if plot is not None:
-        write_plot(plot, results, facts)
-    if store is not None:
-        _write_ratios(store, results, facts)
-    for path in (json, plot, store):
+    if outputs.json is not None:
+        _write_json(outputs.json, [*runs, facts], results, failures)
+    if outputs.plot is not None:
+        write_plot(outputs.plot, results, facts)
+    if outputs.store is not None:
+        _write_ratios(outputs.store, results, facts)
+    for path in (outputs.json, outputs.plot, outputs.store):
         if path is not None:
             console.print(f"wrote {path}", highlight=False, soft_wrap=True)
     if not results:
@@ -126,6 +126,26 @@ def _benchmark(
     lines = check_ratios(results, stored)
     if lines:
         raise RunError("slower than stored: " + "; ".join(lines))
+
+
+def _run_cases(cases: list[Case], console: Console) -> tuple[list[Result], list[Failure]]:
+    from rich.progress import Progress
+
+    from fusion_core.benchmark.measure import Result, run_case
+
+    results: list[Result] = []
+    failures: list[Failure] = []
+    with Progress(console=console, transient=True) as progress:
+        task = progress.add_task("measuring", total=len(cases))
+        for case in cases:
+            progress.update(task, description=case.key)
+            outcome = run_case(case)
+            if isinstance(outcome, Result):
+                results.append(outcome)
+            else:
+                failures.append(outcome)
+            progress.advance(task)
+    return results, failures
 
 
 def parse_size(text: str) -> tuple[int, int]:
@@ -203,7 +223,7 @@ def _engines(asked: list[str] | None, everything: bool) -> list[str]:
 
 
 def _read_ratios(path: Path) -> dict[str, float]:
-    """The ratios, if they were stored on a machine that can do the same. Raises UsageError."""
+    """Read the ratios, if they were stored on a machine of this capability. Raises UsageError."""
     from fusion_core.benchmark.candidates import capability
 
     try:

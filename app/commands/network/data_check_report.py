@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import jinja2
 from markupsafe import Markup
 
+from calibration.report_page import page
 from fusion_core.errors import RunError
 
 if TYPE_CHECKING:
@@ -19,21 +20,10 @@ __all__ = ["SHIFT_BOUNDS_PX", "shift_counts", "write_data_check_report"]
 
 SHIFT_BOUNDS_PX = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0, float("inf"))
 
-_PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>Training pairs</title>
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<style>
-body{font:15px/1.5 system-ui,sans-serif;color:#20252c;background:#f6f7f9;margin:0}
-main{max-width:1060px;margin:0 auto;padding:24px}
-section{background:#fff;border:1px solid #dfe3e8;border-radius:8px;padding:16px 22px;margin:16px 0}
-h1{font-size:24px;margin:0 0 4px}h2{font-size:18px;margin:0 0 8px}
-table{border-collapse:collapse;width:100%}
-td,th{padding:5px 10px 5px 0;text-align:left;vertical-align:top;border-bottom:1px solid #edf0f3}
-.verdict{font-size:20px;font-weight:600;padding:12px 22px;border-radius:8px;color:#fff;background:{{ '#b4432f' if found.findings else '#2d7d46' }}}
-.quiet{color:#5d6672}svg{max-width:100%;height:auto}
-</style></head><body><main>
-<h1>Training pairs</h1><p class="quiet">{{ folder }}: {{ found.pairs }} pairs</p>
-<div class="verdict">{{ found.findings|length ~ ' problems' if found.findings else 'No problems' }}</div>
+_PAGE = page(
+    "Training pairs",
+    """<h1>Training pairs</h1><p class="quiet">{{ folder }}: {{ found.pairs }} pairs</p>
+<div class="verdict{{ '' if found.findings else ' good' }}">{{ found.findings|length ~ ' problems' if found.findings else 'No problems' }}</div>
 <section><h2>Residual shift</h2>
 <p>Pairs by how far thermal content lies from visible content, px, where both pictures correlate clearly. {{ found.unclear }} pairs do not, and nothing can be said of them. Training registers what lies below the limit.</p>{{ histogram }}</section>
 {% for kind, findings in kinds %}<section><h2>{{ kind }}: {{ findings|length }}</h2><table><tr><th>pair</th><th>what</th></tr>
@@ -41,8 +31,8 @@ td,th{padding:5px 10px 5px 0;text-align:left;vertical-align:top;border-bottom:1p
 <section><h2>Pictures</h2><table><tr><th>pairs</th><th>size</th></tr>
 {% for kind, count in found.sizes %}<tr><td>{{ count }}</td><td>{{ kind }}</td></tr>{% endfor %}</table>
 <p>{{ found.repeated }} near-duplicates inside the training part: no fault, but they weigh more.</p></section>
-</main></body></html>
-"""
+""",
+)
 
 
 def shift_counts(shifts_px: tuple[float, ...]) -> list[int]:
@@ -60,8 +50,8 @@ def write_data_check_report(found: DataCheck, folder: Path, path: Path) -> None:
         (kind, list(findings))
         for kind, findings in itertools.groupby(found.findings, key=lambda finding: finding.kind.value)
     ]
-    page = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(_PAGE)
-    text = page.render(folder=str(folder), found=found, kinds=kinds, histogram=_bars(shift_counts(found.shifts_px)))
+    template = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(_PAGE)
+    text = template.render(folder=str(folder), found=found, kinds=kinds, histogram=_bars(shift_counts(found.shifts_px)))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")

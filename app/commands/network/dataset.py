@@ -21,14 +21,14 @@ __all__ = ["register"]
 
 def register(cli: typer.Typer) -> None:
     """Add the commands."""
-    group = typer.Typer(help="Make training sets of your own footage.", no_args_is_help=True)
+    group = typer.Typer(help="Make training sets from your footage.", no_args_is_help=True)
     group.callback()(_group)
     group.command("build")(_build)
     cli.add_typer(group, name="dataset")
 
 
 def _group() -> None:
-    """Make training sets of your own footage."""
+    """Make training sets from your footage."""
 
 
 def _build(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -17,6 +18,7 @@ from fusion_core.pair_folder import PICTURE_SUFFIXES
 if TYPE_CHECKING:
     import numpy as np
 
+    from app.commands.network.evaluation_report import Study
     from fusion_core.engines.engine import FusionEngine
     from fusion_core.measures.displacement import Displacement
     from fusion_core.measures.evaluation import EvaluationPair, EvaluationRow
@@ -70,8 +72,7 @@ def _evaluate(
     gVI, gIR: share of visible and of thermal edges drawn in the right place. gGhost: of thermal edges in the wrong
     place; ghost: that as a part of all thermal edges drawn.
     """
-    finished = [folder for folder in (fused, visible, thermal) if folder is not None]
-    if finished:
+    if fused is not None or visible is not None or thermal is not None:
         if pairs is not None or weights or engine:
             raise UsageError("give --pairs with --weights or --engine, or --fused with its sources, not both")
         if fused is None or visible is None or thermal is None:
@@ -80,40 +81,69 @@ def _evaluate(
             raise UsageError("--plot and --json need --pairs: finished pictures have no displacements; use --csv")
         _measure_finished(fused, visible, thermal, limit, csv)
         return
+    outputs = _Outputs(csv, json, plot)
+    folder = _checked(pairs, bool(weights or engine), plot)
+    displacements = _displacements(shifts, half_pixel, fields)
+    stems = _stems(subset)
+    methods = [_classical(name) for name in engine or []] + [_network(name) for name in weights or []]
+    names = [name for name, _ in methods]
+    if len(set(names)) < len(names):
+        raise UsageError(f"{', '.join(names)}: give each engine and each weights once")
+
+    from fusion_core.measures.evaluation import load_pairs
+
+    # Kept in memory, a few megabytes a pair: read once for all methods, and bad files are found before the work.
+    loaded = list(load_pairs(folder, None, limit))
+    if stems is not None and (missing := sorted(set(stems) - {pair.stem for pair in loaded})):
+        raise BadInputError(f"--subset: {folder} has no pair called {', '.join(missing)} among those taken")
+    _report(_study(loaded, methods, displacements, stems, subset, seed), outputs, {
+        "pairs": [pair.stem for pair in loaded], "subset": stems, "subset_name": subset, "seed": seed,
+    })  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class _Outputs:
+    """Files to write; None = not asked for."""
+
+    csv: Path | None
+    json: Path | None
+    plot: Path | None
+
+
+def _checked(pairs: Path | None, has_methods: bool, plot: Path | None) -> Path:
+    """The folder of pairs. Raises UsageError, BadInputError."""
     if pairs is None:
         raise UsageError("give --pairs DIR, or --fused DIR --visible DIR --thermal DIR")
-    if not weights and not engine:
+    if not has_methods:
         raise UsageError("give what to evaluate: --weights NAME, or --engine average|pyramid|ncc-pyramid|edges")
     if not pairs.is_dir():
         raise BadInputError(f"--pairs {pairs} is not a folder; it must hold vi/NAME.* and ir/NAME.*")
     if plot is not None and plot.suffix.lower() not in (".png", ".svg", ".pdf"):
         raise UsageError(f"--plot {plot} must end in .png, .svg or .pdf")
+    return pairs
 
+
+def _displacements(shifts: str, half_pixel: bool, fields: str) -> list[Displacement]:
+    """What thermal is displaced by, without repetition. Raises UsageError."""
     from fusion_core.measures.displacement import field, uniform
-    from fusion_core.measures.evaluation import WELL_ALIGNED_VIFB, load_pairs
 
     sizes = _numbers("--shifts", shifts)
-    displacements = [uniform(size) for size in sizes]
-    displacements += [uniform(size + 0.5) for size in sizes] if half_pixel else []
-    displacements += [field(peak) for peak in _numbers("--fields", fields)]
-    displacements = list(dict.fromkeys(displacements))
-    if not displacements:
+    found = [uniform(size) for size in sizes]
+    found += [uniform(size + 0.5) for size in sizes] if half_pixel else []
+    found += [field(peak) for peak in _numbers("--fields", fields)]
+    if not found:
         raise UsageError("give displacements: --shifts 0,3,5 or --fields 3,5")
-    stems = None
-    if subset is not None:
-        wanted = WELL_ALIGNED_VIFB if subset == _VIFB_SUBSET else tuple(s.strip() for s in subset.split(","))
-        stems = tuple(stem for stem in wanted if stem)
-    methods = [_classical(name) for name in engine or []] + [_network(name) for name in weights or []]
-    names = [name for name, _ in methods]
-    if len(set(names)) < len(names):
-        raise UsageError(f"{', '.join(names)}: give each engine and each weights once")
-    # Kept in memory, a few megabytes a pair: read once for all methods, and bad files are found before the work.
-    loaded = list(load_pairs(pairs, None, limit))
-    if stems is not None and (missing := sorted(set(stems) - {pair.stem for pair in loaded})):
-        raise BadInputError(f"--subset: {pairs} has no pair called {', '.join(missing)} among those taken")
-    names_taken = [pair.stem for pair in loaded]
-    settings: dict[str, object] = {"pairs": names_taken, "subset": stems, "subset_name": subset, "seed": seed}
-    _study(loaded, methods, displacements, stems, subset, seed, settings, csv, json, plot)
+    return list(dict.fromkeys(found))
+
+
+def _stems(subset: str | None) -> tuple[str, ...] | None:
+    """Names of the pairs to average apart; None = no subset."""
+    from fusion_core.measures.evaluation import WELL_ALIGNED_VIFB
+
+    if subset is None:
+        return None
+    wanted = WELL_ALIGNED_VIFB if subset == _VIFB_SUBSET else tuple(part.strip() for part in subset.split(","))
+    return tuple(stem for stem in wanted if stem)
 
 
 def _study(
@@ -123,19 +153,9 @@ def _study(
     stems: tuple[str, ...] | None,
     subset: str | None,
     seed: int,
-    settings: dict[str, object],
-    csv: Path | None,
-    json: Path | None,
-    plot: Path | None,
-) -> None:
-    from app.commands.network.evaluation_report import (
-        Study,
-        print_table,
-        study_table,
-        write_csv,
-        write_json,
-        write_plot,
-    )
+) -> list[Study]:
+    """Fuse every pair at every displacement by every method, and measure."""
+    from app.commands.network.evaluation_report import Study
     from fusion_core.measures.evaluation import evaluate_engine, summarize
 
     studies = []
@@ -145,28 +165,31 @@ def _study(
             rows = evaluate_engine(method, pairs, displacements, seed=seed, on_row=partial(_advance, progress, task))
             groups = {"all": summarize(rows)}
             if stems is not None:
-                groups[_group_name(subset)] = summarize(rows, stems)
+                groups[_VIFB_SUBSET if subset == _VIFB_SUBSET else "subset"] = summarize(rows, stems)
             studies.append(Study(name, rows, groups))
+    return studies
+
+
+def _report(studies: list[Study], outputs: _Outputs, settings: dict[str, object]) -> None:
+    """Print the means and write the files."""
+    from app.commands.network.evaluation_report import print_table, study_table, write_csv, write_json, write_plot
+
     console = Console()
     for group in studies[0].groups:
         print_table(console, study_table(studies, group))
-    if csv is not None:
-        write_csv(csv, studies)
-    if json is not None:
-        write_json(json, studies, settings)
-    if plot is not None:
-        write_plot(plot, studies, list(studies[0].groups)[-1])
-    for path in (csv, json, plot):
+    if outputs.csv is not None:
+        write_csv(outputs.csv, studies)
+    if outputs.json is not None:
+        write_json(outputs.json, studies, settings)
+    if outputs.plot is not None:
+        write_plot(outputs.plot, studies, list(studies[0].groups)[-1])
+    for path in (outputs.csv, outputs.json, outputs.plot):
         if path is not None:
             console.print(f"wrote {path}", highlight=False, soft_wrap=True)
 
 
 def _advance(progress: Progress, task: TaskID, row: EvaluationRow) -> None:
     progress.advance(task)
-
-
-def _group_name(subset: str | None) -> str:
-    return _VIFB_SUBSET if subset == _VIFB_SUBSET else "subset"
 
 
 def _measure_finished(fused: Path, visible: Path, thermal: Path, limit: int | None, csv: Path | None) -> None:

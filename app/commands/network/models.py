@@ -143,7 +143,7 @@ def _compare(
     picture_shift_px: Annotated[float, typer.Option(min=0.0, max=64.0, help="Displacement in the pictures.")] = 5.0,
     store: _Store = None,
 ) -> None:
-    """Measure models on the same displaced pairs, and put their pictures side by side.
+    """Measure models on one set of displaced pairs, and put their pictures side by side.
 
     A picture's columns: visible, thermal as it was given, then each model in the order named.
     """

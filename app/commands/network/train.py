@@ -71,28 +71,30 @@ def _train(
     """
     if context.invoked_subcommand is not None:
         return
-    if from_ is not None or data is not None or (resume is not None and (resume / "finetune_request.yaml").is_file()):
-        if config is not None:
-            raise UsageError("--from takes its settings from the weights; give --config or --from, not both")
-        request = _finetune_request(from_, data, validation, generic, generic_share, vgg16, set_ or [], resume)
-        if even_if_worse:
-            request = dataclasses.replace(request, even_if_worse=True)
-        if stages is not None:
-            if resume is not None:
-                raise UsageError("--resume RUN goes on with the stages of the run; leave --stages away")
-            request = dataclasses.replace(request, stages=tuple(part.strip() for part in stages.split(",")))
-        _finetune(request, resume, name)
+    overrides = list(set_ or [])
+    if from_ is None and data is None and not (resume is not None and (resume / "finetune_request.yaml").is_file()):
+        if name is not None or validation is not None or generic is not None or stages is not None:
+            raise UsageError("--name, --validation, --generic and --stages belong to --from MODEL --data DIR")
+        _train_anew(config, resume, overrides if vgg16 is None else [*overrides, f"vgg16={vgg16}"])
         return
-    if name is not None or validation is not None or generic is not None or stages is not None:
-        raise UsageError("--name, --validation, --generic and --stages belong to --from MODEL --data DIR")
+    if config is not None:
+        raise UsageError("--from takes its settings from the weights; give --config or --from, not both")
+    request = _finetune_request(from_, data, validation, generic, generic_share, vgg16, overrides, resume)
+    if even_if_worse:
+        request = dataclasses.replace(request, even_if_worse=True)
+    if stages is not None:
+        if resume is not None:
+            raise UsageError("--resume RUN goes on with the stages of the run; leave --stages away")
+        request = dataclasses.replace(request, stages=tuple(part.strip() for part in stages.split(",")))
+    _finetune(request, resume, name)
+
+
+def _train_anew(config: Path | None, resume: Path | None, overrides: list[str]) -> None:
     from rich.console import Console
 
     from fusion_core.training.config import load_training_config
     from fusion_core.training.session import load_run_config, train
 
-    overrides = list(set_ or [])
-    if vgg16 is not None:
-        overrides.append(f"vgg16={vgg16}")
     if resume is not None:
         if config is not None:
             raise UsageError("give --config for a new run or --resume for an old one, not both")
@@ -144,7 +146,7 @@ def _finetune(request: FinetuneRequest, resume: Path | None, name: str | None) -
     if result.weights is None:
         console.print(
             f"no new weights; {request.initial} stays in use. More footage, --generic DIR or a lower "
-            "optimizer.learning_rate may help; --even-if-worse exports them all the same",
+            "optimizer.learning_rate may help; --even-if-worse exports them nevertheless",
             highlight=False, soft_wrap=True,
         )  # fmt: skip
         raise typer.Exit(1)
