@@ -394,7 +394,7 @@ def test_after_five_restarts_only_raw_recording_is_left(tmp_path: Path) -> None:
         assert handle.operations.call("status", {})["safe_mode"] is True
     summary = live.recording.summary
     assert summary is not None and summary.problems == ()
-    assert summary.frames["visible"] > 15 and summary.frames["thermal"] > 15 and "fused" not in summary.frames
+    assert summary.frames["visible"] > 5 and summary.frames["thermal"] > 5 and "fused" not in summary.frames
     assert begin_run(config).restarts == 0  # it ended in order
 
 

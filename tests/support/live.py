@@ -120,7 +120,7 @@ def settings(folder: Path, **changes: Any) -> AppConfig:
     return AppConfig.model_validate(values)
 
 
-def wait_until(condition: Callable[[], object], limit_s: float = 120.0) -> float:
+def wait_until(condition: Callable[[], object], limit_s: float = 300.0) -> float:
     """Seconds until a condition holds; fails after a time that no sound machine needs, however busy it is."""
     start_s = time.monotonic()
     while not condition():
