@@ -18,6 +18,7 @@ from app.configuration.service import ServiceConfig
 from app.recording.config import RecordingConfig
 from app.view.views import FileView
 from fusion_core.colour import STRENGTH_MAX
+from fusion_core.engines.engine import AT_ONCE, NETWORK_ENGINES
 from fusion_core.simulation.rig import SimulatedRigConfig
 from fusion_core.thermal.agc import AgcConfig, Polarity
 from fusion_core.yaml_config import load_model
@@ -66,15 +67,16 @@ class Preset(StrEnum):
 
 
 class FallbackEngine(StrEnum):
-    """Cheap engines that always start."""
+    """Engines that stand in; without the estimate of aligned-pyramid the whole picture's shift is measured."""
 
+    ALIGNED_PYRAMID = "aligned-pyramid"
     PYRAMID = "pyramid"
     AVERAGE = "average"
     NCC_PYRAMID = "ncc-pyramid"
     EDGES = "edges"
 
 
-NEURAL_ENGINES = (EngineName.AUTO, EngineName.OPENVINO, EngineName.TORCH, EngineName.TENSORRT)
+NEURAL_ENGINES = tuple(name for name in EngineName if name in NETWORK_ENGINES)
 
 
 class EngineConfig(_Section):
@@ -123,13 +125,14 @@ class EngineConfig(_Section):
         description="how far the picture goes from the visible one (0) to the fused one (1) and beyond (heat first)",
     )
     fallback: FallbackEngine = Field(
-        default=FallbackEngine.PYRAMID,
-        description="runs while the engine is being built, and in its place if it cannot start; the reason is shown",
+        default=FallbackEngine.ALIGNED_PYRAMID,
+        description="runs while the engine is being built, and in its place if it cannot start; the reason is shown. "
+        "pyramid and average show double outlines wherever the calibration is off",
     )
 
     @model_validator(mode="after")
     def _weights_fit(self) -> Self:
-        if self.weights is not None and self.name not in NEURAL_ENGINES:
+        if self.weights is not None and self.name in AT_ONCE:
             raise ValueError(f"weights are set, but the engine {self.name} has none; wanted weights: null or a network")
         return self
 

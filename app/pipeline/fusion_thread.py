@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from app.capture.synchronizer import output_time_ns
-from app.pipeline.engine_seat import EngineSeat
+from app.pipeline.engine.seat import EngineSeat
 from app.pipeline.fuse_step import FuseStep
 from app.pipeline.problems import PipelineContext, Severity
 from app.pipeline.stats import Latency, Stage

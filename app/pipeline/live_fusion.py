@@ -19,7 +19,8 @@ from app.configuration.config import AppConfig
 from app.media.snapshot import save_snapshot
 from app.pipeline.alignment import Alignment
 from app.pipeline.capture_supervisor import CaptureSupervisor
-from app.pipeline.engine_seat import EngineFactory, EngineSeat
+from app.pipeline.engine.builder import EngineFactory
+from app.pipeline.engine.seat import EngineSeat
 from app.pipeline.fusion_thread import FusionThread
 from app.pipeline.latest_slot import LatestSlot
 from app.pipeline.monitor import Monitor, RecorderReport

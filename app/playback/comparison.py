@@ -17,6 +17,7 @@ import numpy.typing as npt
 import structlog
 
 from app.pipeline.latest_slot import LatestSlot
+from fusion_core.engines.engine import NETWORK_ENGINES
 from fusion_core.errors import LumithermError
 from fusion_core.frames import FusedFrame, ThermalAlignment
 from fusion_core.thermal.agc import Agc, AgcConfig
@@ -42,7 +43,7 @@ class ComparisonSettings:
     @property
     def label(self) -> str:
         """Short, for the picture's corner."""
-        neural = self.engine not in ("average", "pyramid", "ncc-pyramid", "edges")
+        neural = self.engine in NETWORK_ENGINES
         model = (self.weights.stem if self.weights is not None else self.preset) if neural else ""
         parts = [self.engine, model, self.agc.mode.value if self.agc is not None else ""]
         return ", ".join(part for part in parts if part)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from fusion_core.checkpoint import LoadedCheckpoint
     from fusion_core.engines.cache import EngineCache
 
-__all__ = ["ENGINE_NAMES", "FusionEngine", "create_engine", "default_threads"]
+__all__ = ["AT_ONCE", "ENGINE_NAMES", "NETWORK_ENGINES", "FusionEngine", "create_engine", "default_threads"]
 
 
 @runtime_checkable
@@ -59,19 +59,14 @@ class FusionEngine(Protocol):
         """Free what the engine holds. Safe to call twice."""
 
 
-ENGINE_NAMES = (
-    "auto",
-    "tensorrt",
-    "torch-cuda",
-    "openvino",
-    "torch",
-    "aligned-pyramid",
-    "average",
-    "pyramid",
-    "ncc-pyramid",
-    "edges",
-)
-"""What `create_engine` takes."""
+NETWORK_ENGINES = ("auto", "tensorrt", "torch-cuda", "openvino", "torch")
+"""Engines that fuse by a network: they need weights, and seconds to start."""
+
+AT_ONCE = ("average", "pyramid", "ncc-pyramid", "edges")
+"""Engines without weights, ready at once."""
+
+ENGINE_NAMES = (*NETWORK_ENGINES, "aligned-pyramid", *AT_ONCE)
+"""What `create_engine` takes. aligned-pyramid fuses by no network, but needs the weights of an estimate."""
 
 
 def default_threads() -> int:

@@ -258,6 +258,56 @@ def test_a_fallback_shows_at_once_while_the_engine_is_built(running: Running) ->
     assert pictures(live, 2).engine == "average"
 
 
+class AlignedFirst(SlowFactory):
+    """Gives the engine that stands in when `aligned` is open, and the wanted one when `gate` is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.aligned = threading.Event()
+        self.lame = threading.Event()
+
+    def __call__(
+        self, name: str, preset: str, weights: Path | None, threads: int | None, *, video: VideoOptions
+    ) -> FusionEngine:
+        if name != "aligned-pyramid":
+            return super().__call__(name, preset, weights, threads, video=video)
+        self.aligned.wait(30.0)
+        return FaultyEngine(create_engine("edges"), self.lame)
+
+
+def test_what_stands_in_has_no_ghosts_from_the_first_picture_on(running: Running) -> None:
+    factory = AlignedFirst()
+    live = running(engines=factory, engine={"name": "auto", "fallback": "aligned-pyramid"})
+    assert pictures(live).engine == "ncc-pyramid"  # at once, by the shift of the whole picture
+    factory.aligned.set()
+    wait_until(lambda: live.stats.snapshot().engine == "edges")  # the better one takes over
+    assert "auto:tiny is being built" in (live.stats.snapshot().fallback_reason or "")
+    factory.lame.set()
+    wait_until(lambda: live.stats.snapshot().engine == "ncc-pyramid")  # and costs no picture when it fails
+    assert pictures(live).engine == "ncc-pyramid"
+    factory.lame.clear()
+    factory.gate.set()
+    wait_until(lambda: live.stats.snapshot().engine == "average")
+    assert live.stats.snapshot().fallback_reason is None and live.failure is None
+
+
+def test_an_engine_that_stands_in_is_built_anew_for_another_size(running: Running) -> None:
+    factory = AlignedFirst()
+    factory.aligned.set()
+    factory.gate.set()
+    factory.error = CheckpointError("no weights")
+    visible = support.PatternCamera(Stream.VISIBLE)
+    cameras = support.camera_factory(visible)
+    live = running(engines=factory, cameras=cameras, engine={"name": "auto", "fallback": "aligned-pyramid"})
+    wait_until(lambda: live.stats.snapshot().engine == "edges")
+    factory.aligned.clear()
+    visible.size = (48, 64)
+    wait_until(lambda: live.stats.snapshot().engine == "ncc-pyramid")
+    factory.aligned.set()
+    wait_until(lambda: live.stats.snapshot().engine == "edges")
+    assert pictures(live).pixels.shape == (48, 64, 3)
+
+
 def test_an_engine_that_cannot_be_built_is_told_loudly(running: Running) -> None:
     factory = SlowFactory()
     factory.error = CheckpointError("preset 'tiny' is untrained")
@@ -272,7 +322,7 @@ def test_an_engine_that_cannot_be_built_is_told_loudly(running: Running) -> None
 def test_an_engine_that_fails_while_running_is_replaced_without_losing_a_picture(
     running: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.pipeline.engine_seat._FIRST_RETRY_S", 0.2)
+    monkeypatch.setattr("app.pipeline.engine.builder._FIRST_RETRY_S", 0.2)
     factory = SlowFactory()
     factory.gate.set()
     live = running(engines=factory, engine={"name": "auto"})

@@ -14,8 +14,8 @@ import tifffile
 from support import live as support
 
 from app.media.snapshot import save_snapshot
-from app.pipeline import engine_seat
-from app.pipeline.engine_seat import BuildFailure, BuiltEngine, EngineBuilder, EngineSpec
+from app.pipeline.engine import builder as engine_builder
+from app.pipeline.engine.builder import BuildFailure, BuiltEngine, EngineBuilder, EngineSpec
 from app.pipeline.latest_slot import LatestSlot
 from app.pipeline.monitor import Monitor, RecorderReport
 from app.pipeline.problems import ProblemLog, Severity
@@ -200,7 +200,7 @@ def test_builder_closes_what_nobody_wants_any_more(failures: list[object]) -> No
 
 def test_builder_gives_back_what_a_closed_engine_held(failures: list[object], monkeypatch: pytest.MonkeyPatch) -> None:
     given: list[str] = []
-    monkeypatch.setattr(engine_seat, "return_free_memory", lambda: given.append(threading.current_thread().name))
+    monkeypatch.setattr(engine_builder, "return_free_memory", lambda: given.append(threading.current_thread().name))
     builder = make_builder(Factory(), failures)
     builder.tidy()
     support.wait_until(lambda: bool(given))

@@ -112,7 +112,7 @@ def settings(folder: Path, **changes: Any) -> AppConfig:
         "rig": "test",
         "visible": {"uri": "sim:visible", "reopen": reopen},
         "thermal": {"uri": "sim:thermal", "reopen": reopen},
-        "engine": {"name": "average"},
+        "engine": {"name": "average", "fallback": "pyramid"},
         "recording": {"directory": folder, "reserve_mb": 1, "reserve_s": 0},
     }
     for name, section in changes.items():

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 __all__ = ["register"]
 
 _VIFB_SUBSET = "vifb-aligned"
-_CLASSICAL = ("aligned-pyramid", "average", "pyramid", "ncc-pyramid", "edges")
 
 
 def register(cli: typer.Typer) -> None:
@@ -43,7 +42,7 @@ def _evaluate(
     ] = None,
     engine: Annotated[
         list[str] | None,
-        typer.Option(help="Classical engine: average, pyramid, ncc-pyramid, edges; may be repeated."),
+        typer.Option(help="Classical engine: aligned-pyramid, average, pyramid, ncc-pyramid, edges; may be repeated."),
     ] = None,
     shifts: Annotated[str, typer.Option(help="Uniform displacements along both axes, px.")] = "0,3,5,8,11",
     half_pixel: Annotated[
@@ -259,10 +258,11 @@ def _numbers(option: str, text: str) -> list[float]:
 
 
 def _classical(name: str) -> tuple[str, Method]:
-    from fusion_core.engines.engine import create_engine
+    from fusion_core.engines.engine import ENGINE_NAMES, NETWORK_ENGINES, create_engine
 
-    if name not in _CLASSICAL:
-        raise UsageError(f"--engine is {name!r}, must be one of {', '.join(_CLASSICAL)}; networks go by --weights")
+    classical = [each for each in ENGINE_NAMES if each not in NETWORK_ENGINES]
+    if name not in classical:
+        raise UsageError(f"--engine is {name!r}, must be one of {', '.join(classical)}; networks go by --weights")
     return name, create_engine(name)
 
 

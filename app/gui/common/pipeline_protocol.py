@@ -12,7 +12,7 @@ from fusion_core.frames import FusedFrame
 if TYPE_CHECKING:
     from app.pipeline.alignment import Alignment
     from app.pipeline.capture_supervisor import CaptureSupervisor
-    from app.pipeline.engine_seat import EngineSeat
+    from app.pipeline.engine.seat import EngineSeat
     from app.pipeline.fusion_thread import FusionThread
     from app.pipeline.latest_slot import LatestSlot
     from app.pipeline.problems import ProblemLog
