@@ -58,7 +58,7 @@ class AlignedPyramidEngine:
     def displacement_px(self) -> npt.NDArray[np.float32] | None:
         """The running displacement estimate, (2, H/8, W/8): (dx, dy) in pixels, None before the first frame."""
         found = self._running.displacement_px if self._running is not None else None
-        return found * np.float32(self._large.factor) if found is not None else None
+        return found if found is None or self._large.factor == 1 else found * np.float32(self._large.factor)
 
     def warm_up(self, height: int, width: int) -> None:
         """Compile the estimate for this size and run it once. Raises EngineError."""

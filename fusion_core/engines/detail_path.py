@@ -13,9 +13,9 @@ from fusion_core.rfvif.working_grid import DETAIL_PX, LEVELS, RAMP, reduction_fa
 
 __all__ = ["LargePicture", "WorkingGrid"]
 
-_BITS = 4  # of fractions of a level in 16 bits
+_BITS = 5  # of fractions of a level in 16 bits
 _LEVEL = 2.0**_BITS
-_GATE = 64  # a gate of 1 in eight bits
+_GATE = 127  # a gate of 1 in eight bits
 
 Plane = npt.NDArray[np.int16]
 """Levels times 2^_BITS."""
@@ -148,9 +148,8 @@ def _blend(visible: Plane, thermal: Plane, gates: npt.NDArray[np.uint8]) -> Plan
     """One band of both pictures, (h, w); gates (h, w, 2)."""
     of_visible = cv2.multiply(visible, gates[..., 0], scale=1.0 / _GATE, dtype=cv2.CV_16S)
     of_thermal = cv2.multiply(thermal, gates[..., 1], scale=1.0 / _GATE, dtype=cv2.CV_16S)
-    # In quarters of a level, which saturate at 64 levels.
-    strengths = [cv2.convertScaleAbs(each, alpha=4.0 / _LEVEL) for each in (of_thermal, of_visible)]
-    weight = cv2.convertScaleAbs(cv2.subtract(strengths[0], strengths[1]), alpha=1.0 / (4.0 * RAMP))
+    lead = np.maximum(np.abs(of_thermal) - np.abs(of_visible), 0)
+    weight = cv2.convertScaleAbs(lead, alpha=1.0 / (RAMP * _LEVEL))
     step = cv2.multiply(cv2.subtract(of_thermal, of_visible), weight, scale=1.0 / 255.0, dtype=cv2.CV_16S)
     return np.asarray(cv2.add(of_visible, step), np.int16)
 
@@ -160,6 +159,6 @@ def _subtract(first: Plane, second: np.ndarray) -> Plane:
 
 
 def _gates(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
-    """(2, h, w) -> (h, w, 2) uint8, 0..128 for gates of 0..2."""
+    """(2, h, w) -> (h, w, 2) uint8, 0..254 for gates of 0..2."""
     gates = (2.0 * _GATE) / (1.0 + np.exp(-logits))
     return np.asarray(cv2.merge([cv2.convertScaleAbs(plane) for plane in gates]), np.uint8)

@@ -265,7 +265,7 @@ class _Compiled:
     def displacement_px(self) -> npt.NDArray[np.float32] | None:
         """See `OpenVinoEngine.displacement_px`."""
         found = self.running.displacement_px if self.running is not None else None
-        return found * np.float32(self._large.factor) if found is not None else None
+        return found if found is None or self._large.factor == 1 else found * np.float32(self._large.factor)
 
     def run(self, visible: np.ndarray, thermal: np.ndarray, name: str) -> npt.NDArray[np.uint8]:
         """(H, W) uint8 twice -> (H, W) uint8. Raises EngineError."""

@@ -92,10 +92,18 @@ class RfvifConfig:
 
 
 PRESETS: dict[str, RfvifConfig] = {
-    "base": RfvifConfig(channels=32, light=False, alignment="field"),
-    "small": RfvifConfig(channels=16, light=True, alignment="field", detail_path=True, space_to_depth=2),
+    "base": RfvifConfig(channels=32, light=False, alignment="field", working_px=84_000),
+    "small": RfvifConfig(
+        channels=16, light=True, alignment="field", detail_path=True, space_to_depth=2, working_px=36_000
+    ),
     "tiny": RfvifConfig(
-        channels=8, light=True, alignment="field", detail_path=True, space_to_depth=2, residual_blocks=3
+        channels=8,
+        light=True,
+        alignment="field",
+        detail_path=True,
+        space_to_depth=2,
+        residual_blocks=3,
+        working_px=20_000,
     ),
 }
 """Named presets of the one network. docs/network.md gives their cost and quality."""

@@ -24,7 +24,7 @@ from fusion_core.rfvif.working_grid import DETAIL_PX, MAPS, WorkingMaps, detail_
 
 __all__ = ["Rfvif", "RfvifOutput"]
 
-_TRAINING_FACTOR = 2  # of the working grid for 640x480
+_TRAINING_FACTOR = 3  # of the working grid for 640x480
 
 
 class RfvifOutput(NamedTuple):

@@ -29,7 +29,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def checkpoint(folder: Path) -> Any:
-    return weights.checkpoint(folder, "tiny")
+    return weights.checkpoint(folder, "tiny", working_px=3_000)  # a working grid, though the pictures are small
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,7 @@ def test_agrees_with_the_reference_and_keeps_its_models(checkpoint: Any, cache: 
     exact = OpenVinoEngine(checkpoint, precision="f32", threads=1, cache=cache)
     for seed in range(3):
         pair = smooth_pair(seed)
-        assert psnr_db(exact.fuse(*pair), reference.fuse(*pair)) > 45  # the two warps interpolate differently
+        assert psnr_db(exact.fuse(*pair), reference.fuse(*pair)) > 40  # two warps, and 4 bits of fractions
     assert exact.name == f"openvino-f32:{checkpoint.path.stem}"
     exact.close()
     kept = {entry.name for entry in cache.entries()}
@@ -64,7 +64,7 @@ def test_agrees_with_the_reference_and_keeps_its_models(checkpoint: Any, cache: 
     again.warm_up(*SIZE)
     assert {entry.name for entry in cache.entries()} == kept  # converted once, for every precision
     pair = smooth_pair(0)
-    floor = 45 if not cpu_has_bfloat16() else 30
+    floor = 40 if not cpu_has_bfloat16() else 30
     assert psnr_db(again.fuse(*pair), reference.fuse(*pair)) > floor
     field = again.displacement_px
     assert field is not None
@@ -94,7 +94,7 @@ def test_dynamic_kernels_may_be_carried_from_picture_to_picture(folder: Path) ->
         for fdam in checkpoint.network.fdams:
             for block in fdam.blocks:
                 for layer in block.generator.kernels:
-                    layer.weight.normal_(0.0, 0.5)  # kernels that differ from picture to picture
+                    layer.weight.normal_(0.0, 20.0)  # kernels that differ from picture to picture
     # Both take one model of the estimate. The cache tells networks apart by their file, which these are not written to.
     cache = EngineCache(folder / "engines-of-other-kernels")
     video = VideoOptions(1, 1.0, kernels_every=3)

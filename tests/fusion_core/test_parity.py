@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -26,10 +27,12 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def pairs(count: int) -> list[EvaluationPair]:
     rng = np.random.default_rng(2)
-    return [
-        EvaluationPair(f"p{i}", rng.integers(0, 256, (48, 64, 3), np.uint8), rng.integers(0, 256, (48, 64), np.uint8))
-        for i in range(count)
-    ]
+
+    def smooth(*channels: int) -> np.ndarray:
+        small = rng.integers(0, 256, (6, 8, *channels), np.uint8)
+        return np.asarray(cv2.resize(small, (64, 48), interpolation=cv2.INTER_CUBIC))
+
+    return [EvaluationPair(f"p{i}", smooth(3), smooth()) for i in range(count)]
 
 
 class Wrong(TorchEngine):

@@ -46,14 +46,14 @@ def count(network: torch.nn.Module) -> int:
     return sum(parameter.numel() for parameter in network.parameters())
 
 
-@pytest.mark.parametrize(("preset", "limit"), [("small", 30.0), ("tiny", 4.0)])
+@pytest.mark.parametrize(("preset", "limit"), [("small", 1.2), ("tiny", 0.6)])
 def test_presets_keep_their_promised_cost(preset: str, limit: float) -> None:
     network = build(preset_config(preset)).eval()
     picture = torch.rand(1, 1, 480, 640)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         network(picture, picture)
     giga_multiply_accumulates = counter.get_total_flops() / 2e9
-    assert 0.5 < giga_multiply_accumulates <= limit
+    assert 0.3 < giga_multiply_accumulates <= limit
 
 
 @pytest.mark.parametrize("name", ABLATIONS)

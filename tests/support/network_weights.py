@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -34,8 +35,8 @@ def disturbed(config: RfvifConfig) -> Rfvif:
     return network
 
 
-def checkpoint(folder: Path, preset: str) -> LoadedCheckpoint:
-    """Such a network of a preset, written and read back."""
+def checkpoint(folder: Path, preset: str, **changes: Any) -> LoadedCheckpoint:
+    """Such a network of a preset, with some fields of its configuration changed, written and read back."""
     path = folder / f"{preset}.safetensors"
-    save_checkpoint(path, disturbed(preset_config(preset)), {})
+    save_checkpoint(path, disturbed(preset_config(preset).replace(**changes)), {})
     return load_checkpoint(path)
