@@ -1,7 +1,7 @@
 """Who moves in the simulated scene: walking people, a dog, cars and a van, drawn in both pictures.
 
 Everybody crosses the picture at a constant depth. A figure is drawn once per phase of its gait or wheels, about its
-own foot point, facing right; see `simulation_scene.Sheet.figure`.
+own foot point, facing right; see `scene.Sheet.figure`.
 """
 
 from __future__ import annotations
@@ -83,85 +83,85 @@ def draw_person(outfit: Outfit, air_c: float, lean: float = 0.0) -> Draw:
 
     def draw(tile: Float, density: float, phase: float, facing: float) -> Sheet:
         sheet = Sheet.figure(tile, (-0.75, 0.75), (-0.14, 2.05), density)
-        k = outfit.tall
-        swing = 2 * np.pi * phase
-        amount = 0.0 if lean else 1.0
-        bob = 0.025 * np.cos(2 * swing) * amount
-        shift = 0.02 * np.sin(swing) * (1 - amount)
-
-        def place(x: float, y: float) -> Point:
-            return facing * (x + shift * y), y * k
-
-        jacket_dark = shade(outfit.jacket, 0.72)
-        trousers_dark = shade(outfit.trousers, 0.72)
-        sheet.ellipse((0, -0.015), (0.42, 0.055), Paint((0.02, 0.02, 0.02)), 0.45)  # contact shadow
-        hip, shoulder = (0.0, 0.93 + bob), (0.03, 1.43 + bob)
-
-        def leg(angle: float, knee: float, colour: Colour) -> None:
-            kx, ky = hip[0] + 0.44 * np.sin(angle), hip[1] - 0.44 * np.cos(angle)
-            fx, fy = kx + 0.42 * np.sin(angle - knee), ky - 0.42 * np.cos(angle - knee)
-            fy = max(fy, 0.06)
-            sheet.limb(place(*hip), place(kx, ky), (0.19, 0.14), Paint(colour, air_c + 9.0, 0.05, 0.4))
-            sheet.limb(place(kx, ky), place(fx, fy), (0.14, 0.095), Paint(colour, air_c + 6.5, 0.05, 0.4))
-            toe = 0.17 * np.cos(angle - knee)
-            sheet.limb(
-                place(fx - 0.04, fy - 0.02),
-                place(fx + toe, fy - 0.03),
-                (0.10, 0.07),
-                Paint((0.13, 0.11, 0.10), air_c + 3),
-            )
-
-        def arm(angle: float, bend: float, colour: Colour) -> None:
-            ex, ey = shoulder[0] + 0.29 * np.sin(angle), shoulder[1] - 0.04 - 0.29 * np.cos(angle)
-            hx, hy = ex + 0.25 * np.sin(angle + bend), ey - 0.25 * np.cos(angle + bend)
-            sheet.limb(
-                place(shoulder[0], shoulder[1] - 0.04), place(ex, ey), (0.135, 0.11), Paint(colour, outfit.jacket_c - 1)
-            )
-            sheet.limb(place(ex, ey), place(hx, hy), (0.11, 0.08), Paint(colour, outfit.jacket_c - 1.5))
-            sheet.ellipse(place(hx + 0.015, hy - 0.03), (0.048, 0.06), Paint(outfit.skin, 31.0))
-
-        s, c = float(np.sin(swing)) * amount, float(np.cos(swing)) * amount
-        arm(0.55 * s - 0.05, 0.25 + 0.2 * max(s, 0), jacket_dark)
-        leg(-0.48 * s + 0.06 * (1 - amount), 0.12 + 0.75 * max(0.0, -c), trousers_dark)
-        leg(0.48 * s - 0.06 * (1 - amount), 0.12 + 0.75 * max(0.0, c) * amount, outfit.trousers)
-        sheet.limb(place(0.02, 1.36 + bob), place(0.055, 1.56 + bob), (0.13, 0.12), Paint(outfit.skin, 33.5))
-        torso = [
-            (-0.13, 0.86),
-            (0.12, 0.86),
-            (0.155, 1.15),
-            (0.15, 1.36),
-            (0.07, 1.49),
-            (-0.08, 1.48),
-            (-0.155, 1.33),
-            (-0.14, 1.1),
-        ]
-        warm = Paint(outfit.jacket, outfit.jacket_c - 1.5, 0.05, 0.5, temp_to=outfit.jacket_c + 1.5)
-        sheet.polygon([place(x, y + bob) for x, y in torso], warm)
-        sheet.limb(
-            place(-0.05, 1.0 + bob),
-            place(-0.06, 1.3 + bob),
-            (0.03, 0.05),
-            Paint(jacket_dark),
-        )
-        if outfit.backpack:
-            pack = [(-0.13, 1.0), (-0.30, 1.02), (-0.33, 1.3), (-0.25, 1.44), (-0.12, 1.42)]
-            sheet.polygon([place(x, y + bob) for x, y in pack], Paint((0.15, 0.17, 0.20), air_c + 2.5, 0.05))
-        head = (0.065, 1.655 + bob)
-        sheet.ellipse(place(head[0] - 0.012, head[1] + 0.012), (0.108, 0.128), Paint(outfit.hair, 28.0))
-        face = [(0.0, -0.1), (0.07, -0.125), (0.105, -0.06), (0.128, -0.015), (0.105, 0.045), (0.035, 0.06), (0.0, 0.0)]
-        sheet.polygon([place(head[0] + x, head[1] + y) for x, y in face], Paint(outfit.skin, 34.5))
-        if outfit.hat:
-            sheet.polygon(
-                [
-                    place(head[0] + x, head[1] + y)
-                    for x, y in [(-0.14, 0.04), (0.19, 0.03), (0.1, 0.07), (0.07, 0.16), (-0.08, 0.16)]
-                ],
-                Paint((0.22, 0.20, 0.18), air_c + 8),
-            )
-        arm(-0.55 * s + 0.05, 0.25 + 0.2 * max(-s, 0), outfit.jacket)
+        _Person(sheet, outfit, air_c, phase, facing, walks=not lean).paint()
         return sheet
 
     return draw
+
+
+class _Person:
+    """Paints one phase of a person onto a sheet; metres about the foot point, before facing and height."""
+
+    def __init__(self, sheet: Sheet, outfit: Outfit, air_c: float, phase: float, facing: float, *, walks: bool) -> None:
+        swing = 2 * np.pi * phase
+        self._amount = 1.0 if walks else 0.0
+        self._sheet, self._outfit, self._air_c, self._facing = sheet, outfit, air_c, facing
+        self._bob = 0.025 * np.cos(2 * swing) * self._amount
+        self._shift = 0.02 * np.sin(swing) * (1 - self._amount)
+        self._sin, self._cos = float(np.sin(swing)) * self._amount, float(np.cos(swing)) * self._amount
+        self._jacket_dark, self._trousers_dark = shade(outfit.jacket, 0.72), shade(outfit.trousers, 0.72)
+
+    def paint(self) -> None:
+        """From the far arm to the near one."""
+        s, c, amount = self._sin, self._cos, self._amount
+        self._sheet.ellipse((0, -0.015), (0.42, 0.055), Paint((0.02, 0.02, 0.02)), 0.45)  # contact shadow
+        self._arm(0.55 * s - 0.05, 0.25 + 0.2 * max(s, 0), self._jacket_dark)
+        self._leg(-0.48 * s + 0.06 * (1 - amount), 0.12 + 0.75 * max(0.0, -c), self._trousers_dark)
+        self._leg(0.48 * s - 0.06 * (1 - amount), 0.12 + 0.75 * max(0.0, c) * amount, self._outfit.trousers)
+        self._torso()
+        self._head()
+        self._arm(-0.55 * s + 0.05, 0.25 + 0.2 * max(-s, 0), self._outfit.jacket)
+
+    def _place(self, x: float, y: float) -> Point:
+        return self._facing * (x + self._shift * y), y * self._outfit.tall
+
+    def _limb(self, start: Point, end: Point, widths: tuple[float, float], paint: Paint) -> None:
+        self._sheet.limb(self._place(*start), self._place(*end), widths, paint)
+
+    def _leg(self, angle: float, knee: float, colour: Colour) -> None:
+        hip = (0.0, 0.93 + self._bob)
+        kx, ky = hip[0] + 0.44 * np.sin(angle), hip[1] - 0.44 * np.cos(angle)
+        fx, fy = kx + 0.42 * np.sin(angle - knee), ky - 0.42 * np.cos(angle - knee)
+        fy = max(fy, 0.06)
+        self._limb(hip, (kx, ky), (0.19, 0.14), Paint(colour, self._air_c + 9.0, 0.05, 0.4))
+        self._limb((kx, ky), (fx, fy), (0.14, 0.095), Paint(colour, self._air_c + 6.5, 0.05, 0.4))
+        toe = 0.17 * np.cos(angle - knee)
+        shoe = Paint((0.13, 0.11, 0.10), self._air_c + 3)
+        self._limb((fx - 0.04, fy - 0.02), (fx + toe, fy - 0.03), (0.10, 0.07), shoe)
+
+    def _arm(self, angle: float, bend: float, colour: Colour) -> None:
+        shoulder = (0.03, 1.43 + self._bob)
+        sleeve_c = self._outfit.jacket_c
+        ex, ey = shoulder[0] + 0.29 * np.sin(angle), shoulder[1] - 0.04 - 0.29 * np.cos(angle)
+        hx, hy = ex + 0.25 * np.sin(angle + bend), ey - 0.25 * np.cos(angle + bend)
+        self._limb((shoulder[0], shoulder[1] - 0.04), (ex, ey), (0.135, 0.11), Paint(colour, sleeve_c - 1))
+        self._limb((ex, ey), (hx, hy), (0.11, 0.08), Paint(colour, sleeve_c - 1.5))
+        self._sheet.ellipse(self._place(hx + 0.015, hy - 0.03), (0.048, 0.06), Paint(self._outfit.skin, 31.0))
+
+    def _torso(self) -> None:
+        outfit, bob = self._outfit, self._bob
+        self._limb((0.02, 1.36 + bob), (0.055, 1.56 + bob), (0.13, 0.12), Paint(outfit.skin, 33.5))  # neck
+        torso = [
+            (-0.13, 0.86), (0.12, 0.86), (0.155, 1.15), (0.15, 1.36),
+            (0.07, 1.49), (-0.08, 1.48), (-0.155, 1.33), (-0.14, 1.1),
+        ]  # fmt: skip
+        warm = Paint(outfit.jacket, outfit.jacket_c - 1.5, 0.05, 0.5, temp_to=outfit.jacket_c + 1.5)
+        self._sheet.polygon([self._place(x, y + bob) for x, y in torso], warm)
+        self._limb((-0.05, 1.0 + bob), (-0.06, 1.3 + bob), (0.03, 0.05), Paint(self._jacket_dark))
+        if outfit.backpack:
+            pack = [(-0.13, 1.0), (-0.30, 1.02), (-0.33, 1.3), (-0.25, 1.44), (-0.12, 1.42)]
+            leather = Paint((0.15, 0.17, 0.20), self._air_c + 2.5, 0.05)
+            self._sheet.polygon([self._place(x, y + bob) for x, y in pack], leather)
+
+    def _head(self) -> None:
+        outfit, head = self._outfit, (0.065, 1.655 + self._bob)
+        self._sheet.ellipse(self._place(head[0] - 0.012, head[1] + 0.012), (0.108, 0.128), Paint(outfit.hair, 28.0))
+        face = [(0.0, -0.1), (0.07, -0.125), (0.105, -0.06), (0.128, -0.015), (0.105, 0.045), (0.035, 0.06), (0.0, 0.0)]
+        self._sheet.polygon([self._place(head[0] + x, head[1] + y) for x, y in face], Paint(outfit.skin, 34.5))
+        if outfit.hat:
+            hat = [(-0.14, 0.04), (0.19, 0.03), (0.1, 0.07), (0.07, 0.16), (-0.08, 0.16)]
+            felt = Paint((0.22, 0.20, 0.18), self._air_c + 8)
+            self._sheet.polygon([self._place(head[0] + x, head[1] + y) for x, y in hat], felt)
 
 
 def draw_dog(colour: Colour, air_c: float) -> Draw:

@@ -40,7 +40,7 @@ class Reporter:
     def __init__(
         self, folder: Path, console: Console, *, log_every_steps: int, tensorboard: bool, active: bool
     ) -> None:
-        self._folder, self._console, self._every, self._active = folder, console, log_every_steps, active
+        self.folder, self._console, self._every, self._active = folder, console, log_every_steps, active
         self._sums: dict[str, Tensor] = {}
         self._counts: dict[str, int] = {}
         self._since = time.monotonic()
@@ -69,7 +69,7 @@ class Reporter:
         self._since = time.monotonic()
         if not self._active:
             return
-        self._log = (self._folder / "metrics.jsonl").open("a", encoding="utf-8")
+        self._log = (self.folder / "metrics.jsonl").open("a", encoding="utf-8")
         if self._console.is_terminal:
             self._progress = Progress(
                 TextColumn("training"),
@@ -148,8 +148,8 @@ class Reporter:
         rows = [batch.visible, batch.infrared, batch.infrared_target, fused]
         sheet = torch.cat([torch.cat(list(r[:_PICTURES, 0].float().clamp(0, 1).cpu()), dim=1) for r in rows])
         pixels = np.rint(sheet.numpy() * 255).astype(np.uint8)
-        (self._folder / "samples").mkdir(exist_ok=True)
-        path = self._folder / "samples" / f"step-{step:08d}.png"
+        (self.folder / "samples").mkdir(exist_ok=True)
+        path = self.folder / "samples" / f"step-{step:08d}.png"
         if not cv2.imwrite(str(path), pixels):
             raise RunError(f"example pictures cannot be written to {path}; is the disk full?")
         if self._writer is not None:

@@ -33,7 +33,7 @@ from fusion_core.training.registration import (
 )
 from fusion_core.training.reporting import Reporter
 from fusion_core.training.run_state import atomic_write
-from fusion_core.training.train import Trainer, new_run_folder
+from fusion_core.training.train import Trainer, TrainingPairs, new_run_folder
 from fusion_core.training.vgg import load_vgg16
 
 __all__ = [
@@ -61,13 +61,13 @@ def train(config: TrainingConfig, *, resume: Path | None, console: Console) -> P
         first = team.rank == 0
         quiet = console if first else Console(quiet=True)
         with team.first_alone():
-            training, validation, digest = prepare_pairs(config, quiet)
+            pairs = prepare_pairs(config, quiet)
         if resume is not None:
             folder = resume
         else:
             folder = new_run_folder(config) if first else Path()
         if first:
-            describe_run(folder, config, training, validation, digest)
+            describe_run(folder, config, pairs)
         run = config.run
         reporter = Reporter(
             folder, quiet, log_every_steps=run.log_every_steps, tensorboard=run.tensorboard, active=first
@@ -75,17 +75,9 @@ def train(config: TrainingConfig, *, resume: Path | None, console: Console) -> P
         network = build_network(config)
         needs_vgg = config.loss.perception.weight > 0 and config.stage != "align"
         trainer = Trainer(
-            network,
-            config,
-            training,
-            validation,
-            folder,
-            processes=team,
+            network, config, pairs, processes=team, export=export_weights, reporter=reporter,
             vgg=load_vgg16(config.vgg16, list(config.loss.perception.taps)) if needs_vgg else None,
-            export=export_weights,
-            reporter=reporter,
-            manifest_sha256=digest,
-        )
+        )  # fmt: skip
         if resume is not None:
             reporter.say(f"going on with {folder} after step {trainer.resume()}")
         reporter.say(
@@ -122,8 +114,8 @@ def export_weights(path: Path, network: nn.Module, facts: dict[str, Any]) -> Non
 # ---- data
 
 
-def prepare_pairs(config: TrainingConfig, console: Console) -> tuple[list[TrainingPair], list[TrainingPair], str]:
-    """Read and register the pairs. Returns training, validation, and the SHA-256 of what they are."""
+def prepare_pairs(config: TrainingConfig, console: Console) -> TrainingPairs:
+    """Read and register the pairs."""
     data = config.data
     pairs = load_pairs(data.root, data.include)
     if data.validation_root is not None:
@@ -143,7 +135,7 @@ def prepare_pairs(config: TrainingConfig, console: Console) -> tuple[list[Traini
         digest.update(b"--\n")
     digest.update(data.registration.model_dump_json().encode())
     console.print(f"{len(training)} pairs to train on, {len(validation)} held out", highlight=False)
-    return training, validation, digest.hexdigest()
+    return TrainingPairs(training, validation, digest.hexdigest())
 
 
 def register_pairs(
@@ -190,17 +182,15 @@ def _say_registration(registrations: Sequence[PairRegistration], console: Consol
 # ---- the run's folder
 
 
-def describe_run(
-    folder: Path, config: TrainingConfig, training: list[TrainingPair], validation: list[TrainingPair], digest: str
-) -> None:
+def describe_run(folder: Path, config: TrainingConfig, pairs: TrainingPairs) -> None:
     """Write config.yaml, versions.json and data.json into the run's folder."""
     (folder / "config.yaml").write_text(yaml.safe_dump(json.loads(config.model_dump_json()), sort_keys=False))
     (folder / "versions.json").write_text(json.dumps(_versions(), indent=1))
     manifest = {
-        "sha256": digest,
-        "training": {pair.stem: pair.sha256 for pair in training},
-        "validation": {pair.stem: pair.sha256 for pair in validation},
-        "registered": sorted(pair.stem for pair in training + validation if pair.registration.reliable),
+        "sha256": pairs.sha256,
+        "training": {pair.stem: pair.sha256 for pair in pairs.training},
+        "validation": {pair.stem: pair.sha256 for pair in pairs.held_out},
+        "registered": sorted(pair.stem for pair in pairs.training + pairs.held_out if pair.registration.reliable),
     }
     (folder / "data.json").write_text(json.dumps(manifest, indent=1))
 

@@ -28,9 +28,20 @@ from fusion_core.training.run_state import Ema, latest_state, save_state, trunca
 from fusion_core.training.validation import validate
 from fusion_core.training.vgg import Vgg16Features
 
-__all__ = ["FusionNetwork", "Selection", "Trainer", "learning_rate_factor", "new_finetune_folder", "new_run_folder"]
+__all__ = [
+    "FusionNetwork", "Selection", "Trainer", "TrainingPairs", "learning_rate_factor", "new_finetune_folder",
+    "new_run_folder",
+]  # fmt: skip
 
 _STATE_FORMAT = 1
+
+
+class TrainingPairs(NamedTuple):
+    """What a run learns from, and what it is measured on; sha256: of all of it, "" where nobody asked."""
+
+    training: list[TrainingPair]
+    held_out: list[TrainingPair]
+    sha256: str = ""
 
 
 class FusionNetwork(Protocol):
@@ -134,7 +145,7 @@ class Trainer:
 
     Args:
         network: fulfils `FusionNetwork`; moved to the device.
-        folder: of the run; training states, logs and weights go there.
+        reporter: says how it goes. Its folder is the run's: training states and weights go there, too.
         vgg: needed unless the perception loss is off.
         export: writes the network's weights to a file: export(path, network, facts).
         selection: judges validations, less is better, and sees the weights as they are before the first step; None:
@@ -148,25 +159,21 @@ class Trainer:
         self,
         network: nn.Module,
         config: TrainingConfig,
-        training: list[TrainingPair],
-        validation: list[TrainingPair],
-        folder: Path,
+        pairs: TrainingPairs,
         *,
         processes: Processes,
         vgg: Vgg16Features | None,
         export: Callable[[Path, nn.Module, dict[str, Any]], None],
         reporter: Reporter,
-        manifest_sha256: str = "",
         selection: Selection | None = None,
     ) -> None:
         if config.batch_size % processes.world_size:
             raise ConfigError(f"batch_size {config.batch_size} does not divide over {processes.world_size} processes")
-        self._config, self._folder, self._processes = config, folder, processes
-        self._export, self._reporter, self._manifest_sha256 = export, reporter, manifest_sha256
-        self._validation_pairs = validation
+        self._config, self._folder, self._processes = config, reporter.folder, processes
+        self._export, self._reporter, self._pairs = export, reporter, pairs
         self._selection = selection
         self._device = processes.device
-        self._sampler = CropSampler(training, config.data, config.run.seed)
+        self._sampler = CropSampler(pairs.training, config.data, config.run.seed)
         self.steps_per_epoch = max(1, math.ceil(self._sampler.crops_per_epoch / config.batch_size))
         self.total_steps = config.schedule.max_steps or config.schedule.epochs * self.steps_per_epoch
 
@@ -378,7 +385,7 @@ class Trainer:
             "rng_cuda": torch.cuda.get_rng_state() if self._device.type == "cuda" else None,
             "skipped_in_a_row": self._skipped_in_a_row,
             "config_hash": config_hash(self._config),
-            "manifest_sha256": self._manifest_sha256,
+            "manifest_sha256": self._pairs.sha256,
         }
         self._reporter.flush()
         save_state(self._folder / "checkpoints", self._step, state, self._config.run.keep_checkpoints)
@@ -411,7 +418,7 @@ class Trainer:
         self._step, self._best = int(state["step"]), state["best"]
         self._validations_since_best = int(state.get("validations_since_best", 0))
         self._skipped_in_a_row = int(state["skipped_in_a_row"])
-        if state["manifest_sha256"] != self._manifest_sha256:
+        if state["manifest_sha256"] != self._pairs.sha256:
             self._reporter.say("the data are not those of the saved state: this run cannot be repeated exactly")
         if self._processes.rank == 0:
             truncate_metrics(self._folder / "metrics.jsonl", self._step)
@@ -433,12 +440,12 @@ class Trainer:
             self._set_mode()
 
     def _validate(self) -> None:
-        if self._processes.rank != 0 or not self._validation_pairs:
+        if self._processes.rank != 0 or not self._pairs.held_out:
             return
         with self._averaged() as network:
             results = validate(
                 _TrainingForward(network, alignment_only=self._alignment_only).eval(),
-                self._validation_pairs,
+                self._pairs.held_out,
                 self._config.validation,
                 self._config.loss,
                 self._device,
@@ -473,5 +480,5 @@ class Trainer:
             "batch_size": config.batch_size,
             "config": json.loads(config.model_dump_json()),
             "config_hash": config_hash(config),
-            "data_manifest_sha256": self._manifest_sha256,
+            "data_manifest_sha256": self._pairs.sha256,
         }

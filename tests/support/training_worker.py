@@ -21,7 +21,7 @@ from fusion_core.training.config import TrainingConfig
 from fusion_core.training.dataset import TrainingPair
 from fusion_core.training.distributed import processes
 from fusion_core.training.reporting import Reporter
-from fusion_core.training.train import Trainer
+from fusion_core.training.train import Trainer, TrainingPairs
 
 
 class TinyOutput(NamedTuple):
@@ -94,8 +94,8 @@ def make_trainer(
     reporter = Reporter(folder, console, log_every_steps=1, tensorboard=False, active=team.rank == 0)
     pairs = make_pairs()
     return Trainer(
-        network or TinyNetwork(batch_norm=batch_norm), config, pairs[:4], pairs[4:], folder,
-        processes=team, vgg=None, reporter=reporter, manifest_sha256="made",
+        network or TinyNetwork(batch_norm=batch_norm), config, TrainingPairs(pairs[:4], pairs[4:], "made"),
+        processes=team, vgg=None, reporter=reporter,
         export=lambda path, network, facts: torch.save(network.state_dict(), path),
     )  # fmt: skip
 

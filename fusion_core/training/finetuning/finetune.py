@@ -48,7 +48,7 @@ from fusion_core.training.finetuning.settings import (
 from fusion_core.training.reporting import Reporter
 from fusion_core.training.run_state import atomic_write, list_checkpoints
 from fusion_core.training.session import build_network, describe_run, export_weights, prepare_pairs
-from fusion_core.training.train import Trainer, new_finetune_folder
+from fusion_core.training.train import Trainer, TrainingPairs, new_finetune_folder
 from fusion_core.training.vgg import load_vgg16
 
 __all__ = ["FinetuneResult", "StageOutcome", "finetune", "mix_pairs"]
@@ -124,17 +124,17 @@ def finetune(
     with processes(config.run.device) as team:
         quiet = console if team.rank == 0 else Console(quiet=True)
         with team.first_alone():
-            own, held_out, digest = prepare_pairs(config, quiet)
-            generic, generic_held_out = _generic_pairs(config, request, own, quiet)
-        if not held_out:
+            own = prepare_pairs(config, quiet)
+            generic, generic_held_out = _generic_pairs(config, request, own.training, quiet)
+        if not own.held_out:
             raise BadInputError(
                 f"{request.data} holds out no pairs; give --validation DIR, or build the set from two recordings"
             )
-        run = _Run(request, loaded, team, quiet, resume, own, generic, held_out, digest, config)
+        run = _Run(request, loaded, team, quiet, resume, own, generic, config)
         for stage in stages:
-            config = fit_crop(configs[stage], own)
+            config = fit_crop(configs[stage], own.training)
             if stage != "align":
-                config = _balanced(config, request, loaded, own, quiet)
+                config = _balanced(config, request, loaded, own.training, quiet)
             if not run.go_through(stage, config):
                 quiet.print(f"stopped; go on with: lumitherm train --resume {run.folder}", highlight=False)
                 return None
@@ -156,7 +156,7 @@ def _generic_pairs(
             "registration": config.data.registration.model_copy(update={"enabled": True}),
         }
     )  # fmt: skip
-    pairs = prepare_pairs(config.model_copy(update={"data": data}), Console(quiet=True))[0]
+    pairs = prepare_pairs(config.model_copy(update={"data": data}), Console(quiet=True)).training
     mixed, held_out = split_pairs(pairs, _GENERIC_HELD_OUT)
     console.print(
         f"generic pairs make up {request.generic_share:.0%} of the crops; {len(held_out)} of {len(pairs)} are held out",
@@ -193,21 +193,19 @@ class _Run:
         team: Processes,
         console: Console,
         resume: Path | None,
-        own: list[TrainingPair],
+        own: TrainingPairs,
         generic: list[TrainingPair],
-        held_out: list[TrainingPair],
-        digest: str,
         config: TrainingConfig,
     ) -> None:
         self.request, self.console = request, console
         self._team, self._resumed = team, resume is not None
-        self._own, self._generic, self._held_out, self._digest = own, generic, held_out, digest
-        self._training = mix_pairs(own, generic, request.generic_share)
+        self._seen = own._replace(training=[*own.training, *generic])
+        self._mixed = own._replace(training=mix_pairs(own.training, generic, request.generic_share))
         first = team.rank == 0
         self.folder = resume if resume is not None else (new_finetune_folder(config) if first else Path())
         if first:
             save_request(request, self.folder)
-        self.judge = Judge(request, loaded, evaluation_pairs(held_out)) if first else None
+        self.judge = Judge(request, loaded, evaluation_pairs(own.held_out)) if first else None
         if own_loss(loaded.facts) is None:
             console.print(
                 f"{request.initial.name} does not tell its losses, or they are of another version: using ours",
@@ -226,7 +224,7 @@ class _Run:
         if self.judge is not None:
             (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
             config = config.model_copy(update={"initial_weights": self.judge.weights})
-            describe_run(folder, config, [*self._own, *self._generic], self._held_out, self._digest)
+            describe_run(folder, config, self._seen)
             if not resumed:
                 (folder / "metrics.jsonl").unlink(missing_ok=True)  # of a beginning that no state was saved of
         reporter = Reporter(
@@ -235,10 +233,9 @@ class _Run:
         )  # fmt: skip
         needs_vgg = config.loss.perception.weight > 0 and stage != "align"
         trainer = Trainer(
-            build_network(config), config, self._training, self._held_out, folder,
-            processes=self._team,
+            build_network(config), config, self._mixed, processes=self._team,
             vgg=load_vgg16(config.vgg16, list(config.loss.perception.taps)) if needs_vgg else None,
-            export=export_weights, reporter=reporter, manifest_sha256=self._digest,
+            export=export_weights, reporter=reporter,
             selection=AgainstStart(folder) if first else None,
         )  # fmt: skip
         if resumed:
