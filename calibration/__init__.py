@@ -1,1 +1,1 @@
-"""Bring the thermal camera onto the visible grid, and say how well."""
+"""Brings the thermal camera onto the visible grid, and says how well."""

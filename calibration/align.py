@@ -1,4 +1,4 @@
-"""Move thermal pictures onto the visible pixel grid: maps computed once, applied to each frame."""
+"""Moves thermal pictures onto the visible pixel grid: maps computed once, applied to each frame."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["ThermalAligner"]
 
 
 class ThermalAligner:
-    """Resamples thermal pictures onto the visible grid. One owner thread; `to_visible` allocates its result.
+    """Resamples thermal pictures onto the visible grid. One owner thread; `to_visible` gives a new array.
 
     Args:
         calibration: stereo or plane.
@@ -109,7 +109,7 @@ class ThermalAligner:
     def set_correction(self, correction_visible: np.ndarray) -> None:
         """Use another correction (3, 3 homography, calibrated visible pixels) from the next picture on.
 
-        Costs some ten milliseconds: called by the self-alignment a few times a second at most.
+        Costs some ten milliseconds; the self-alignment calls it a few times a second at most.
         """
         self._calibration = self._calibration.with_correction(correction_visible)
         self._compute()

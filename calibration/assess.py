@@ -1,4 +1,4 @@
-"""While views are still being captured: what the calibration would be with those that are there, and what it lacks."""
+"""Judges a capture while it runs: what the views so far would give, and what they lack."""
 
 from __future__ import annotations
 
@@ -26,16 +26,17 @@ from fusion_core.errors import BadInputError
 
 __all__ = ["Assessment", "assess"]
 
-MARGIN = 0.6  # resampling, which the verdict also asks, tends to say more than the noise of the points alone
+MARGIN = 0.6  # resampling, which the verdict asks too, tends to give more than the noise of the points alone
 COVERAGE_MARGIN = 0.05
-AIM_MARGIN = 0.8  # of the aim, for 2 sigma: it is then inside with 2.5
+AIM_MARGIN = 0.8  # of the aim, for 2 sigma: 2.5 sigma are then inside it
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Assessment:
     """coverage_visible, coverage_thermal: (6, 6) points in the common field, -1 outside it; two_sigma_px: the largest
-    over the picture, from the noise of the points; views: that agree; reached: against the aim; common_field: share of
-    the field at the working distance that both cameras also see at the boards'; advice: the pose that helps most."""
+    over the picture, from the noise of the points. views: those that agree. reached: compared with the aim.
+    common_field: share of the field at the working distance that both cameras also see at the boards' distance.
+    advice: the pose that helps most."""
 
     coverage_visible: np.ndarray
     coverage_thermal: np.ndarray
@@ -47,17 +48,17 @@ class Assessment:
 
     @property
     def covered(self) -> float:
-        """Share of the common field in which a board point was seen, in the worse of the two pictures."""
+        """Share of the common field in which board points were seen, in the worse of the two pictures."""
         return min(covered_share(self.coverage_visible), covered_share(self.coverage_thermal))
 
     @property
     def enough(self) -> bool:
-        """Whether solving can be expected to end well, and within the aim."""
+        """Whether solving should end well, and within the aim."""
         return self.views >= MIN_GOOD_VIEWS and not self.lacking
 
     @property
     def lacking(self) -> str:
-        """What is not enough yet, in words; "" if all is, but perhaps for the number of views."""
+        """Say what is not enough yet; "" if nothing but, perhaps, the number of views."""
         parts = []
         if self.covered < MIN_COVERAGE + COVERAGE_MARGIN:
             parts.append(f"{self.covered:.0%} of the common field covered")

@@ -1,7 +1,7 @@
-"""Calibration boards: what they look like, where their points are, and which of them can be told apart when turned.
+"""Describes calibration boards: their looks, their points, and which of them can be told apart when turned.
 
 Board coordinates: metres, origin at the top left corner of the pattern, x right, y down, z into the board, so that a
-board held upright in front of a camera is not mirrored. All boards answer the same questions (`Board`).
+board held upright in front of a camera is not mirrored. Every board answers the questions of `Board`.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ BOARD_HELP = (
 
 
 class Board(BaseModel, ABC):
-    """What every board can say. Points are numbered row by row, left to right, from the top left."""
+    """What every board answers. Points are numbered row by row, left to right, from the top left."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -66,7 +66,7 @@ class Board(BaseModel, ABC):
         [i, i + 1] * extent / h (h, w are whole numbers, so the scale is px_per_m to within rounding)."""
 
     def equivalent_orders(self, *, polarity_known: bool) -> list[np.ndarray]:
-        """Numberings that look the same: a list of (N,) index arrays, the identity first.
+        """Numberings that a picture cannot tell apart: a list of (N,) index arrays, the identity first.
 
         `polarity_known` says whether it is certain which of the two colours is the dark one. More than one entry
         means that a picture of the board alone cannot say which way up it is.
@@ -76,7 +76,7 @@ class Board(BaseModel, ABC):
 
     @property
     def identified(self) -> bool:
-        """Whether each point carries its own number (markers), so that a part of the board is enough."""
+        """Whether each point carries a number (markers), so that a part of the board is enough."""
         return False
 
     def describe(self) -> str:
@@ -137,7 +137,7 @@ class Checkerboard(Board):
 
 
 class SymmetricCircles(Board):
-    """A rectangular grid of discs (or holes). Turned by half a circle it looks the same."""
+    """A rectangular grid of discs (or holes). Half a turn leaves it looking alike."""
 
     kind: Literal["circles"] = "circles"
     distance_m: float = Field(gt=0, le=2, description="distance between neighbouring centres, metres")
@@ -263,7 +263,7 @@ class Charuco(_MarkerBoard):
 
 @lru_cache(maxsize=16)
 def _charuco_texture(board: Charuco, side: int) -> np.ndarray:
-    """Drawn from the places where OpenCV says that the markers are; its own picture rounds bits to whole texels."""
+    """Draw the markers where OpenCV says that they are; the picture that OpenCV makes rounds bits to whole texels."""
     height, width = board.rows * side, board.columns * side
     bits = int(board.cv_dictionary().markerSize) + 2
     starts = np.arange(bits) * (board.marker_m / bits)

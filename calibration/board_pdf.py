@@ -1,4 +1,4 @@
-"""Print or cut a board: SVG and PDF to scale, with a ruler to check the print and notes on materials and heat.
+"""Prints or cuts a board: SVG and PDF to scale, with a ruler to check the print and notes on materials and heat.
 
 Both formats are written by hand from the same list of shapes: lengths are exact and nothing is scaled on the way.
 """

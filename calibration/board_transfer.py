@@ -1,12 +1,12 @@
-"""A board of markers that one camera has read, found in the other camera's picture, where the markers are too small.
+"""Finds a board of markers that one camera has read in the other camera's picture, where they are too small to read.
 
-A thermal camera of 320 pixels shows a ChArUco board as squares with grey smudges: nothing can be read, though the board
-is plain to see. The other camera has read it, at the same moment and at nearly the same pose. So its view of the board
-is drawn, laid over the picture at all places and some scales and turns (normalised correlation; either polarity), and
-fitted by a homography that raises the correlation (Evangelidis and Psarakis, "Parametric image alignment using enhanced
-correlation coefficient maximization", 2008). The numbering comes from the markers that were read. Laid a square or two
-beside, or turned by half, a board looks alike but for its border and the smudges. So the picture must show what only
-the right place explains, and must not show what only any of the others does; else nothing is found.
+A thermal camera of 320 pixels shows a ChArUco board as squares with grey smudges: nothing can be read, though the
+board is plain to see. The other camera has read it at that moment and nearly that pose. So the board is drawn as that
+camera saw it, laid over the picture at all places and some scales and turns (normalised correlation; either polarity),
+and fitted by a homography that raises the correlation (Evangelidis and Psarakis, "Parametric image alignment using
+enhanced correlation coefficient maximization", 2008). The numbering comes from the markers that were read. Laid a
+square or two beside, or turned by half, a board differs by its border and the smudges alone. So the picture must show
+what only the right place explains, and nothing that only a wrong place explains; else no board is found.
 """
 
 from __future__ import annotations
@@ -29,16 +29,18 @@ CANDIDATES = 8
 OUTSIDE = 0.25  # of the board may lie beside the picture
 SMOOTHED = 5  # texels, in the first fit
 MIN_CORRELATION = 0.55
-MIN_SURENESS = 0.1  # boards laid wrongly on purpose have -0.8 or less wherever they correlate so well
-MAX_TURN_DEG = 45.0  # against the other camera's view, beyond the roll: two cameras on one rig differ by a few degrees
+MIN_SURENESS = 0.1  # boards laid wrongly on purpose have -0.8 or less wherever they correlate this well
+MAX_TURN_DEG = 45.0  # from the other camera's view, beyond the roll: cameras of one rig differ by a few degrees
 MIN_INSIDE = 0.5  # of the board, that must lie in the picture
-MIN_SHARE = 0.95  # of the points in the picture, that must fit on their own: at a wrong place up to 0.85 do, by chance
-RIM = 2  # squares around the board in which wrong places are looked for
+MIN_SHARE = (
+    0.95  # of the points in the picture, each of which must fit alone: at a wrong place up to 0.85 do, by chance
+)
+RIM = 2  # squares around the board in which wrong places are searched
 
 
 @dataclass(frozen=True, slots=True)
 class Likeness:
-    """How one camera's view of a board becomes the other's, but for the place: kept from picture to picture."""
+    """How one camera's view of a board becomes the other's, apart from the place: kept from picture to picture."""
 
     scale: float
     turn_deg: float
@@ -52,10 +54,10 @@ def transfer_board(
     Args:
         other: what the other camera found; most of the board.
         roll_deg: how this camera is turned about its line of sight against the other, clockwise in the picture.
-        first: what held last time; little else is then tried.
+        first: the likeness found last time; little else is then tried.
 
     Raises:
-        BoardNotFoundError: not there, or it could as well lie a square beside.
+        BoardNotFoundError: it is not there, or could as well lie a square beside.
     """
     grey = to_grey(image)
     shrink = min(1.0, WORKING_WIDTH_PX / grey.shape[1])
@@ -109,8 +111,8 @@ def _turned_deg(H: np.ndarray, H_other: np.ndarray, board: Board) -> float:
 
 
 def complete(image: np.ndarray, board: Board, found: Detection) -> Detection:
-    """The points of the board that lie in the picture, from those whose markers were read; what does not fit is left
-    out. The same detection where that gives no more."""
+    """Find the points of the board that lie in the picture, from those whose markers were read; leave out what does
+    not fit. Returns the given detection where that gives no more points."""
     H = board_homography(board.object_points()[found.ids, :2], found.points_px)
     if H is None:
         return found
@@ -119,7 +121,7 @@ def complete(image: np.ndarray, board: Board, found: Detection) -> Detection:
 
 
 def _all_points(grey: np.ndarray, board: Board, H: np.ndarray, start: Detection) -> Detection:
-    """All points inside the picture that, fitted each on its own, agree with their neighbours."""
+    """All points inside the picture that agree with their neighbours when each is fitted alone."""
     object_xy = board.object_points()[:, :2]
     at = cv2.perspectiveTransform(object_xy[:, None], H)[:, 0]
     step = (
@@ -294,7 +296,7 @@ def _texture(board: Board) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _flat(picture: np.ndarray, step_px: float) -> np.ndarray:
-    """Without level, and with the same contrast everywhere: over a square and a half."""
+    """Remove the level and even the contrast, over a square and a half."""
     sigma = max(0.75 * step_px, 2.0)
     fine = cv2.GaussianBlur(picture.astype(np.float32), (0, 0), 0.8)
     level = fine - cv2.GaussianBlur(fine, (0, 0), sigma)

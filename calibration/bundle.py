@@ -1,11 +1,11 @@
-"""One least-squares fit of all that the board views speak of: both lenses, the rig, and the pose of every board.
+"""Fits both lenses, the rig and the pose of every board to all board views, in one least-squares problem.
 
 Bundle adjustment (Triggs et al., "Bundle Adjustment - A Modern Synthesis", 1999): Levenberg-Marquardt on reprojection
-errors, the board poses eliminated by their Schur complement. Each camera's errors are weighed by its own noise, which
-is estimated along with the rest; gross errors lose their weight (Huber). A view that only one camera has serves that
-camera's lens. What the views do not determine is held by weak knowledge of lenses (`PRIORS`), instead of trading freely
+errors, the board poses eliminated by their Schur complement. Each camera's errors are weighed by its noise, which is
+estimated along with the rest; gross errors lose their weight (Huber). A view that only one camera has serves that
+camera's lens. What the views do not determine is held by weak knowledge of lenses (`PRIORS`); free, it would trade
 against the principal point and with it against the rotation. The normal equations say how exact the result can be at
-best (Cramer-Rao), and `BundleResult.sigma_of` carries that to whatever one asks about.
+best (Cramer-Rao), and `BundleResult.sigma_of` says so for anything that the rig determines.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Sighting:
 
     @classmethod
     def of(cls, name: str, visible: Detection | None, thermal: Detection | None) -> Sighting:
-        """What was found; fewer than 6 points of a camera are left out: they add nothing to a pose of their own."""
+        """Make a sighting of what was found. Fewer than 6 points of a camera are left out: they determine no pose."""
         parts: list[npt.NDArray[np.int64] | Floats] = []
         for found in (visible, thermal):
             kept = found if found is not None and len(found.ids) >= 6 else None
@@ -128,7 +128,7 @@ def solve_bundle(
     Args:
         object_points_m: (N, 3) points of the board, which the ids number.
         start: lenses and geometry to begin with; must be about right (some degrees, some per cent).
-        poses: (6,) pose by name to begin with; those that lack are found from the points.
+        poses: (6,) pose by name to begin with; missing ones are found from the points.
         view_weights: (n,) how often each sighting counts (resampling); None: once.
         noise_px: known noise; None: estimated, in two rounds.
 
@@ -166,7 +166,7 @@ def small_turn(R: Floats) -> Floats:
 
 
 def information_of(bundle: BundleResult, pose: Floats, points_m: Sequence[Floats]) -> Floats:
-    """(22, 22) what another view, the board at `pose` (6,), would add to the inverse covariance.
+    """What another view, the board at `pose` (6,), would add to the inverse covariance, (22, 22).
 
     Args:
         points_m: (N, 3) the board's points that the visible and that the thermal camera would find.
@@ -175,7 +175,7 @@ def information_of(bundle: BundleResult, pose: Floats, points_m: Sequence[Floats
     seen = Sighting("", ids[0], np.zeros((len(ids[0]), 2)), len(ids[0]) + ids[1], np.zeros((len(ids[1]), 2)))
     problem = _Problem([seen], np.concatenate([*points_m, np.empty((0, 3))]), np.ones(1))
     off = problem.residuals(bundle.theta, pose[None])[0]
-    seen = replace(seen, visible_px=off[0], thermal_px=off[1])  # where the points would be: nothing is left over
+    seen = replace(seen, visible_px=off[0], thermal_px=off[1])  # at the places of the points no residual is left
     problem = _Problem([seen], np.concatenate([*points_m, np.empty((0, 3))]), np.ones(1))
     A, B, _ = problem.linear(0, bundle.theta, pose, bundle.noise_px)
     V, W = B.T @ B, A.T @ B
@@ -216,7 +216,7 @@ class _Problem:
         return total
 
     def noise_px(self, theta: Floats, boards: Floats, noise_px: tuple[float, float]) -> tuple[float, float]:
-        """1 sigma of a coordinate in each camera, from what is left, for the parameters that were fitted."""
+        """1 sigma of a coordinate in each camera, from the residuals, less the parameters that were fitted."""
         found = []
         count = 2 * sum(seen.points for seen in self._seen)
         free = max(0.1, 1 - (6 * len(self._seen) + SHARED) / max(count, 1))
@@ -285,7 +285,7 @@ class _Problem:
         return A * root[:, None], B * root[:, None], r * root
 
     def minimise(self, theta: Floats, boards: Floats, noise_px: tuple[float, float]) -> tuple[Floats, Floats]:
-        """Levenberg-Marquardt from here."""
+        """Minimise by Levenberg-Marquardt from here."""
         damping, cost = 1e-4, self.cost(theta, boards, noise_px)
         for _ in range(MAX_STEPS):
             reduced, gradient, parts = self.normal_equations(theta, boards, noise_px, damping)

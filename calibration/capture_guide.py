@@ -1,10 +1,9 @@
-"""Choose calibration views from a stream of pictures: the board found in both, still, sharp, and a new pose.
+"""Chooses calibration views from a stream of pictures, and says what is missing.
 
-Say what is missing.
+A view must have the board in both pictures, still, sharp, and in a new pose. While the board is then held on, its
+pictures are averaged: noise in thermal is what limits a calibration.
 
-While the board is held on after that, the pictures are averaged: noise in thermal is what limits a calibration.
-
-No thread and no camera: feed it pairs, it answers. The command line and the assistant window both sit on it.
+It has no thread and no camera: feed it pairs, it answers. The command line and the assistant window both use it.
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ _TILTS = (
 class CaptureVerdict:
     """accepted: this pair was kept. reason: why or why not. guidance: what to do next. view: what was found.
 
-    improved: this pair was averaged into the view that was kept last, which `view` then is, under its first name.
+    improved: this pair was averaged into the view kept last; `view` is that view, under its first name.
     """
 
     accepted: bool
@@ -58,9 +57,9 @@ class CaptureGuide:
 
     Args:
         require_still: compare with the picture before (streams); False for folders of single pictures.
-        target: how many views to keep. exactly: False asks what they are worth too: it may be done from 12 views
-            on, and goes on to twice the target while the common field is not covered, or rotation and homography are
-            not known as exactly as `calibration.pose_planner` wants.
+        target: how many views to keep. exactly: True stops at the target. False judges the views too: it may stop
+            from 12 views on, and goes on to twice the target while the common field is not covered, or rotation and
+            homography are not known as exactly as `calibration.pose_planner` wants.
         working_distance_m: where the alignment is to be exact; 0: near to horizon, as `solve_views` proposes.
     """
 
@@ -88,7 +87,7 @@ class CaptureGuide:
 
     @property
     def done(self) -> bool:
-        """Whether there are enough views, the last one averaged like the others."""
+        """Whether there are enough views, and the last one is averaged like the others."""
         most = self._target if self._exactly else 2 * self._target
         if len(self.accepted) >= most:
             return self._held is None
@@ -96,7 +95,7 @@ class CaptureGuide:
 
     @property
     def short(self) -> str:
-        """What the views that are there do not reach, in words; "" when nothing is known to be missing."""
+        """Say what the views do not reach; "" when nothing is known to be missing."""
         return self.assessment.lacking if self.assessment is not None else ""
 
     @property
@@ -146,7 +145,7 @@ class CaptureGuide:
         return CaptureVerdict(True, f"view {len(self.accepted)} kept", self.guidance(), view)
 
     def _end_hold(self) -> None:
-        """The board was taken away, or enough pictures of it are there."""
+        """End the held view: the board was taken away, or enough pictures of it are there."""
         assert self._held is not None
         self.accepted[-1] = self._held.view(final=True)
         self._held = None
@@ -162,7 +161,7 @@ class CaptureGuide:
         return "of the thermal picture" if self.assessment is None else "of the common field in the thermal picture"
 
     def guidance(self) -> str:
-        """One sentence: what the next view should be."""
+        """Say in one sentence what the next view should be."""
         count = len(self.accepted)
         if self.done:
             enough = f"{count} views, {self.coverage:.0%} {self.covered_field} covered"
@@ -218,7 +217,7 @@ def _coarse(cells: np.ndarray) -> np.ndarray:
 
 
 def _wanted(poses: np.ndarray) -> str:
-    """What the poses (n, 5) lack. Tilts about both axes and to both sides are what tells a turned camera from a moved
+    """Say what the poses (n, 5) lack. Tilts about both axes and to both sides tell a turned camera from a moved
     principal point; near and far boards tell a focal length from a distance."""
     for axis, sign, words in _TILTS:
         if (sign * poses[:, axis]).max() < MIN_LEAN:

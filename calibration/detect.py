@@ -1,8 +1,8 @@
-"""Find a board in a picture of either camera: a ladder of preparations, tried until one works and proves right.
+"""Finds a board in a picture of either camera: a ladder of preparations, tried until one works and proves right.
 
 Thermal boards have weak contrast, uneven heat and often the opposite polarity (black ink is warmer). Each rung of the
 ladder is a preparation (background removal, stretch, CLAHE), a polarity and a scale. What a rung finds must lie on a
-plane seen by a lens and show the board's own black and white pattern, else it is refused. The numbering of the points
+plane seen by a lens and show the black and white pattern of the board, else it is refused. The numbering of the points
 never depends on which rung worked.
 """
 
@@ -51,8 +51,8 @@ class Detection:
     """A found board.
 
     points_px: (N, 2) float64 in the pixels of the picture that was given; ids: (N,) int, the points' numbers on the
-    board. polarity: "normal" if the board's black is darker in this picture. orders: index arrays under which the
-    board would look the same (first: as numbered); more than one means the picture alone cannot tell.
+    board. polarity: "normal" if the board's black is darker in this picture. orders: index arrays of the numberings
+    that the picture allows (first: as numbered); more than one means that the picture alone cannot tell.
     """
 
     points_px: np.ndarray
@@ -68,7 +68,7 @@ class Detection:
         return len(self.orders) > 1
 
     def reordered(self, order: np.ndarray) -> Detection:
-        """The same points numbered in another of the possible ways."""
+        """Number the points in another of the possible ways."""
         return Detection(self.points_px[order], self.ids, self.rung, self.polarity, self.size, (np.arange(len(order)),))
 
 
@@ -84,8 +84,8 @@ def to_grey(image: np.ndarray) -> np.ndarray:
 
 
 def prepare(grey: np.ndarray, rung: Rung) -> np.ndarray:
-    """(H, W) float32 to (s H, s W) uint8, as the rung says. Blur widths are for 640 pixels across; noise is
-    smoothed as much in smaller pictures: it is each pixel's own."""
+    """(H, W) float32 to (s H, s W) uint8, as the rung says. Blur widths are for 640 pixels across, but noise
+    is smoothed as much in smaller pictures: it differs from pixel to pixel."""
     unit = grey.shape[1] / 640.0
     if rung.preparation in ("blur12", "blur25"):
         sigma = (12.0 if rung.preparation == "blur12" else 25.0) * unit
@@ -112,7 +112,7 @@ def prepare(grey: np.ndarray, rung: Rung) -> np.ndarray:
 def ladder(board: Board, width: int, first: Sequence[Rung] = ()) -> Iterator[Rung]:
     """The rungs in the order in which they pay off. `first` (what has worked lately) goes in front."""
     yield from first
-    inversions = (False,) if isinstance(board, Checkerboard) else (False, True)  # corners look the same inverted
+    inversions = (False,) if isinstance(board, Checkerboard) else (False, True)  # inverting leaves corners as they are
     if isinstance(board, SymmetricCircles | AsymmetricCircles):
         preparations: tuple[Preparation, ...] = ("stretch", "blur25", "blur12", "hat", "smooth", "clahe")
     else:
@@ -145,8 +145,8 @@ def detect_board(
         polarity: which colour is dark, if it is certain: "normal" for a visible camera. A thermal camera's is
             "unknown" unless it was established; then some checkerboards cannot be told from their half-turned selves
             by one picture (`Detection.ambiguous`), and `match_orders` settles it with the other camera's picture.
-        first: rungs to try first. max_rungs: give up after so many (0: all of them). skip: go on so many rungs further
-            down after the first, round and round: pictures of a stream share the ladder.
+        first: rungs to try first. max_rungs: give up after this many (0: all of them). skip: after `first`, begin this
+            many rungs further down, round and round: pictures of a stream share the ladder.
 
     Raises:
         BoardNotFoundError: no rung found a board that proved right.
@@ -211,9 +211,7 @@ def _climb(
 
 
 def match_orders(visible: Detection, thermal: Detection, roll_deg: float = 0.0) -> tuple[Detection, Detection]:
-    """Settle the numbering of a pair: of the possible orders of the thermal points.
-
-    The one turned most like the visible.
+    """Settle the numbering of a pair: take the order of the thermal points that is turned most like the visible one.
 
     Holds for cameras mounted within 45 degrees (boards with quarter-turn symmetry) or 90 degrees (all others) of
     `roll_deg`, the thermal camera's turn about its line of sight, clockwise in the picture.
@@ -361,9 +359,9 @@ def _unmirrored(points: np.ndarray, object_points: np.ndarray, board: Board) -> 
 
 
 def _square_contrast(grey: np.ndarray, points: np.ndarray, board: Checkerboard) -> float:
-    """Mean of (white squares minus black squares) between the corners, by the board's numbering; > 0.
+    """Mean of (white squares minus black squares) between the corners, by the board's numbering.
 
-    Black is darker.
+    Above 0: black is darker.
     """
     rows, columns = board.corner_grid
     grid = points.reshape(rows, columns, 2)
@@ -388,7 +386,7 @@ def _smallest_step(points: np.ndarray) -> float:
 
 
 def _problem(detection: Detection, board: Board) -> str:
-    """Why this cannot be the board; empty if it can. A lens bends the grid by far less than a wrong neighbour would."""
+    """Say why this cannot be the board; empty if it can. A lens bends the grid far less than a wrong neighbour."""
     object_points = board.object_points()[detection.ids, :2]
     H = board_homography(object_points, detection.points_px)
     if H is None:

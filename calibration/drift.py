@@ -1,10 +1,10 @@
-"""Notice when the rig has moved since it was calibrated, propose a correction, and apply it smoothly if wanted.
+"""Notices when the rig has moved since it was calibrated, proposes a correction, and applies it smoothly if wanted.
 
-Once a second one pair is compared (`residual_field`), the evidence of the last half minute is summed, and the field
-that it speaks for is judged. An estimate counts only where the whole frame and its parts agree; where the scene says
-nothing the monitor says so instead of guessing. Parallax of near things is a displacement too, up to some pixels
-to one side: it would hide as much of a rig's movement to the other. What the scene shows while all is well is therefore
-kept, and the drift is the larger of two: the displacement itself, and how far it has moved from there.
+Once a second one pair is compared (`residual_field`). The evidence of the last half minute is summed, and the field
+that it gives is judged. An estimate counts only where the whole frame and its parts agree; where the scene shows too
+little, the monitor says so instead of guessing. Parallax of near things is a displacement too, up to some pixels to
+one side, and would hide a movement of the rig to the other side. So the monitor remembers what a calm scene shows, and
+the drift is the larger of two: the displacement, and how far it has moved from there.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ SECOND_NS = 1_000_000_000
 NOTICE_PX = 2.5
 WARN_PX = 4.0
 ALARM_PX = 8.0
-EARLY_PX = 0.5  # a warning or alarm is given this much before its limit: what an estimate may be short by
-CALM_EVALUATIONS = 30  # with a displacement below the notice: what the scene shows then is its own parallax
-CALM_PX = 1.0  # changes up to this are taken up slowly, as the scene's
+EARLY_PX = 0.5  # warn and alarm this much before the limit: an estimate may be short by as much
+CALM_EVALUATIONS = 30  # with a displacement below the notice: the scene then shows its parallax
+CALM_PX = 1.0  # changes up to this are the scene's, and are learned slowly
 CALM_RATE = 1 / 600  # of the difference, an evaluation
 MIN_SHARE = 0.15  # of the grid that must be sure
 MIN_GLOBAL_CONFIDENCE = 0.25
@@ -36,7 +36,7 @@ MAX_DISAGREEMENT_PX = 2.5  # between the whole-frame estimate and the median of 
 WORKING_SCALE = 8 / 3  # pictures are compared reduced by this: 240 px wide for 640
 VOTES = 9  # evaluations whose median is the drift
 MIN_VOTES = 6
-RESUM_EVERY = 600  # additions and subtractions in single precision: sum afresh now and then
+RESUM_EVERY = 600  # additions and subtractions in single precision, after which the sum is made anew
 SURE = 0.15  # confidence from which a cell counts
 TRUSTED_SHARE = 0.25  # of the grid that must be sure before a correction may be applied unasked
 TRUSTED_QUARTER_SHARE = 0.08  # of each quarter of the picture, in three of the four at least
@@ -45,7 +45,7 @@ AGREE_PX = 2.0  # on average over the picture
 
 
 class DriftLevel(StrEnum):
-    """How bad it is. UNKNOWN: the scene does not tell."""
+    """How bad the drift is. UNKNOWN: the scene does not tell."""
 
     UNKNOWN = "unknown"
     OK = "ok"
@@ -62,7 +62,7 @@ class DriftState:
     dx_px, dy_px: its direction: thermal(x) matches visible(x + d). confidence 0..1: share of the picture that is sure.
     residual_px, moved_px: the two that drift_px is the larger of; moved_px is NaN until the scene has been calm.
     update: (3, 3) to multiply onto the correction in use, None while there is nothing to correct.
-    trusted: enough of the picture, on all its sides, says so for a correction that nobody looks at first.
+    trusted: enough of the picture, on all its sides, agrees for a correction that nobody checks first.
     """
 
     t_ns: int
@@ -197,7 +197,7 @@ class DriftMonitor:
         return DriftState(t_ns, length, dx, dy, share, level, update, estimated, trusted, residual, moved)
 
     def _change(self, dx: float, dy: float, residual: float) -> tuple[float, float] | None:
-        """Since the scene was calm; None until it has been. What it showed then follows slow and small changes."""
+        """Change since the scene was calm; None until it was. The calm displacement follows slow, small changes."""
         now = np.array([dx, dy])
         if self._calm is None:
             if residual > NOTICE_PX:
@@ -226,7 +226,7 @@ class DriftMonitor:
 
 
 def _spread_out(estimated: ResidualField, share: float) -> bool:
-    """Whether the sure places lie all over the picture: one near or moving thing fills a side of it, not three."""
+    """Whether the sure places lie all over the picture: one near or moving thing fills one quarter of it, not three."""
     sure = estimated.confidence > SURE
     rows, columns = sure.shape[0] // 2, sure.shape[1] // 2
     quarters = (sure[:rows, :columns], sure[:rows, columns:], sure[rows:, :columns], sure[rows:, columns:])
@@ -236,11 +236,10 @@ def _spread_out(estimated: ResidualField, share: float) -> bool:
 class SelfAligner:
     """Turns proposals into corrections: never ("off"), on request ("propose"), or by itself and slowly ("apply").
 
-    By itself only after `agreeing` proposals in a row from states that are `trusted` and say the same to 2 px on
-    average: what passes through the picture does not stay that long in the same place. One owner thread. The
-    correction moves by at most `rate_px_s` at the picture's corners, and by at most `step_px` at once, however long ago
-    the last step was; while it moves, `moving` is True and the drift monitor's evidence is of no use
-    (`DriftMonitor.reset` when it has settled).
+    "apply" waits for `agreeing` proposals in a row that are `trusted` and agree to 2 px on average: what passes through
+    the picture does not stay in one place that long. The correction moves by at most `rate_px_s` at the picture's
+    corners, and by at most `step_px` at once, however long ago the last step was. While it moves, `moving` is True and
+    the drift monitor's evidence is of no use (`DriftMonitor.reset` when it has settled). One owner thread.
     """
 
     def __init__(
@@ -303,7 +302,7 @@ class SelfAligner:
         if self.mode == "off" or self.moving:
             return
         if state.level is DriftLevel.OK:
-            self._proposal = None  # what was proposed has been done, or was never so
+            self._proposal = None  # the proposal has been applied, or did not hold
         if state.update is None:
             self._agreeing.clear()
             return
@@ -311,7 +310,7 @@ class SelfAligner:
         proposal = proposal / proposal[2, 2]
         if self._distance(proposal, self._start) > self._limit_px:
             self._agreeing.clear()
-            return  # a rig that far off needs its calibration redone; the level stays an alarm
+            return  # a rig this far off needs a new calibration; the level stays an alarm
         self._proposal = proposal
         if not state.trusted:
             self._agreeing.clear()
@@ -321,7 +320,7 @@ class SelfAligner:
             self.accept()
 
     def _agree(self) -> bool:
-        """Whether the last proposals say the same as the newest."""
+        """Whether the last proposals agree with the newest."""
         newest = apply_homography(self._agreeing[-1], self._inside)
         return all(
             float(np.linalg.norm(apply_homography(other, self._inside) - newest, axis=1).mean()) <= AGREE_PX
@@ -341,7 +340,7 @@ class SelfAligner:
         self._target = self._start.copy()
 
     def step(self, t_ns: int) -> np.ndarray | None:
-        """Advance to this time; the new correction if it has changed, else None."""
+        """Advance to this time. Returns the new correction if it has changed, else None."""
         last, self._last_ns = self._last_ns, t_ns
         if not self.moving or last is None:
             return None

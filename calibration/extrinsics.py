@@ -1,4 +1,4 @@
-"""The two cameras' relation from views that both see: first a vote of all views, then one joint least-squares fit."""
+"""Solves the relation of the two cameras from views that both see: a vote of all views, then one joint fit."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MIN_PAIRS = 3
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PairView:
-    """The same board, seen by both cameras at the same moment; only points that both have found."""
+    """A board as both cameras saw it at one moment; only points that both have found."""
 
     name: str
     ids: np.ndarray
@@ -30,7 +30,7 @@ class PairView:
 
     @classmethod
     def common(cls, name: str, visible: Detection, thermal: Detection) -> PairView:
-        """Keep what both have found."""
+        """Keep the points that both have found."""
         ids, in_visible, in_thermal = np.intersect1d(visible.ids, thermal.ids, return_indices=True)
         return cls(name, ids, visible.points_px[in_visible], thermal.points_px[in_thermal])
 
@@ -42,9 +42,9 @@ class PairView:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class StereoResult:
-    """The rig, rms (in each camera's pixels) of each kept pair, rejected pairs with the reason; the fit, and its views.
+    """The rig, rms (in each camera's pixels) of each kept pair, rejected pairs with the reason, and the fit.
 
-    sightings: what the fit rests on, by view name, in the order of `bundle.poses`.
+    sightings: what was fitted, by view name, in the order of `bundle.poses`.
     """
 
     rig: RigCalibration
@@ -89,9 +89,9 @@ def solve_stereo(
     """Solve lenses and rig together; pairs that contradict the others are dropped and named.
 
     Args:
-        visible, thermal: each camera's lens as found alone, to begin with.
-        sightings: everything that was found, by view name; also views of which one camera alone saw the board, which
-            serve its lens. None: the pairs' common points.
+        visible, thermal: each camera's lens as solved alone, where the fit begins.
+        sightings: everything that was found, by view name. A view of one camera alone serves its lens. None: the
+            pairs' common points.
 
     Raises:
         BadInputError: fewer than 3 consistent pairs.
@@ -134,12 +134,10 @@ def solve_stereo(
 
 
 def transfer_errors_px(rig: RigCalibration, pair: PairView, object_points_m: np.ndarray) -> np.ndarray:
-    """(N,) visible pixels.
+    """(N,) visible pixels between the thermal points, moved to the visible picture, and where that camera saw them.
 
-    Thermal points carried over to the visible picture against where the visible camera saw them.
-
-    The board's pose comes from the thermal picture alone, so this is what the calibration does to things that only
-    the thermal camera has located, at the board's own distance.
+    The board's pose comes from the thermal picture alone. So this is the error of the calibration for things that
+    only the thermal camera has located, at the distance of the board.
     """
     R, t = board_pose(rig.thermal, object_points_m, pair.thermal_px)
     X_thermal = object_points_m @ R.T + t
@@ -154,9 +152,9 @@ def _consistent(
     thermal: CameraIntrinsics,
     rejected: dict[str, str],
 ) -> tuple[list[PairView], np.ndarray, np.ndarray]:
-    """Each pair alone says how the cameras are turned; drop those that say something else than the majority.
+    """Drop pairs that contradict the majority: each pair alone says how the cameras are turned.
 
-    Also the relation R_visible_thermal, t_visible_thermal_m of the pair that the others agree with best.
+    Also returns R_visible_thermal, t_visible_thermal_m of the pair that the others agree with best.
     """
     turns: dict[str, np.ndarray] = {}
     moves: dict[str, np.ndarray] = {}

@@ -1,7 +1,7 @@
-"""Pictures of a board that is held still, averaged: noise in thermal is what limits a calibration.
+"""Averages pictures of a board that is held still: noise in thermal is what limits a calibration.
 
-Each further picture is compared with the first by following the board's points (Lucas and Kanade, 1981) instead of
-finding the board anew, so that every picture of a stream can be taken; the points are fitted to the mean.
+The board's points are followed from the first picture (Lucas and Kanade, 1981) instead of found anew, so that every
+picture of a stream can be taken. In the end the points are fitted to the mean.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from calibration.views import BoardView, rung_of
 
 __all__ = ["MAX_AVERAGED", "HeldView"]
 
-MAX_AVERAGED = 16  # pictures of one pose: a quarter of the noise; what is the same in all of them then counts as much
+MAX_AVERAGED = 16  # pictures of one pose: a quarter of the noise; what all of them share then counts as much
 MAX_MOTION_PX = 0.3  # from the first picture, at 640 px across
 OWN_NOISE_PX = 0.05  # of how the points followed move as a whole
 MIN_LIKENESS = 0.6  # correlation with the first picture of the board; another thing, or no board, has less
@@ -39,11 +39,11 @@ class HeldView:
 
     @property
     def full(self) -> bool:
-        """Whether more pictures of this pose are of no use."""
+        """Whether there are enough pictures of this pose."""
         return self.count >= MAX_AVERAGED
 
     def takes(self, visible: np.ndarray, thermal: np.ndarray) -> bool:
-        """Whether this is the same pose, and more pictures of it are of use; if so, they are added."""
+        """Add the pictures if they show this pose and are of use; returns whether they did."""
         pictures = (visible, thermal)
         if self.full or not all(still.holds(picture) for still, picture in zip(self._still, pictures, strict=True)):
             return False
@@ -53,7 +53,7 @@ class HeldView:
         return True
 
     def view(self, final: bool = False) -> BoardView:
-        """The mean, and the points in it: fitted anew at four pictures, and at the end."""
+        """The mean, and the points in it, which are fitted anew at four pictures and at the end."""
         means = tuple(
             np.rint(total / self.count).astype(picture.dtype)
             for total, picture in zip(self._sums, (self._first.visible, self._first.thermal), strict=True)
@@ -70,7 +70,7 @@ class HeldView:
 
     def _fit(self, mean: np.ndarray, picture: np.ndarray, found: Detection, final: bool) -> Detection:
         if final and self._board.identified and len(found.ids) < len(self._board.object_points()):
-            try:  # with less noise, more markers may be read
+            try:  # less noise may let more markers be read
                 again = detect_board(
                     picture, self._board, first=[rung for rung in (rung_of(found),) if rung is not None]
                 )
@@ -128,7 +128,7 @@ class _Still:
 
 
 def _moved_px(before: np.ndarray, now: np.ndarray) -> float:
-    """rms px by which (N, 2) points have moved as a whole, by a similarity: their own noise does not count."""
+    """rms px by which (N, 2) points have moved as a whole, by a similarity, so that their noise does not count."""
     z, w = (points[:, 0] + 1j * points[:, 1] for points in (before - before.mean(axis=0), now - before.mean(axis=0)))
     trust = np.ones(len(z))
     a, b = 1.0 + 0j, 0j

@@ -1,4 +1,4 @@
-"""A homography from hand-picked (or otherwise matched) points, with each point's residual and outliers left out."""
+"""Fits a homography to hand-picked (or otherwise matched) points, leaves out outliers, and tells each residual."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ _NEEDED = {"similarity": 2, "affine": 3, "homography": 4}
 class PointSolution:
     """H_visible_thermal (3, 3); residual_px (N,) visible pixels of every point, outliers too; inlier (N,) bool.
 
-    left_out_px (N,): each point's residual when it is not used itself, what a new point would see; NaN where that
-    cannot be told.
+    left_out_px (N,): each point's residual in a fit without it, as a new point would see; NaN where that cannot be
+    told.
     """
 
     H_visible_thermal: np.ndarray
@@ -39,7 +39,7 @@ class PointSolution:
     def calibration(
         self, visible: CameraSide, thermal: CameraSide, working_distance_m: float = 0.0
     ) -> PlaneCalibration:
-        """As a calibration that can be saved."""
+        """Make a calibration that can be saved."""
         return PlaneCalibration(visible, thermal, self.H_visible_thermal, self.rms_px, working_distance_m)
 
 
@@ -51,7 +51,7 @@ def solve_points(
     Args:
         visible_px, thermal_px: (N, 2), N >= 2 (similarity), 3 (affine), 4 (homography). "auto" takes a similarity
             below 4 points, an affine map below 8, and a homography from there on.
-        threshold_px: points further off than this are outliers; only looked for where there are points to spare.
+        threshold_px: points further off than this are outliers, where there are points to spare.
 
     Raises:
         BadInputError: too few points, or points that do not determine the map (all on one line).

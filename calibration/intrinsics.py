@@ -1,4 +1,4 @@
-"""One camera's lens from several board views, with bad views thrown out and named."""
+"""Solves one camera's lens from several board views; drops bad views and names them."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""How near a rig is to what a calibration is to reach, and which pose of the board would bring it nearest.
+"""Tells how near a rig is to the aim of a calibration, and which pose of the board would bring it nearest.
 
-Everything here is prediction from the fit's normal equations (Cramer-Rao): what is certain of rotation and homography
-after the views that are there, and what would be with one more (A- and minimax-optimal design; Fedorov, "Theory of
+Everything here is predicted from the fit's normal equations (Cramer-Rao): how exactly rotation and homography are
+known from the views so far, and how exactly with one more (A- and minimax-optimal design; Fedorov, "Theory of
 Optimal Experiments", 1972; for cameras: Peng and Sturm, "Calibration Wizard", ICCV 2019).
 """
 
@@ -44,19 +44,19 @@ MIN_PARTIAL_POINTS, MIN_PARTIAL = 12, 0.6  # points, and share of them, in both 
 @dataclass(frozen=True, slots=True)
 class Reached:
     """2 sigma of the rotation between the cameras, degrees, and of where a thermal point lands in the visible picture
-    at the working distance, px, at the worst place of the common field, its border included; what neighbouring points
-    err by in common is allowed for (`COMMON`, `COMMON_OF_MARKERS`)."""
+    at the working distance, px, at the worst place of the common field, its border included; errors that neighbouring
+    points have in common are allowed for (`COMMON`, `COMMON_OF_MARKERS`)."""
 
     rotation_deg: float
     homography_px: float
 
     @property
     def met(self) -> bool:
-        """Whether both are within the aim."""
+        """Whether both figures are within the aim."""
         return self.rotation_deg <= AIM_ROTATION_DEG and self.homography_px <= AIM_HOMOGRAPHY_PX
 
     def words(self) -> str:
-        """One sentence: what is reached, against the aim."""
+        """Say in one sentence what is reached, and the aim."""
         return (
             f"rotation within {self.rotation_deg:.3f} degrees, thermal within {self.homography_px:.2f} px at the worst "
             f"place of the common field, 2 sigma: {'within' if self.met else 'short of'} the aim of "
@@ -64,7 +64,7 @@ class Reached:
         )
 
     def short_of(self, share: float = 1.0) -> str:
-        """Which of the two is not within this share of the aim, in words; "" if both are."""
+        """Say which of the two is not within this share of the aim; "" if both are."""
         parts = []
         wanted_deg, wanted_px = share * AIM_ROTATION_DEG, share * AIM_HOMOGRAPHY_PX
         if not self.rotation_deg <= wanted_deg:
@@ -76,9 +76,9 @@ class Reached:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Advice:
-    """The pose to hold the board in next: (6,) rotation vector and translation, visible_board; `text` says it in words.
+    """The pose for the board's next view: (6,) rotation vector and translation, visible_board; `text` says it in words.
 
-    after: what would be reached with it.
+    after: what that view would reach.
     """
 
     pose: Floats
@@ -87,7 +87,7 @@ class Advice:
 
 
 class Planner:
-    """What has been reached, and what would be with another view.
+    """Predicts what the views reach, and what another view would.
 
     Args:
         rig: as in `bundle`, with the working distance to judge at.
@@ -146,9 +146,9 @@ class Planner:
         return Advice(pose, self._words(pose, words, seen[0]), best[2])
 
     def _candidates(self) -> Iterator[tuple[Floats, str, _Seen]]:
-        """Poses that both cameras would see: with their words, the (N, 2) points in both pictures, which are inside.
+        """Poses that both cameras would see: their words, the (N, 2) points in both pictures, and which are inside.
 
-        As near and far as boards have been found so far (and a little nearer); rolled as the last one was.
+        They are as near and far as boards have been found so far (and a little nearer), and rolled as the last one.
         """
         visible = self._rig.visible
         R_last = cv2.Rodrigues(self._bundle.poses[-1][:3])[0]
@@ -190,7 +190,7 @@ class Planner:
         return (px, inside) if int((inside[0] & inside[1]).sum()) >= enough else None
 
     def _words(self, pose: Floats, tilt: str, px: list[Floats]) -> str:
-        """Where, how far, how tilted. The place is that of the board's middle in the field both cameras share."""
+        """Say where, how far and how tilted to hold the board. The place is that of its middle in the common field."""
         thermal = self._rig.thermal
         field = common_field(self._rig)
         low, high = field.min(axis=0), field.max(axis=0)

@@ -1,12 +1,12 @@
-"""Sub-pixel positions of board points by fitting the board's own picture around each of them.
+"""Refines board points to fractions of a pixel by fitting the drawn board around each of them.
 
 The board is drawn as the found points say it must look, and around each point the drawing is fitted to the picture by
 a shift, a gain of either sign, an offset and a slope (uneven heat). This uses every edge near a point, serves all
 boards and polarities, and has no bias for circles seen at an angle.
 
-A slope looks much like a circle that has moved: left free at each point, it costs half of the exactness. So the level
-of the whole board is taken off first (a quadratic), and what slopes remain are held near zero as firmly as the board
-itself shows them to be small.
+A slope looks much like a circle that has moved. Left free at each point, it costs half of the exactness. So the level
+of the whole board is removed first (a quadratic), and the slopes that remain are held near zero as firmly as the board
+shows them to be small.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def _step_px(points: np.ndarray, object_xy: np.ndarray, spacing_m: float) -> flo
 
 
 class _Bend:
-    """How the lens bends the board against a plane's picture: cubic over the board, from the points themselves.
+    """Fits how the lens bends the board away from a plane's picture: cubic over the board, from its points.
 
     A corner of a single dark square moves with a drawing that is turned or scaled by a per cent.
     """
@@ -198,7 +198,7 @@ def _fit(
 
 
 def _slopes_held(normal: np.ndarray, A: np.ndarray, values: np.ndarray, solution: np.ndarray) -> np.ndarray:
-    """(6, 6) to add to the normal equations: the slopes' spread over the board beyond their own noise says how firmly
+    """(6, 6) to add to the normal equations: the spread of the slopes over the board, less their noise, says how firmly
     they are held near zero (empirical Bayes)."""
     left = values - np.einsum("npi,ni->np", A, solution)
     noise = (left**2).sum(axis=1) / max(left.shape[1] - 6, 1)  # (N,)
@@ -210,7 +210,7 @@ def _slopes_held(normal: np.ndarray, A: np.ndarray, values: np.ndarray, solution
 
 
 def _sample(image: np.ndarray, centres: np.ndarray, u: np.ndarray, v: np.ndarray) -> np.ndarray:
-    """(N, P) values at centre + (u, v), u and v whole numbers; cubic, exact: OpenCV's own takes places to 1/32 px only,
+    """(N, P) values at centre + (u, v), u and v whole numbers; cubic, exact: OpenCV rounds places to 1/32 px,
     which would be the largest error in a visible picture."""
     reach = int(max(np.abs(u).max(), np.abs(v).max()))
     size = 2 * reach + 1

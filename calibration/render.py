@@ -1,4 +1,4 @@
-"""Synthetic boards seen by known cameras in both modalities: the truth that the calibration is measured against."""
+"""Renders boards as known cameras of both spectra see them: the truth that the calibration is measured by."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class BoardPose:
 
 @dataclass(frozen=True, slots=True)
 class RenderOptions:
-    """How the pictures are spoilt.
+    """The faults of the pictures.
 
     Thermal signal-to-noise = contrast of the board / standard deviation of the noise.
     """
@@ -149,7 +149,7 @@ def random_poses(
 
 
 def thermal_pose(rig: RigCalibration, pose: BoardPose) -> BoardPose:
-    """The same board pose as the thermal camera sees it."""
+    """Board to thermal camera, for this pose of the board."""
     R = rig.R_visible_thermal.T
     return BoardPose(R @ pose.R_visible_board, R @ (pose.t_visible_board_m - rig.t_visible_thermal_m))
 

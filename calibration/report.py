@@ -1,7 +1,4 @@
-"""The calibration report: one HTML file, pictures inside, that says how good a rig is, where.
-
-And what to do about it.
-"""
+"""Writes the calibration report: one HTML file, pictures inside, that says how good a rig is, where, and what to do."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ more views give it.{% endif %}</p></section>
 <td><span class="{{ 'ok' if aim.rotation_deg <= aim_deg else 'quiet' }}">{{ 'reached' if aim.rotation_deg <= aim_deg else 'not reached' }}</span></td></tr>
 <tr><td>where thermal lands in the visible picture at Z0, worst place of the common field</td><td>{{ '%.2f'|format(aim.homography_px) }} px</td><td>{{ '%g'|format(aim_px) }} px</td>
 <td><span class="{{ 'ok' if aim.homography_px <= aim_px else 'quiet' }}">{{ 'reached' if aim.homography_px <= aim_px else 'not reached' }}</span></td></tr></table>
-<p class="quiet">What the noise of the found points allows, and a third more for what neighbouring points err by in common. Boards that bend or move are seen by the checks above, not here. The aim is finer
+<p class="quiet">The noise of the found points allows this; a third is added for errors that neighbouring points have in common. Boards that bend or move show in the checks above, not here. The aim is finer
 than the checks: a rig short of it serves if every check is passed. More views, and boards held still for longer, bring it nearer.</p></section>
 <section><h2>Distance range</h2>
 <p>The two cameras are {{ '%.1f'|format(baseline_mm) }} mm apart. A picture can be exact at one distance Z0 only; anything at
@@ -56,7 +56,7 @@ resolution, and calibration error and time skew share that budget.</p>
 <p>Figures after &plusmn; are 1 sigma. Thermal to visible: rotation {{ rotation }} (&plusmn;{{ '%.3f'|format(rotation_sigma) }} degrees in all); cameras
 {{ '%.1f'|format(baseline_mm) }} mm apart (&plusmn;{{ '%.1f'|format(baseline_sigma_mm) }}); translation {{ '%.1f'|format(t_mm[0]) }}, {{ '%.1f'|format(t_mm[1]) }}, {{ '%.1f'|format(t_mm[2]) }} mm
 (X_visible = R X_thermal + t).</p>{% if time_offset %}<p>{{ time_offset|capitalize }}.</p>{% endif %}</section>
-{% if blends %}<section><h2>Looked at</h2><p>Thermal edges (red), carried over in the board's own plane, on the visible picture. They must lie on the
+{% if blends %}<section><h2>Pictures</h2><p>Thermal edges (red), moved in the plane of the board, on the visible picture. They must lie on the
 pattern's edges, all over the board; as wide as they are blurred.</p><div class="row">
 {% for name, picture in blends %}<figure><img src="{{ picture }}" alt="thermal edges over visible, {{ name }}"><figcaption class="quiet">{{ name }}</figcaption></figure>{% endfor %}</div></section>{% endif %}
 <section><h2>Views</h2><table><tr><th>view</th><th>visible</th><th>thermal</th><th>result</th></tr>

@@ -1,6 +1,6 @@
-"""How far thermal still lies from visible, and where: a displacement field on a coarse grid, with a confidence.
+"""Measures how far thermal still lies from visible, and where: a field on a coarse grid, with a confidence.
 
-Both pictures become three planes that do not care for contrast reversal: the gradient magnitude, normalised by its
+Both pictures become three planes that a reversed contrast leaves alike: the gradient magnitude, normalised by its
 neighbourhood, and its products with the cosine and the sine of twice the orientation. Their correlation over all small
 displacements is summed over cells of the picture and over frames; sums over more cells give larger windows. Estimation
 goes coarse to fine: the whole frame, then windows of about 193, 97 and 65 pixels, each guided by the one before.
@@ -96,9 +96,9 @@ class ResidualFieldEstimator:
 
     Args:
         size: (height, width) of the visible grid.
-        radius_px: largest displacement looked for.
+        radius_px: largest displacement that is searched.
         cell_px: width of a grid cell.
-        centre_px: displacement around which to look (from a first rough estimate), whole pixels.
+        centre_px: displacement to search around (from a first rough estimate), whole pixels.
     """
 
     def __init__(
@@ -167,7 +167,7 @@ class ResidualFieldEstimator:
         return np.asarray(cv2.resize(plane, (gw, gh), interpolation=cv2.INTER_AREA))
 
     def estimate(self, total: CorrelationVolume) -> ResidualField:
-        """The displacement field that a (summed) volume speaks for."""
+        """Find the displacement field of a (summed) volume."""
         gh, gw = self._grid
         side = 2 * self._radius + 1
         steps = np.array(self._steps, np.float32) * [self._scale_x, self._scale_y]  # (D, 2) px
@@ -248,7 +248,7 @@ class ResidualFieldEstimator:
 def fit_update(
     field: ResidualField, model: Literal["shift", "affine", "homography"] = "affine", *, min_confidence: float = 0.15
 ) -> np.ndarray:
-    """(3, 3) correction in visible pixels that removes the field as well as the model can: p_visible = C @ p_aligned.
+    """Fit the (3, 3) correction in visible pixels that removes the field best: p_visible = C @ p_aligned.
 
     Robust: cells that disagree (near objects, wrong peaks) lose their weight.
 

@@ -1,9 +1,9 @@
-"""The rig's geometry and the file that holds it.
+"""Holds the rig's geometry, and reads and writes its file.
 
-Two kinds: `RigCalibration` is the full stereo geometry and serves any distance; `PlaneCalibration` is one homography,
-right at one distance, for rigs without a board. Both answer the same question, `thermal_from_visible`: where does the
-thermal camera see what the visible camera sees at this pixel? `correction_visible` is a homography in visible pixels
-that refinement in the field has added: p_visible = correction_visible @ p_aligned.
+`RigCalibration` is the full stereo geometry and serves any distance. `PlaneCalibration` is one homography, right at one
+distance, for rigs without a board. Both answer `thermal_from_visible`: where does the thermal camera see what the
+visible camera sees at this pixel? `correction_visible` is a homography in visible pixels that refinement in the field
+has added: p_visible = correction_visible @ p_aligned.
 
 Pixel coordinates are OpenCV's: the centre of the first pixel is (0, 0). Transforms are target first.
 """
@@ -137,7 +137,7 @@ class RigCalibration:
     def homography_visible_thermal(self, distance_m: float | None = None) -> np.ndarray:
         """(3, 3) thermal to visible pixels for a plane facing the visible camera.
 
-        Both pictures undistorted (same K).
+        Both pictures are undistorted and keep their K.
         """
         distance = self.working_distance_m if distance_m is None else distance_m
         normal = np.array([0.0, 0.0, 1.0])
@@ -151,11 +151,11 @@ class RigCalibration:
         return np.asarray(H / H[2, 2])
 
     def parallax_px(self, distance_m: float) -> float:
-        """d(Z) = f B |1/Z - 1/Z0|: how far off a thing at `distance_m` is, in visible pixels."""
+        """How far off a thing at `distance_m` is, visible pixels: d(Z) = f B |1/Z - 1/Z0|."""
         return self.visible.fx_px * self.baseline_m * abs(1 / distance_m - 1 / self.working_distance_m)
 
     def with_correction(self, correction_visible: np.ndarray) -> RigCalibration:
-        """The same rig with another correction."""
+        """A copy with another correction."""
         return replace(self, correction_visible=np.array(correction_visible, np.float64))
 
 
@@ -194,7 +194,7 @@ class PlaneCalibration:
         return apply_homography(self.correction_visible @ self.H_visible_thermal, points_px)
 
     def with_correction(self, correction_visible: np.ndarray) -> PlaneCalibration:
-        """The same calibration with another correction."""
+        """A copy with another correction."""
         return replace(self, correction_visible=np.array(correction_visible, np.float64))
 
 
@@ -251,7 +251,7 @@ def check_identities(calibration: Calibration, visible: str | None, thermal: str
         if identity and side.identity and identity != side.identity:
             raise BadInputError(
                 f"the {name} camera is {identity!r}, the calibration belongs to {side.identity!r}. "
-                "Load this rig's own calibration, or calibrate again (lumitherm calibrate capture)."
+                "Load the calibration of this rig, or calibrate again (lumitherm calibrate capture)."
             )
 
 
@@ -405,7 +405,7 @@ def load_calibration(path: Path) -> Calibration:
 
 
 def file_sha256(path: Path) -> str:
-    """Hash of a file, hexadecimal: ties a report to its calibration."""
+    """Hash of a file, hexadecimal; ties a report to its calibration."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 

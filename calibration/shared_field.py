@@ -1,4 +1,4 @@
-"""The field that both cameras share: how well boards cover it, how sure a rig is in it, which distances it serves."""
+"""Describes the field that both cameras share: its coverage by boards, the rig's exactness, the distances it serves."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ __all__ = [
     "visible_grid",
 ]
 
-BUDGET_PX = 8.0  # residual shift that the network absorbs, at its input resolution
+BUDGET_PX = 8.0  # residual shift that the network absorbs, in pixels of its input
 COVERAGE_CELLS = 6
 
 
@@ -146,9 +146,9 @@ def common_field(rig: RigCalibration, steps: int = 9) -> np.ndarray:
 
 
 def reached_share(rig: RigCalibration, board_distance_m: float) -> float:
-    """How much of what both cameras see at the working distance they also both see at the boards' distance, 0..1.
+    """Share of the common field at the working distance that both cameras also see at the boards' distance, 0..1.
 
-    A board held close to a wide rig is seen by both in a strip only: full coverage of that strip says little about the
+    Both cameras of a wide rig see a close board in a strip only. Full coverage of that strip says little about the
     rest, which the solution then extrapolates.
     """
     y, x = np.mgrid[0:48, 0:48].astype(np.float64)

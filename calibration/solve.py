@@ -1,4 +1,4 @@
-"""Solve a rig from the views of a board, leave out bad views, and measure the rig on views that it has not seen."""
+"""Solves a rig from the views of a board, drops bad views, and measures the rig on views that it has not seen."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ MAX_TWO_SIGMA_PX = 2.0
 MAX_HELD_OUT_MEDIAN_PX = 1.0  # thermal pixels
 MAX_HELD_OUT_P95_PX = 2.0
 MIN_COVERAGE = 0.8
-MIN_REACHED = 0.6  # of the common field at the working distance that a board could be held into where it was held
+MIN_REACHED = 0.6  # of the common field at the working distance that boards could reach at their distance
 FOLDS = 5
 
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """One condition of a good calibration, what was wanted, what came out."""
+    """One condition of a good calibration: what was wanted, what was measured."""
 
     name: str
     wanted: str
@@ -69,7 +69,7 @@ class Solution:
     coverage_thermal: np.ndarray
     range_8px: DistanceRange
     reached_aim: Reached  # 2 sigma against the aim
-    reached: float  # share of the common field at the working distance that both cameras also saw at the boards'
+    reached: float  # share of the common field at the working distance that both cameras also saw where the boards were
     gates: list[Gate] = field(default_factory=list)
 
     @property
@@ -173,7 +173,7 @@ def solve_views(
 def _usable_pairs(
     views: list[BoardView], visible: IntrinsicsResult, thermal: IntrinsicsResult
 ) -> tuple[dict[str, PairView], dict[str, str]]:
-    """The views that both cameras found and both lenses' fits kept; and for each other one, why it is left out."""
+    """The views that both cameras found and both lenses' fits kept; and the reason why each other one is left out."""
     pairs: dict[str, PairView] = {}
     rejected: dict[str, str] = {}
     for view in views:
@@ -189,7 +189,7 @@ def _usable_pairs(
 
 
 def _sightings(views: list[BoardView], rejected: dict[str, str], bad: dict[str, str]) -> dict[str, Sighting]:
-    """What the fit rests on: the usable pairs, and boards that one camera alone has found, for that camera's lens."""
+    """What is fitted: the usable pairs, and boards that one camera alone has found, for that camera's lens."""
     seen: dict[str, Sighting] = {}
     for view in views:
         sighting = Sighting.of(view.name, view.found_visible, view.found_thermal)
@@ -227,7 +227,7 @@ class _Resolver:
         return solve_bundle(left, self._points, self._rig, poses=self._poses, noise_px=self._noise_px).rig
 
     def weighed(self, rng: np.random.Generator) -> RigCalibration:
-        """The rig with each view counted as often as chance has it: exponential weights, of mean 1.
+        """Solve the rig with random weights of the views: exponential, of mean 1.
 
         The Bayesian bootstrap (Rubin, 1981). Drawing whole views with replacement leaves out a third of them, so that
         with 12 to 20 views it measures how bad a calibration with 8 to 13 would be.
@@ -241,7 +241,7 @@ class _Resolver:
 
 
 def _held_out(solve: _Resolver, pairs: dict[str, PairView], board: Board, seed: int) -> dict[str, np.ndarray]:
-    """Transfer error of each view under a solution that has not seen it, in thermal pixels."""
+    """Transfer error of each view in a solution without it, thermal pixels."""
     names = [str(name) for name in np.random.default_rng(seed).permutation(list(pairs))]
     points = board.object_points()
     errors: dict[str, np.ndarray] = {}
@@ -251,7 +251,7 @@ def _held_out(solve: _Resolver, pairs: dict[str, PairView], board: Board, seed: 
         try:
             rig = solve.without(held)
         except BadInputError:
-            continue  # too few left: the views stay without a held-out figure, and the gate fails for want of them
+            continue  # too few left: the views get no held-out figure, and the gate fails
         scale = rig.thermal.fx_px / rig.visible.fx_px
         for name in held:
             errors[name] = transfer_errors_px(rig, pairs[name], points[pairs[name].ids]) * scale

@@ -1,4 +1,4 @@
-"""Refining an alignment from ordinary scenes: correlation summed over pictures, a correction, and whether it holds."""
+"""Refines an alignment from ordinary scenes: sums correlation over pictures, fits a correction, and tests it."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ __all__ = ["Refinement", "measure_residual", "refine_alignment"]
 
 Pairs = Sequence[tuple[np.ndarray, np.ndarray]]
 Model = Literal["shift", "affine", "homography"]
-_BLOCKS: Final = 6  # the pictures in order, cut into so many; every other one is kept back for the judgement
-_LEAST_HELD_OUT: Final = 3  # pictures; fewer cannot be kept back
+_BLOCKS: Final = 6  # parts that the pictures are cut into, in order; every other part is kept back for the judgement
+_LEAST_HELD_OUT: Final = 3  # pictures, below which none are kept back
 _MOST_SPREAD_PX: Final = 4.0  # half of what the network absorbs
 _PARTS: Final = (3, 4)  # of the picture, down and across, each left out once for the spread
 _GAIN_PX: Final = 0.1  # less is within the estimate's own noise, and no reason to move anything
@@ -29,9 +29,9 @@ _GAIN_PX: Final = 0.1  # less is within the estimate's own noise, and no reason 
 class Refinement:
     """A corrected calibration, and what is left.
 
-    before, after: over all pictures. held_out_px: residual (before, after) of pictures that the correction judged was
-    not made of (a first correction, of the other half); None with too few pictures to keep any back. spread_px: how far
-    the correction moves, 95 % over the picture, with the part of the picture that it is made of (jackknife, 1 sigma).
+    before, after: over all pictures. held_out_px: residual (before, after) on one half of the pictures of a
+    correction made from the other half; None with too few pictures. spread_px: how far the correction moves, 95 % over
+    the picture, when parts of the picture are left out (jackknife, 1 sigma).
     """
 
     calibration: Calibration
@@ -42,7 +42,7 @@ class Refinement:
 
     @property
     def problem(self) -> str:
-        """Why the correction is not to be trusted; "" if it is."""
+        """Say why the correction cannot be trusted; "" if it can."""
         before, after = self.before.magnitude_px, self.after.magnitude_px
         if not self.spread_px <= _MOST_SPREAD_PX:
             return f"parts of the picture disagree about it by {self.spread_px:.1f} px"
@@ -59,7 +59,7 @@ def measure_residual(calibration: Calibration, pairs: Pairs, radius_px: float) -
 
     Args:
         pairs: (H, W, 3) uint8 RGB and (Ht, Wt) uint8 or uint16, at least one.
-        radius_px: largest displacement looked for.
+        radius_px: largest displacement that is searched.
 
     Raises:
         BadInputError: the calibration is for pictures of other sizes.
@@ -93,12 +93,12 @@ def refine_alignment(
     search_px: float = 24.0,
     progress: Callable[[str, ResidualField], None] | None = None,
 ) -> Refinement:
-    """Correct a calibration by what the pictures show; judged on pictures that were kept back.
+    """Correct a calibration by what the pictures show, and judge it on pictures that were kept back.
 
     Args:
-        model: what may change. A homography is fitted affinely in the first round: far off, it would bend to noise.
+        model: what may change. The first round fits a homography affinely: far off, it would bend to noise.
         rounds: repeats on the corrected pictures.
-        search_px: largest displacement looked for in the first round.
+        search_px: largest displacement that the first round searches.
         progress: told "before" and "after round N" with what was measured.
 
     Raises:
@@ -128,7 +128,7 @@ def _corrected(
     search_px: float,
     progress: Callable[[str, ResidualField], None] | None,
 ) -> tuple[Calibration, ResidualField, float]:
-    """The corrected calibration, the residual before, and the largest spread of the rounds."""
+    """Returns the corrected calibration, the residual before, and the largest spread of the rounds."""
     before: ResidualField | None = None
     spread_px = 0.0
     for number in range(rounds):
@@ -163,7 +163,7 @@ def _spread_px(field: ResidualField, model: Model) -> float:
             continue
         try:
             moved.append(apply_homography(fit_update(replace(field, confidence=left_out), model), places))
-        except BadInputError:  # nearly all that is known lies in this part
+        except BadInputError:  # this part holds nearly everything that is known
             return float("inf")
     if len(moved) < 2:
         return float("inf")

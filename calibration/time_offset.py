@@ -1,8 +1,8 @@
-"""The time offset between the two cameras, from a board that moves: by how much it lags behind in one picture.
+"""Measures the time offset between the two cameras by how far a moving board lags behind in one picture.
 
-While views are captured the board is carried from place to place, and found in both pictures on the way. Once the rig
-is solved, the visible picture says where the thermal camera must see the board at each moment; the offset is the shift
-in time at which it does. Unlike motion alone (`app.capture.offset_estimator`) this knows the parallax of near things.
+While views are captured the board moves from place to place, and is found in both pictures on the way. Once the rig is
+solved, the visible picture says where the thermal camera must see the board at each moment. The offset is the shift in
+time at which it does. Unlike motion alone (`app.capture.offset_estimator`) this knows the parallax of near things.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ __all__ = ["MOVEMENT_FILE", "BoardMovement", "TimeOffset", "estimate_time_offset
 MOVEMENT_FILE = "movement.npz"
 MAX_SIGHTINGS = 3000  # the newest; five minutes of ten a second
 MAX_OFFSET_MS = 250.0
-MAX_GAP_S = 0.6  # between two sightings; what the board did in a longer one is not known
+MAX_GAP_S = 0.6  # between two sightings; the way of the board through a longer one is not known
 MIN_RUN = 4  # sightings without a longer gap
 MIN_POINTS = 6
 MIN_SIGHTINGS = 20
@@ -54,10 +54,10 @@ class _Sighting:
 
 @dataclass(frozen=True, slots=True)
 class TimeOffset:
-    """visible_minus_thermal_ms: stamp of the visible camera less that of the thermal one, of the same moment.
+    """visible_minus_thermal_ms: stamp of the visible camera less that of the thermal one, for one moment.
 
-    sigma_ms: how exactly it is known (1 sigma, resampled). sightings: how many it rests on. sure: whether it may be
-    used; `why_not` says what was missing.
+    sigma_ms: how exactly it is known (1 sigma, resampled). sightings: how many were used. sure: whether it may be used;
+    `why_not` says what was missing.
     """
 
     visible_minus_thermal_ms: float
@@ -67,7 +67,7 @@ class TimeOffset:
     why_not: str = ""
 
     def words(self) -> str:
-        """In one line, for people."""
+        """Say it in one line."""
         if not self.sure:
             return f"time offset not measured: {self.why_not}"
         late = "after" if self.visible_minus_thermal_ms > 0 else "before"
@@ -81,8 +81,8 @@ class BoardMovement:
     """Where a board was seen by both cameras and when; the newest `MAX_SIGHTINGS`. Not thread-safe.
 
     Args:
-        added_ms: what the capture has added to thermal stamps, less what it has added to visible ones; the offset found
-            is that of the cameras, without it.
+        added_ms: what the capture has added to thermal stamps, less what it has added to visible ones. It is taken out
+            of the offset.
     """
 
     def __init__(self, added_ms: float = 0.0) -> None:
@@ -96,7 +96,7 @@ class BoardMovement:
         return iter(self._sightings)
 
     def add(self, visible_ns: int, visible: Detection | None, thermal_ns: int, thermal: Detection | None) -> None:
-        """Take the next pair's stamps and what was found in it; nothing happens where one has found no board."""
+        """Add the next pair's stamps and what was found in it. Ignores a pair in which a board is missing."""
         if visible is None or thermal is None or min(len(visible.ids), len(thermal.ids)) < MIN_POINTS:
             return
         self._sightings.append(
@@ -153,10 +153,10 @@ class BoardMovement:
 
 
 def estimate_time_offset(rig: RigCalibration, board: Board, movement: BoardMovement) -> TimeOffset:
-    """The offset at which the thermal camera saw the moving board where the visible one says it was.
+    """Find the offset at which the thermal camera saw the moving board where the visible one says it was.
 
-    The board's path in the visible picture is carried into the thermal one by the rig, and joined by cubic splines; the
-    shift of the thermal stamps along it that leaves the least is searched to +-250 ms, then fitted robustly (Huber).
+    The rig gives the board's path in the thermal picture from that in the visible one; cubic splines join it. The shift
+    of the thermal stamps along it that leaves the least is searched to +-250 ms, then fitted robustly (Huber).
     """
     runs = _runs(rig, board.object_points(), movement)
     count = sum(len(run.thermal_s) for run in runs)
@@ -192,7 +192,7 @@ def _unsure(count: int, why_not: str) -> TimeOffset:
 
 
 def timed(rig: RigCalibration, board: Board, movement: BoardMovement) -> tuple[RigCalibration, TimeOffset | None]:
-    """The rig with the offset that the movement tells, where it is sure; and the offset, None without any movement."""
+    """Give the rig the offset where that is sure. Also returns the offset, None without any movement."""
     if not len(movement):
         return rig, None
     offset = estimate_time_offset(rig, board, movement)
@@ -229,7 +229,7 @@ def _runs(rig: RigCalibration, object_points: np.ndarray, movement: BoardMovemen
         zero_ns = sighting.visible_ns if zero_ns is None else zero_ns
         at_s = (sighting.visible_ns - zero_ns) / 1e9
         if visible_s and at_s <= visible_s[-1]:
-            continue  # the same visible picture again, or a clock that was set back
+            continue  # a visible picture that came before, or a clock that was set back
         try:
             R, t = board_pose(rig.visible, object_points[sighting.visible_ids], sighting.visible_px)
         except (BadInputError, cv2.error):

@@ -1,4 +1,4 @@
-"""Pairs of board pictures, and what was found in each."""
+"""Finds a board in pairs of pictures, and keeps what was found in each."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ def detect_views(
     roll_deg: float = 0.0,
     progress: Callable[[str], None] | None = None,
 ) -> list[BoardView]:
-    """Look for the board in each pair of (name, visible RGB, thermal counts); numbering settled between the two.
+    """Look for the board in each pair of (name, visible RGB, thermal counts), and settle the numbering of the two.
 
-    Never raises for a picture without a board: the reason is in the view.
+    Never raises for a picture without a board: the view holds the reason.
     """
     views = []
     detector = PairDetector(board, roll_deg=roll_deg)
@@ -56,9 +56,9 @@ def detect_views(
 
 
 class PairDetector:
-    """Finds a board in both pictures of a pair, numbered alike; what worked is tried first on the next pair.
+    """Finds a board in both pictures of a pair, numbered alike, and tries first what worked on the pair before.
 
-    Where one camera alone can read a board of markers, the board is found in the other's picture by its look
+    Where one camera alone can read a board of markers, the other's picture is searched for the look of the board
     (`calibration.board_transfer`).
 
     Args:
@@ -73,7 +73,7 @@ class PairDetector:
         self._not_carried = 0
 
     def look(self, name: str, visible: np.ndarray, thermal: np.ndarray) -> BoardView:
-        """Visible (H, W, 3) uint8 RGB, thermal (Ht, Wt) counts. A reason stands in the view where nothing is found."""
+        """Visible (H, W, 3) uint8 RGB, thermal (Ht, Wt) counts. Where nothing is found, the view holds the reason."""
         pictures = {"visible": visible, "thermal": thermal}
         found: dict[str, Detection | None] = {"visible": None, "thermal": None}
         why = {"visible": "", "thermal": ""}
@@ -145,10 +145,7 @@ def rung_of(detection: Detection | None) -> Rung | None:
 
 
 def overlay(view: BoardView, side: str, width: int = 480) -> np.ndarray:
-    """The picture with the found points drawn, (h, width, 3) uint8 RGB: first points red, last violet.
-
-    Joined in order.
-    """
+    """Draw the found points, joined in order, (h, width, 3) uint8 RGB: first points red, last violet."""
     image = view.visible if side == "visible" else view.thermal
     detection = view.found_visible if side == "visible" else view.found_thermal
     if image.ndim == 2:

@@ -26,12 +26,12 @@ _MAX_FILE_BYTES = 1 << 30
 
 @dataclass(frozen=True, slots=True)
 class LoadedCheckpoint:
-    """A network with its weights, in evaluation mode and float32, and what the file says of them."""
+    """A network with its weights, in evaluation mode and float32, and what the file says about them."""
 
     network: Rfvif
     config: RfvifConfig
     facts: dict[str, Any]
-    """Training data manifest, steps, AGC contract, metrics: whatever the trainer knew. JSON-able."""
+    """What the trainer knew: training data, steps, AGC contract, metrics. JSON-able."""
     sha256: str
     """Of the file."""
     path: Path
@@ -68,7 +68,7 @@ def load_checkpoint(path: Path) -> LoadedCheckpoint:
     """Read weights written by `save_checkpoint` and build their network.
 
     Raises:
-        CheckpointError: the file is missing, damaged, not ours, of a newer version, or its tensors do not fit.
+        CheckpointError: the file is missing, damaged, not Lumitherm's, of a newer version, or its tensors do not fit.
     """
     if not path.is_file():
         raise CheckpointError(f"there is no weights file {path}; `lumitherm models list` shows what is installed")
@@ -105,7 +105,7 @@ def load_checkpoint(path: Path) -> LoadedCheckpoint:
 
 
 def _check_header_size(path: Path, size: int) -> None:
-    """The header's length stands in the first eight bytes: refuse nonsense before a parser sees it."""
+    """Refuse a header of nonsense length before a parser sees it; the first eight bytes hold the length."""
     with path.open("rb") as file:
         first = file.read(8)
     length = int.from_bytes(first, "little")

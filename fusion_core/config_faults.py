@@ -1,4 +1,4 @@
-"""Words for the faults of a configuration: what is wrong, what was found, what is wanted, and what may be meant."""
+"""Puts the faults of a configuration into words: what is wrong, what was found, what is wanted, what may be meant."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _MAX_DEPTH = 30
 
 
 def explain(model: type[BaseModel], path: KeyPath, details: ErrorDetails) -> str:
-    """One of pydantic's errors at a key, in our words."""
+    """Say one of pydantic's errors at a key in words for the user."""
     kind, got, context = details["type"], details["input"], details.get("ctx", {})
     if kind == "extra_forbidden":
         return _unknown_key(model, path)
@@ -71,7 +71,7 @@ def _described(got: object) -> str:
 
 
 def short(value: object) -> str:
-    """A value as it may stand in a message: at most 60 characters, without credentials."""
+    """Cut a value for a message: at most 60 characters, without credentials."""
     if value is None:
         return "empty (null)"
     text = json.dumps(value, default=str, ensure_ascii=False)

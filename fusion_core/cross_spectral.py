@@ -1,4 +1,4 @@
-"""Comparing a visible with a thermal picture: outlines that look alike in both, their correlation, and its peak.
+"""Compares a visible with a thermal picture: outlines that look alike in both, their correlation, and its peak.
 
 Brightness says nothing across the two spectra, and a contrast may be reversed. What both pictures share is where
 outlines lie and how they run. So the gradient magnitude is normalised against its surroundings, which keeps one bright

@@ -25,10 +25,10 @@ class TimestampSource(StrEnum):
     """Where a frame's time stamp comes from, best first."""
 
     KERNEL = "kernel"  # the driver's buffer time (V4L2, monotonic)
-    SENDER = "sender"  # the sending camera's clock (RTP/RTCP), mapped onto ours
+    SENDER = "sender"  # the sending camera's clock (RTP/RTCP), mapped onto this computer's
     FILE = "file"  # a file's presentation time
     SIMULATED = "simulated"  # the simulated rig's exact exposure time
-    ARRIVAL = "arrival"  # our clock right after the grab
+    ARRIVAL = "arrival"  # this computer's clock right after the grab
 
 
 class FrameFlag(IntFlag):
@@ -51,7 +51,7 @@ class Frame:
 
     pixels: visible (H, W, 3) uint8 RGB; thermal (H, W) uint16 raw counts, or uint8 if the camera gives no more.
     index: +1 per frame that the source produced; a jump means frames were lost.
-    timestamp_ns: monotonic clock; the middle of the exposure as well as `ts_source` lets us know it.
+    timestamp_ns: monotonic clock; the middle of the exposure, as exactly as `ts_source` allows.
     """
 
     stream: Stream

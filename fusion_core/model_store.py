@@ -1,4 +1,4 @@
-"""The user's models: weights files that were checked once, which of them is in use, and what was in use before.
+"""Keeps the user's models: weights files that were checked once, the one in use, and those in use before.
 
 A folder in the user's data directory:
 
@@ -6,8 +6,8 @@ A folder in the user's data directory:
     NAME.json          where they came from, and the hash that they had then
     store.json         the model in use and the ones before it
 
-The shipped presets are listed beside them and always there. Only safetensors is read, never pickle. Importing this
-module, and listing, needs no torch: the window may do both.
+The shipped presets are always there and listed beside them. Only safetensors is read, never pickle. Neither importing
+this module nor listing needs torch: the window does both.
 """
 
 from __future__ import annotations
@@ -81,13 +81,13 @@ class HistoryEntry:
 
 
 def default_folder() -> Path:
-    """$LUMITHERM_MODELS, or `models` in the user's data directory."""
+    """Where the store lies: $LUMITHERM_MODELS, or `models` in the user's data directory."""
     chosen = os.environ.get(_FOLDER_VARIABLE)
     return Path(chosen) if chosen else user_data_path("lumitherm") / "models"
 
 
 class ModelStore:
-    """The store in one folder; it is made when the first model is added. Safe for several processes at once."""
+    """The store in one folder, which the first added model creates. Several processes may use it at once."""
 
     def __init__(self, folder: Path | None = None) -> None:
         self.folder = folder if folder is not None else default_folder()
@@ -95,7 +95,7 @@ class ModelStore:
     # ---- what there is
 
     def models(self) -> list[StoredModel]:
-        """Shipped presets (those whose weights are installed), then added models by name. Nothing is loaded.
+        """List the shipped presets whose weights are installed, then added models by name. Loads nothing.
 
         Raises:
             BadInputError: the store's own files are damaged.
@@ -137,7 +137,7 @@ class ModelStore:
         """Check a weights file and copy it into the store.
 
         Args:
-            name: in the store; the file's own by default.
+            name: in the store; by default the name of the file.
             replace: an added model of that name may be replaced.
 
         Raises:
@@ -175,10 +175,10 @@ class ModelStore:
         return self.get(name)
 
     def check(self, name: str) -> StoredModel:
-        """Load the model once, and compare an added one with the hash that it had when it was added.
+        """Load the model once. Compare an added one with the hash that it had when it was added.
 
         Raises:
-            CheckpointError: it cannot be used; says why.
+            CheckpointError: it cannot be used, and why.
         """
         from fusion_core.checkpoint import load_checkpoint
 
@@ -194,7 +194,7 @@ class ModelStore:
         return model
 
     def use(self, name: str) -> StoredModel:
-        """Check the model and put it to use; what was in use before is remembered.
+        """Check the model and put it to use; remember the one before.
 
         Raises:
             CheckpointError: there is no such model, or it cannot be used.
@@ -302,7 +302,7 @@ class ModelStore:
 
 
 def resolve_weights(name_or_path: str | Path) -> Path:
-    """A preset's shipped weights, the path as given, or a model of the user's store.
+    """Find the weights file behind a name: a preset's shipped weights, a file, or a model of the user's store.
 
     A preset comes first, then a file that exists, then the store: "active" is the model in use there.
 

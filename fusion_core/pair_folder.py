@@ -2,8 +2,8 @@
 
     ROOT/vi/NAME.png  and  ROOT/ir/NAME.tiff      (or visible/ with infrared/ or thermal/; upper or lower case)
 
-Two pictures are a pair when their names without the extension are equal. What is read here is checked: a damaged
-picture is refused rather than half shown.
+Two pictures are a pair when their names without the extension are equal. Reading checks every picture and refuses a
+damaged one, which decoders would show in part.
 """
 
 from __future__ import annotations
@@ -59,12 +59,12 @@ class PairListing:
 
 
 def find_pairs(root: Path | str) -> list[PairFiles]:
-    """The pairs in a folder, in order of name; see `list_pairs` for pictures without a partner and for errors."""
+    """Find the pairs in a folder, in order of name. `list_pairs` tells pictures without a partner, and the errors."""
     return list_pairs(root).pairs
 
 
 def list_pairs(root: Path | str) -> PairListing:
-    """Pairs and leftovers of a folder.
+    """List the pairs and the leftovers of a folder.
 
     Raises:
         BadInputError: the folder or one of the two inside is missing, present twice or unreadable, a name occurs
@@ -214,7 +214,7 @@ def _decode(path: Path) -> Pixels:
 
 
 def _decode_tiff(data: bytes) -> Pixels | None:
-    """Exact TIFF reading; None leaves it to cv2, which knows compressions that tifffile alone does not."""
+    """Read a TIFF exactly; None leaves it to cv2, which knows compressions that tifffile alone does not."""
     try:
         with tifffile.TiffFile(io.BytesIO(data)) as tiff:
             page = tiff.pages.first
@@ -228,7 +228,7 @@ def _decode_tiff(data: bytes) -> Pixels | None:
 
 
 def _damage(data: bytes) -> str:
-    """Why a PNG or JPEG is not whole; decoders themselves show what there is of it. "" when nothing is found."""
+    """Say why a PNG or JPEG is not whole, since decoders show what there is of it; "" when nothing is found."""
     if data.startswith(b"\x89PNG\r\n\x1a\n"):
         at = 8
         while at + 12 <= len(data):

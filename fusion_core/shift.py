@@ -1,10 +1,8 @@
-"""How far a thermal picture is displaced as a whole against the visible one, and whether that can be told at all.
+"""Estimates how far a thermal picture is displaced as a whole against the visible one, and whether that can be told.
 
-Brightness has nothing to say across the two spectra, but outlines coincide. So what is correlated is the gradient
-magnitude, normalised against its surroundings so that one bright lamp or one hot engine does not decide alone. The
-normalised cross-correlation over the whole frame has its peak at the displacement. It is blind to displacements that
-vary over the picture, and where there are few common outlines (a night without light) the peak drowns: then
-`reliable` is False and the estimate must not be used.
+The outlines of `fusion_core.cross_spectral` are correlated over the whole frame; the peak lies at the displacement.
+A displacement that varies over the picture cannot be seen this way. Where there are few common outlines (a night
+without light) the peak drowns in noise: then `reliable` is False and the estimate must not be used.
 """
 
 from __future__ import annotations
@@ -27,8 +25,8 @@ MAX_SHIFT_PX = 16
 _OUTLINES = OutlineForm(
     smoothing_px=1.0, kernel="sobel", local_mean=box_mean(31), level_floor=1e-3, level_floor_share=0.1
 )
-_PEAK_RADIUS_PX = 3  # the second peak is looked for outside this square
-# Where the peak stands this high above the noise of the surface, it was the true one on pairs of real cameras.
+_PEAK_RADIUS_PX = 3  # the second peak is searched outside this square
+# A peak this high above the noise of the surface was the true one on pairs of real cameras.
 _RELIABLE_PEAK = 0.12
 _RELIABLE_LEAD = 0.02
 
@@ -90,7 +88,7 @@ def estimate_shift(visible: np.ndarray, thermal: np.ndarray, max_shift_px: int =
 def correlation_surface(visible: np.ndarray, thermal: np.ndarray, max_shift_px: int = MAX_SHIFT_PX) -> Surface:
     """Normalised cross-correlation of the outlines at every whole-pixel displacement.
 
-    Surfaces of several frames of one rig may be averaged before the peak is looked for.
+    Surfaces of several frames of one rig may be averaged before the peak is searched.
 
     Returns:
         (2 r + 1, 2 r + 1) float32, -1..1, [r + dy, r + dx] for the displacement (dx, dy); r is max_shift_px, or less

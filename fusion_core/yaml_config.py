@@ -1,4 +1,4 @@
-"""From YAML text, environment and command line to a validated pydantic model, with every fault named by its place.
+"""Makes a validated pydantic model of YAML text, environment and command line, and names every fault by its place.
 
 The YAML is read as version 1.2 core scalars (`off` is a word, `1e-3` is a number), nothing is ever executed, and each
 value keeps the line it came from. All faults of a file are reported together, one line each:
@@ -90,7 +90,7 @@ def load_model(
 
 
 def load_tree(path: Path | str, overrides: Sequence[str] = (), env: Mapping[str, str] | None = None) -> ConfigTree:
-    """The values of a YAML file under the environment's and the command line's, the last one winning.
+    """Read the values of a YAML file, replaced by those of the environment, and these by those of the command line.
 
     Args:
         overrides: "a.b=value", the value in YAML.
@@ -132,7 +132,7 @@ def apply_override(tree: ConfigTree, override: str) -> None:
 
 
 def parse_tree(text: str, name: str) -> ConfigTree:
-    """YAML text as plain values with their lines.
+    """Parse YAML text into plain values with their lines.
 
     Raises:
         ConfigError: not YAML, not one document, or no mapping at the top. Duplicate keys, tags and values that JSON
@@ -152,7 +152,7 @@ def parse_tree(text: str, name: str) -> ConfigTree:
 
 
 def validate_tree(model: type[Model], tree: ConfigTree) -> Model:
-    """The tree as a frozen model. Raises ConfigError with all faults of the tree and of the model at once."""
+    """Make a frozen model of the tree. Raises ConfigError with all faults of the tree and of the model at once."""
     result: Model | None = None
     try:
         # JSON rules: no silent "3" -> 3, but lists become tuples and words become enum members.
@@ -283,7 +283,7 @@ class _Reader:
 
 
 def _override(tree: ConfigTree, keys: list[str], text: str, origin: str) -> None:
-    """Put one value into the tree, making sections on the way; faults are recorded under `origin`."""
+    """Put one value into the tree, with the sections on the way; record faults under `origin`."""
     path: KeyPath = tuple(keys)
     target: Any = tree.values
     for depth, key in enumerate(keys[:-1], start=1):

@@ -1,1 +1,1 @@
-"""Times the engines beside each other, with two that only serve comparison."""
+"""Times the engines beside each other, and two more that are there for comparison alone."""

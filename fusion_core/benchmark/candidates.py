@@ -52,9 +52,9 @@ CPU_ENGINES = (
 GPU_ENGINES = ("torch-cuda", "torch-cuda-compiled", "tensorrt")
 CLASSICAL = ("pyramid", "ncc-pyramid")
 BENCHMARK_ENGINES = (*CPU_ENGINES, *GPU_ENGINES, *CLASSICAL)
-"""What can be measured. openvino: bfloat16 where the processor has it. openvino-video: as on video, the displacement
-estimated every few frames beside the fusion. torch-compile, torch-compile-bf16, torch-cuda-compiled and onnxruntime are
-measured for comparison; the application does not use them."""
+"""What can be measured. openvino: bfloat16 where the processor has it. openvino-video: as on video, where the
+displacement is estimated every few frames beside the fusion. torch-compile, torch-compile-bf16, torch-cuda-compiled
+and onnxruntime are measured for comparison; the application does not use them."""
 
 _BFLOAT16 = ("torch-compile-bf16", "openvino", "openvino-video")
 _THERMAL_SIZE = (512, 640)
@@ -64,9 +64,9 @@ _TILE_OVERLAP_PX = 64
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One measurement. weights: a file in place of the preset's shipped weights. threads: None = the engine's own.
+    """One measurement. weights: a file in place of the preset's shipped weights. None = the engine chooses its threads.
 
-    preset is "-" for the classical engines, which have no network.
+    preset is "-" for classical engines, which have no network.
     """
 
     engine: str
@@ -293,8 +293,8 @@ def giga_macs(case: Case, weights: Path | None) -> float:
 def peak_giga_macs(case: Case) -> float:
     """What this machine reaches at the engine's precision, 10^9 multiply-accumulates.
 
-    On a CPU for each processor second, in a 3x3 convolution of 128 channels by oneDNN; on a GPU each second, in a
-    product of two 8192x8192 matrices in FP16. Best of several runs.
+    On a CPU: a processor second, in a 3x3 convolution of 128 channels by oneDNN. On a GPU: a second, in a product of
+    two 8192x8192 matrices in FP16. The best of several runs.
     """
     import torch
 
@@ -327,7 +327,7 @@ def peak_giga_macs(case: Case) -> float:
 
 
 def peak_memory_mib(*, on_gpu: bool) -> float:
-    """Most memory that this process (GPU engines: on the GPU) has held since `forget_peak_memory`, MiB."""
+    """The most memory that this process (for GPU engines: on the GPU) has held since `forget_peak_memory`, MiB."""
     if on_gpu:
         import torch
 
@@ -345,13 +345,13 @@ def peak_memory_mib(*, on_gpu: bool) -> float:
 
 
 def forget_peak_memory() -> None:
-    """Begin a new peak from what is held now, where the system can (Linux)."""
+    """Start the peak anew at what is held now, where the system can do that (Linux)."""
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
 
 
 def load_libraries(engine: str) -> None:
-    """Import what an engine needs, so that its memory is measured without its libraries. Raises nothing."""
+    """Import what an engine needs, so that its libraries do not count as its memory. Raises nothing."""
     for name in ("torch", "openvino" if engine.startswith("openvino") else "onnxruntime"):
         if name != "onnxruntime" or engine == name:
             with contextlib.suppress(ImportError):

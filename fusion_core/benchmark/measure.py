@@ -1,8 +1,8 @@
 """What engines cost: build time, latency, processor time, memory, and how near they come to the arithmetic peak.
 
 Every figure is relative to something measured in the same run: eager float32 PyTorch on the same pictures, and the
-arithmetic that a large convolution reaches. Seconds depend on the machine and its load; processor time and ratios do
-so much less, and only they are held against stored values (`check_ratios`).
+arithmetic that a large convolution reaches. Seconds depend on the machine and its load. Processor time and ratios
+depend on them much less, so only these are compared with stored values (`check_ratios`).
 """
 
 from __future__ import annotations
@@ -72,9 +72,9 @@ class Result:
     case: Case
     name: str
     build_s: float
-    """Until the first frame could be fused, with nothing kept from earlier starts."""
+    """Until the first frame could be fused, with no files from earlier starts."""
     start_s: float
-    """The same for engines that keep files, with the files there; else 0."""
+    """Until the first frame, for engines that keep files, once the files are there; else 0."""
     frames: int
     median_ms: float
     """One pair of 8-bit pictures on one grid to a fused colour picture: luminance, network, colour."""
@@ -95,9 +95,9 @@ class Result:
     ratio: float = 0.0
     """Median time of eager float32 over this one's; 0 where the reference was not measured."""
     cpu_ratio: float = 0.0
-    """The same of processor time."""
+    """Processor time of eager float32 over this one's; 0 where the reference was not measured."""
     build_cpu_s: float = 0.0
-    """Processor time of the build, of compilers that it starts included: what else runs matters little to it."""
+    """Processor time of the build, compilers that it starts included; other programs hardly change it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +187,7 @@ def _measure(case: Case, folder: Path) -> Result:
     cpu_ms = float(np.mean(cpus_ms) if case.engine == "openvino-video" else np.median(cpus_ms))
     macs = giga_macs(case, weights)
     peak = peak_giga_macs(case) if macs else 0.0
-    # On a CPU by processor time: what else runs on the machine then matters little.
+    # On a CPU by processor time: other programs hardly change it.
     reached = macs / ((median_ms if on_gpu else cpu_ms) / 1e3) if macs else 0.0
     return Result(
         case=case,
@@ -242,7 +242,7 @@ def _built(case: Case, weights: Path | None, cache: EngineCache) -> tuple[Fusion
 
 
 def _cpu_s() -> float:
-    """Processor time of this process and of all that it has started and that have ended, s."""
+    """Processor time of this process and of its children that have ended, s."""
     times = os.times()
     return times.user + times.system + times.children_user + times.children_system
 
@@ -266,9 +266,9 @@ def _times(run: Callable[[], object], seconds: float) -> tuple[list[float], list
 
 
 def with_ratios(results: Iterable[Result]) -> list[Result]:
-    """The same, with the ratios to eager float32 at the same preset and size filled in.
+    """Fill in each result's ratios to eager float32 at its preset and size.
 
-    Classical engines, which have no preset, refer to the first preset that was measured at their size.
+    A classical engine has no preset: it is compared with the first preset that was measured at its size.
     """
     kept = list(results)
     reference: dict[tuple[str, int, int], Result] = {}
@@ -287,14 +287,14 @@ def with_ratios(results: Iterable[Result]) -> list[Result]:
 
 
 def check_ratios(results: Sequence[Result], stored: Mapping[str, float], tolerance: float = 0.35) -> list[str]:
-    """What has become slower, against eager float32 in the same run, than stored ratios say.
+    """Tell which engines have become slower than stored ratios say; each ratio is to eager float32 in its run.
 
     Args:
         stored: `Case.key` -> ratio; of processor time for CPU engines, of time for GPU engines.
         tolerance: a ratio may fall by this share before it counts.
 
     Returns:
-        One line a regression; nothing if all is well. Stored keys that were not measured are passed over.
+        One line a regression; empty if all is well. Stored keys that were not measured are skipped.
     """
     lines = []
     for result in results:

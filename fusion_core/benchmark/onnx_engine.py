@@ -1,4 +1,4 @@
-"""The network through ONNX Runtime on a CPU. For comparison in the benchmark: slower than OpenVINO where both run."""
+"""Runs the network through ONNX Runtime on a CPU. The benchmark compares it: it is slower than OpenVINO."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["OnnxEngine", "onnx_model"]
 
 
 def onnx_model(network: Rfvif, height: int, width: int) -> bytes:
-    """The network at one size as an ONNX model, weights included. Precision is the network's own.
+    """The network at one size as an ONNX model, weights included. It has the precision of the network.
 
     Raises:
         EngineError: it does not convert. ImportError: onnx or onnxscript is not installed.
@@ -83,7 +83,7 @@ class OnnxEngine:
         return replace_luminance(visible, np.rint(out[0, 0] * 255.0).astype(np.uint8), old_y=y)
 
     def reset(self) -> None:
-        """Nothing is carried over between frames."""
+        """Does nothing: no frame depends on another."""
 
     def close(self) -> None:
         self._session = None

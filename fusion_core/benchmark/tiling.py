@@ -20,14 +20,14 @@ def tile_starts(size: int, tile: int, overlap: int) -> list[int]:
 
 
 class TiledEngine:
-    """Another engine, tile by tile. Every tile has the same size, so one compiled network serves all of them.
+    """Runs another engine tile by tile. Every tile has one size, so one compiled network serves all of them.
 
     Where tiles overlap their results are blended with weights that rise linearly from the border of each, so that no
-    seam shows. Memory beside the picture itself is that of one tile. Nothing is carried from frame to frame.
+    seam shows. Beside the picture it holds the memory of one tile. No frame depends on another.
     """
 
     def __init__(self, engine: FusionEngine, tile: tuple[int, int] = (720, 1280), overlap_px: int = 64) -> None:
-        """tile: (height, width). The engine belongs to this object and must not carry anything between calls.
+        """tile: (height, width). The engine belongs to this object; its frames must not depend on each other.
 
         Raises:
             UsageError: the overlap does not fit the tile.
@@ -84,7 +84,7 @@ class TiledEngine:
 
 
 def _shares(starts: list[int], tile: int, size: int) -> list[np.ndarray]:
-    """For each tile the share that each of its rows has in the result; over all tiles they add up to 1."""
+    """The share of each row of each tile in the result; over all tiles the shares of a row add up to 1."""
     sums = np.zeros(size, np.float64)
     ramps = []
     ramp = np.minimum(np.arange(1, tile + 1), np.arange(tile, 0, -1)).astype(np.float64)

@@ -69,7 +69,7 @@ class RfvifConfig:
         return 8 * self.space_to_depth
 
     def replace(self, **changes: Any) -> RfvifConfig:
-        """The same configuration with some fields changed."""
+        """A copy with some fields changed."""
         return replace(self, **changes)
 
     def to_dict(self) -> dict[str, Any]:

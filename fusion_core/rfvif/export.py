@@ -1,4 +1,4 @@
-"""The network as a torch.export program, for the engines that compile it."""
+"""Traces the network into a torch.export program, for the engines that compile it."""
 
 from __future__ import annotations
 

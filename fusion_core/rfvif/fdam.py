@@ -47,7 +47,7 @@ class DynamicKernelGenerator(nn.Module):
 
 
 class CarriedKernels:
-    """The kernels of all blocks in the order in which these run, taken over from an earlier picture of a video.
+    """Holds the kernels of all blocks, in the order in which the blocks run, from an earlier picture of a video.
 
     Serves one pass of the network, of one picture.
     """
@@ -57,7 +57,7 @@ class CarriedKernels:
 
         Args:
             carried: (N,), N as `FeatureDynamicAlignment.kernel_values` says for all levels together.
-            weight: (1,) of new kernels against these; None: the generators do not run at all.
+            weight: (1,) share of new kernels in the result; None: the generators do not run at all.
         """
         self._carried, self._weight = carried, weight
         self._used: list[Tensor] = []
@@ -65,7 +65,7 @@ class CarriedKernels:
 
     @property
     def used(self) -> Tensor:
-        """(N,): what the blocks convolved with, for the next picture."""
+        """The kernels that the blocks used, (N,), for the next picture."""
         return torch.cat(self._used)
 
     def next(self, generator: DynamicKernelGenerator, visible: Tensor, infrared: Tensor) -> list[Tensor]:
@@ -134,7 +134,7 @@ class FeatureDynamicAlignment(nn.Module):
 
     @property
     def kernel_values(self) -> int:
-        """How many numbers the dynamic kernels of these blocks are; 0 where kernels are fixed."""
+        """The count of numbers in the dynamic kernels of these blocks; 0 where kernels are fixed."""
         generators = [block.generator for block in self.blocks]
         return sum(g.channels * _TAPS for g in generators if isinstance(g, DynamicKernelGenerator))
 

@@ -1,4 +1,4 @@
-"""The network rewritten for inference: the same function, fewer and wider operators.
+"""Rewrites the network for inference: fewer and wider operators that compute what the trained ones do.
 
 A light MSRB runs a 3x3 and a 5x5 convolution of half the width side by side on the same input. On a processor whose
 vectors are wider than that half, one 5x5 convolution of the full width, with the 3x3 kernels in the middle of zeros, is
@@ -60,7 +60,7 @@ def for_inference(network: Rfvif) -> Rfvif:
 
 
 def channels_last(network: Rfvif) -> Rfvif:
-    """The same network, with the weights of its convolutions laid out channels last. Changes it in place."""
+    """Lay the weights of its convolutions out channels last, in place; returns the network."""
     for parameter in network.parameters():
         if parameter.dim() == 4:
             parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)

@@ -13,7 +13,7 @@ def pad_to_multiple(image: Tensor, multiple: int, *, mirror: bool) -> Tensor:
     """Continue (B, C, H, W) to the right and below until both sides are multiples of `multiple`.
 
     mirror: reflect without repeating the border (as F.pad's "reflect", H and W > multiple); else repeat the border.
-    Where nothing is missing the same tensor comes back. Reflect padding by an amount that is only known at run time
+    A tensor that needs no padding comes back itself. Reflect padding by an amount that is only known at run time
     cannot be exported; a gather can.
     """
     for dim in (-2, -1):

@@ -1,6 +1,6 @@
 """Who moves in the simulated scene: walking people, a dog, cars and a van, drawn in both pictures.
 
-Everybody crosses the picture at a constant depth. A figure is drawn once per phase of its gait or wheels, about its
+Everybody crosses the picture at one depth. A figure is drawn once per phase of its gait or wheels, about its
 own foot point, facing right; see `scene.Sheet.figure`.
 """
 
@@ -22,7 +22,7 @@ Draw = Callable[[Float, float, float, float], Sheet]  # (noise tile, px per metr
 class Actor:
     """Somebody or something that moves along X at depth z_m and comes round again.
 
-    speed_m_s: signed; 0 stands. cycle_m: way per cycle of gait or wheel; pause_s: cycle length of one who stands.
+    speed_m_s: signed; 0 stands. cycle_m: way per cycle of gait or wheel; pause_s: cycle length of somebody who stands.
     beam: has headlights that light the ground at night. phases: drawn pictures per cycle. reach_m: how far the drawn
     sheet extends to either side of the foot point.
     """

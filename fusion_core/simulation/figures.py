@@ -19,7 +19,7 @@ __all__ = ["Figure", "Figures", "Matrix", "reduced"]
 
 Matrix = NDArray[np.float64]
 
-_SPARE_M = 0.5  # beyond an actor's reach: interpolation at the edge of its picture
+_SPARE_M = 0.5  # added to an actor's reach for interpolation at the edge of its picture
 
 
 class Figure(NamedTuple):
@@ -44,14 +44,14 @@ def reduced(image: Float, px_from_image: Matrix) -> tuple[Float, Matrix]:
 
 
 class Figures:
-    """Everybody who moves, at one size, painted at first sight or before. May be used from any thread.
+    """Paints everybody who moves, at one size, at first sight or before. Any thread may use it.
 
     Args:
         tile: noise for the grain of what is painted.
-        night: 0 day, 1 night: what glows is kept apart from what is lit.
+        night: 0 day, 1 night; what glows is kept apart from what is lit.
         actors: all of them, far to near.
-        half_u: nobody is seen whose tangent coordinate is beyond.
-        px_per_tangent: size: pixels per unit of tangent, so px_per_tangent / depth pixels a metre.
+        half_u: whoever is beyond this tangent coordinate is not seen.
+        px_per_tangent: the size; at depth z_m a metre has px_per_tangent / z_m pixels.
     """
 
     def __init__(self, tile: Float, night: float, actors: list[Actor], half_u: float, px_per_tangent: float) -> None:
@@ -62,7 +62,7 @@ class Figures:
         self._locks = {(n, phase): threading.Lock() for n, actor in enumerate(actors) for phase in range(actor.phases)}
 
     def will_be_seen(self, thermal: bool) -> None:
-        """A camera of this kind looks at them: every painting from now on serves it too."""
+        """Let every painting from now on serve a camera of this kind too."""
         self._seen_by.add(thermal)
 
     def px_per_m(self, number: int) -> float:
@@ -70,12 +70,12 @@ class Figures:
         return self.px_per_tangent / self.actors[number].z_m
 
     def may_be_seen(self, number: int, x_m: float) -> bool:
-        """Whether an actor there can reach into any picture; False is certain."""
+        """Whether an actor at this place may reach into a picture; False is certain."""
         actor = self.actors[number]
         return abs(x_m) <= self._half_u * actor.z_m + actor.reach_m + _SPARE_M
 
     def at(self, t_s: float) -> list[tuple[int, int]]:
-        """(number, phase) of all who can be seen then."""
+        """(number, phase) of all who can be seen at this time."""
         there = []
         for number, actor in enumerate(self.actors):
             x, phase = actor.at(t_s)
@@ -84,12 +84,12 @@ class Figures:
         return there
 
     def every_phase(self) -> list[tuple[int, int]]:
-        """(number, phase) of all that can ever be asked for."""
+        """Every (number, phase) that there is."""
         moving = ((n, a.phases if a.speed_m_s or a.pause_s else 1) for n, a in enumerate(self.actors))
         return [(number, phase) for number, phases in moving for phase in range(phases)]
 
     def get(self, number: int, phase: int, thermal: bool) -> Figure:
-        """One phase of one actor, as a thermal or a visible camera sees it; painted now if it was not yet."""
+        """One phase of one actor, as a thermal or a visible camera sees it; painted now unless it was before."""
         key = number, phase, thermal
         found = self._painted.get(key)
         if found is None:
@@ -100,7 +100,7 @@ class Figures:
         return found
 
     def paint(self, number: int, phase: int) -> None:
-        """Paint a phase for all cameras that look."""
+        """Paint a phase for every kind of camera that is known."""
         for thermal in tuple(self._seen_by):
             self.get(number, phase, thermal)
 

@@ -45,7 +45,7 @@ def add_sky(scene: Scene) -> None:
     dark = dark + 0.5 * cloud * np.array([0.05, 0.05, 0.06], np.float32)
     sheet.glow[:] = (1 - n) ** 0.8 * day + (1 - (1 - n) ** 0.8) * dark
     if n > 0.6:
-        stars = np.random.default_rng(h)  # not the scene's: houses must be the same by day and night
+        stars = np.random.default_rng(h)  # a generator apart from the scene's, so that night does not change the houses
         for _ in range(120):
             y, x = int(stars.integers(0, max(1, h // 2))), int(stars.integers(0, w))
             sheet.glow[y, x] += (n - 0.6) * stars.uniform(0.2, 1.6)

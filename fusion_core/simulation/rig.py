@@ -1,10 +1,10 @@
 """The simulated rig: a visible and a thermal camera side by side before a moving scene, with the truth known.
 
-Both pictures come from one scene of painted planes at their depths (`simulation_scene`), seen by two pin-hole cameras
+Both pictures come from one scene of painted planes at their depths (`scene`), seen by two pin-hole cameras
 (`RigGeometry`). The thermal camera's principal point is set so that things at `aligned_distance_m` coincide after
 the thermal picture is resized to the visible grid; nearer and farther things are off by parallax, and the residual
-shift, rotation and scale come on top. A frame depends on the configuration and its time alone, in whatever order and
-from whatever thread frames are asked for.
+shift, rotation and scale come on top. A frame depends on the configuration and its time alone, not on the order of
+the calls or their threads.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ __all__ = ["MAX_PAN_DEG", "RigGeometry", "RigTruth", "SimulatedRig", "SimulatedR
 
 MAX_PAN_DEG = 9.0  # a panning rig sweeps to and fro between these
 COUNTS_AT_20_C = 24000
-_AHEAD_S = 8.0  # figures are painted in order of need for so long, then one actor after another
+_AHEAD_S = 8.0  # up to here figures are painted in order of need, then one actor after another
 NEAREST_M = 5.0  # nothing that stands in the scenes is nearer; the ground is, in steep views
 
 Float = NDArray[np.float32]
@@ -134,7 +134,7 @@ class SimulatedRigConfig(pydantic.BaseModel, frozen=True, extra="forbid"):
 class RigGeometry:
     """Two pin-hole cameras; pixel centres at integers, x right, y down, z forward, float64.
 
-    X_visible = R_visible_thermal @ X_thermal + t_visible_thermal_m. K_thermal is for the thermal camera's own pixels.
+    X_visible = R_visible_thermal @ X_thermal + t_visible_thermal_m. K_thermal is for thermal pixels before any resize.
     """
 
     K_visible: NDArray[np.float64]
@@ -152,7 +152,7 @@ class RigGeometry:
         return np.array([[sx, 0, 0.5 * sx - 0.5], [0, sy, 0.5 * sy - 0.5], [0, 0, 1.0]])
 
     def visible_from_uv(self, plane: tuple[float, float, float]) -> NDArray[np.float64]:
-        """3x3: visible pixel from the visible camera's (X/Z, Y/Z, 1); the same for every plane."""
+        """3x3: visible pixel from the visible camera's (X/Z, Y/Z, 1), for every plane."""
         return self.K_visible.copy()
 
     def thermal_from_uv(self, plane: tuple[float, float, float]) -> NDArray[np.float64]:
@@ -183,12 +183,12 @@ class RigGeometry:
 
 @dataclass(frozen=True, eq=False)
 class RigTruth:
-    """What is really there at one moment, on the visible grid.
+    """The truth at one moment, on the visible grid.
 
     visible_clean: (H, W, 3) uint8, the visible picture without noise.
     thermal_aligned: (H, W) uint16, the counts of a thermal camera without noise at the visible camera's place; the
         lens' blur, gain and drift are in it, a shutter freeze is not.
-    displacement_px: (H, W, 2) float32: the thermal picture of the same moment, resized to the visible grid, shows at
+    displacement_px: (H, W, 2) float32: the thermal picture of this moment, resized to the visible grid, shows at
         p + displacement(p) what the visible picture shows at p (where nothing nearer hides it).
     depth_m: (H, W) float32; the sky is at 1000 m.  temperature_c: (H, W) float32, before the lens.
     """
@@ -268,16 +268,15 @@ class SimulatedRig:
     def warm_up(
         self, until_s: float | None = None, stopping: threading.Event | None = None, limit_s: float = math.inf
     ) -> None:
-        """Paint all who move now, instead of at first sight: no slow frames later. From any thread; changes no frame.
+        """Paint all who move now instead of at first sight, so that no later frame is slow. Changes no frame.
 
-        They are painted in the order in which the frames will need them. A real-time source calls it for the first
-        moments before its first frame, and for the rest beside the cameras.
+        Any thread may call it. Paints in the order in which the frames need it. A real-time source calls it for the
+        first moments before its first frame, and for the rest beside the cameras.
 
         Args:
-            until_s: only what the frames up to this time need; None: whatever may ever be seen, which takes about a
-                second.
+            until_s: paint what the frames up to this time need; None: all that may ever be seen, about a second.
             stopping: ends it early when set.
-            limit_s: ends it after so long: what is left is painted at first sight, or by another call.
+            limit_s: ends it after this time; the rest is painted at first sight, or by another call.
         """
         end_s = time.monotonic() + limit_s
         for figures, number, phase in self._as_needed(until_s):
@@ -286,7 +285,7 @@ class SimulatedRig:
             figures.paint(number, phase)
 
     def _as_needed(self, until_s: float | None) -> Iterator[tuple[Figures, int, int]]:
-        """Whose pictures the frames need, in their order; those that are needed several times come again."""
+        """Whose pictures the frames need, in the order of the frames; some come several times."""
         config = self.config
         books = ((self._visible_view.figures, 0.0), (self._thermal_view.figures, config.time_skew_ms / 1000))
         fps = max(config.visible_fps, config.thermal_fps)
@@ -299,7 +298,7 @@ class SimulatedRig:
                 yield figures, number, phase
 
     def truth(self, t_s: float) -> RigTruth:
-        """What is really there at t_s. A skewed thermal frame of that moment is the one stamped t_s + time_skew_ms."""
+        """The truth at t_s. A skewed thermal camera stamps its frame of that moment t_s + time_skew_ms."""
         view, pan = self._visible_view, self._pan(t_s)
         inverse = np.asarray(view.crop(self._inverse_depth_canvas, pan, nearest=True), np.float32)
         self._truth_view.draw_inverse_depth(inverse, t_s, pan)
@@ -345,11 +344,11 @@ class SimulatedRig:
         return (math.ceil(closed_s * self.config.thermal_fps - 1e-6) - 1) / self.config.thermal_fps
 
     def _epoch(self, t_s: float) -> int:
-        """How many shutter corrections have been."""
+        """The number of shutter corrections so far."""
         return int(t_s // self.config.ffc_period_s) if self.config.ffc_period_s and t_s > 0 else 0
 
     def _offset_counts(self, t_s: float) -> float:
-        """Offset of the whole thermal picture: drift since the last correction, and what that one left."""
+        """Offset of the whole thermal picture: drift since the last correction, and what that correction left."""
         t_s = self._last_good_s(t_s)
         epoch = self._epoch(t_s)
         if not epoch:

@@ -43,7 +43,7 @@ _ROUND = np.cos(_ANGLES), np.sin(_ANGLES)
 _HALF_ROUND = np.linspace(np.pi / 2, 3 * np.pi / 2, 7)
 
 Float = NDArray[np.float32]
-_FLAT: Float = np.zeros((1, 1), np.float32)  # the rise of a paint that is the same from top to bottom
+_FLAT: Float = np.zeros((1, 1), np.float32)  # the rise of a paint that does not change from top to bottom
 Colour = tuple[float, float, float]
 Point = tuple[float, float]
 
@@ -75,7 +75,7 @@ class Paint:
     colour: sRGB 0..1 in full daylight, running to colour_to at the upper edge of what is painted.
     temp_c: apparent temperature, running to temp_to likewise. None: visible only (a shadow, a print): heat below stays.
     grain, grain_k: amplitude of the surface's texture in colour (relative) and in kelvin.
-    glow: light it gives of itself (sRGB 0..1), scaled by night unless it is the sky.
+    glow: light that it gives (sRGB 0..1), scaled by night unless it is the sky.
     """
 
     colour: Colour
@@ -206,7 +206,7 @@ class Sheet:
 
     @classmethod
     def figure(cls, tile: Float, x: Point, y: Point, density: float) -> Sheet:
-        """A sheet for something that moves: metres about its own foot point, `density` pixels per metre."""
+        """A sheet for something that moves: metres about the foot point, `density` pixels per metre."""
         shape = (int(np.ceil((y[1] - y[0]) * density)), int(np.ceil((x[1] - x[0]) * density)))
         back = np.array(
             [[1 / density, 0, x[0] + 0.5 / density], [0, -1 / density, y[1] - 0.5 / density], [0, 0, 1]]
@@ -218,7 +218,7 @@ class Sheet:
         return cls.blank(shape, (0.0, 0.0, 0.0), back, project, tile, 0.0)
 
     def stand(self, x: float, z: float) -> Sheet:
-        """Put a figure on the ground at (x, z): the same arrays, now a sheet in the scene."""
+        """Put a figure on the ground at (x, z): its arrays, now as a sheet of the scene."""
         to_uv = np.array([[1 / z, 0, x / z], [0, -1 / z, CAMERA_HEIGHT_M / z], [0, 0, 1]])
         return replace(self, inverse_depth=(1 / z, 0.0, 0.0), uv_from_px=to_uv @ self.uv_from_px, sort_depth_m=z)
 
@@ -296,7 +296,7 @@ class Sheet:
         solid += (1 - solid) * mask
 
     def _grain(self, top: int, left: int, shape: tuple[int, ...]) -> Float:
-        """The sheet's own piece of the noise, which repeats."""
+        """The piece of the noise that belongs to the sheet; the noise repeats."""
         size = self.tile.shape[0]
         first, across = (top + int(self.sort_depth_m * 37)) % size, (left + int(self.sort_depth_m * 101)) % size
         if first + shape[0] <= size and across + shape[1] <= size:
@@ -315,11 +315,11 @@ class Sheet:
             plane += (np.float32(light[channel]) - plane) * mask
 
     def drop_colours(self) -> None:
-        """Free what only `lit_colour` needs, once every visible picture has been composed."""
+        """Free what `lit_colour` alone needs, once every visible picture has been composed."""
         self.colour = self.glow = np.empty((0, 0, 3), np.float32)
 
     def lit_colour(self, lamps: tuple[Lamp, ...], night: float) -> Float:
-        """Colour under the scene's light, with its own glow: (h, w, 3) sRGB 0..1."""
+        """Colour under the scene's light, glow included: (h, w, 3) sRGB 0..1."""
         if not self.lit:
             return np.clip(self.glow, 0.0, 1.0)
         h, w = self.cover.shape
@@ -348,7 +348,7 @@ class Sheet:
 
 @dataclass
 class Scene:
-    """Static sheets, far to near, and the lamps. Who moves in it is `simulation_actors`' business."""
+    """Static sheets, far to near, and the lamps. `actors` adds who moves in it."""
 
     extent: Extent
     night: float

@@ -24,7 +24,7 @@ Drawn = tuple[int, float, tuple[slice, slice], Float, Float | None, Float]
 
 
 def mix(*numbers: int) -> int:
-    """A 64-bit hash of integers (splitmix64): the same everywhere, whatever was asked before."""
+    """A 64-bit hash of integers (splitmix64), which depends on them alone."""
     state = 0x9E3779B97F4A7C15
     for number in numbers:
         state = (state ^ (number & 0xFFFFFFFFFFFFFFFF)) * 0xBF58476D1CE4E5B9 & 0xFFFFFFFFFFFFFFFF
@@ -73,7 +73,7 @@ class View:
         shape: (height, width) of the picture.
         projection: pixel from tangent coordinates for a plane; see Projection.
         max_pan: largest |pan| in units of tangent.
-        thermal: whether it is a thermal camera; it may be asked for inverse depth too, which needs solid bodies.
+        thermal: whether it is a thermal camera; only that one can give inverse depth, which needs solid bodies.
     """
 
     def __init__(

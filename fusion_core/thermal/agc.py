@@ -165,7 +165,7 @@ class Agc:
         self.reset()
 
     def reset(self) -> None:
-        """Forget the past (new source, shutter event): the next frame sets the mapping at once."""
+        """Forget earlier frames (new source, shutter event): the next frame sets the mapping at once."""
         self._table: modes.Floats | None = None
         self._reference: modes.Doubles | None = None
         self._limits = (0.0, 255.0)
@@ -181,7 +181,7 @@ class Agc:
         return self._limits
 
     def contract(self) -> dict[str, Any]:
-        """What decides how the picture looks, as plain JSON values; a checkpoint stores this."""
+        """The settings that decide how the picture looks, as plain JSON values; a checkpoint stores them."""
         return contract_of(self.config)
 
     def apply(self, counts: npt.NDArray[np.integer], dt_s: float | None = None) -> npt.NDArray[np.uint8]:
@@ -349,7 +349,7 @@ def contract_of(config: AgcConfig) -> dict[str, Any]:
 
 
 def contract_differences(live: dict[str, Any], trained: dict[str, Any]) -> list[str]:
-    """How the live AGC departs from the one the weights were trained with; empty when they agree.
+    """Tell where the live AGC departs from the one that the weights were trained with; empty when they agree.
 
     Each line names the setting and both values, fit for a warning on screen. With different modes only the mode is
     named: the other settings then mean different things.

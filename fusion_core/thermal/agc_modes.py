@@ -74,7 +74,7 @@ def sample_index(
 
 
 def histogram(counts: npt.NDArray[np.integer], size: int) -> npt.NDArray[np.int64]:
-    """How many pixels have each count: (size,) int64. `counts` must not be empty."""
+    """Count the pixels of each count: (size,) int64. `counts` must not be empty."""
     return np.bincount(counts.ravel(), minlength=size)
 
 

@@ -1,9 +1,9 @@
-"""What an engine is given where the thermal camera does not see: the visible luminance, led up to thermal's level.
+"""Fills what the thermal camera does not see with the visible luminance, led up to thermal's level.
 
-Fused with itself the visible picture stays as it is; fused with nothing it would be darkened, and the border of the
-thermal field would be an outline that is nowhere in the scene. Where the two pictures differ in level, a picture that
-goes from one to the other on one pixel has an outline there all the same. So the difference along the border is
-smoothed, carried outwards and faded out: seamless cloning (Perez et al. 2003) with a mean in place of the membrane.
+The engine then fuses the visible picture with itself there, which leaves it as it is. Fused with nothing it would be
+darkened, and the border of the thermal field would become an outline that the scene does not have. A step in level
+between the two pictures would be such an outline too. So the difference along the border is smoothed, continued
+outwards and faded out: seamless cloning (Perez et al. 2003) with a mean in place of the membrane.
 
 Everything between the two full-size steps is linear and separable, on cells of 8 px: on a CPU by OpenCV, and on a GPU
 as four small matrix products with the same coefficients (`FieldMatrices`).
@@ -26,7 +26,7 @@ FEATHER_PX: Final = 48
 """How far outside the border the level fades to that of the visible picture."""
 _CELL_PX: Final = 8
 _SIGMA_CELLS: Final = 1.0  # over which the difference along the border is averaged
-_REACH_CELLS: Final = 8  # of the averaging: as far as the fading goes, and a little more
+_REACH_CELLS: Final = 8  # of the averaging: a little more than the fading
 
 F32 = npt.NDArray[np.float32]
 
@@ -69,14 +69,14 @@ class FieldFiller:
 
     @property
     def whole(self) -> bool:
-        """Whether thermal sees everything, and nothing is to be filled."""
+        """Whether thermal sees everything, so that there is nothing to fill."""
         return self._whole
 
     def fill(self, levels: np.ndarray, luminance: np.ndarray) -> np.ndarray:
         """Thermal where it sees, and the visible luminance at its level elsewhere.
 
         Args:
-            levels: (H, W) uint8 thermal on the visible grid; what is outside the field is not looked at.
+            levels: (H, W) uint8 thermal on the visible grid; pixels outside the field do not matter.
             luminance: (H, W) uint8 of the visible picture.
 
         Returns:
@@ -99,7 +99,7 @@ class FieldFiller:
         return np.asarray(cv2.copyTo(levels, self._mask, whole))
 
     def matrices(self) -> FieldMatrices:
-        """The same arithmetic for a device that has no OpenCV: each step applied to unit vectors."""
+        """The filling as matrices, for a device that has no OpenCV: each step applied to unit vectors."""
         height, width = self._size
         down, up = [], []
         for side, cells in ((height, self._cells[0]), (width, self._cells[1])):

@@ -14,7 +14,7 @@ from fusion_core.errors import BadInputError, ConfigError
 
 __all__ = ["PALETTES", "colorize", "palette_table"]
 
-# Our name -> the catalogue's name (cmap), or the stops of our own palettes, cold to hot.
+# Name -> the catalogue's name (cmap), or the stops of a palette that it lacks, cold to hot.
 PALETTES: Mapping[str, str | tuple[str, ...]] = MappingProxyType(
     {
         "white_hot": ("#000000", "#ffffff"),

@@ -73,7 +73,7 @@ class AugmentationConfig(_Model):
 
 
 class RegistrationConfig(_Model):
-    """How the training pairs' own residual shift is measured and undone before a pair serves as alignment target."""
+    """How the residual shift of the training pairs is measured, and undone before a pair serves as alignment target."""
 
     enabled: bool = True
     search_px: int = Field(default=12, ge=2, le=64)  # whole-pixel search range of the correlation, each axis
@@ -138,7 +138,7 @@ class LossConfig(_Model):
     following: float = Field(default=0.0, ge=0.0)  # (1 - s)^2, s: how much of what varies in the truth the finest
     # field follows. The least error in noise is an estimate that varies too little; what it leaves is seen as ghosts.
     fusion_target: Literal["registered", "own"] = "registered"
-    # own: the fused picture is held against the infrared one as the network itself aligned it. Against the registered
+    # own: the fused picture is compared with the infrared one as the network aligned it. Compared with the registered
     # one, an estimate that is a pixel off teaches the fusion to blur the heat; its own teaches it to draw it crisply.
     confidence: bool = True  # weigh the finest field by its own log-precision (Laplace likelihood) where it has one
     mask_unseen: bool = False  # leave out pixels whose infrared content lies outside the displaced crop

@@ -1,4 +1,4 @@
-"""Looks through a folder of training pairs for what spoils a training, before a training is spent on it."""
+"""Looks through a folder of training pairs for what would spoil a training, before time is spent on one."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from fusion_core.training.registration import PairRegistration, register_pair
 __all__ = ["DataCheck", "DataFault", "FaultKind", "check_data"]
 
 _CONSTANT_DEVIATION = 1.0  # grey levels of 255: below this a picture holds nothing
-_HASH_BITS = 6  # difference hashes (64 bits) this close are candidates for duplicates
-_DUPLICATE_GREY_LEVELS = 3.0  # and are ones when their 32x32 thumbnails differ by less than this on average
+_HASH_BITS = 6  # pictures whose difference hashes (64 bits) are this close may be duplicates
+_DUPLICATE_GREY_LEVELS = 3.0  # and are, when their 32x32 thumbnails differ by less than this on average
 
 
 class FaultKind(StrEnum):
@@ -53,7 +53,7 @@ class DataCheck:
     pairs: int
     findings: tuple[DataFault, ...]
     shifts_px: tuple[float, ...]  # residual shift of every pair whose spectra correlate clearly
-    unclear: int  # pairs whose spectra do not: no statement about their alignment
+    unclear: int  # pairs whose spectra do not: their alignment cannot be told
     sizes: tuple[tuple[str, int], ...]  # "640x480, 8 bit": number of pairs, most frequent first
     repeated: int  # near-duplicates inside the training part: no fault, but they weigh more
 
@@ -80,7 +80,7 @@ def check_data(
 
     Args:
         validation_fraction: share that training would hold out of `root` when there is no `validation_root`.
-        max_shift_px: a clear residual shift above this is a problem; the trainer registers what is below.
+        max_shift_px: a clear residual shift above this is a problem; the trainer registers smaller ones.
 
     Raises:
         BadInputError: the folder itself is missing, or holds no pair at all.
@@ -142,7 +142,7 @@ def _look(files: PairFiles, max_shift_px: float) -> _Look:
         findings = [DataFault(FaultKind.CONSTANT, stem, "thermal picture: one count everywhere")]
     kind = f"{visible.shape[1]}x{visible.shape[0]}, {8 * thermal.dtype.itemsize} bit"
     nothing = np.zeros((1, 1), np.uint8)
-    pair = TrainingPair(stem, nothing, nothing)  # its name is all that is needed: pictures would fill the memory
+    pair = TrainingPair(stem, nothing, nothing)  # keep the name alone: pictures would fill the memory
     if findings:
         return _Look(None, tuple(findings), kind)
     registration = register_pair(visible, infrared, RegistrationConfig(field=False, search_px=16))
@@ -158,7 +158,7 @@ def _look(files: PairFiles, max_shift_px: float) -> _Look:
 
 
 def _alike(first: _Look, others: Sequence[_Look]) -> list[_Look]:
-    """Those of `others` that show nearly the same visible picture."""
+    """Those of `others` whose visible pictures are nearly the one given."""
     if first.bits is None or first.thumbnail is None or not others:
         return []
     bits = np.stack([look.bits for look in others if look.bits is not None])

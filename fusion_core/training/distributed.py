@@ -1,4 +1,4 @@
-"""Data-parallel training by torchrun: who am I, and what do we agree on."""
+"""Data-parallel training by torchrun: which process this is, and what all processes agree on."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Processes:
 
     @contextmanager
     def first_alone(self) -> Iterator[None]:
-        """The block runs on rank 0 first, on the others after it (they find its files then)."""
+        """Run the block on rank 0 first, then on the others, which find its files."""
         if self.world_size > 1 and self.rank != 0:
             dist.barrier()
         yield
@@ -43,7 +43,7 @@ class Processes:
 
 @contextmanager
 def processes(device: str) -> Iterator[Processes]:
-    """Join the processes that torchrun started (gloo on the CPU, nccl on CUDA), or be alone without torchrun.
+    """Join the processes that torchrun started (gloo on the CPU, nccl on CUDA); alone without torchrun.
 
     Args:
         device: "auto", "cpu", "cuda" or "cuda:N".

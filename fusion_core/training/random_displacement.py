@@ -1,4 +1,4 @@
-"""Known displacements: drawn at random, inverted, and used to move the infrared picture.
+"""Draws known displacements at random, inverts them, and moves the infrared picture by them.
 
 Convention: the infrared content that belongs to the visible pixel p lies at p + d(p), d = (dx, dy) in pixels.
 A displaced picture M of a registered one R therefore fulfils M(p + d(p)) = R(p). Sampling needs the field that
@@ -76,7 +76,7 @@ def backward_field(displacement: FloatArray, iterations: int = 6) -> FloatArray:
 
 
 def move_by(picture: UInt8Array, displacement: FloatArray) -> UInt8Array:
-    """The picture moved so that content of pixel p is found at p + d(p). Same shape and dtype; borders replicate."""
+    """Move the picture so that content of pixel p is found at p + d(p). Keeps shape and dtype; borders replicate."""
     height, width = picture.shape[:2]
     field = backward_field(displacement)
     x = np.arange(width, dtype=np.float32)[None, :] - field[..., 0]

@@ -1,9 +1,8 @@
-"""Registering the training pairs themselves: an alignment target must be aligned.
+"""Registers the training pairs: an alignment target must be aligned.
 
 Public pairs are often some pixels off. The residual is measured by correlating locally normalised gradient magnitudes
 of both spectra, first one shift for the whole pair (sub-pixel), then, if wanted, a smooth field around it. Pairs
-without a clear peak keep their infrared picture as it is and are marked unreliable, so that the alignment losses can
-leave them out.
+without a clear peak keep their infrared picture and are marked unreliable; the alignment losses leave them out.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ __all__ = [
 
 FloatArray = npt.NDArray[np.float32]
 UInt8Array = npt.NDArray[np.uint8]
-_CELL_PX = 32  # grid of the registration field
+_CELL_PX = 32  # cells of the registration field
 _FORMAT = 1
 _OUTLINES = OutlineForm(
     smoothing_px=1.0, kernel="scharr", local_mean=gaussian_mean(12.0), root=True, variance_floor=0.05
@@ -74,7 +73,7 @@ class PairRegistration:
         return source_x, source_y
 
     def apply(self, infrared: UInt8Array) -> UInt8Array:
-        """The registered infrared picture, same shape and dtype; borders mirrored."""
+        """The registered infrared picture. Keeps shape and dtype; borders are mirrored."""
         height, width = infrared.shape
         x, y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
         sampled = cv2.remap(infrared, *self.source_of(x, y), cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101)
@@ -158,7 +157,7 @@ def register_pair(visible: UInt8Array, infrared: UInt8Array, config: Registratio
 
 
 def _agreeing_halves(visible: FloatArray, infrared: FloatArray, found: PlaneShift, search_px: int) -> int:
-    """How many of the left, right, upper and lower half find the same shift alone: chance peaks do not repeat."""
+    """Count the halves (left, right, upper, lower) that find this shift alone: chance peaks do not repeat."""
     height, width = visible.shape
     halves = (
         (slice(None), slice(0, width // 2)),
@@ -178,8 +177,8 @@ def _agreeing_halves(visible: FloatArray, infrared: FloatArray, found: PlaneShif
 def _local_field(
     visible: FloatArray, infrared: FloatArray, start: PairRegistration, config: RegistrationConfig
 ) -> FloatArray | None:
-    """Departures from the pair's shift per 32x32 cell: windowed correlation at every candidate, with a vote of the
-    neighbourhood (three window sizes, coarse to fine) and a mild preference for the field so far."""
+    """Departures from the pair's shift per 32x32 cell: windowed correlation at every candidate, a vote of the
+    neighbourhood (three window sizes, coarse to fine), and a mild preference for the field found so far."""
     height, width = visible.shape
     rows, columns = -(-height // _CELL_PX), -(-width // _CELL_PX)
     limit = config.field_max_px

@@ -1,4 +1,4 @@
-"""A picture of what registration does to the training pairs: both spectra overlaid, before and after."""
+"""Draws what registration does to the training pairs: both spectra overlaid, before and after."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _PANEL_PX = (480, 360)  # width, height
 
 
 def edge_overlay(visible: UInt8Array, infrared: UInt8Array) -> UInt8Array:
-    """Edges of both, (H, W, 3) uint8 RGB: visible red, infrared cyan, so that what coincides is white."""
+    """Draw the edges of both, (H, W, 3) uint8 RGB: visible red, infrared cyan, white where they coincide."""
     red, cyan = (np.clip(gradient_plane(picture) * 90.0, 0, 255) for picture in (visible, infrared))
     return np.asarray(np.rint(np.stack((red, cyan, cyan), axis=-1)), np.uint8)
 
 
 def write_registration_figure(pairs: Sequence[TrainingPair], path: Path, *, rows: int = 6) -> list[str]:
-    """Write a PNG with a row a pair: overlay as published, overlay registered. The pairs with the largest shift come
-    first. Returns their stems.
+    """Write a PNG with one row a pair: the overlay as published, and registered. The pairs with the largest shift
+    come first. Returns their stems.
 
     Raises:
         RunError: the file cannot be written.

@@ -1,4 +1,4 @@
-"""What a run says: progress bar, metrics.jsonl, TensorBoard scalars, example pictures."""
+"""Reports a run: progress bar, metrics.jsonl, TensorBoard scalars, example pictures."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ from fusion_core.training.dataset import Batch
 __all__ = ["Reporter"]
 
 _PICTURES = 4
-_COLLAPSE = 0.1  # share of a source's edges in the fused picture under which a warning is due
+_COLLAPSE = 0.1  # warn below this share of a source's edges in the fused picture
 
 
 class Reporter:
     """Collects a run's figures and shows them. Only the process of rank 0 writes (`active`).
 
-    Loss values stay on the device until they are logged, so that a GPU is not waited for at each step.
+    Loss values stay on the device until they are logged: waiting for a GPU at each step would slow it.
     """
 
     def __init__(
@@ -59,12 +59,12 @@ class Reporter:
                 self._writer = SummaryWriter(str(folder / "tensorboard"))
 
     def say(self, text: str) -> None:
-        """One line for the user."""
+        """Show one line to the user."""
         if self._active:
             self._console.print(text, highlight=False, soft_wrap=True)
 
     def start(self, step: int, total_steps: int, batch_size: int) -> None:
-        """The loop begins at `step`."""
+        """Begin the progress bar at `step`."""
         self._batch_size = batch_size
         self._since = time.monotonic()
         if not self._active:
@@ -86,7 +86,7 @@ class Reporter:
     def step(
         self, step: int, epoch: float, total: Tensor, terms: dict[str, Tensor], gradient_norm: Tensor, rate: float
     ) -> None:
-        """One step is done."""
+        """Count one step, and log its figures when they are due."""
         for name, value in {"loss": total, **terms, "gradient_norm": gradient_norm.detach()}.items():
             self._sums[name] = self._sums[name] + value.float() if name in self._sums else value.float()
             self._counts[name] = self._counts.get(name, 0) + 1
@@ -120,7 +120,7 @@ class Reporter:
             self.say(f"step {step}  {details}  lr {rate:.2e}  {pairs_per_s:.1f} pairs/s")
 
     def validation(self, step: int, results: dict[str, float], *, best: bool) -> None:
-        """Figures on the held-out pairs."""
+        """Log the figures on the held-out pairs."""
         self._write({"step": step, "validation": results, "best": best})
         if self._writer is not None:
             for name, value in results.items():
@@ -142,7 +142,7 @@ class Reporter:
         self._since = time.monotonic()
 
     def pictures(self, step: int, batch: Batch, fused: Tensor) -> None:
-        """A sheet of examples, a column each: visible, infrared as given, infrared registered, fused."""
+        """Write a sheet of examples, a column each: visible, infrared as given, infrared registered, fused."""
         if not self._active:
             return
         rows = [batch.visible, batch.infrared, batch.infrared_target, fused]

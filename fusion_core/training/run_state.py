@@ -1,4 +1,4 @@
-"""What a run keeps on disk: atomic checkpoints of the whole training state, logs, the EMA."""
+"""Keeps a run on disk: atomic checkpoints of the whole training state, logs, the EMA."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def prune_checkpoints(folder: Path, keep: int) -> None:
 
 
 def latest_state(folder: Path, report: Callable[[str], None]) -> dict[str, Any]:
-    """The newest training state that loads; damaged newer ones are reported and passed over.
+    """Load the newest sound training state; report and skip damaged ones.
 
     Raises:
         CheckpointError: there is none.
@@ -119,7 +119,7 @@ class Ema:
 
     @torch.no_grad()
     def update(self, network: nn.Module, step: int) -> None:
-        """Take in the network's present values; `step` counts from 0."""
+        """Average in the network's present values; `step` counts from 0."""
         decay = min(self._decay, (1.0 + step) / (10.0 + step))
         state = network.state_dict()
         averaged = [key for key in self.values if key in self._names and self.values[key].is_floating_point()]
@@ -128,7 +128,7 @@ class Ema:
             self.values[key].copy_(state[key])
 
     def load(self, values: dict[str, Tensor]) -> None:
-        """Take over saved values; the keys must be those held now."""
+        """Replace the averages by saved ones; the keys must be those of the network."""
         if values.keys() != self.values.keys():
             raise CheckpointError("the saved EMA is of another network; resume with the configuration of the run")
         for key, value in values.items():

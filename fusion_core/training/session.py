@@ -1,4 +1,4 @@
-"""From a configuration to a trained network: data, registration, run folder, trainer, export."""
+"""Runs a training from its configuration: data, registration, run folder, trainer, export."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def train(config: TrainingConfig, *, resume: Path | None, console: Console) -> P
 
 
 def build_network(config: TrainingConfig) -> Rfvif:
-    """The network of a configuration, with `initial_weights` where given.
+    """Build the network of a configuration, with `initial_weights` where given.
 
     Raises:
         CheckpointError: the initial weights do not fit.
@@ -141,7 +141,7 @@ def prepare_pairs(config: TrainingConfig, console: Console) -> TrainingPairs:
 def register_pairs(
     pairs: Sequence[TrainingPair], config: TrainingConfig, cache: Path, console: Console
 ) -> list[TrainingPair]:
-    """Register every pair (see registration.py), from the cache where the same data were registered before."""
+    """Register every pair (see registration.py), or take the cache where these data were registered before."""
     settings = config.data.registration
     digest = hashlib.sha256(settings.model_dump_json().encode())
     for pair in pairs:
@@ -156,7 +156,7 @@ def register_pairs(
             results = list(pool.map(lambda pair: register_pair(pair.visible, pair.infrared, settings), pairs))
         found = dict(zip((_key(pair) for pair in pairs), results, strict=True))
         save_registrations(file, found, fingerprint)
-        found = load_registrations(file, fingerprint) or found  # as a resumed run will have them: to the bit
+        found = load_registrations(file, fingerprint) or found  # rounded as a resumed run will read them
     registered = [dataclasses.replace(pair, registration=found[_key(pair)]) for pair in pairs]
     _say_registration([pair.registration for pair in registered], console)
     return registered
@@ -215,5 +215,5 @@ def _versions() -> dict[str, str]:
 
 
 def load_run_config(folder: Path, overrides: Sequence[str]) -> TrainingConfig:
-    """The configuration that a run was started with, and changes to it."""
+    """Read the configuration that a run was started with, and apply changes to it."""
     return load_training_config(folder / "config.yaml", overrides)

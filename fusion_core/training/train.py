@@ -45,27 +45,27 @@ class TrainingPairs(NamedTuple):
 
 
 class FusionNetwork(Protocol):
-    """What the trainer needs of a network; `fusion_core.rfvif.Rfvif` fulfils it."""
+    """The network as the trainer needs it; `fusion_core.rfvif.Rfvif` fulfils this."""
 
     def forward_training(self, visible_y: Tensor, infrared: Tensor) -> Any:
         """See `losses.TrainingOutput`."""
 
     def alignment_parameters(self) -> Iterator[nn.Parameter]:
-        """What estimates the displacement."""
+        """The parameters that estimate the displacement."""
 
     def fusion_parameters(self) -> Iterator[nn.Parameter]:
-        """The rest."""
+        """All other parameters."""
 
 
 class Selection(Protocol):
-    """Which validation is best; `acceptance.AgainstStart` fulfils it."""
+    """Says which validation is best; `acceptance.AgainstStart` fulfils this."""
 
     @property
     def wants_start(self) -> bool:
         """Whether to validate before the first step."""
 
     def score(self, results: dict[str, float]) -> float:
-        """Less is better; `results` as `validation.validate` gives them."""
+        """Score `results` of `validation.validate`; less is better."""
 
 
 class _Estimate(NamedTuple):
@@ -122,7 +122,7 @@ def new_run_folder(config: TrainingConfig) -> Path:
 
 
 def new_finetune_folder(config: TrainingConfig) -> Path:
-    """Create the folder of a new run of several stages, which make folders of their own in it. Raises ConfigError."""
+    """Create the folder of a new run of several stages; each stage makes a folder inside. Raises ConfigError."""
     return _make_run_folder(config, "finetune", "")
 
 
@@ -391,7 +391,7 @@ class Trainer:
         save_state(self._folder / "checkpoints", self._step, state, self._config.run.keep_checkpoints)
 
     def resume(self) -> int:
-        """Take up the newest training state of the run's folder. Returns its step.
+        """Load the newest training state of the run's folder. Returns its step.
 
         Raises:
             CheckpointError: there is none that loads. BadInputError: it is of another network.
@@ -428,7 +428,7 @@ class Trainer:
 
     @contextmanager
     def _averaged(self) -> Iterator[nn.Module]:
-        """The network in evaluation mode with the EMA weights, for the length of the block."""
+        """Put the network into evaluation mode with the EMA weights while the block runs."""
         before = {key: value.clone() for key, value in self.network.state_dict().items()}
         try:
             if self._ema is not None:
@@ -471,7 +471,7 @@ class Trainer:
                 self._export(path, network, self._facts())
 
     def _facts(self) -> dict[str, Any]:
-        """What a weights file says about its training."""
+        """The facts that a weights file tells about its training."""
         config = self._config
         return {
             "preset": config.preset,

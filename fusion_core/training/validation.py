@@ -1,4 +1,4 @@
-"""What is measured on the held-out pairs while training: displacement error and, of the picture, edges and ghosts."""
+"""Measures held-out pairs while training: the error of the displacement, and edges and ghosts of the picture."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def validate(
         over the part of the picture whose content is in view) and `NAME/epe_median_px` (median over pairs), when the
         network gives a field; `NAME/edges_visible`, `/edges_infrared`, `/edges_ghost`; `NAME/loss`: the configured
         loss without Eq. (17), which whole pictures would make slow, and without Eq. (7), whose pictures a network
-        gives in training only. No error and no edges for pairs whose registration is unknown. Also `epe_px`, `loss`
+        gives in training only. Pairs of unknown registration give no error and no edges. Also `epe_px`, `loss`
         and `edges_*`: means over the displacements.
     """
     chosen = [pairs[i] for i in sorted({int(v) for v in np.linspace(0, len(pairs) - 1, min(config.pairs, len(pairs)))})]

@@ -1,4 +1,4 @@
-"""VGG16's convolutional features for the perception loss, from a local file or torchvision."""
+"""Loads VGG16's convolutional features for the perception loss, from a local file or torchvision."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""Whether fine-tuned weights are better than those they came from, without having paid for it elsewhere.
+"""Decides whether fine-tuned weights are better than those they came from, and worse in nothing that matters.
 
 A short training on one rig's footage easily trades: some metrics rise while the thermal edges fade or ghosts come
-back. So the start is the first candidate and every validation is held against it. In the end three things are asked on
-the held-out pairs, at every displacement: nothing that matters got worse (`why_worse`), something got better by more
-than noise (`gains`), and the fused picture follows both cameras (`collapse`).
+back. So the start is the first candidate, and every validation is compared with it. The result must pass three
+questions on the held-out pairs, at every displacement: nothing that matters got worse (`why_worse`), something got
+better by more than noise (`gains`), and the fused picture follows both cameras (`collapse`).
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _LIMITS = (
     ("qabf", "Qabf", 0.02, 0.04, -1),
     ("ssim", "SSIM", 0.03, 0.04, -1),
 )
-# the same values: how much their mean over the displacements must gain to count
+# by value: how much the mean over the displacements must gain to count
 _GAINS = (
     ("g_thermal", "thermal edges", 0.02, 1),
     ("g_visible", "visible edges", 0.02, 1),
@@ -52,9 +52,9 @@ _OF_PAIRS = 2 / 3  # in so many pairs it must have fallen
 class AgainstStart:
     """Scores validations against the one of the start: 1 = as good, less is better.
 
-    Of an estimate alone: its error over the start's. Else the loss over the start's, and on top a price for every
-    displacement at which the edges of a camera were lost or ghosts came. The start's figures are kept in the run's
-    folder, so that a run that is resumed has them.
+    A displacement estimate alone scores its error over the start's. Everything else scores the loss over the start's,
+    plus a price for every displacement at which the edges of a camera were lost or ghosts came. The start's figures
+    lie in the run's folder, where a resumed run finds them.
 
     Args:
         folder: of the run.
@@ -79,7 +79,7 @@ class AgainstStart:
         return self._start is None
 
     def score(self, results: Mapping[str, float]) -> float:
-        """Of a validation (`validation.validate`); the first one given becomes the start."""
+        """Score a validation (`validation.validate`); the first one given becomes the start."""
         if self._start is None:
             self._start = {key: float(value) for key, value in results.items() if math.isfinite(value)}
             text = json.dumps(self._start, indent=1)
@@ -100,7 +100,7 @@ class AgainstStart:
 
 
 def why_worse(before: Sequence[Summary], after: Sequence[Summary]) -> list[str]:
-    """In what the weights are worse than before on the held-out pairs, one line each; empty where in nothing.
+    """Tell in what the weights are worse than before on the held-out pairs, one line each.
 
     Args:
         before, after: means by displacement, the same displacements in the same order.
@@ -125,7 +125,7 @@ def why_worse(before: Sequence[Summary], after: Sequence[Summary]) -> list[str]:
 
 
 def why_error_rose(before: Measured, after: Measured) -> list[str]:
-    """Whether the displacement estimate got worse at a displacement, one line for the worst; empty where it did not."""
+    """Tell at which displacement the estimate got worse most, in one line; empty where it got worse at none."""
     worst = 0.0
     reasons: list[str] = []
     for row, was_px, now_px in zip(before.curve, before.errors_px, after.errors_px, strict=False):  # or no errors
@@ -137,7 +137,7 @@ def why_error_rose(before: Measured, after: Measured) -> list[str]:
 
 
 def gains(before: Measured, after: Measured) -> list[str]:
-    """In what the weights are better than before by more than noise, one line each.
+    """Tell in what the weights are better than before by more than noise, one line each.
 
     The displacement estimate: its mean error fell by 5 %, and it fell in two thirds of the pairs. The picture: the
     mean over the displacements rose (of the ghost share: fell) by a third to two thirds of what `why_worse` forbids.

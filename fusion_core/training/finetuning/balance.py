@@ -1,11 +1,11 @@
-"""The targets of the fused picture, brought to the thermal edges that the start draws.
+"""Fits the targets of the fused picture to the thermal edges that the start draws.
 
 The targets for luminance and gradients take, place by place, the stronger source. A thermal camera with larger pixels
-and blur gives weaker edges than those of the pictures that the weights were trained on: it loses more places, and the
-same losses now ask for less heat and for more of the visible picture. The loss falls and thermal edges fade, with or
-without the perception term. So infrared detail counts more in both targets, by the one factor with which the luminance
-holds as large a share of the thermal edges as the start's own fused pictures do. For a camera like those of the
-training pairs it is 1 (found for both shipped presets on public pairs) and nothing changes.
+and more blur gives weaker edges than the pictures that the weights were trained on. It loses more places, and the
+losses then ask for less heat and more of the visible picture: the loss falls and thermal edges fade, with or without
+the perception term. So infrared detail counts more in both targets, by one factor: the luminance then holds as large a
+share of the thermal edges as the start's fused pictures do. For a camera like those of the training pairs the factor
+is 1 (found for both shipped presets on public pairs), and nothing changes.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Pictures = tuple[Tensor, Tensor, Tensor]  # visible, infrared where it belongs, 
 
 
 def balanced_loss(network: Rfvif, loss: LossConfig, pairs: Sequence[TrainingPair]) -> LossConfig:
-    """The same losses, with infrared detail strong enough to keep the start's thermal edges; never less than given.
+    """The losses, with infrared detail strong enough to keep the start's thermal edges; never weaker than given.
 
     Args:
         network: the start, float32, on the CPU, in evaluation mode.
@@ -97,6 +97,6 @@ def _fused(network: Rfvif, pair: TrainingPair, *, own: bool) -> Pictures:
         for picture in (pair.visible, pair.registration.apply(pair.infrared))
     )
     output = network.forward_training(visible, infrared)
-    if own and output.displacement:  # what the losses will hold the fused picture against, too
+    if own and output.displacement:  # what the losses will compare the fused picture with, too
         infrared = warp(infrared, output.displacement[-1], cubic=True).clamp(0.0, 1.0)
     return visible, infrared, output.fused.clamp(0.0, 1.0)

@@ -1,7 +1,7 @@
-"""Has the fused picture collapsed to one modality? Shares of what it took from each source, and when to warn.
+"""Measures what the fused picture took from each source, and warns when it has collapsed to one of them.
 
-There is no ground truth for fusion, and a network that simply hands the visible picture through looks well in many
-metrics. Two measures tell: the least-squares shares of the gradients (`fusion_core.measures.ghost`), and how the mutual
+There is no ground truth for fusion, and a network that hands the visible picture through looks well in many metrics.
+Two measures tell: the least-squares shares of the gradients (`fusion_core.measures.ghost`), and how the mutual
 information with the two sources divides.
 """
 
@@ -83,7 +83,7 @@ def mutual_information_bits(first: np.ndarray, second: np.ndarray) -> float:
 
 
 def collapse_warnings(after: ModalityShares, before: ModalityShares | None = None) -> list[str]:
-    """What is wrong, one line each; empty when both sources are there.
+    """Tell what is wrong, one line each; empty when both sources are there.
 
     Args:
         before: the shares of the weights that the training began with.

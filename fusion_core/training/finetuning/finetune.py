@@ -1,8 +1,8 @@
-"""From shipped weights to weights for one's own rig: a short training that does not forget, checked before export.
+"""Trains shipped weights on for one rig: a short training that does not forget, checked before export.
 
-In stages (`finetune_settings`): first the displacement estimate, then the fusion. Generic pairs, where given, make up
-a share of every epoch. After each stage the held-out sessions are measured at known displacements: a stage that did
-not make the weights better, or made them worse in what matters (`acceptance`), is dropped. The export is refused when
+The stages (`settings`) train the displacement estimate first, then the fusion. Generic pairs, where given, make up a
+share of every epoch. After each stage the held-out sessions are measured at known displacements. A stage is dropped
+when it did not make the weights better, or made them worse in what matters (`acceptance`). The export is refused when
 the engine would not give the reference's pictures, and warns when the fused picture follows one camera alone.
 
     RUN/finetune_request.yaml   what was asked           RUN/align, RUN/fuse   a training run each, with outcome.json
@@ -59,10 +59,10 @@ _GENERIC_MEASURED = 12
 
 @dataclass(frozen=True, slots=True)
 class FinetuneResult:
-    """What came of it. before, after: the held-out pairs; warnings: collapse alarms, and what was forgotten.
+    """The outcome. before, after: figures on the held-out pairs; warnings: collapse alarms, and what was forgotten.
 
-    weights, parity: None when the old weights were kept; kept_old says why (and is not empty either where worse
-    weights were exported because that was asked for).
+    weights, parity: None when the old weights were kept. kept_old: why they were, or would have been had the request
+    not asked for worse weights too.
     """
 
     run: Path
@@ -77,9 +77,9 @@ class FinetuneResult:
 
 
 def mix_pairs(own: Sequence[TrainingPair], generic: Sequence[TrainingPair], share: float) -> list[TrainingPair]:
-    """A list in which generic pairs make up `share` (the sampler takes every entry equally often).
+    """Make a list in which generic pairs have the share `share`; the sampler takes every entry equally often.
 
-    Own pairs are repeated where they are few; generic ones are thinned evenly where they are too many.
+    Few own pairs are repeated; too many generic ones are thinned evenly.
 
     Raises:
         ConfigError: the share is not below 1, or not 0 or above.
@@ -146,8 +146,8 @@ def finetune(
 def _generic_pairs(
     config: TrainingConfig, request: FinetuneRequest, own: Sequence[TrainingPair], console: Console
 ) -> tuple[list[TrainingPair], list[TrainingPair]]:
-    """Pairs to mix in, as the rig's own thermal camera would show them, and those, as they are, that tell whether
-    something was forgotten."""
+    """Generic pairs to mix in, as the rig's thermal camera would show them; and others, as they are, which tell what
+    was forgotten."""
     if request.generic is None or request.generic_share == 0:
         return [], []
     data = config.data.model_copy(
@@ -169,15 +169,15 @@ def _balanced(
     config: TrainingConfig, request: FinetuneRequest, loaded: LoadedCheckpoint, own: Sequence[TrainingPair],
     console: Console,
 ) -> TrainingConfig:  # fmt: skip
-    """The targets of the fused picture fitted to the rig's thermal camera, unless `--set` says what they are."""
+    """Fit the targets of the fused picture to the rig's thermal camera, unless `--set` gives them."""
     if any("infrared_boost" in item for item in request.overrides):
         return config
     loss = balanced_loss(loaded.network, config.loss, own)
     factor = loss.intensity_infrared_boost / max(config.loss.intensity_infrared_boost, 1e-9)
     if factor > 1:
         console.print(
-            "thermal edges are weaker here than in the pictures that the losses are for: the fused picture's targets "
-            f"draw them {factor:.2f} times as strong",
+            "thermal edges are weaker here than in the pictures that the losses are made for: the targets of the fused "
+            f"picture draw them {factor:.2f} times as strong",
             highlight=False, soft_wrap=True,
         )  # fmt: skip
     return config.model_copy(update={"loss": loss})
@@ -208,7 +208,7 @@ class _Run:
         self.judge = Judge(request, loaded, evaluation_pairs(own.held_out)) if first else None
         if own_loss(loaded.facts) is None:
             console.print(
-                f"{request.initial.name} does not tell its losses, or they are of another version: using ours",
+                f"{request.initial.name} does not tell its losses, or they are of another version: using the defaults",
                 highlight=False,
             )
 
@@ -226,7 +226,7 @@ class _Run:
             config = config.model_copy(update={"initial_weights": self.judge.weights})
             describe_run(folder, config, self._seen)
             if not resumed:
-                (folder / "metrics.jsonl").unlink(missing_ok=True)  # of a beginning that no state was saved of
+                (folder / "metrics.jsonl").unlink(missing_ok=True)  # of a start without a saved state
         reporter = Reporter(
             folder, self.console, log_every_steps=config.run.log_every_steps, tensorboard=config.run.tensorboard,
             active=first,
@@ -264,7 +264,7 @@ def _conclude(
     min_psnr_db: float,
     make_engine: Callable[[Path], FusionEngine] | None,
 ) -> FinetuneResult:
-    """Export what was kept, if the engine agrees; write finetune.json and the card in any case."""
+    """Export the kept weights if the engine agrees; write finetune.json and the card in any case."""
     exported = run.folder / "finetuned.safetensors"
     kept = [outcome for outcome in judge.outcomes if outcome.accepted]
     dropped = [line for outcome in judge.outcomes if not outcome.accepted for line in outcome.lost]
@@ -324,7 +324,7 @@ def _write_documents(
     forgotten: tuple[Measured, Measured] | None,
     kept_old: list[str],
 ) -> Path:
-    """finetune.json and the card."""
+    """Write finetune.json and the card; returns the card."""
     document = {
         "stages": [asdict(outcome) for outcome in judge.outcomes],
         "kept_old": kept_old,
@@ -352,7 +352,7 @@ def _agc_contract(data: Path, initial: LoadedCheckpoint) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """JSON without NaN."""
+    """Replace what is not finite by null, which JSON knows."""
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

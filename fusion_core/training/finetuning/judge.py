@@ -1,4 +1,4 @@
-"""Which stage of a fine-tuning run is kept: its weights measured on held-out pairs against those it began with."""
+"""Decides which stage of a fine-tuning run is kept: compares its weights on held-out pairs with those it began with."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ _WAYS = (1.0, 0.7, 0.4)  # from a stage's start to its best weights: the first w
 
 @dataclass(frozen=True, slots=True)
 class StageOutcome:
-    """What came of one stage. step: of its best weights; gained, lost: against the weights it began with, and lost
-    also against the very first; accepted: whether its weights are part of the result; way: how far from its start to
-    its best weights (0..1) those lie that were taken."""
+    """The outcome of one stage. step: of its best weights. gained, lost: compared with the weights it began with; lost
+    also with the very first. accepted: whether its weights are part of the result. way: where between its start (0)
+    and its best weights (1) the weights lie that were taken."""
 
     stage: str
     accepted: bool
@@ -50,7 +50,7 @@ class StageOutcome:
 
 
 class Judge:
-    """Measures on the held-out pairs and decides about each stage. In the first process alone."""
+    """Measures on the held-out pairs and decides about each stage. Lives in the first process alone."""
 
     def __init__(self, request: FinetuneRequest, loaded: LoadedCheckpoint, pairs: list[EvaluationPair]) -> None:
         self.pairs = pairs
@@ -64,7 +64,7 @@ class Judge:
         """Take over the stage's best weights, or not.
 
         Args:
-            last: the weights of its last step, exported where they are wanted even if worse.
+            last: the weights of its last step, taken where the request wants them even if worse.
         """
         best = folder / "best.safetensors"
         loaded = load_checkpoint(best if best.is_file() else last)
@@ -86,7 +86,7 @@ class Judge:
         return outcome
 
     def _as_far_as_nothing_is_lost(self, stage: str, folder: Path, best: LoadedCheckpoint) -> StageOutcome:
-        """The stage's best weights, or else the point on the way to them where nothing got worse yet."""
+        """The stage's best weights, or the farthest point on the way to them where nothing got worse."""
         begin = load_checkpoint(self.weights)
         tried: list[StageOutcome] = []
         for way in _WAYS:
@@ -96,7 +96,7 @@ class Judge:
             if outcome.accepted:
                 self.now, self.weights = found, candidate.path
                 return tried[-1]
-            if not outcome.gained:  # nor will it be less far
+            if not outcome.gained:  # nor will a shorter way gain
                 break
         return tried[0]
 
@@ -131,8 +131,8 @@ class Judge:
 
 
 def _on_the_way(begin: LoadedCheckpoint, end: LoadedCheckpoint, way: float, path: Path) -> LoadedCheckpoint:
-    """Weights between two of the same training, `way` of the distance from the first, written to `path`. Such points
-    keep more of the first than the same gain costs when trained for (Wortsman et al., WiSE-FT, 2022)."""
+    """Write weights between two of one training to `path`, at `way` of the distance from the first. For an equal gain
+    such weights forget less than a shorter training does (Wortsman et al., WiSE-FT, 2022)."""
     first, last = (checkpoint.network.state_dict() for checkpoint in (begin, end))
     network = copy.deepcopy(end.network)
     network.load_state_dict(

@@ -1,4 +1,4 @@
-"""What a fine-tuning run is judged by: held-out pairs at known displacements, before and after."""
+"""Measures what a fine-tuning run is judged by: held-out pairs at known displacements, before and after."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ FloatArray = npt.NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """One file of weights on the held-out pairs.
+    """The figures of one weights file on the held-out pairs.
 
     curve: means by displacement. errors_px: end-point error of the displacement estimate, means over the picture, by
     displacement (rows, as in `curve`) and pair; empty for a network without an estimate. shares: of aligned pairs.
@@ -52,7 +52,7 @@ class Measured:
 
     @property
     def pair_errors_px(self) -> tuple[float, ...]:
-        """The mean error over all displacements, of each pair."""
+        """Mean error of each pair over all displacements."""
         return tuple(float(np.mean(column)) for column in zip(*self.errors_px, strict=True))
 
     @property
@@ -69,12 +69,12 @@ class Measured:
         ]
 
     def facts(self) -> dict[str, Any]:
-        """JSON-able: all of it."""
+        """Everything, JSON-able."""
         return {"curve": self.rows(), "shares": asdict(self.shares)}
 
 
 def evaluation_pairs(held_out: Sequence[TrainingPair], most: int = MEASURED_PAIRS) -> list[EvaluationPair]:
-    """Registered held-out pairs, evenly chosen; those whose registration is unknown tell nothing here."""
+    """Choose registered held-out pairs evenly; a pair of unknown registration tells nothing here."""
     usable = [pair for pair in held_out if pair.registration.reliable] or list(held_out)
     chosen = sorted({int(v) for v in np.linspace(0, len(usable) - 1, min(most, len(usable)))})
     return [
@@ -110,7 +110,7 @@ def measure(loaded: LoadedCheckpoint, pairs: Sequence[EvaluationPair]) -> Measur
 
 @torch.inference_mode()
 def estimate_errors_px(network: Rfvif, pair: EvaluationPair, displacement: Displacement) -> float:
-    """Mean length by which the estimated displacement of one picture is wrong, px, without its outermost cells.
+    """Mean error of the estimated displacement of one picture, px, without its outermost cells.
 
     Args:
         network: with an estimate, float32, on the CPU, in evaluation mode.

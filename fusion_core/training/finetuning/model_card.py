@@ -1,8 +1,8 @@
-"""The model card: what a run was trained on and how, what it measures at every displacement, where it fails.
+"""Writes the model card: what a run was trained on and how, its figures at every displacement, where it fails.
 
 Everything is read from the files that a run leaves (config.yaml, metrics.jsonl, data.json, versions.json,
-finetune.json; of a fine-tuning in a folder for each stage) and from CSV files of `lumitherm evaluate`; nothing is
-retyped by hand but the known failures.
+finetune.json; a fine-tuning has a folder for each stage) and from CSV files of `lumitherm evaluate`. Only the known
+failures are written by hand.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def write_model_card(
     Args:
         run: folder of a training run, or of a fine-tuning; at least config.yaml, or that of a stage, must be there.
         evaluations: CSV files of `lumitherm evaluate --csv`, of one or several methods.
-        weights: the file that the card goes with; its hash and what it says of itself are named.
+        weights: the file that the card goes with; the card names its hash and its header's facts.
         known_failures: text, one point a line.
 
     Raises:
@@ -86,7 +86,7 @@ def write_model_card(
 
 
 def read_metrics(run: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """The lines of metrics.jsonl: those of training steps, and those of validations. Cut-off lines are passed over."""
+    """Read metrics.jsonl: the lines of training steps, and those of validations. Cut-off lines are skipped."""
     steps, validations = [], []
     try:
         lines = (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
@@ -209,7 +209,7 @@ def _finetuned(document: dict[str, Any]) -> list[str]:
     lines += _before_and_after(document.get("metrics", {}))
     generic = document.get("generic")
     if generic:
-        lines += ["The same on generic pairs that were held out: what was forgotten.", "", *_before_and_after(generic)]
+        lines += ["On generic pairs that were held out: what was forgotten.", "", *_before_and_after(generic)]
     shares = document.get("shares", {})
     if shares:
         lines += ["What the fused picture takes from each source (aligned pairs):", ""]

@@ -1,4 +1,4 @@
-"""Does the engine that will run the weights give the pictures that the reference gives? Measured before an export.
+"""Measures before an export whether the engine that will run the weights gives the reference's pictures.
 
 The reference is eager PyTorch in float32; the engine is what `create_engine` would pick here (OpenVINO in bfloat16 on
 CPUs that have it, FP16 on GPUs). Below 45 dB on any pair the weights are not exported.
@@ -35,7 +35,7 @@ class ParityReport:
 
     @property
     def worst_db(self) -> float:
-        """Of the pair that agrees least."""
+        """PSNR of the pair that agrees least."""
         return min(self.psnr_db)
 
     @property

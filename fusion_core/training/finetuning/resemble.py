@@ -1,7 +1,7 @@
-"""Generic pairs made to look as if the rig's own thermal camera had taken them: its larger pixels, and its noise.
+"""Makes generic pairs look as if the rig's thermal camera had taken them, with its larger pixels and its noise.
 
-The pairs of a public set are registered better than footage of a coarse camera can be. Degraded, they show the
-estimate what that camera sees, with a truth that is exact.
+The pairs of a public set are registered better than footage of a coarse camera can be. Degraded this way, they show
+the estimate what the camera sees, and the truth is exact.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _KERNEL = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], np.float32)  # Immerka
 
 
 def thermal_pitch_of(data: Path) -> float:
-    """Size of a thermal pixel on the visible grid that a built set was recorded with; 1 where the set does not tell."""
+    """Size of a thermal pixel of a built set, in pixels of the visible grid; 1 where the set does not tell."""
     try:
         pitch = json.loads((data / "dataset.json").read_text(encoding="utf-8"))["thermal_pitch_px"]
         return max(1.0, float(pitch))
@@ -35,7 +35,7 @@ def thermal_pitch_of(data: Path) -> float:
 
 
 def noise_levels(infrared: npt.NDArray[np.generic], pitch_px: float) -> float:
-    """Noise of a picture brought to its own pixels, `pitch_px` apart: standard deviation in 8-bit levels.
+    """Noise of a picture resized back to thermal pixels, `pitch_px` apart: standard deviation in 8-bit levels.
 
     Less than that of the camera, since resizing to the visible grid and back smooths. (H, W) uint8 or float32.
     """
@@ -44,7 +44,7 @@ def noise_levels(infrared: npt.NDArray[np.generic], pitch_px: float) -> float:
 
 
 def resembling(generic: Sequence[TrainingPair], own: Sequence[TrainingPair], pitch_px: float) -> list[TrainingPair]:
-    """The generic pairs with infrared pictures of the pitch and the noise of one's own, the same each time."""
+    """Give the generic pairs infrared pictures of the rig's pitch and noise. Every call gives equal pictures."""
     if not own or pitch_px <= 1.0:
         return list(generic)
     wanted = float(np.median([noise_levels(pair.infrared, pitch_px) for pair in own]))

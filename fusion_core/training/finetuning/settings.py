@@ -1,10 +1,10 @@
-"""What is asked of a fine-tuning run, and the configuration of each of its stages.
+"""Holds the request of a fine-tuning run, and makes the configuration of each stage.
 
 Two stages, in this order:
 
-- align: the displacement estimate alone. Pictures of another thermal camera (gain, noise, blur) mislead it first, and
-  here the truth is known by construction: the pairs are registered, and what is put between them is drawn at random.
-- fuse: everything else, the estimate as it then is, with the losses that the weights were trained with.
+- align trains the displacement estimate alone. Pictures of another thermal camera (gain, noise, blur) mislead it
+  first, and here the truth is known: the pairs are registered, and the displacement between them is drawn at random.
+- fuse trains everything else behind that estimate, with the losses that the weights were trained with.
 
 `joint` trains both at once.
 """
@@ -50,7 +50,7 @@ _DEFAULT_LOSS = LossConfig.model_validate(
         "ssim": 0.1, "displacement": 0.1, "lambda_align": 0.0, "mask_unseen": True,
     }
 )  # fmt: skip
-_ALIGN: dict[str, Any] = {  # as the shipped estimate (configs/train_align.yaml), shorter, in nearly whole pictures
+_ALIGN: dict[str, Any] = {  # as configs/train_align.yaml, but shorter and on nearly whole pictures
     "batch_size": 4,
     "loss": {
         "displacement": 1.0, "lambda_align": 0.0, "displacement_scale_decay": 0.5, "confidence": True,
@@ -94,7 +94,7 @@ class FinetuneRequest:
     validation: held-out pairs; None takes data/validation, or the end of each session in `data`.
     generic: folder of other pairs, of which `generic_share` (0..1) of all crops are cut.
     overrides: `key=value` as in `lumitherm train --set`; `align.key=value` concerns that stage alone.
-    even_if_worse: export weights that are worse than the start, too; what is worse stands in their card.
+    even_if_worse: export weights that are worse than the start, too; their card says in what.
     stages: of STAGES, in order.
     """
 
@@ -110,7 +110,7 @@ class FinetuneRequest:
 
 
 def stages_of(request: FinetuneRequest, loaded: LoadedCheckpoint) -> tuple[str, ...]:
-    """The stages that this network has: one without an estimate has none to train.
+    """The stages that this network has; one without a displacement estimate has no stage align.
 
     Raises:
         ConfigError: an unknown stage, none, or one twice.
@@ -126,7 +126,7 @@ def stages_of(request: FinetuneRequest, loaded: LoadedCheckpoint) -> tuple[str, 
 
 
 def finetune_config(request: FinetuneRequest, loaded: LoadedCheckpoint, stage: str = "fuse") -> TrainingConfig:
-    """The configuration of one stage: fit for some dozens to hundreds of pairs and some minutes.
+    """Configure one stage for some dozens to hundreds of pairs and some minutes.
 
     Raises:
         ConfigError: an override is wrong.
@@ -152,7 +152,7 @@ def finetune_config(request: FinetuneRequest, loaded: LoadedCheckpoint, stage: s
             "root": str(request.data),
             "validation_root": None if validation is None else str(validation),
             "validation_fraction": 0.15,
-            "registration": {"enabled": not own},  # a built set is registered already, and better
+            "registration": {"enabled": not own},  # a built set is registered already, more exactly
         },
         "run": {"ema_decay": 0.99, "checkpoint_every_steps": 100},
     }
@@ -165,7 +165,7 @@ def finetune_config(request: FinetuneRequest, loaded: LoadedCheckpoint, stage: s
 
 
 def _overrides_of(overrides: Sequence[str], stage: str) -> list[str]:
-    """Those that concern the stage, without its name in front."""
+    """The overrides that concern the stage, without its name in front."""
     chosen = []
     for item in overrides:
         first, dot, rest = item.partition(".")
@@ -180,7 +180,7 @@ def _overrides_of(overrides: Sequence[str], stage: str) -> list[str]:
 
 
 def fit_crop(config: TrainingConfig, pairs: Sequence[TrainingPair]) -> TrainingConfig:
-    """A configuration with crops that fit into most of the pictures.
+    """Fit the crop size into most of the pictures.
 
     A larger crop would be enlarged content, and enlarged thermal noise is not this camera's.
     """
