@@ -64,7 +64,7 @@ _TILE_OVERLAP_PX = 64
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One measurement. weights: a file in place of the preset's shipped weights. None = the engine chooses its threads.
+    """One measurement. weights: a file in place of the preset's shipped weights. threads: None = the engine's.
 
     preset is "-" for classical engines, which have no network.
     """
