@@ -172,3 +172,23 @@ def test_a_file_that_cannot_be_written_is_a_run_time_failure(run, pairs: Path, t
     code, _, err = run("--pairs", pairs, "--engine", "average", "--shifts", "0", "--csv", tmp_path / "file" / "a.csv")
     assert code == 1
     assert "could not be written" in err
+
+
+def test_pairs_that_are_off_are_registered_when_asked(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    rng = np.random.default_rng(3)
+    scene = cv2.resize(rng.integers(0, 256, (40, 52), np.uint8), (416, 320), interpolation=cv2.INTER_CUBIC)
+    for folder, picture in (("vi", scene[:300, :400]), ("ir", 255 - scene[4:304, 3:403]), ("vi", None), ("ir", None)):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        if picture is not None:
+            cv2.imwrite(str(tmp_path / folder / "a.png"), picture)
+        else:  # a pair without a common peak is left out
+            cv2.imwrite(str(tmp_path / folder / "b.png"), rng.integers(0, 256, (300, 400), np.uint8))
+    settings = {}
+    for options in ([], ["--registered"]):
+        report = tmp_path / "means.json"
+        code, _, err = run("--pairs", tmp_path, "--engine", "average", "--shifts", 0, "--json", report, *options)
+        assert (code, err) == (0, "")
+        document = json.loads(report.read_text())
+        settings[bool(options)] = document["settings"]
+    assert settings[False]["pairs"] == ["a", "b"] and not settings[False]["registered"]
+    assert settings[True]["pairs"] == ["a"] and settings[True]["registered"]
