@@ -6,7 +6,6 @@ the fused picture. It has one owner thread; it copies nothing that it need not.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 import numpy as np
 import structlog
 
+from fusion_core.engines.openvino_runtime import default_threads
 from fusion_core.engines.video_options import STILL_PICTURES, VideoOptions
 from fusion_core.errors import EngineError, UsageError
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from fusion_core.checkpoint import LoadedCheckpoint
     from fusion_core.engines.cache import EngineCache
 
-__all__ = ["AT_ONCE", "ENGINE_NAMES", "NETWORK_ENGINES", "FusionEngine", "create_engine", "default_threads"]
+__all__ = ["AT_ONCE", "ENGINE_NAMES", "NETWORK_ENGINES", "FusionEngine", "create_engine"]
 
 
 @runtime_checkable
@@ -67,16 +67,6 @@ AT_ONCE = ("average", "pyramid", "ncc-pyramid", "edges")
 
 ENGINE_NAMES = (*NETWORK_ENGINES, "aligned-pyramid", *AT_ONCE)
 """What `create_engine` takes. aligned-pyramid fuses by no network, but needs the weights of an estimate."""
-
-
-def default_threads() -> int:
-    """Threads for a network on the CPU: all cores of this process, less one for capture and encoding from three on.
-
-    On two cores both are taken: the scheduler shares them out better than a thread that never runs (17 against 12
-    pictures a second live).
-    """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
-    return cores - 1 if cores > 2 else cores
 
 
 def create_engine(

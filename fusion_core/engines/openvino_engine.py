@@ -21,9 +21,8 @@ from fusion_core.checkpoint import LoadedCheckpoint
 from fusion_core.colour import luminance, replace_luminance
 from fusion_core.engines.cache import EngineCache
 from fusion_core.engines.detail_path import LargePicture, WorkingGrid
-from fusion_core.engines.engine import default_threads
 from fusion_core.engines.openvino_parts import compile_part, openvino_estimator
-from fusion_core.engines.openvino_runtime import load_openvino
+from fusion_core.engines.openvino_runtime import default_threads, load_openvino
 from fusion_core.engines.running_displacement import RunningDisplacement
 from fusion_core.engines.torch_engine import MIN_SIDE_PX, check_network_pair
 from fusion_core.engines.video_options import STILL_PICTURES, VideoOptions

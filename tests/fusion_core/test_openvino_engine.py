@@ -13,8 +13,8 @@ import torch
 from support import network_weights as weights
 
 from fusion_core.engines.cache import EngineCache
-from fusion_core.engines.engine import default_threads
 from fusion_core.engines.openvino_engine import OpenVinoEngine, cpu_has_bfloat16
+from fusion_core.engines.openvino_runtime import default_threads
 from fusion_core.engines.torch_engine import TorchEngine
 from fusion_core.engines.video_options import VideoOptions
 from fusion_core.errors import EngineError

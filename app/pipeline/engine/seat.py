@@ -20,7 +20,8 @@ from app.pipeline.engine.builder import (
     seconds_before_retry,
 )
 from app.pipeline.problems import PipelineContext, Severity
-from fusion_core.engines.engine import AT_ONCE, FusionEngine, create_engine, default_threads
+from fusion_core.engines.engine import AT_ONCE, FusionEngine, create_engine
+from fusion_core.engines.openvino_runtime import default_threads
 from fusion_core.engines.video_options import VideoOptions
 from fusion_core.errors import LumithermError
 from fusion_core.thermal.agc import AgcConfig, contract_differences, contract_of
