@@ -127,13 +127,14 @@ class SyncConfig(_Section):
     buffer_frames: Annotated[int, Field(ge=2, le=32)] = 4
     """Frames kept a stream; the oldest is dropped. More only if one camera delivers much later than the other."""
     stale_ms: Annotated[float, Field(ge=20, le=5_000)] = 150.0
-    """A stream that gave nothing for this long (or 1.5 periods, if longer) is left out: the other goes on alone."""
+    """A stream that gave nothing for this long (or 1.5 periods, if longer) is late: its last frame stands in, flagged
+    HELD or REUSED_VISIBLE, until hold_ms."""
     max_wait_ms: Annotated[float, Field(ge=0, le=1_000)] = 250.0
     """A thermal frame waits at most this long for its visible partner, also when visible is delivered much later.
     Without such a difference the wait is half a visible period."""
     hold_ms: Annotated[float, Field(ge=0, le=10_000)] = 1_000.0
-    """The last good thermal frame stands in for this long during a shutter freeze, or between thermal frames at the
-    visible rate."""
+    """The last good frame of a stream stands in for this long while it is late or its shutter is closed. After that the
+    stream is lost, and the other one goes on alone until it has been steady for 0.3 s."""
     ffc_fallback: FfcFallback = FfcFallback.VISIBLE_ONLY
     """What is shown when a shutter freeze lasts longer than hold_ms."""
     reuse_visible: bool = True

@@ -24,6 +24,7 @@ __all__ = ["DropCause", "PairMatcher", "match_nearest", "output_time_ns"]
 _MS: Final = 1_000_000
 _HISTORY: Final = 15  # stamps from which a stream's period and delay are taken (their median)
 _DEFAULT_PERIOD_NS: Final = 33_333_333  # until two frames have come
+_BACK_NS: Final = 300_000_000  # a lost stream has to be steady for this long, and 3 periods, before it is used again
 _RESTART_NS: Final = 1_000_000_000  # stamps that step back further than this are a new stream, not a disordered one
 
 
@@ -36,6 +37,7 @@ class DropCause(StrEnum):
     THERMAL_OVERFLOW = "thermal_overflow"
     VISIBLE_SUPERSEDED = "visible_superseded"
     THERMAL_SUPERSEDED = "thermal_superseded"
+    VISIBLE_UNMATCHED = "visible_unmatched"
     THERMAL_UNMATCHED = "thermal_unmatched"
     VISIBLE_OUT_OF_ORDER = "visible_out_of_order"
     THERMAL_OUT_OF_ORDER = "thermal_out_of_order"
@@ -102,6 +104,9 @@ class _StreamState:
         self.last_stamp_ns = frame.timestamp_ns
         self.last_index = frame.index
 
+    def silent(self, now_ns: int, stale_ms: float) -> bool:
+        return self.last_arrival_ns is None or now_ns - self.last_arrival_ns > self.stale_ns(stale_ms)
+
     def stale_ns(self, stale_ms: float) -> float:
         return max(stale_ms * _MS, 1.5 * self.period_ns) if self.steps else stale_ms * _MS
 
@@ -119,6 +124,11 @@ class PairMatcher:
     A master frame is ready when no later partner can be nearer, or when its deadline (half a visible period after its
     arrival; longer where visible is delivered later) has passed. Not thread-safe: `PairSynchronizer` adds the lock.
 
+    One rule decides about pictures of one camera alone, and it is a state of a stream, not of a frame: a stream is lost
+    when it has given nothing for `hold_ms` while the other one was alive, and found again when it has been steady for
+    0.3 s. While it is merely late (silent for `stale_ms`) its last frame stands in, flagged; then there is no such
+    picture. A shutter freeze that outlasts `hold_ms` is the other state.
+
     Args:
         lossless: for files read as fast as possible: time plays no part, nothing is dropped from the master stream, and
             the caller pushes only where `has_room`.
@@ -132,7 +142,10 @@ class PairMatcher:
         self._master = Stream.THERMAL if config.output_rate is OutputRate.THERMAL else Stream.VISIBLE
         self._partner = Stream.VISIBLE if self._master is Stream.THERMAL else Stream.THERMAL
         self._max_skew_ns = round(config.max_skew_ms * _MS)
-        self._last_good: Frame | None = None  # thermal, for the hold during a shutter freeze
+        self._last_good: Frame | None = None  # thermal, stands in while thermal is late or its shutter is closed
+        self._last_visible: Frame | None = None  # stands in while visible is late
+        self._lost: set[Stream] = set()
+        self._not_before_ns: int | None = None  # shown while the master was silent: what it delivers late is over
         self._in_ffc = False
         self._last_output_ns: int | None = None
         self._out_of_step = False  # nothing has fitted for a while: flagged pairs go out instead of none
@@ -151,6 +164,7 @@ class PairMatcher:
                 self._drop(frame.stream, "OUT_OF_ORDER")
                 return
             state.forget()
+            self._not_before_ns = None
         state.ended = False
         state.learn(frame, now_ns, self.config.stale_ms)
         if self._last_output_ns is None:
@@ -189,6 +203,9 @@ class PairMatcher:
         partner_missing = self._missing(self._partner, now_ns)
         if self.lossless:
             return self._poll_lossless(now_ns, partner_missing)
+        self._drop_what_is_over(master.buffer)
+        if not master.buffer and self._late(self._master, now_ns):
+            return self._emit_with_last_master(now_ns)
         ready = []
         for entry in master.buffer:
             if entry.ready_ns is None and (partner_missing or entry.deadline_ns <= now_ns):
@@ -219,7 +236,7 @@ class PairMatcher:
         for stream in Stream:
             since = self._silent_since_ns(stream)
             if since is not None and self._pending(_other(stream)):
-                times.append(since + self._streams[stream].stale_ns(self.config.stale_ms))
+                times += [since + self._streams[stream].stale_ns(self.config.stale_ms), since + self._lost_ns(stream)]
         later = [time for time in times if time > now_ns]
         return int(min(later)) + 1 if later else None
 
@@ -269,24 +286,44 @@ class PairMatcher:
         return other.alive_since_ns if own is None else max(own, other.alive_since_ns)
 
     def _missing(self, stream: Stream, now_ns: int) -> bool:
-        """Whether the stream is to be left out: ended, or silent while the other one is alive.
-
-        After a stop of the whole process both are silent: then nobody is missing.
-        """
-        state, other = self._streams[stream], self._streams[_other(stream)]
+        """Whether the stream is to be left out: ended or lost. The state changes here and nowhere else."""
+        state = self._streams[stream]
         if state.ended:
             return not self._pending(stream)
         if self.lossless:
             return False
+        if stream not in self._lost:
+            if self._silent_for(stream, now_ns, self._lost_ns(stream)):
+                self._lost.add(stream)
+        elif not state.silent(now_ns, self.config.stale_ms):
+            steady_ns = now_ns - (state.alive_since_ns or 0)
+            if steady_ns >= max(_BACK_NS, 3 * state.period_ns):
+                self._lost.discard(stream)
+        return stream in self._lost
+
+    def _late(self, stream: Stream, now_ns: int) -> bool:
+        """Whether the stream has been silent for longer than it should be, and its last frame is to stand in."""
+        return self._silent_for(stream, now_ns, self._streams[stream].stale_ns(self.config.stale_ms))
+
+    def _silent_for(self, stream: Stream, now_ns: int, limit_ns: float) -> bool:
+        """Whether it has been silent that long while the other one was alive; after a stop of the process both are."""
         since = self._silent_since_ns(stream)
-        if since is None or other.last_arrival_ns is None:
+        if since is None or self._streams[_other(stream)].silent(now_ns, self.config.stale_ms):
             return False
-        limit_ns = state.stale_ns(self.config.stale_ms)
-        other_alive = now_ns - other.last_arrival_ns <= other.stale_ns(self.config.stale_ms)
-        return other_alive and now_ns - since >= limit_ns
+        return now_ns - since >= limit_ns
+
+    def _lost_ns(self, stream: Stream) -> float:
+        return max(self.config.hold_ms * _MS, self._streams[stream].stale_ns(self.config.stale_ms))
 
     def _pending(self, stream: Stream) -> bool:
         return any(not entry.used for entry in self._streams[stream].buffer)
+
+    def _drop_what_is_over(self, buffer: deque[_Entry]) -> None:
+        """Forget master frames of a time that has been shown without them."""
+        before_ns = self._not_before_ns
+        while before_ns is not None and buffer and buffer[0].frame.timestamp_ns <= before_ns:
+            buffer.popleft()
+            self._drop(self._master, "SUPERSEDED")
 
     def _poll_lossless(self, now_ns: int, partner_missing: bool) -> FramePair | None:
         master, partner = self._streams[self._master].buffer, self._streams[self._partner].buffer
@@ -328,7 +365,7 @@ class PairMatcher:
         within = partner is not None and abs(partner.frame.timestamp_ns - entry.frame.timestamp_ns) <= self._max_skew_ns
         if self._master is Stream.VISIBLE:
             return self._emit_visible_rate(entry, partner, within, now_ns, partner_missing)
-        if partner is None or (partner_missing and (partner.used or not within)):
+        if partner is None or partner_missing:
             if partner_missing or self._streams[self._partner].ended:
                 return self._done(self._lone_thermal(entry.frame), now_ns)
             self._drop(Stream.THERMAL, "UNMATCHED")
@@ -352,22 +389,45 @@ class PairMatcher:
 
     def _emit_visible_rate(
         self, entry: _Entry, partner: _Entry | None, within: bool, now_ns: int, partner_missing: bool
-    ) -> FramePair:
+    ) -> FramePair | None:
         entry.used = True
-        if partner is None or (partner_missing and (partner.used or not within)):
+        if partner_missing:
             return self._done(self._lone_visible(entry.frame), now_ns)
-        age_ns = entry.frame.timestamp_ns - partner.frame.timestamp_ns
-        if within and not partner.used:
+        if partner is not None and within and not partner.used:
             self._use(partner)
+            self._last_visible = entry.frame
             return self._done(self._with_thermal(entry.frame, partner.frame, FrameFlag.NONE), now_ns)
-        if age_ns < -self._max_skew_ns or age_ns > self.config.hold_ms * _MS:
-            return self._done(self._lone_visible(entry.frame), now_ns)
-        self._use(partner)
-        if FrameFlag.FFC & partner.frame.flags:
-            return self._done(self._with_thermal(entry.frame, partner.frame, FrameFlag.NONE), now_ns)
-        self._last_good = partner.frame
-        held = replace(partner.frame, flags=partner.frame.flags | FrameFlag.HELD)
-        return self._done(FramePair(entry.frame, held, FrameFlag.HELD), now_ns)
+        good = self._last_good
+        if partner is not None and entry.frame.timestamp_ns - partner.frame.timestamp_ns >= -self._max_skew_ns:
+            self._use(partner)
+            if FrameFlag.FFC & partner.frame.flags:
+                return self._done(self._with_thermal(entry.frame, partner.frame, FrameFlag.NONE), now_ns)
+            good = self._last_good = partner.frame
+        if good is None:
+            self._drop(Stream.VISIBLE, "UNMATCHED")
+            return None
+        self._last_visible = entry.frame
+        return self._done(self._held(entry.frame, good), now_ns)
+
+    def _emit_with_last_master(self, now_ns: int) -> FramePair | None:
+        """The newest frame of the other stream with the last one of the master, which is late."""
+        fresh = [entry for entry in self._streams[self._partner].buffer if not entry.used]
+        if not fresh:
+            return None
+        frame = fresh[-1].frame
+        if self._master is Stream.THERMAL and self._last_good is not None:
+            pair = self._held(frame, self._last_good)
+            if self._in_ffc:
+                pair = self._lone_visible(frame)
+        elif self._master is Stream.VISIBLE and self._last_visible is not None and self.config.reuse_visible:
+            apart_ns = abs(frame.timestamp_ns - self._last_visible.timestamp_ns)
+            exceeded = FrameFlag.SKEW_EXCEEDED if apart_ns > self._max_skew_ns else FrameFlag.NONE
+            pair = self._with_thermal(self._last_visible, frame, FrameFlag.REUSED_VISIBLE | exceeded)
+        else:
+            return None
+        self._use(fresh[-1])
+        self._not_before_ns = output_time_ns(pair)
+        return self._done(pair, now_ns)
 
     def _emit_alone(self, stream: Stream, now_ns: int) -> FramePair | None:
         """The newest frame of a stream whose master is missing (in lossless mode the oldest)."""
@@ -381,12 +441,19 @@ class PairMatcher:
                 break
             entry.used = True
             self._drop(stream, "SUPERSEDED")
+        self._not_before_ns = chosen.frame.timestamp_ns
         if stream is Stream.THERMAL:
             while buffer.popleft() is not chosen:
                 pass
             return self._done(self._lone_thermal(chosen.frame), now_ns)
         self._use(chosen)
         return self._done(self._lone_visible(chosen.frame), now_ns)
+
+    def _held(self, visible: Frame, thermal: Frame) -> FramePair:
+        """The pair with a thermal frame from before, STALE where it is older than `hold_ms`."""
+        too_old = visible.timestamp_ns - thermal.timestamp_ns > self.config.hold_ms * _MS
+        flags = FrameFlag.HELD | (FrameFlag.STALE if too_old else FrameFlag.NONE)
+        return FramePair(visible, replace(thermal, flags=thermal.flags | flags), flags)
 
     def _with_thermal(self, visible: Frame, thermal: Frame, flags: FrameFlag) -> FramePair:
         """The pair, with the last good thermal frame in place of one that the shutter spoils."""

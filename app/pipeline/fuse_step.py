@@ -17,10 +17,13 @@ from fusion_core.errors import BadInputError
 from fusion_core.frames import Frame, FramePair, FusedFrame, ThermalAlignment
 from fusion_core.thermal.agc import Agc
 
-__all__ = ["NO_ENGINE", "EngineOnDemand", "FuseStep", "PairEngine", "fuse_levels"]
+__all__ = ["FADING", "NO_ENGINE", "EngineOnDemand", "FuseStep", "PairEngine", "fuse_levels"]
 
 NO_ENGINE = "none"
 """Name of the engine where nothing is fused."""
+
+FADING = "fading"
+"""Note of a picture on the way between both cameras and one alone."""
 
 
 class PairEngine(Protocol):
@@ -42,6 +45,7 @@ class FuseStep:
             from then on, and with None when it fits again. Without it the error is raised.
         longest_gap_s: a thermal frame later than this after the one before, or earlier than it, resets AGC and engine.
         now_ns: clock for `FusedFrame.fused_ns`.
+        fade_s: how long the picture takes from both cameras to one alone and back; 0 = at once.
     """
 
     def __init__(
@@ -53,12 +57,14 @@ class FuseStep:
         on_fit: Callable[[BadInputError | None], None] | None = None,
         longest_gap_s: float = math.inf,
         now_ns: Callable[[], int] = time.monotonic_ns,
+        fade_s: float = 0.0,
     ) -> None:
         self.engine = engine
         self.strength = 1.0
         """0 to 1.5, see `fusion_core.colour.with_strength`; any thread may set it, from the next pair on."""
         self._agc, self._grid = agc, grid
         self._on_fit, self._longest_gap_s, self._now_ns = on_fit, longest_gap_s, now_ns
+        self._fade = Fade(fade_s)
         self._fits = True
         self._size: tuple[int, int] | None = None  # of the visible pictures, (height, width)
         self._thermal_ns: int | None = None
@@ -117,8 +123,9 @@ class FuseStep:
             if self.engine is not None:
                 pixels = fuse_levels(self.engine, pixels, levels, alignment, self.strength)
             fuse_ms = (time.perf_counter_ns() - began_ns) / 1e6
+        faded = self._fade.lead_over(pixels, (visible is None, thermal is None), pair.timestamp_ns)
         return FusedFrame(
-            pixels=pixels,
+            pixels=faded,
             pair=pair,
             fuse_ms=fuse_ms,
             engine=self.engine.name if self.engine is not None else NO_ENGINE,
@@ -126,6 +133,7 @@ class FuseStep:
             thermal_8bit=levels,
             agc_limits=self._agc.limits if levels is not None else None,
             alignment=alignment,
+            notes=() if faded is pixels else (FADING,),
         )
 
     def _to_levels(self, thermal: Frame) -> np.ndarray:
@@ -157,6 +165,31 @@ class FuseStep:
             self._on_fit(None)
         self._fits = True
         return aligned
+
+
+class Fade:
+    """Leads from the pictures of one kind to those of the next, so that a camera comes and goes without a jump."""
+
+    def __init__(self, seconds: float) -> None:
+        self._ns = round(seconds * 1e9)
+        self._kind: tuple[bool, bool] | None = None
+        self._last: np.ndarray | None = None
+        self._from: np.ndarray | None = None
+        self._since_ns = 0
+
+    def lead_over(self, pixels: np.ndarray, kind: tuple[bool, bool], time_ns: int) -> np.ndarray:
+        """The picture to show, (H, W, 3) uint8: `pixels` itself, or its mix with the last one of another kind."""
+        if not self._ns:
+            return pixels
+        if kind != self._kind:
+            self._from, self._since_ns, self._kind = self._last, time_ns, kind
+        share = (time_ns - self._since_ns) / self._ns
+        before = self._from
+        if before is None or before.shape != pixels.shape or not 0.0 <= share < 1.0:
+            self._from, self._last = None, pixels
+            return pixels
+        self._last = np.asarray(cv2.addWeighted(before, 1.0 - share, pixels, share, 0.0))
+        return self._last
 
 
 def fuse_levels(

@@ -24,6 +24,7 @@ from fusion_core.thermal.agc import Agc, AgcConfig
 __all__ = ["AgcHistogram", "FusionThread", "LastOutput", "PairSource"]
 
 _WAIT_S = 0.1
+_FADE_S = 0.4  # between both cameras and one alone
 _BINS = 256
 
 
@@ -75,7 +76,7 @@ class FusionThread:
         self.agc = agc
         """The AGC that was asked for last."""
         plain = Agc(AgcConfig()), ThermalGrid(None)  # until `prepare`
-        self._step = FuseStep(engine, *plain, on_fit=self._note_fit, now_ns=context.clock.now_ns)
+        self._step = FuseStep(engine, *plain, on_fit=self._note_fit, now_ns=context.clock.now_ns, fade_s=_FADE_S)
         self._lock = threading.Lock()  # over the requested changes
         self._next_agc: Agc | None = None
         self._next_grid: ThermalGrid | None = None

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from support import live as support
 
+from app.pipeline.fuse_step import FADING
 from app.pipeline.live_fusion import LiveFusion, PipelineState, Severity
 from app.pipeline.stats import RecordingState
 from app.recording.reader import RecordingReader
@@ -159,6 +160,8 @@ def test_the_other_stream_goes_on_alone_and_the_lost_one_comes_back(running: Run
     pictures(live)
     faulty.camera(Stream.THERMAL).unplug()
     wait_until(lambda: live.state is PipelineState.DEGRADED_VISIBLE_ONLY)
+    assert FADING in pictures(live).notes
+    wait_until(lambda: FADING not in pictures(live, 1).notes)
     frame = pictures(live)
     assert frame.pair.visible is not None and frame.pair.flags & FrameFlag.VISIBLE_ONLY
     assert frame.pixels is frame.pair.visible.pixels and frame.thermal_8bit is None  # shared, not copied

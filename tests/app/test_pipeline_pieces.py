@@ -16,6 +16,7 @@ from support import live as support
 from app.media.snapshot import save_snapshot
 from app.pipeline.engine import builder as engine_builder
 from app.pipeline.engine.builder import BuildFailure, BuiltEngine, EngineBuilder, EngineSpec
+from app.pipeline.fuse_step import Fade
 from app.pipeline.latest_slot import LatestSlot
 from app.pipeline.monitor import Monitor, RecorderReport
 from app.pipeline.problems import ProblemLog, Severity
@@ -84,6 +85,22 @@ def test_worker_reports_failure_and_end() -> None:
 
 def test_worker_that_never_started_is_stopped() -> None:
     assert Worker("idle", lambda stopping: None, lambda *_: None).stop(0.0)
+
+
+# ---------------------------------------------------------------------------------------------- fade
+
+
+def test_a_camera_comes_and_goes_without_a_jump() -> None:
+    fade, dark, bright = Fade(0.4), np.zeros((4, 4, 3), np.uint8), np.full((4, 4, 3), 200, np.uint8)
+    both, alone = (False, False), (False, True)
+    assert fade.lead_over(dark, both, 0) is dark
+    steps = [int(fade.lead_over(bright, alone, round(at_s * 1e9))[0, 0, 0]) for at_s in (1.0, 1.1, 1.2, 1.3)]
+    assert steps == [0, 50, 100, 150]
+    back = fade.lead_over(dark, both, 1_350_000_000)  # from what is shown, not from what was to come
+    assert int(back[0, 0, 0]) == 150
+    assert fade.lead_over(dark, both, 1_750_000_000) is dark
+    larger = np.zeros((8, 8, 3), np.uint8)
+    assert fade.lead_over(larger, alone, 1_800_000_000) is larger  # of another size: at once
 
 
 # ---------------------------------------------------------------------------------------------- engine builder
