@@ -28,7 +28,17 @@ from fusion_core.training.config import AugmentationConfig, DataConfig
 from fusion_core.training.random_displacement import backward_field, draw_displacement
 from fusion_core.training.registration import PairRegistration
 
-__all__ = ["Batch", "CropSampler", "TrainingPair", "crop_stream", "load_pair", "load_pairs", "split_pairs", "to_8bit"]
+__all__ = [
+    "Batch",
+    "CropSampler",
+    "TrainingPair",
+    "crop_stream",
+    "held_out_stems",
+    "load_pair",
+    "load_pairs",
+    "split_pairs",
+    "to_8bit",
+]
 
 UInt8Array = npt.NDArray[np.uint8]
 FloatArray = npt.NDArray[np.float32]
@@ -109,6 +119,15 @@ def load_pairs(root: Path, include: Sequence[str] = (), *, workers: int = 2) -> 
         return list(pool.map(load_pair, files))
 
 
+def held_out_stems(root: Path) -> list[str]:
+    """The pairs of a folder that training with the default settings holds out, in the order of their names.
+
+    Raises BadInputError where there are no pairs.
+    """
+    stems = sorted(pair.stem for pair in find_pairs(root))
+    return _split(stems, DataConfig(root=root).validation_fraction)[1]
+
+
 def split_pairs(pairs: Sequence[TrainingPair], fraction: float) -> tuple[list[TrainingPair], list[TrainingPair]]:
     """Hold out the last part of every source (the stem up to its first "_"), in stem order.
 
@@ -117,11 +136,17 @@ def split_pairs(pairs: Sequence[TrainingPair], fraction: float) -> tuple[list[Tr
     Returns:
         (training, validation).
     """
-    sources: dict[str, list[TrainingPair]] = {}
-    for pair in pairs:
-        sources.setdefault(pair.stem.partition("_")[0] if "_" in pair.stem else "", []).append(pair)
-    training: list[TrainingPair] = []
-    validation: list[TrainingPair] = []
+    training, validation = _split([pair.stem for pair in pairs], fraction)
+    by_stem = {pair.stem: pair for pair in pairs}
+    return [by_stem[stem] for stem in training], [by_stem[stem] for stem in validation]
+
+
+def _split(stems: Sequence[str], fraction: float) -> tuple[list[str], list[str]]:
+    sources: dict[str, list[str]] = {}
+    for stem in stems:
+        sources.setdefault(stem.partition("_")[0] if "_" in stem else "", []).append(stem)
+    training: list[str] = []
+    validation: list[str] = []
     for members in sources.values():
         held = min(round(len(members) * fraction), len(members) - 1)
         training += members[: len(members) - held]

@@ -192,3 +192,28 @@ def test_pairs_that_are_off_are_registered_when_asked(run, tmp_path: Path) -> No
         settings[bool(options)] = document["settings"]
     assert settings[False]["pairs"] == ["a", "b"] and not settings[False]["registered"]
     assert settings[True]["pairs"] == ["a"] and settings[True]["registered"]
+
+
+def test_an_estimate_is_measured_by_itself(run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+    from fusion_core.measures import estimate
+    from fusion_core.simulation.rig import SimulatedRigConfig
+
+    small = SimulatedRigConfig(height=120, width=160, thermal_height=120, thermal_width=160)
+    monkeypatch.setattr(estimate, "RIGS", {"small rig": small})
+    root = tmp_path / "pairs"
+    plane = cv2.GaussianBlur(np.random.default_rng(1).normal(size=(128, 160)), (0, 0), 2)
+    for folder, sign in (("vi", 1), ("ir", -1)):
+        (root / folder).mkdir(parents=True)
+        cv2.imwrite(str(root / folder / "noise.png"), np.clip(128 + sign * 250 * plane, 0, 255).astype(np.uint8))
+    table, plot = tmp_path / "a.csv", tmp_path / "a.png"
+    given = ("--estimate", "--weights", "tiny", "--pairs", root, "--shifts", "4", "--fields", "3")
+    code, out, err = run(*given, "--csv", table, "--plot", plot)
+    assert (code, err) == (0, "")
+    assert "follows 4 px" in out and "follows field 3 px" in out and "small rig" in out
+    with table.open(newline="") as file:
+        median_px = {row["what"]: float(row["median_px"]) for row in csv.DictReader(file)}
+    assert median_px["follows 4 px"] < 1.0  # without an estimate: 5.7
+    assert set(median_px) >= {"clear peaks", "one affine map", "small rig: all", "small rig: over time"}
+    assert plot.stat().st_size > 10_000
+    code, _, err = run("--estimate", "--engine", "average", "--pairs", root)
+    assert code == 2 and "--weights" in err

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from app.commands.network.evaluation_report import Study
     from fusion_core.engines.engine import FusionEngine
     from fusion_core.measures.displacement import Displacement
+    from fusion_core.measures.estimate import RigErrors
     from fusion_core.measures.evaluation import EvaluationPair, EvaluationRow
 
     Method = FusionEngine | Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["register"]
 
 _VIFB_SUBSET = "vifb-aligned"
+_HELD_OUT = "held-out"
 
 
 def register(cli: typer.Typer) -> None:
@@ -51,7 +53,10 @@ def _evaluate(
     fields: Annotated[str, typer.Option(help="Peaks of smooth fields that vary over the picture, px: 3,5,8.")] = "",
     subset: Annotated[
         str | None,
-        typer.Option(help=f"Names of pairs to average apart, a,b,c; {_VIFB_SUBSET} for the ten good ones of VIFB."),
+        typer.Option(
+            help=f"Names of pairs to average apart, a,b,c; {_VIFB_SUBSET} for the ten good ones of VIFB. With "
+            f"--estimate: the only pairs taken; {_HELD_OUT} for those that training holds out."
+        ),
     ] = None,
     registered: Annotated[
         bool,
@@ -59,6 +64,10 @@ def _evaluate(
     ] = False,
     seed: Annotated[int, typer.Option(min=0, help="Chooses the fields.")] = 0,
     limit: Annotated[int | None, typer.Option(min=1, help="Take only so many pairs.")] = None,
+    estimate: Annotated[
+        bool,
+        typer.Option("--estimate", help="Measure the displacement estimate of --weights: on --pairs and on rigs."),
+    ] = False,
     fused: Annotated[Path | None, typer.Option(help="Folder of fused pictures to measure as they are.")] = None,
     visible: Annotated[Path | None, typer.Option(help="With --fused: their visible pictures, same names.")] = None,
     thermal: Annotated[Path | None, typer.Option(help="With --fused: their thermal pictures, same names.")] = None,
@@ -74,7 +83,20 @@ def _evaluate(
 
     gVI, gIR: share of visible and of thermal edges drawn in the right place. gGhost: of thermal edges in the wrong
     place; ghost: that as a part of all thermal edges drawn.
+
+    With --estimate: by how much the displacement estimate misses what the thermal picture was moved by, its distance
+    from clear peaks of a block correlation and from one affine map, and, on simulated rigs, from the truth.
     """
+    if estimate:
+        if any((fused, visible, thermal, engine, json)) or not weights:
+            raise UsageError(
+                "--estimate takes --weights, --pairs, --shifts, --fields, --subset, --seed, --limit, --csv and --plot"
+            )
+        _check_plot(plot)
+        displacements = _displacements(shifts, half_pixel, fields)
+        loaded = _pairs_of_estimate(pairs, subset, limit)
+        _study_estimates(weights, loaded, displacements, seed, _Outputs(csv, None, plot))
+        return
     if fused is not None or visible is not None or thermal is not None:
         if pairs is not None or weights or engine:
             raise UsageError("give --pairs with --weights or --engine, or --fused with its sources, not both")
@@ -151,9 +173,13 @@ def _checked(pairs: Path | None, has_methods: bool, plot: Path | None) -> Path:
         raise UsageError("give what to evaluate: --weights NAME, or --engine average|pyramid|ncc-pyramid|edges")
     if not pairs.is_dir():
         raise BadInputError(f"--pairs {pairs} is not a folder; it must hold vi/NAME.* and ir/NAME.*")
+    _check_plot(plot)
+    return pairs
+
+
+def _check_plot(plot: Path | None) -> None:
     if plot is not None and plot.suffix.lower() not in (".png", ".svg", ".pdf"):
         raise UsageError(f"--plot {plot} must end in .png, .svg or .pdf")
-    return pairs
 
 
 def _displacements(shifts: str, half_pixel: bool, fields: str) -> list[Displacement]:
@@ -177,6 +203,48 @@ def _stems(subset: str | None) -> tuple[str, ...] | None:
         return None
     wanted = WELL_ALIGNED_VIFB if subset == _VIFB_SUBSET else tuple(part.strip() for part in subset.split(","))
     return tuple(stem for stem in wanted if stem)
+
+
+def _pairs_of_estimate(pairs: Path | None, subset: str | None, limit: int | None) -> list[EvaluationPair]:
+    from fusion_core.measures.evaluation import load_pairs
+
+    if pairs is None:
+        return []
+    stems = _stems(subset)
+    if subset == _HELD_OUT:
+        from fusion_core.training.dataset import held_out_stems
+
+        stems = tuple(held_out_stems(pairs))
+    return list(load_pairs(pairs, stems, limit))
+
+
+def _study_estimates(
+    weights: list[str], pairs: list[EvaluationPair], displacements: list[Displacement], seed: int, outputs: _Outputs
+) -> None:
+    from app.commands.network import estimate_report as report
+    from app.commands.network.evaluation_report import print_table
+    from fusion_core.checkpoint import load_checkpoint
+    from fusion_core.engines.torch_engine import torch_estimator
+    from fusion_core.measures.estimate import RIG_FRAMES, RIGS, pair_errors, rig_errors, rig_moments
+    from fusion_core.model_store import resolve_weights
+
+    methods = {name: torch_estimator(load_checkpoint(resolve_weights(name)).network) for name in weights}
+    on_pairs = {name: pair_errors(each, pairs, displacements, seed=seed) for name, each in methods.items() if pairs}
+    on_rigs: dict[str, dict[str, RigErrors]] = {name: {} for name in methods}
+    with _progress() as progress:
+        for rig in progress.track(RIGS, description="simulated rigs"):
+            moments = list(rig_moments(RIGS[rig], RIG_FRAMES))
+            for name, method in methods.items():
+                on_rigs[name][rig] = rig_errors(method, moments, standing=not RIGS[rig].pan_deg_per_s)
+    studies = [report.EstimateStudy(name, on_pairs.get(name), on_rigs[name]) for name in methods]
+    console = Console()
+    if pairs:
+        print_table(console, report.pairs_table(studies))
+    print_table(console, report.rigs_table(studies))
+    for path, write in ((outputs.csv, report.write_estimate_csv), (outputs.plot, report.write_estimate_plot)):
+        if path is not None:
+            write(path, studies)
+            console.print(f"wrote {path}", highlight=False, soft_wrap=True)
 
 
 def _study(
