@@ -10,6 +10,7 @@ import numpy as np
 
 from calibration.board import Board
 from calibration.bundle import BundleResult, Sighting, solve_bundle
+from calibration.detect import Detection
 from calibration.extrinsics import PairView, StereoResult, solve_stereo, transfer_errors_px
 from calibration.intrinsics import MIN_VIEWS, IntrinsicsResult, solve_intrinsics
 from calibration.pose_planner import Planner, Reached
@@ -125,14 +126,10 @@ def solve_views(
     Raises:
         BadInputError: too few usable views.
     """
-    visible = solve_intrinsics(
-        {view.name: view.found_visible for view in views if view.found_visible is not None},
-        board, identity=identities[0], lens=lenses[0],
-    )  # fmt: skip
-    thermal = solve_intrinsics(
-        {view.name: view.found_thermal for view in views if view.found_thermal is not None},
-        board, identity=identities[1], lens=lenses[1],
-    )  # fmt: skip
+    visible, thermal = (
+        solve_intrinsics(_found(views, side), board, identity=identity, lens=lens)
+        for side, identity, lens in zip(("visible", "thermal"), identities, lenses, strict=True)
+    )
     pairs, rejected = _usable_pairs(views, visible, thermal)
     sightings = _sightings(views, rejected, {**visible.rejected, **thermal.rejected})
     stereo = solve_stereo(
@@ -168,6 +165,12 @@ def solve_views(
     gates = _gates(solution)
     verdict = "good" if all(gate.passed for gate in gates) else "not good"
     return replace(solution, gates=gates, rig=replace(rig, verdict=verdict))
+
+
+def _found(views: list[BoardView], side: str) -> dict[str, Detection]:
+    """What one camera found, by view name."""
+    found = {view.name: view.found_visible if side == "visible" else view.found_thermal for view in views}
+    return {name: detection for name, detection in found.items() if detection is not None}
 
 
 def _usable_pairs(
