@@ -29,7 +29,16 @@ from platformdirs import user_data_path
 from fusion_core.errors import BadInputError, CheckpointError, RunError, UsageError
 from fusion_core.files import write_atomic
 
-__all__ = ["ACTIVE", "DEFAULT_MODEL", "HistoryEntry", "ModelStore", "StoredModel", "default_folder", "resolve_weights"]
+__all__ = [
+    "ACTIVE",
+    "DEFAULT_MODEL",
+    "HistoryEntry",
+    "ModelStore",
+    "StoredModel",
+    "default_folder",
+    "resolve_weights",
+    "shipped_presets",
+]
 
 ACTIVE = "active"
 """Stands for the model in use wherever a model's name is wanted."""
@@ -299,6 +308,11 @@ class ModelStore:
             raise RunError(f"another program holds {self.folder}; try again when it is done") from error
         except OSError as error:
             raise RunError(f"the model store {self.folder} cannot be written: {error}") from error
+
+
+def shipped_presets() -> tuple[str, ...]:
+    """The presets that ship with weights, from the smallest network to the largest."""
+    return tuple(name for name, _ in _shipped_files())
 
 
 def resolve_weights(name_or_path: str | Path) -> Path:

@@ -139,8 +139,8 @@ class PairMatcher:
         self.lossless = lossless
         self.dropped: Counter[DropCause] = Counter()
         self._streams = {stream: _StreamState(deque()) for stream in Stream}
-        self._master = Stream.THERMAL if config.output_rate is OutputRate.THERMAL else Stream.VISIBLE
-        self._partner = Stream.VISIBLE if self._master is Stream.THERMAL else Stream.THERMAL
+        self.master: Final = Stream.THERMAL if config.output_rate is OutputRate.THERMAL else Stream.VISIBLE
+        self._partner = Stream.VISIBLE if self.master is Stream.THERMAL else Stream.THERMAL
         self._max_skew_ns = round(config.max_skew_ms * _MS)
         self._last_good: Frame | None = None  # thermal, stands in while thermal is late or its shutter is closed
         self._last_visible: Frame | None = None  # stands in while visible is late
@@ -172,13 +172,13 @@ class PairMatcher:
         if len(state.buffer) >= self.config.buffer_frames:
             oldest = state.buffer.popleft()
             if not oldest.used:
-                self._drop(frame.stream, "OVERFLOW" if frame.stream is self._master else "UNUSED")
+                self._drop(frame.stream, "OVERFLOW" if frame.stream is self.master else "UNUSED")
         entry = _Entry(frame, now_ns)
-        if frame.stream is self._master:
+        if frame.stream is self.master:
             entry.deadline_ns = now_ns + self._longest_wait_ns(entry)
         else:
             state.buffer.append(entry)
-            for waiting in self._streams[self._master].buffer:
+            for waiting in self._streams[self.master].buffer:
                 self._settle(waiting, now_ns)
             return
         self._settle(entry, now_ns)
@@ -191,20 +191,20 @@ class PairMatcher:
     @property
     def finished(self) -> bool:
         """Both streams have ended and everything has been given out."""
-        return all(state.ended for state in self._streams.values()) and not self._pending(self._master)
+        return all(state.ended for state in self._streams.values()) and not self._pending(self.master)
 
     # ------------------------------------------------------------------ out
 
     def poll(self, now_ns: int) -> FramePair | None:
         """The next pair, or None. Call again until None: several may be ready at once."""
-        master = self._streams[self._master]
-        if self._missing(self._master, now_ns):
+        master = self._streams[self.master]
+        if self._missing(self.master, now_ns):
             return self._emit_alone(self._partner, now_ns)
         partner_missing = self._missing(self._partner, now_ns)
         if self.lossless:
             return self._poll_lossless(now_ns, partner_missing)
         self._drop_what_is_over(master.buffer)
-        if not master.buffer and self._late(self._master, now_ns):
+        if not master.buffer and self._late(self.master, now_ns):
             return self._emit_with_last_master(now_ns)
         ready = []
         for entry in master.buffer:
@@ -220,7 +220,7 @@ class PairMatcher:
         for entry in ready:
             while master.buffer[0] is not entry:
                 master.buffer.popleft()
-                self._drop(self._master, "SUPERSEDED")
+                self._drop(self.master, "SUPERSEDED")
             is_backlog = newest_ready_ns - (entry.ready_ns or 0) > master.period_ns / 4
             if is_backlog and entry is not ready[-1]:
                 continue
@@ -232,7 +232,7 @@ class PairMatcher:
 
     def next_event_ns(self, now_ns: int) -> int | None:
         """When `poll` may give something without a further push; None if it will not."""
-        times: list[float] = [entry.deadline_ns for entry in self._streams[self._master].buffer]
+        times: list[float] = [entry.deadline_ns for entry in self._streams[self.master].buffer]
         for stream in Stream:
             since = self._silent_since_ns(stream)
             if since is not None and self._pending(_other(stream)):
@@ -323,10 +323,10 @@ class PairMatcher:
         before_ns = self._not_before_ns
         while before_ns is not None and buffer and buffer[0].frame.timestamp_ns <= before_ns:
             buffer.popleft()
-            self._drop(self._master, "SUPERSEDED")
+            self._drop(self.master, "SUPERSEDED")
 
     def _poll_lossless(self, now_ns: int, partner_missing: bool) -> FramePair | None:
-        master, partner = self._streams[self._master].buffer, self._streams[self._partner].buffer
+        master, partner = self._streams[self.master].buffer, self._streams[self._partner].buffer
         if not master:
             return None
         head_ns = master[0].frame.timestamp_ns
@@ -350,7 +350,7 @@ class PairMatcher:
         if position is None:
             return None
         best = buffer[position]
-        if best.used and self._master is Stream.THERMAL:
+        if best.used and self.master is Stream.THERMAL:
             fresh = [p for p in buffer if not p.used and self._near_enough(p, time_ns)]
             if fresh:
                 return min(fresh, key=lambda p: abs(p.frame.timestamp_ns - time_ns))
@@ -363,7 +363,7 @@ class PairMatcher:
     def _emit_master(self, entry: _Entry, now_ns: int, partner_missing: bool) -> FramePair | None:
         partner = self._choose_partner(entry)
         within = partner is not None and abs(partner.frame.timestamp_ns - entry.frame.timestamp_ns) <= self._max_skew_ns
-        if self._master is Stream.VISIBLE:
+        if self.master is Stream.VISIBLE:
             return self._emit_visible_rate(entry, partner, within, now_ns, partner_missing)
         if partner is None or partner_missing:
             if partner_missing or self._streams[self._partner].ended:
@@ -415,11 +415,11 @@ class PairMatcher:
         if not fresh:
             return None
         frame = fresh[-1].frame
-        if self._master is Stream.THERMAL and self._last_good is not None:
+        if self.master is Stream.THERMAL and self._last_good is not None:
             pair = self._held(frame, self._last_good)
             if self._in_ffc:
                 pair = self._lone_visible(frame)
-        elif self._master is Stream.VISIBLE and self._last_visible is not None and self.config.reuse_visible:
+        elif self.master is Stream.VISIBLE and self._last_visible is not None and self.config.reuse_visible:
             apart_ns = abs(frame.timestamp_ns - self._last_visible.timestamp_ns)
             exceeded = FrameFlag.SKEW_EXCEEDED if apart_ns > self._max_skew_ns else FrameFlag.NONE
             pair = self._with_thermal(self._last_visible, frame, FrameFlag.REUSED_VISIBLE | exceeded)

@@ -72,6 +72,11 @@ class PairSynchronizer:
         self._pairs = 0
         self._skews_ns: deque[int] = deque(maxlen=_SKEW_HISTORY)
 
+    @property
+    def master(self) -> Stream:
+        """The stream whose frames make the pairs."""
+        return self._matcher.master
+
     def put(self, frame: Frame) -> None:
         """Hand in one frame. Never waits, except in lossless mode until there is room or `close` is called."""
         with self._changed:

@@ -129,7 +129,7 @@ def _check_engine(config: AppConfig) -> Finding:
 
     wanted = config.engine
     try:
-        engine = create_engine(wanted.name.value, wanted.preset.value, wanted.weights, wanted.threads)
+        engine = create_engine(wanted.name.value, wanted.preset.fixed, wanted.weights, wanted.threads)
     except LumithermError as error:
         return Finding("engine", f"{wanted.name.value} does not start", f"{error}; {wanted.fallback.value} would run")
     name = engine.name

@@ -61,9 +61,15 @@ class EngineName(StrEnum):
 class Preset(StrEnum):
     """Size of the network."""
 
+    AUTO = "auto"  # live: the largest that keeps the cameras' rate; for files, and with weights of your own: tiny
     TINY = "tiny"
     SMALL = "small"
     BASE = "base"
+
+    @property
+    def fixed(self) -> str:
+        """The preset where nothing is measured."""
+        return Preset.TINY.value if self is Preset.AUTO else self.value
 
 
 class FallbackEngine(StrEnum):
@@ -86,7 +92,11 @@ class EngineConfig(_Section):
         default=EngineName.AUTO,
         description="auto takes the fastest engine that starts; a named engine that fails gives way to the fallback",
     )
-    preset: Preset = Field(default=Preset.TINY, description="network size: tiny for CPUs, small and base for GPUs")
+    preset: Preset = Field(
+        default=Preset.AUTO,
+        description="network size; auto: the largest that keeps the cameras' rate here, measured before and while it "
+        "fuses, and aligned-pyramid while none does; tiny suits CPUs, small and base GPUs",
+    )
     weights: Path | None = Field(
         default=None,
         description="safetensors file to use in place of the shipped weights of the preset; null = shipped",

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from app.capture.synchronizer import output_time_ns
+from app.pipeline.engine.preset_choice import RateReading
 from app.pipeline.engine.seat import EngineSeat
 from app.pipeline.fuse_step import FuseStep
 from app.pipeline.problems import PipelineContext, Severity
@@ -183,6 +184,10 @@ class FusionThread:
                 self._keep_learnt = True
             self._next_grid = grid
             self._keep_learnt = self._keep_learnt and small_step
+
+    def observe(self, reading: RateReading) -> None:
+        """What the pipeline keeps up with just now, for an engine that is chosen by it."""
+        self._engine.observe(reading)
 
     # ------------------------------------------------------------------ the thread
 

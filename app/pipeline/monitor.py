@@ -10,10 +10,11 @@ from app.capture.capture_thread import CaptureState
 from app.capture.synchronizer import DropCause, output_time_ns
 from app.pipeline.alignment_budget import AlignmentBudget
 from app.pipeline.capture_supervisor import CaptureSupervisor
+from app.pipeline.engine.preset_choice import RateReading
 from app.pipeline.fusion_thread import FusionThread
 from app.pipeline.latest_slot import LatestSlot
 from app.pipeline.problems import PipelineContext, ProblemLog, Severity
-from app.pipeline.stats import Stats
+from app.pipeline.stats import Stage, Stats
 from app.recording.writing.recorder import RETRY_S, Recorder
 from app.recording.writing.status import RecordingState, RecordingStatus
 from fusion_core.frames import FrameFlag, FusedFrame, Stream
@@ -138,6 +139,7 @@ class Monitor:
         self._synchronization()
         self._recording.describe(drops=dict(self._drops))
         self._recording.tick()
+        self._watch_rate()
         self._watch_fusion(now_ns)
 
     def first_picture(self) -> None:
@@ -175,6 +177,11 @@ class Monitor:
     def _count(self, cause: str, total: int) -> None:
         self._drops[cause] = total
         self._stats.set_drops(cause, total)
+
+    def _watch_rate(self) -> None:
+        fps, fuse = self._stats.rates()
+        captured = fps[Stage(self._capture.synchronizer.master.value)]
+        self._fusion.observe(RateReading(captured, fps[Stage.FUSED], fuse.p95))
 
     def _watch_fusion(self, now_ns: int) -> None:
         since_ns = self._fusion.busy_since_ns

@@ -339,6 +339,12 @@ class Stats:
         with self._lock:
             return self._frames[stage]
 
+    def rates(self) -> tuple[dict[Stage, float], Distribution]:
+        """Frames a second of each stage, and the engine's share of a pair, over the last seconds."""
+        now_ns = self._clock_ns()
+        with self._lock:
+            return {stage: self._rate(stage, now_ns) for stage in Stage}, _figures(self._fuse.merged(now_ns))
+
     def snapshot(self) -> StatsSnapshot:
         """All numbers at this moment."""
         now_ns = self._clock_ns()

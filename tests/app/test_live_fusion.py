@@ -294,6 +294,43 @@ def test_what_stands_in_has_no_ghosts_from_the_first_picture_on(running: Running
     assert live.stats.snapshot().fallback_reason is None and live.failure is None
 
 
+class HeavyEngine(FaultyEngine):
+    """Takes `seconds` a picture."""
+
+    seconds = 0.0
+
+    def fuse(self, visible: np.ndarray, thermal: np.ndarray) -> np.ndarray:
+        threading.Event().wait(self.seconds)
+        return super().fuse(visible, thermal)
+
+
+def test_a_network_that_cannot_keep_the_rate_does_not_take_over(running: Running) -> None:
+    engine = HeavyEngine(create_engine("average"), threading.Event())
+    engine.seconds = 0.1  # of the 33 ms between two pictures
+    live = running(engines=lambda *_, **__: engine, engine={"name": "auto", "fallback": "edges"})
+    wait_until(lambda: "would take" in (live.stats.snapshot().fallback_reason or ""))
+    assert pictures(live).engine == "edges"
+    assert "goes on, for 30 s at least" in texts(live, "engine")
+
+
+def test_a_network_that_becomes_too_slow_gives_way(running: Running) -> None:
+    engine = HeavyEngine(create_engine("average"), threading.Event())
+    live = running(engines=lambda *_, **__: engine, engine={"name": "auto", "fallback": "edges"})
+    wait_until(lambda: live.stats.snapshot().engine == "average")
+    engine.seconds = 0.2
+    wait_until(lambda: live.stats.snapshot().engine == "edges")
+    assert "too slow for this computer just now" in (live.stats.snapshot().fallback_reason or "")
+    assert "edges fuses instead" in texts(live, "engine")
+
+
+def test_a_network_that_was_asked_for_by_name_is_used_however_slow(running: Running) -> None:
+    engine = HeavyEngine(create_engine("average"), threading.Event())
+    engine.seconds = 0.1
+    live = running(engines=lambda *_, **__: engine, engine={"name": "auto", "preset": "tiny", "fallback": "edges"})
+    wait_until(lambda: live.stats.snapshot().engine == "average")
+    assert live.stats.snapshot().fallback_reason is None
+
+
 def test_an_engine_that_stands_in_is_built_anew_for_another_size(running: Running) -> None:
     factory = AlignedFirst()
     factory.aligned.set()

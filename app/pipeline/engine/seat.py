@@ -5,12 +5,13 @@ Loading and compiling a network takes seconds, for which no picture waits: the f
 
 from __future__ import annotations
 
+import math
 import time
 from pathlib import Path
 
 import numpy as np
 
-from app.configuration.config import NEURAL_ENGINES, EngineConfig
+from app.configuration.config import NEURAL_ENGINES, EngineConfig, Preset
 from app.pipeline.engine.builder import (
     BuildFailure,
     BuiltEngine,
@@ -19,11 +20,13 @@ from app.pipeline.engine.builder import (
     EngineSpec,
     seconds_before_retry,
 )
+from app.pipeline.engine.preset_choice import PresetAction, PresetChoice, RateReading
 from app.pipeline.problems import PipelineContext, Severity
-from fusion_core.engines.engine import AT_ONCE, FusionEngine, create_engine
+from fusion_core.engines.engine import AT_ONCE, NETWORK_ENGINES, FusionEngine, create_engine
 from fusion_core.engines.openvino_runtime import default_threads
 from fusion_core.engines.video_options import VideoOptions
 from fusion_core.errors import LumithermError
+from fusion_core.model_store import shipped_presets
 from fusion_core.thermal.agc import AgcConfig, contract_differences, contract_of
 
 __all__ = ["EngineSeat"]
@@ -47,7 +50,10 @@ class EngineSeat:
     def __init__(self, config: EngineConfig, factory: EngineFactory, context: PipelineContext) -> None:
         self._config, self._factory, self._context = config, factory, context
         self._builder = EngineBuilder(factory, context.fail)
-        self._wanted = self._spec(config.name.value, config.preset.value, config.weights)
+        self._choice: PresetChoice | None = None
+        self._reading: RateReading | None = None  # the newest
+        self._reading_is_new = False
+        self._wanted = self._want(config.name.value, config.preset.value, config.weights)
         at_once = config.fallback.value in AT_ONCE
         self._last_resort = create_engine(config.fallback.value if at_once else _AT_ONCE_INSTEAD)
         self._stand_in = None if at_once else self._spec(config.fallback.value, _STAND_IN_PRESET, None)
@@ -67,11 +73,16 @@ class EngineSeat:
     def request(self, name: str, preset: str = "tiny", weights: Path | None = None) -> None:
         """Build another engine in the background and swap it in between two pictures.
 
+        With preset auto it is swapped in only if it keeps the cameras' rate, and replaced when it does not any more.
         If it cannot be built the present one goes on, and the problems and `stats` say why.
         """
-        self._wanted = self._spec(name, preset, weights)
+        self._wanted = self._want(name, preset, weights)
         self._want_stand_in()
         self._builder.request(self._wanted)
+
+    def observe(self, reading: RateReading) -> None:
+        """What the pipeline keeps up with just now, for preset auto."""
+        self._reading, self._reading_is_new = reading, True
 
     @property
     def name(self) -> str:
@@ -136,17 +147,21 @@ class EngineSeat:
         if built is not None and built.size != self._size:
             reason = f"the visible picture is now {width}x{height}; the engine is built anew"
             self._context.problems.add(Severity.INFO, "engine", reason)
-            self._fall_back(reason)
+            self._fall_back(reason, again=True)
             self._builder.request(built.spec)
 
     def take_built(self) -> None:
         """Swap in what has been built since the last call, and tell of a build's progress or failure."""
         self._take_stand_in()
+        self._follow_rate()
         self._tell_progress()
         result = self._builder.take()
         if isinstance(result, BuildFailure):
             again = f"; next attempt in {result.retry_s:.0f} s" if result.retry_s is not None else ""
             reason = f"{result.spec.shown} cannot be used: {result.error}"
+            if self._choice is not None and self._built is not None:
+                self._builder.give_up()  # a larger network: the one in use does
+                self._choice.tried(time.monotonic(), math.inf, None)
             self._tell(reason)
             self._context.problems.add(
                 Severity.ERROR,
@@ -157,13 +172,18 @@ class EngineSeat:
         elif result is not None and self._size is not None and result.size != self._size:
             result.engine.close()
             self._builder.request(result.spec)
+        elif result is not None and not self._keeps_rate(result):
+            result.engine.close()
         elif result is not None:
             self._close_engine()
             self._engine, self._built = result.engine, result
             self._since_s = time.monotonic()
             self._tell(None)
             self._context.problems.add(
-                Severity.INFO, "engine", f"{self.name} fuses from now on, built in {result.seconds:.1f} s"
+                Severity.INFO,
+                "engine",
+                f"{self.name} fuses from now on, built in {result.seconds:.1f} s"
+                + (f", {result.fuse_ms:.1f} ms a picture" if result.fuse_ms else ""),
             )
             self._compare_agc()
 
@@ -192,6 +212,46 @@ class EngineSeat:
             engine.close()
 
     # ------------------------------------------------------------------ inside
+
+    def _want(self, name: str, preset: str, weights: Path | None) -> EngineSpec:
+        """What is to be built; with preset auto the first network to try, and others as the rate allows."""
+        presets = shipped_presets() if preset == Preset.AUTO and name in NETWORK_ENGINES and weights is None else ()
+        self._choice = PresetChoice(presets) if presets else None
+        fixed = Preset.AUTO.fixed if preset == Preset.AUTO else preset
+        return self._spec(name, presets[0] if presets else fixed, weights)
+
+    def _follow_rate(self) -> None:
+        """Preset auto: go down when pictures are lost, try a larger network when there is room."""
+        choice, reading = self._choice, self._reading
+        if choice is None or reading is None or not self._reading_is_new:
+            return
+        self._reading_is_new = False
+        now_s = time.monotonic()
+        action = choice.observe(now_s, reading)
+        if action is PresetAction.STEP_DOWN:
+            reason = f"{self.name} fused {reading.fused_hz:.1f} of {reading.captured_hz:.1f} pictures/s"
+            self._fall_back(f"{reason}, too slow for this computer just now")
+            again = f"{self.name} fuses instead, for {choice.wait_s(now_s):.0f} s at least"
+            self._context.problems.add(Severity.WARNING, "engine", f"{reason}; {again}")
+        elif action is PresetAction.TRY and choice.trying is not None:
+            self._wanted = self._spec(self._wanted.name, choice.trying, None)
+            self._builder.request(self._wanted)
+
+    def _keeps_rate(self, built: BuiltEngine) -> bool:
+        """Whether to take what was built; with preset auto by what a picture takes of the time there is."""
+        choice = self._choice
+        if choice is None or built.spec.preset != choice.trying:
+            return True
+        now_s = time.monotonic()
+        if choice.tried(now_s, built.fuse_ms, self._reading):
+            return True
+        period_ms = (self._reading or RateReading(30.0, 0.0, None)).period_ms
+        reason = f"{built.spec.shown} would take {built.fuse_ms:.0f} ms a picture, one comes every {period_ms:.0f} ms"
+        if self._built is None:
+            self._tell(reason)
+        again = f"{self.name} goes on, for {choice.wait_s(now_s):.0f} s at least"
+        self._context.problems.add(Severity.INFO, "engine", f"{reason}; {again}")
+        return False
 
     def _spec(self, name: str, preset: str, weights: Path | None) -> EngineSpec:
         config = self._config
@@ -253,10 +313,13 @@ class EngineSeat:
             "if it fails again, choose another engine",
             None if isinstance(error, LumithermError) else error,
         )
-        self._fall_back(reason)
+        self._fall_back(reason, again=True)
         self._builder.request(spec, after_s=wait_s)
 
-    def _fall_back(self, reason: str) -> None:
+    def _fall_back(self, reason: str, *, again: bool = False) -> None:
+        """Let the fallback fuse. again: what fused until now is about to be built anew."""
+        if again and self._choice is not None:
+            self._choice.lost(time.monotonic())
         self._close_engine()
         self._engine, self._built = self._fallback, None
         self._fallback.reset()
