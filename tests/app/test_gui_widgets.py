@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
 import pytest
 from PyQt6.QtCore import QPoint, Qt
-from PyQt6.QtGui import QKeySequence
+from PyQt6.QtGui import QFont, QFontMetricsF, QKeySequence
 from PyQt6.QtWidgets import QApplication, QWidget
 from pytestqt.qtbot import QtBot
 from support import gui as _support
@@ -24,13 +25,24 @@ from app.gui.settings_dialog import SettingsDialog
 from app.gui.widgets.banner import BannerStack
 from app.gui.widgets.budget_meter import BudgetMeter
 from app.gui.widgets.histogram_view import HistogramView
+from app.gui.widgets.hud import chip_size_px, letters
 from app.gui.widgets.range_slider import RangeSlider
-from app.gui.widgets.status_text import budget_level, clock, hud_figures
+from app.gui.widgets.status_text import (
+    Chip,
+    ChipKind,
+    ChipShape,
+    budget_level,
+    clock,
+    hud_figures,
+    rig_chips,
+    status_figures,
+)
 from app.gui.widgets.video_view import VideoView
 from app.gui.widgets.view_panel import ViewPanel
 from app.pipeline.problems import PipelineProblem, Severity
 from app.pipeline.stats import BudgetLevel, BudgetReading, RecordingState, Stage, Stats
 from app.view.settings import IsothermKind, ViewMode, Viewport, ViewSettings
+from fusion_core.frames import FrameFlag, Stream
 from fusion_core.thermal.agc import AgcConfig, AgcMode
 
 
@@ -240,6 +252,60 @@ def test_status_bar_and_hud_say_what_the_statistics_say(qtbot: QtBot) -> None:
     meter.set_reading(BudgetReading(BudgetLevel.RED, 8.0, 12.0, 5.0, 2.0, 5.0))
     assert not meter.grab().isNull() and budget_level(None) is Level.NEUTRAL
     assert clock(3723) == "1:02:03" and clock(400_000) == "4 d 15 h"
+
+
+def test_states_are_told_in_words_shapes_and_red_only_for_recording() -> None:
+    stats = Stats()
+    assert rig_chips(stats.snapshot()) == []
+    stats.recording(RecordingState.RECORDING, "x.mkv", 65.0, 300.0)
+    stats.engine("pyramid", "tiny is being built")
+    stats.camera_state(Stream.VISIBLE, "streaming")
+    stats.camera_state(Stream.THERMAL, "ended")
+    chips = rig_chips(stats.snapshot(), frozen=True, building_s=34.6)
+    assert [chip.text for chip in chips] == [
+        "REC 0:01:05",
+        "DISK 0:05:00 LEFT",
+        "FROZEN",
+        "FALLBACK: preparing the network, 34 s",
+    ]
+    assert [chip.kind is ChipKind.RECORDING for chip in chips] == [True, False, False, False]
+    assert len({chip.shape for chip in chips}) == len(chips)
+    assert "thermal ended" in {figure.key: figure.value for figure in status_figures(stats.snapshot())}["cameras"]
+    stats.camera_state(Stream.VISIBLE, "lost")
+    stats.recording(RecordingState.PAUSED, "x.mkv", 65.0, 0.0)
+    texts = [chip.text for chip in rig_chips(stats.snapshot())]
+    assert texts == ["DISK FULL, NOT RECORDING", "NO CAMERA", "FALLBACK: the network does not run"]
+    stats.recording(RecordingState.FAILED)
+    assert rig_chips(stats.snapshot())[0].text == "RECORDING FAILED"
+
+
+@pytest.mark.parametrize(
+    ("flags", "text"),
+    [(FrameFlag.NONE, ""), (FrameFlag.THERMAL_ONLY, "THERMAL ONLY"), (FrameFlag.VISIBLE_ONLY, "VISIBLE ONLY")],
+)
+@pytest.mark.parametrize("mode", [ViewMode.FUSED, ViewMode.QUAD])
+def test_a_picture_of_one_camera_is_marked_while_it_is_shown(
+    qtbot: QtBot, mode: ViewMode, flags: FrameFlag, text: str
+) -> None:
+    view = view_with_frame(qtbot, mode)
+    plain = view.grab().toImage()
+    frame = _support.a_frame(480, 640)
+    view.set_frame(replace(frame, pair=replace(frame.pair, flags=flags)))
+    assert [chip.text for chip in view.chips] == ([text] if text else [])
+    corner = view.grab().toImage().pixelColor(640 - 17, 16)  # inside the chip's right upper corner
+    assert (corner == plain.pixelColor(640 - 17, 16)) is not bool(text)
+    view.set_frame(frame)
+    assert view.chips == ()
+
+
+def test_chips_grow_with_the_picture_and_always_fit(qtbot: QtBot) -> None:
+    chips = [Chip("FALLBACK: preparing the network, 34 s", ChipShape.RING)]
+    assert chip_size_px(chips, 1920, 1080) == 36
+    assert chip_size_px(chips, 3840, 2160) == 72
+    for width, height in ((240, 180), (600, 480), (480, 1080)):
+        size = chip_size_px(chips, width, height)
+        metrics = QFontMetricsF(letters(size, QFont.Weight.Bold))
+        assert metrics.horizontalAdvance(chips[0].text) + 2.5 * size <= width - 12
 
 
 def test_shortcuts_are_edited_and_conflicts_refused(qtbot: QtBot) -> None:

@@ -31,7 +31,8 @@ class FakePipeline:
         histogram = SimpleNamespace(counts=counts, edges=edges, limits=(10.0, 20.0))
         self.fusion = SimpleNamespace(set_agc=self._note("set_agc"), agc_histogram=lambda: histogram)
         self.engine = SimpleNamespace(
-            request=lambda name, preset, weights: self.calls.append(("set_engine", str(name), str(preset), weights))
+            request=lambda name, preset, weights: self.calls.append(("set_engine", str(name), str(preset), weights)),
+            build_s=None,
         )
         self.alignment = SimpleNamespace(
             use=self._note("set_calibration"),

@@ -22,6 +22,7 @@ from app.gui.common.window_actions import WindowActions
 from app.gui.live.live_page import LivePage
 from app.gui.live.problem_board import ProblemBoard
 from app.gui.live.view_controller import ViewController
+from app.gui.widgets.status_text import rig_chips
 from app.gui.widgets.timing_plot import load_library
 from app.pipeline.stats import StatsSnapshot
 from app.rig.calibration_session import CamerasInUse
@@ -289,6 +290,7 @@ class LiveController(ViewController):
             return
         snapshot = self.snapshot_of_stats = pipeline.stats.snapshot()
         self._page.show_snapshot(snapshot)
+        self._show_chips()
         if self.hud:
             self._show_figures()
         self._board.set_pipeline_problems(pipeline.problems.recent())
@@ -305,6 +307,7 @@ class LiveController(ViewController):
         if frozen != self.frozen and not (frozen and self.frame is None):
             self.frozen = frozen
             self._page.show_frozen(frozen)
+            self._show_chips()
 
     def set_hud(self, shown: bool) -> None:
         """Show or hide the figures over the picture."""
@@ -324,6 +327,12 @@ class LiveController(ViewController):
 
     def _show_figures(self) -> None:
         self._page.show_figures(self.hud, self.snapshot_of_stats, self.frozen)
+
+    def _show_chips(self) -> None:
+        pipeline = self._pipeline
+        if pipeline is not None:
+            snapshot = self.snapshot_of_stats or pipeline.stats.snapshot()
+            self._page.show_chips(rig_chips(snapshot, self.frozen, pipeline.engine.build_s))
 
     def _show_config(self, config: AppConfig) -> None:
         self._page.show_config(config, self.scale, self.panel)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from PyQt6.QtCore import Qt, pyqtSignal
 from PyQt6.QtGui import QResizeEvent
 from PyQt6.QtWidgets import QFrame, QHBoxLayout, QVBoxLayout, QWidget
@@ -14,7 +16,7 @@ from app.gui.live.control_panel import ControlPanel
 from app.gui.live.status_bar import StatusBar
 from app.gui.widgets.name_label import NameLabel
 from app.gui.widgets.stage import VideoStage, bar, tool_button, view_buttons
-from app.gui.widgets.status_text import hud_figures
+from app.gui.widgets.status_text import Chip, hud_figures
 from app.gui.widgets.timing_plot import TimingPlot
 from app.pipeline.stats import StatsSnapshot
 from app.playback.comparison import ComparisonSettings
@@ -101,6 +103,7 @@ class LivePage(QWidget):
         if state is not ControllerState.RUNNING:
             video.set_frame(None)
             video.set_figures([])
+            video.set_chips([])
 
     def show_snapshot(self, snapshot: StatsSnapshot) -> None:
         """Show these numbers wherever they belong, but for the figures over the picture."""
@@ -115,9 +118,12 @@ class LivePage(QWidget):
         self.stage.video.set_figures(hud_figures(snapshot, frozen) if shown and snapshot is not None else [])
 
     def show_frozen(self, frozen: bool) -> None:
-        """Mark the picture as held."""
+        """Mark the picture as held, on the button."""
         self._actions["freeze"].setChecked(frozen)
-        self.stage.video.set_badge(self.tr("FROZEN") if frozen else "")
+
+    def show_chips(self, chips: Sequence[Chip]) -> None:
+        """Write these states on the picture, whatever else is shown."""
+        self.stage.video.set_chips(chips)
 
     def show_comparison(self, settings: ComparisonSettings | None) -> None:
         """Name both sides of the divider; None = nothing is compared."""

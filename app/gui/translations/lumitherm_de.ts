@@ -1388,69 +1388,64 @@
 </context><context>
     <name>LiveController</name>
     <message>
-        <location filename="../live/live_controller.py" line="437" />
+        <location filename="../live/live_controller.py" line="446" />
         <source>Nothing is running: start a rig first</source>
         <translation>Es läuft nichts: zuerst eine Anlage starten</translation>
     </message>
 </context><context>
     <name>LivePage</name>
     <message>
-        <location filename="../live/live_page.py" line="91" />
+        <location filename="../live/live_page.py" line="93" />
         <source>Stop</source>
         <translation>Anhalten</translation>
     </message>
     <message>
-        <location filename="../live/live_page.py" line="91" />
+        <location filename="../live/live_page.py" line="93" />
         <source>Start</source>
         <translation>Starten</translation>
     </message>
     <message>
-        <location filename="../live/live_page.py" line="94" />
+        <location filename="../live/live_page.py" line="96" />
         <source>stopped</source>
         <translation>angehalten</translation>
     </message>
     <message>
-        <location filename="../live/live_page.py" line="95" />
+        <location filename="../live/live_page.py" line="97" />
         <source>starting…</source>
         <translation>startet…</translation>
     </message>
     <message>
-        <location filename="../live/live_page.py" line="96" />
+        <location filename="../live/live_page.py" line="98" />
         <source>waiting for the first picture…</source>
         <translation>wartet auf das erste Bild…</translation>
     </message>
     <message>
-        <location filename="../live/live_page.py" line="97" />
+        <location filename="../live/live_page.py" line="99" />
         <source>stopping, ending the recording…</source>
         <translation>hält an, die Aufnahme wird beendet…</translation>
     </message>
     <message>
-        <location filename="../live/live_page.py" line="120" />
-        <source>FROZEN</source>
-        <translation>STANDBILD</translation>
-    </message>
-    <message>
-        <location filename="../live/live_page.py" line="129" />
+        <location filename="../live/live_page.py" line="135" />
         <source>A  as it fuses now</source>
         <translation>A  wie jetzt fusioniert</translation>
     </message>
     <message>
-        <location filename="../live/live_page.py" line="129" />
+        <location filename="../live/live_page.py" line="135" />
         <source>fused</source>
         <translation>fusioniert</translation>
     </message>
     <message>
-        <location filename="../live/live_page.py" line="130" />
+        <location filename="../live/live_page.py" line="136" />
         <source>B</source>
         <translation>B</translation>
     </message>
     <message>
-        <location filename="../live/live_page.py" line="141" />
+        <location filename="../live/live_page.py" line="147" />
         <source>Stop recording</source>
         <translation>Aufnahme beenden</translation>
     </message>
     <message>
-        <location filename="../live/live_page.py" line="141" />
+        <location filename="../live/live_page.py" line="147" />
         <source>Record</source>
         <translation>Aufnehmen</translation>
     </message>
@@ -2089,167 +2084,213 @@
 </context><context>
     <name>Status</name>
     <message>
-        <location filename="../widgets/status_text.py" line="65" />
-        <source>Rate</source>
-        <translation>Rate</translation>
+        <location filename="../widgets/status_text.py" line="76" />
+        <source>THERMAL ONLY</source>
+        <translation>NUR WÄRMEBILD</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="135" />
-        <location filename="../widgets/status_text.py" line="66" />
-        <source>fps</source>
-        <translation>B/s</translation>
+        <location filename="../widgets/status_text.py" line="78" />
+        <source>VISIBLE ONLY</source>
+        <translation>NUR SICHTBILD</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="67" />
-        <source>fused and shown pictures a second; all stages: </source>
-        <translation>fusionierte und gezeigte Bilder je Sekunde; alle Stufen: </translation>
-    </message>
-    <message>
-        <location filename="../widgets/status_text.py" line="72" />
-        <source>Latency</source>
-        <translation>Latenz</translation>
-    </message>
-    <message>
-        <location filename="../widgets/status_text.py" line="75" />
-        <source>grab to screen, 50 % and 95 %</source>
-        <translation>von der Aufnahme zum Schirm, 50 % und 95 %</translation>
-    </message>
-    <message>
-        <location filename="../widgets/status_text.py" line="79" />
-        <source>Skew</source>
-        <translation>Zeitversatz</translation>
-    </message>
-    <message>
-        <location filename="../widgets/status_text.py" line="81" />
-        <source>time between the two pictures of a pair</source>
-        <translation>Zeit zwischen den beiden Bildern eines Paars</translation>
-    </message>
-    <message>
-        <location filename="../widgets/status_text.py" line="85" />
-        <source>Drops</source>
-        <translation>Verluste</translation>
-    </message>
-    <message>
-        <location filename="../widgets/status_text.py" line="87" />
-        <source>frames lost, by cause: </source>
-        <translation>verlorene Bilder nach Ursache: </translation>
-    </message>
-    <message>
-        <location filename="../widgets/status_text.py" line="87" />
-        <source>none</source>
-        <translation>keine</translation>
+        <location filename="../widgets/status_text.py" line="92" />
+        <source>REC {0}</source>
+        <translation>REC {0}</translation>
     </message>
     <message>
         <location filename="../widgets/status_text.py" line="95" />
-        <source>Engine</source>
-        <translation>Rechenwerk</translation>
+        <source>DISK FULL, NOT RECORDING</source>
+        <translation>PLATTE VOLL, KEINE AUFNAHME</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="98" />
-        <source>what fuses the pictures</source>
-        <translation>was die Bilder fusioniert</translation>
+        <location filename="../widgets/status_text.py" line="97" />
+        <source>RECORDING FAILED</source>
+        <translation>AUFNAHME FEHLGESCHLAGEN</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="109" />
-        <source>Cameras</source>
-        <translation>Kameras</translation>
+        <location filename="../widgets/status_text.py" line="99" />
+        <source>DISK {0} LEFT</source>
+        <translation>PLATTE: NOCH {0}</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="112" />
-        <source>being reopened, for ever</source>
-        <translation>wird immer wieder geöffnet</translation>
-    </message>
-    <message>
-        <location filename="../widgets/status_text.py" line="119" />
-        <source>Shutter</source>
-        <translation>Verschluss</translation>
-    </message>
-    <message>
-        <location filename="../widgets/status_text.py" line="155" />
-        <location filename="../widgets/status_text.py" line="120" />
-        <source>closed</source>
-        <translation>geschlossen</translation>
-    </message>
-    <message>
-        <location filename="../widgets/status_text.py" line="122" />
-        <source>thermal flat-field correction</source>
-        <translation>Abgleich des Wärmebilds</translation>
-    </message>
-    <message>
-        <location filename="../widgets/status_text.py" line="138" />
-        <source>latency</source>
-        <translation>Latenz</translation>
-    </message>
-    <message>
-        <location filename="../widgets/status_text.py" line="139" />
-        <source>skew</source>
-        <translation>Zeitversatz</translation>
-    </message>
-    <message>
-        <location filename="../widgets/status_text.py" line="140" />
-        <source>drops</source>
-        <translation>Verluste</translation>
-    </message>
-    <message>
-        <location filename="../widgets/status_text.py" line="147" />
-        <source>align</source>
-        <translation>Ausricht.</translation>
-    </message>
-    <message>
-        <location filename="../widgets/status_text.py" line="153" />
-        <source>engine</source>
-        <translation>Rechenwerk</translation>
-    </message>
-    <message>
-        <location filename="../widgets/status_text.py" line="155" />
-        <source>shutter</source>
-        <translation>Verschluss</translation>
-    </message>
-    <message>
-        <location filename="../widgets/status_text.py" line="161" />
-        <source>picture</source>
-        <translation>Bild</translation>
-    </message>
-    <message>
-        <location filename="../widgets/status_text.py" line="161" />
+        <location filename="../widgets/status_text.py" line="240" />
+        <location filename="../widgets/status_text.py" line="101" />
         <source>FROZEN</source>
         <translation>STANDBILD</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="195" />
-        <location filename="../widgets/status_text.py" line="187" />
-        <location filename="../widgets/status_text.py" line="178" />
-        <location filename="../widgets/status_text.py" line="171" />
+        <location filename="../widgets/status_text.py" line="103" />
+        <source>NO CAMERA</source>
+        <translation>KEINE KAMERA</translation>
+    </message>
+    <message>
+        <location filename="../widgets/status_text.py" line="105" />
+        <source>FALLBACK: preparing the network, {0} s</source>
+        <translation>ERSATZ: Netz wird vorbereitet, {0} s</translation>
+    </message>
+    <message>
+        <location filename="../widgets/status_text.py" line="108" />
+        <source>FALLBACK: the network does not run</source>
+        <translation>ERSATZ: Netz läuft nicht</translation>
+    </message>
+    <message>
+        <location filename="../widgets/status_text.py" line="144" />
+        <source>Rate</source>
+        <translation>Rate</translation>
+    </message>
+    <message>
+        <location filename="../widgets/status_text.py" line="214" />
+        <location filename="../widgets/status_text.py" line="145" />
+        <source>fps</source>
+        <translation>B/s</translation>
+    </message>
+    <message>
+        <location filename="../widgets/status_text.py" line="146" />
+        <source>fused and shown pictures a second; all stages: </source>
+        <translation>fusionierte und gezeigte Bilder je Sekunde; alle Stufen: </translation>
+    </message>
+    <message>
+        <location filename="../widgets/status_text.py" line="151" />
+        <source>Latency</source>
+        <translation>Latenz</translation>
+    </message>
+    <message>
+        <location filename="../widgets/status_text.py" line="154" />
+        <source>grab to screen, 50 % and 95 %</source>
+        <translation>von der Aufnahme zum Schirm, 50 % und 95 %</translation>
+    </message>
+    <message>
+        <location filename="../widgets/status_text.py" line="158" />
+        <source>Skew</source>
+        <translation>Zeitversatz</translation>
+    </message>
+    <message>
+        <location filename="../widgets/status_text.py" line="160" />
+        <source>time between the two pictures of a pair</source>
+        <translation>Zeit zwischen den beiden Bildern eines Paars</translation>
+    </message>
+    <message>
+        <location filename="../widgets/status_text.py" line="164" />
+        <source>Drops</source>
+        <translation>Verluste</translation>
+    </message>
+    <message>
+        <location filename="../widgets/status_text.py" line="166" />
+        <source>frames lost, by cause: </source>
+        <translation>verlorene Bilder nach Ursache: </translation>
+    </message>
+    <message>
+        <location filename="../widgets/status_text.py" line="166" />
+        <source>none</source>
+        <translation>keine</translation>
+    </message>
+    <message>
+        <location filename="../widgets/status_text.py" line="174" />
+        <source>Engine</source>
+        <translation>Rechenwerk</translation>
+    </message>
+    <message>
+        <location filename="../widgets/status_text.py" line="177" />
+        <source>what fuses the pictures</source>
+        <translation>was die Bilder fusioniert</translation>
+    </message>
+    <message>
+        <location filename="../widgets/status_text.py" line="188" />
+        <source>Cameras</source>
+        <translation>Kameras</translation>
+    </message>
+    <message>
+        <location filename="../widgets/status_text.py" line="191" />
+        <source>being reopened, for ever</source>
+        <translation>wird immer wieder geöffnet</translation>
+    </message>
+    <message>
+        <location filename="../widgets/status_text.py" line="198" />
+        <source>Shutter</source>
+        <translation>Verschluss</translation>
+    </message>
+    <message>
+        <location filename="../widgets/status_text.py" line="234" />
+        <location filename="../widgets/status_text.py" line="199" />
+        <source>closed</source>
+        <translation>geschlossen</translation>
+    </message>
+    <message>
+        <location filename="../widgets/status_text.py" line="201" />
+        <source>thermal flat-field correction</source>
+        <translation>Abgleich des Wärmebilds</translation>
+    </message>
+    <message>
+        <location filename="../widgets/status_text.py" line="217" />
+        <source>latency</source>
+        <translation>Latenz</translation>
+    </message>
+    <message>
+        <location filename="../widgets/status_text.py" line="218" />
+        <source>skew</source>
+        <translation>Zeitversatz</translation>
+    </message>
+    <message>
+        <location filename="../widgets/status_text.py" line="219" />
+        <source>drops</source>
+        <translation>Verluste</translation>
+    </message>
+    <message>
+        <location filename="../widgets/status_text.py" line="226" />
+        <source>align</source>
+        <translation>Ausricht.</translation>
+    </message>
+    <message>
+        <location filename="../widgets/status_text.py" line="232" />
+        <source>engine</source>
+        <translation>Rechenwerk</translation>
+    </message>
+    <message>
+        <location filename="../widgets/status_text.py" line="234" />
+        <source>shutter</source>
+        <translation>Verschluss</translation>
+    </message>
+    <message>
+        <location filename="../widgets/status_text.py" line="240" />
+        <source>picture</source>
+        <translation>Bild</translation>
+    </message>
+    <message>
+        <location filename="../widgets/status_text.py" line="274" />
+        <location filename="../widgets/status_text.py" line="266" />
+        <location filename="../widgets/status_text.py" line="257" />
+        <location filename="../widgets/status_text.py" line="250" />
         <source>rec</source>
         <translation>Aufn.</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="179" />
+        <location filename="../widgets/status_text.py" line="258" />
         <source>armed</source>
         <translation>bereit</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="180" />
+        <location filename="../widgets/status_text.py" line="259" />
         <source>keeps the seconds before an event</source>
         <translation>bewahrt die Sekunden vor einem Ereignis</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="188" />
+        <location filename="../widgets/status_text.py" line="267" />
         <source>no disk space</source>
         <translation>kein Platz</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="195" />
+        <location filename="../widgets/status_text.py" line="274" />
         <source>failed</source>
         <translation>fehlgeschlagen</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="203" />
+        <location filename="../widgets/status_text.py" line="282" />
         <source>disk</source>
         <translation>Platte</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="206" />
+        <location filename="../widgets/status_text.py" line="285" />
         <source>recording time for which there is space</source>
         <translation>Aufnahmezeit, für die Platz ist</translation>
     </message>

@@ -3,17 +3,30 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 from PyQt6.QtCore import QCoreApplication
 
 from app.gui.common.theme import Level
 from app.pipeline.stats import BudgetLevel, BudgetReading, Distribution, Latency, RecordingState, Stage, StatsSnapshot
+from fusion_core.frames import FrameFlag, FusedFrame
 
-__all__ = ["Figure", "budget_level", "clock", "hud_figures", "status_figures"]
+__all__ = [
+    "Chip",
+    "ChipKind",
+    "ChipShape",
+    "Figure",
+    "budget_level",
+    "clock",
+    "frame_chips",
+    "hud_figures",
+    "rig_chips",
+    "status_figures",
+]
 
 _LATENCY_GOOD_MS, _LATENCY_BAD_MS = 60.0, 150.0  # the share of the software: grab to screen, 95 %
 _DISK_CAUTION_S, _DISK_BAD_S = 1800.0, 600.0
-_WELL = ("streaming", "opening", "ended", "closed")
+_WELL = ("streaming", "opening", "closed")  # a source that ended gives no pictures: it is a lost camera
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +40,73 @@ class Figure:
     hint: str = ""
 
 
+class ChipKind(StrEnum):
+    """What the colour of a chip says. Red is for recording alone."""
+
+    RECORDING = "recording"
+    TROUBLE = "trouble"
+
+
+class ChipShape(StrEnum):
+    """The sign of a chip, for those who do not see its colour."""
+
+    DOT = "dot"
+    BARS = "bars"
+    TRIANGLE = "triangle"
+    CROSS = "cross"
+    RING = "ring"
+    SQUARE = "square"
+
+
+@dataclass(frozen=True, slots=True)
+class Chip:
+    """A state that is written large on the picture, whatever else is shown."""
+
+    text: str
+    shape: ChipShape
+    kind: ChipKind = ChipKind.TROUBLE
+
+
 translate = QCoreApplication.translate
+
+
+def frame_chips(frame: FusedFrame) -> list[Chip]:
+    """Say which camera alone gave this picture; nothing where both did."""
+    if frame.pair.flags & FrameFlag.THERMAL_ONLY:
+        return [Chip(translate("Status", "THERMAL ONLY"), ChipShape.TRIANGLE)]
+    if frame.pair.flags & FrameFlag.VISIBLE_ONLY:
+        return [Chip(translate("Status", "VISIBLE ONLY"), ChipShape.TRIANGLE)]
+    return []
+
+
+def rig_chips(snapshot: StatsSnapshot, frozen: bool = False, building_s: float | None = None) -> list[Chip]:
+    """Say what an operator must know of the rig: recording first, then each trouble.
+
+    Args:
+        frozen: the picture is held.
+        building_s: for how long the network has been building; None while none is.
+    """
+    chips = []
+    state, left_s = snapshot.recording, snapshot.disk_s_left
+    if state is RecordingState.RECORDING:
+        text = translate("Status", "REC {0}").format(clock(snapshot.recorded_s or 0.0))
+        chips.append(Chip(text, ChipShape.DOT, ChipKind.RECORDING))
+    elif state is RecordingState.PAUSED:
+        chips.append(Chip(translate("Status", "DISK FULL, NOT RECORDING"), ChipShape.SQUARE))
+    elif state is RecordingState.FAILED:
+        chips.append(Chip(translate("Status", "RECORDING FAILED"), ChipShape.SQUARE))
+    if left_s is not None and left_s < _DISK_BAD_S and state is not RecordingState.PAUSED:
+        chips.append(Chip(translate("Status", "DISK {0} LEFT").format(clock(left_s)), ChipShape.SQUARE))
+    if frozen:
+        chips.append(Chip(translate("Status", "FROZEN"), ChipShape.BARS))
+    if snapshot.cameras and all(camera not in _WELL for camera in snapshot.cameras.values()):
+        chips.append(Chip(translate("Status", "NO CAMERA"), ChipShape.CROSS))
+    if snapshot.fallback_reason and building_s is not None:
+        text = translate("Status", "FALLBACK: preparing the network, {0} s")
+        chips.append(Chip(text.format(int(building_s)), ChipShape.RING))
+    elif snapshot.fallback_reason:
+        chips.append(Chip(translate("Status", "FALLBACK: the network does not run"), ChipShape.RING))
+    return chips
 
 
 def clock(seconds: float) -> str:

@@ -25,8 +25,8 @@ from PyQt6.QtGui import (
 from PyQt6.QtWidgets import QSizePolicy, QWidget
 
 from app.gui.common.qt_image import bgra_image, image_pixels
-from app.gui.widgets.hud import HudPainter, draw_pill
-from app.gui.widgets.status_text import Figure
+from app.gui.widgets.hud import HudPainter, draw_chips, draw_pill
+from app.gui.widgets.status_text import Chip, Figure, frame_chips
 from app.view.composer import ViewComposer
 from app.view.settings import Panel, Picture, ViewMode, Viewport, ViewSettings, panels_of, picture_rect, to_picture
 from fusion_core.frames import FusedFrame
@@ -78,7 +78,7 @@ class VideoView(QWidget):
         self._settings = ViewSettings()
         self._viewport = Viewport()
         self._message = ""
-        self._badge = ""
+        self._chips: tuple[Chip, ...] = ()
         self._region: tuple[float, float, float, float] | None = None
         self._readout = ""
         self._measuring = False
@@ -116,10 +116,16 @@ class VideoView(QWidget):
         self._message = text
         self.update()
 
-    def set_badge(self, text: str) -> None:
-        """A short word that stays in the upper right corner, e.g. FROZEN."""
-        self._badge = text
-        self.update()
+    def set_chips(self, chips: Sequence[Chip]) -> None:
+        """States of the rig, large in the upper right corner; those of the picture shown are added to them."""
+        if tuple(chips) != self._chips:
+            self._chips = tuple(chips)
+            self.update()
+
+    @property
+    def chips(self) -> tuple[Chip, ...]:
+        """What is written large on the picture: the rig's states and those of the picture shown."""
+        return (*self._chips, *(frame_chips(self._frame) if self._frame is not None else ()))
 
     def set_readout(self, region: tuple[float, float, float, float] | None, text: str) -> None:
         """Mark a region (fractions of the picture) with its measured value."""
@@ -190,8 +196,8 @@ class VideoView(QWidget):
         else:
             self._paint_over(painter, ratio)
         self._hud.draw(painter, self._figures, 12, 12, ratio, self.height())
-        if self._badge:
-            draw_pill(painter, self._badge, self.width() - 12 - 10 * len(self._badge) - 24, 12, accent=True)
+        if chips := self.chips:
+            draw_chips(painter, chips, self.width(), self.height())
 
     def _paint_message(self, painter: QPainter) -> None:
         font = QFont(self.font())
