@@ -132,7 +132,8 @@ def create_engine(
         # Without any CUDA device the two GPU engines are no loss, and not worth a warning at every start.
         lost = {key: why for key, why in reasons.items() if candidate == "torch" or not why.startswith(_NO_CUDA)}
         log = structlog.get_logger("engine")
-        (log.warning if lost else log.info)("engine chosen", engine=engine.name, **_as_fields(reasons))
+        if lost or structlog.is_configured():  # a script that fuses wants no line for an engine that it expects
+            (log.warning if lost else log.info)("engine chosen", engine=engine.name, **_as_fields(reasons))
         return engine
     raise EngineError(f"no engine runs the network here: {'; '.join(f'{k}: {v}' for k, v in reasons.items())}")
 
