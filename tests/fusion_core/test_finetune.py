@@ -216,8 +216,8 @@ def test_a_stage_that_mends_the_estimate_is_kept(tmp_path: Path, monkeypatch: py
     class Trained:
         total_steps, stopped = 24, False
 
-        def __init__(self, network: torch.nn.Module, config: Any, training: Any, held_out: Any, folder: Path, **_: Any):
-            self.folder = folder
+        def __init__(self, network: torch.nn.Module, config: Any, pairs: Any, *, reporter: Any, **_: Any):
+            self.folder = reporter.folder
 
         def run(self) -> Path:
             for name in ("best.safetensors", "weights.safetensors"):
