@@ -16,7 +16,8 @@ import cv2
 import numpy as np
 
 from calibration.board import ArucoGrid, AsymmetricCircles, Board, Charuco, Checkerboard, SymmetricCircles
-from calibration.refine import board_homography, refine_points
+from calibration.circle_grid import find_grid
+from calibration.refine import BentPlane, refine_points
 from fusion_core.errors import BadInputError
 
 __all__ = ["BoardNotFoundError", "Detection", "Rung", "detect_board", "match_orders", "to_grey"]
@@ -26,7 +27,7 @@ Preparation = Literal["stretch", "blur12", "blur25", "clahe", "smooth", "hat"]
 MAX_WORKING_WIDTH_PX = 2000
 _STRETCH = {"blur12": (3, 97), "blur25": (3, 97), "hat": (0.5, 99.5)}  # per cent of the pixels, to black and white
 MIN_MARKERS = 3
-MAX_BLOBS = 3  # for each circle of the board
+JOINED = ("stretch", "blur25")  # preparations in which discs that touch are taken apart
 MIN_CHARUCO_CORNERS = 8
 
 
@@ -117,7 +118,10 @@ def ladder(board: Board, width: int, first: Sequence[Rung] = ()) -> Iterator[Run
         preparations: tuple[Preparation, ...] = ("stretch", "blur25", "blur12", "hat", "smooth", "clahe")
     else:
         preparations = ("stretch", "smooth", "blur12", "blur25", "clahe")
-    for scale in (1.0, 2.0, 0.5, 3.0):
+    scales: tuple[float, ...] = (1.0, 2.0, 0.5, 3.0)
+    if isinstance(board, SymmetricCircles | AsymmetricCircles):  # discs of any size are found: from 640 pixels on
+        scales = tuple(sorted(scales, key=lambda scale: abs(float(np.log(scale * width / 640)))))
+    for scale in scales:
         if scale * width > MAX_WORKING_WIDTH_PX and scale > 1:
             continue
         if scale < 1 and width < 500:
@@ -175,7 +179,7 @@ def _climb(
         if isinstance(board, Checkerboard):
             points = _find_checkerboard(picture, board, rung.scale)
         elif isinstance(board, SymmetricCircles | AsymmetricCircles):
-            points = _find_circles(picture, board, rung.scale)
+            points = _find_circles(picture, board, rung)
         elif isinstance(board, Charuco):
             found = _find_charuco(picture, board, rung, size)
             if found is not None and _problem(found, board) == "" and (best is None or len(found.ids) > len(best.ids)):
@@ -242,28 +246,9 @@ def _find_checkerboard(picture: np.ndarray, board: Checkerboard, scale: float) -
     return _unscale(points, scale) if found else None
 
 
-def _find_circles(picture: np.ndarray, board: Board, scale: float) -> np.ndarray | None:
-    asymmetric = isinstance(board, AsymmetricCircles)
-    base = cv2.CALIB_CB_ASYMMETRIC_GRID if asymmetric else cv2.CALIB_CB_SYMMETRIC_GRID
-    parameters = cv2.SimpleBlobDetector_Params()  # type: ignore[attr-defined]
-    parameters.filterByColor, parameters.blobColor = True, 0
-    parameters.minThreshold, parameters.maxThreshold, parameters.thresholdStep = 20, 235, 8
-    parameters.minRepeatability = 3
-    parameters.filterByArea, parameters.minArea, parameters.maxArea = True, 12 * max(scale, 1.0), picture.size / 60
-    parameters.filterByCircularity, parameters.minCircularity = True, 0.55
-    parameters.filterByConvexity, parameters.minConvexity = True, 0.8
-    parameters.filterByInertia, parameters.minInertiaRatio = True, 0.25
-    parameters.minDistBetweenBlobs = 5
-    blobs = cv2.SimpleBlobDetector_create(parameters)  # type: ignore[attr-defined]
-    size = (board.columns, board.rows)
-    count = len(blobs.detect(picture))
-    if not size[0] * size[1] <= count <= MAX_BLOBS * size[0] * size[1] + 60:
-        return None  # too few, or noise; the search among a thousand takes a minute
-    for flags in (base, base | cv2.CALIB_CB_CLUSTERING):
-        found, points = cv2.findCirclesGrid(picture, size, flags=flags, blobDetector=blobs)
-        if found:
-            return _unscale(points, scale)
-    return None
+def _find_circles(picture: np.ndarray, board: SymmetricCircles | AsymmetricCircles, rung: Rung) -> np.ndarray | None:
+    points = find_grid(picture, board, joined=rung.preparation in JOINED)
+    return _unscale(points, rung.scale) if points is not None else None
 
 
 def _find_charuco(picture: np.ndarray, board: Charuco, rung: Rung, size: tuple[int, int]) -> Detection | None:
@@ -338,11 +323,15 @@ def _numbered(
             orders = board.equivalent_orders(polarity_known=True)
     else:
         orders = board.equivalent_orders(polarity_known=False)
-        if not rung.invert:
-            seen = "normal"
-        else:
-            seen = "inverted"
+        points = points[max(orders, key=lambda order: _upright(points[order], board))]
+        seen = "inverted" if rung.invert else "normal"
     return Detection(points, np.arange(len(points)), str(rung), seen, size, tuple(orders))
+
+
+def _upright(points: np.ndarray, board: Board) -> float:
+    """How far the board's right and down, by this numbering, point to the picture's, px."""
+    axes = board.object_points()[:, :2] - board.object_points()[:, :2].mean(axis=0)
+    return float(np.sum(axes / board.spacing_m * (points - points.mean(axis=0))))
 
 
 def _polarity_of(contrast: float) -> Polarity:
@@ -387,12 +376,11 @@ def _smallest_step(points: np.ndarray) -> float:
 
 def _problem(detection: Detection, board: Board) -> str:
     """Say why this cannot be the board; empty if it can. A lens bends the grid far less than a wrong neighbour."""
-    object_points = board.object_points()[detection.ids, :2]
-    H = board_homography(object_points, detection.points_px)
-    if H is None:
+    object_xy = board.object_points()[detection.ids, :2]
+    plane = BentPlane.fit(object_xy, detection.points_px, detection.size)
+    if plane is None:
         return "the points do not span a plane"
-    mapped = cv2.perspectiveTransform(object_points[:, None], H)[:, 0]
-    off = np.linalg.norm(mapped - detection.points_px, axis=1)
+    off = np.linalg.norm(plane.points(object_xy) - detection.points_px, axis=1)
     step = _smallest_step(detection.points_px)
     if step < 4:
         return f"the points are only {step:.1f} px apart"

@@ -11,18 +11,23 @@ shows them to be small.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import cv2
 import numpy as np
+from scipy.optimize import minimize_scalar
 
 from calibration.board import AsymmetricCircles, Board, SymmetricCircles
 
-__all__ = ["refine_points"]
+__all__ = ["BentPlane", "board_homography", "refine_points"]
 
 SUPERSAMPLING = 2
 BLURS_PX = (0.7, 0.95, 1.2, 1.5, 1.8)
 MIN_CORRELATION = 0.35
 WINDOW = 3.0  # the weight falls to 1/e at this many radii: nearly even
+MAX_RADIUS_PX = 24.0
 MIN_BEND_POINTS = 24
+LENS_BOUNDS = (-0.6, 0.15)  # of the division model over the half diagonal: a fisheye to a slight pincushion
 MIN_SLOPE = 0.01  # of the contrast, over a window's radius: no board is known to be more even
 
 
@@ -40,16 +45,24 @@ def refine_points(
         radius = board.radius_m / board.spacing_m * step * 1.2 + 2.5
     else:
         radius = 0.65 * step
-    radius = float(np.clip(radius, 4.0, 24.0))
+    if radius > 1.3 * MAX_RADIUS_PX and isinstance(board, SymmetricCircles | AsymmetricCircles):
+        # a window that lies inside a disc sees no edge: large discs are fitted in a smaller picture
+        shrunk = cv2.resize(
+            grey, None, fx=MAX_RADIUS_PX / radius, fy=MAX_RADIUS_PX / radius, interpolation=cv2.INTER_AREA
+        )
+        ratio = np.array([shrunk.shape[1] / grey.shape[1], shrunk.shape[0] / grey.shape[0]])
+        refined = refine_points(shrunk, (points + 0.5) * ratio - 0.5, ids, board, rounds)
+        return np.asarray((refined + 0.5) / ratio - 0.5)
+    radius = float(np.clip(radius, 4.0, MAX_RADIUS_PX))
     blur: float | None = None
     for _ in range(rounds):
-        H = board_homography(object_xy, points)
-        if H is None:
+        plane = BentPlane.fit(object_xy, points, (grey.shape[0], grey.shape[1]))
+        if plane is None:
             return points
-        bend = _Bend(points, cv2.perspectiveTransform(object_xy[:, None], H)[:, 0])
-        drawing = _draw(board, H, grey.shape, step, bend)
-        drawn_at = cv2.perspectiveTransform(object_xy[:, None], H)[:, 0]
-        drawn_at = drawn_at + bend.at(drawn_at)
+        flat = plane.flat(object_xy)
+        bend = _Bend(plane.straight(points), flat)
+        drawing = _draw(board, plane, step, bend)
+        drawn_at = plane.bent(flat + bend.at(flat))
         if blur is None:
             some = slice(None, None, max(1, len(points) // 12))  # a dozen points tell the blur
             scores = [
@@ -79,8 +92,58 @@ def _step_px(points: np.ndarray, object_xy: np.ndarray, spacing_m: float) -> flo
     return float(np.median(d_px / d_m)) * spacing_m
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class BentPlane:
+    """A board's plane in a picture, as a lens bends it: H (3, 3) takes board metres to the pixels of a lens without
+    distortion, and one number says how this one bends them (division model about the picture's middle; < 0: barrel)."""
+
+    H: np.ndarray
+    lens: float
+    size: tuple[int, int]
+
+    @classmethod
+    def fit(cls, object_xy: np.ndarray, points_px: np.ndarray, size: tuple[int, int]) -> BentPlane | None:
+        """The plane and lens that the points lie on best; None when they do not determine one."""
+
+        def off(lens: float) -> float:
+            plane = cls(np.eye(3), lens, size)
+            H = board_homography(object_xy, plane.straight(points_px))
+            if H is None:
+                return np.inf
+            return float(np.mean((cls(H, lens, size).points(object_xy) - points_px) ** 2))
+
+        lens = minimize_scalar(off, bounds=LENS_BOUNDS, method="bounded", options={"xatol": 1e-3, "maxiter": 20}).x
+        H = board_homography(object_xy, cls(np.eye(3), float(lens), size).straight(points_px))
+        return None if H is None else cls(H, float(lens), size)
+
+    def straight(self, points_px: np.ndarray) -> np.ndarray:
+        """(N, 2) pixels to those of a lens without distortion."""
+        middle, half_px = self._frame
+        p = (points_px - middle) / half_px
+        return np.asarray(middle + half_px * p / (1 + self.lens * (p**2).sum(axis=-1, keepdims=True)))
+
+    def bent(self, straight_px: np.ndarray) -> np.ndarray:
+        """(N, 2) pixels of a lens without distortion to those of this one."""
+        middle, half_px = self._frame
+        p = (straight_px - middle) / half_px
+        root = np.sqrt(np.maximum(1 - 4 * self.lens * (p**2).sum(axis=-1, keepdims=True), 0.0))
+        return np.asarray(middle + half_px * p * 2 / (1 + root))
+
+    def flat(self, object_xy: np.ndarray) -> np.ndarray:
+        """(N, 2) board metres to pixels of a lens without distortion."""
+        return np.asarray(cv2.perspectiveTransform(object_xy[:, None], self.H)[:, 0])
+
+    def points(self, object_xy: np.ndarray) -> np.ndarray:
+        """(N, 2) board metres to pixels."""
+        return self.bent(self.flat(object_xy))
+
+    @property
+    def _frame(self) -> tuple[np.ndarray, float]:
+        return np.array([self.size[1] - 1, self.size[0] - 1]) / 2, float(np.hypot(*self.size)) / 2
+
+
 class _Bend:
-    """Fits how the lens bends the board away from a plane's picture: cubic over the board, from its points.
+    """Fits how the picture bends the board beyond its plane and lens: cubic over the board, from its points.
 
     A corner of a single dark square moves with a drawing that is turned or scaled by a per cent.
     """
@@ -98,21 +161,22 @@ class _Bend:
         return np.stack([one, u, v, u * u, u * v, v * v, u**3, u * u * v, u * v * v, v**3], axis=-1)
 
     def at(self, flat: np.ndarray) -> np.ndarray:
-        """(N, 2) px to add to places that the homography gives."""
+        """(N, 2) px to add to places that the plane gives, in the pixels of a lens without distortion."""
         return np.asarray(self._basis(flat) @ self._p)
 
 
-def _draw(board: Board, H: np.ndarray, shape: tuple[int, ...], step_px: float, bend: _Bend) -> np.ndarray:
-    """(H, W) float32 drawing of the board at the places that the homography (board metres to pixels) and bend say."""
-    s = SUPERSAMPLING
+def _draw(board: Board, plane: BentPlane, step_px: float, bend: _Bend) -> np.ndarray:
+    """(H, W) float32 drawing of the board at the places that its plane, the lens and the bend say."""
+    s, shape = SUPERSAMPLING, plane.size
     texture = board.texture(max(8.0, s * step_px * 1.2) / board.spacing_m)
     scale_y, scale_x = texture.shape[0] / board.extent_m[0], texture.shape[1] / board.extent_m[1]
     step = 8  # the map is exact at every 8th pixel, linear in between
     rows, columns = -(-shape[0] // step) + 1, -(-shape[1] // step) + 1
     y, x = np.mgrid[0:rows, 0:columns].astype(np.float64) * step - 0.5
     pixels = np.stack([x, y], axis=-1).reshape(-1, 2)
+    pixels = plane.straight(pixels)
     flat = pixels - bend.at(pixels - bend.at(pixels))  # the bend is given where the plane would be: iterated once
-    metres = cv2.perspectiveTransform(flat[:, None], np.linalg.inv(H))[:, 0]
+    metres = cv2.perspectiveTransform(flat[:, None], np.linalg.inv(plane.H))[:, 0]
     texels = (metres * [scale_x, scale_y] - 0.5).reshape(rows, columns, 2).astype(np.float32)
     at_x = ((np.arange(shape[1] * s) + 0.5) / (s * step)).astype(np.float32)
     at_y = ((np.arange(shape[0] * s) + 0.5) / (s * step)).astype(np.float32)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from calibration.board import parse_board
+from calibration.board import Board, parse_board
 from calibration.detect import BoardNotFoundError, detect_board, match_orders
 from calibration.render import RenderOptions, random_poses, render_pair, render_set, synthetic_rig
 from fusion_core.errors import BadInputError
@@ -103,3 +104,48 @@ def test_real_heated_board_is_found_in_most_thermal_views() -> None:
         54,
         2,
     )
+
+
+def _spoilt(kind: str, seed: int) -> tuple[Board, np.ndarray, np.ndarray] | None:
+    """A board as it is filmed: circles large in pixels, discs that blur and a hard stretch join, a barrel lens."""
+    rig, options, distances, spec = synthetic_rig(), RenderOptions(), (1.25, 1.7), "circles:4x3:100mm:65mm"
+    if kind == "large":
+        rig, spec = synthetic_rig((1080, 1440), thermal_hfov_deg=70.0), "circles:4x3:100mm:80mm"
+    elif kind == "touching":
+        options = RenderOptions(thermal_blur_px=3.0, thermal_gradient=0.15, thermal_inverted=False)
+        spec, distances = "circles:6x4:100mm:90mm", (1.8, 3.0)
+    elif kind == "barrel":
+        cameras = (
+            replace(c, fx_px=c.fx_px * 0.55, fy_px=c.fy_px * 0.55, distortion=(-0.28, 0.07, 0.0, 0.0, -0.006))
+            for c in (rig.visible, rig.thermal)
+        )
+        rig = replace(rig, **dict(zip(("visible", "thermal"), cameras, strict=True)))
+    board = parse_board(spec)
+    pose = random_poses(rig, board, 1, seed=seed, distances=distances)
+    if not pose:
+        return None
+    view = render_pair(rig, pose[0], board, seed=seed, options=options)
+    if kind == "large":
+        return board, view.visible, view.visible_points_px
+    truth = view.thermal_points_px
+    if truth.min() < 25 or (truth > [615, 455]).any():
+        return None  # partly outside
+    stretched = (view.thermal - 9030.0) / 60 * 255 if kind == "touching" else (view.thermal - 8600.0) / 800 * 255
+    return board, np.clip(stretched, 0, 255).astype(np.uint8), truth
+
+
+@pytest.mark.parametrize(("kind", "seeds"), [("large", (101, 104)), ("touching", (100, 101)), ("barrel", (100, 102))])
+def test_circles_as_they_are_filmed_are_found(kind: str, seeds: tuple[int, ...]) -> None:
+    rendered = [view for view in (_spoilt(kind, seed) for seed in range(seeds[0], seeds[1] + 4)) if view][:2]
+    assert len(rendered) == 2
+    for board, picture, truth in rendered:
+        found = detect_board(picture, board)
+        off = min(np.linalg.norm(found.points_px[order] - truth, axis=1).max() for order in found.orders)
+        assert off < 0.012 * np.linalg.norm(truth[1] - truth[0])
+
+
+def test_netting_that_goes_on_is_no_board() -> None:
+    y, x = np.mgrid[0:480, 0:640]
+    holes = 60 + 150 * ((x % 30 - 15) ** 2 + (y % 30 - 15) ** 2 < 64)
+    with pytest.raises(BoardNotFoundError):
+        detect_board(holes.astype(np.uint8), parse_board("circles:6x4:40mm"), max_rungs=2)
