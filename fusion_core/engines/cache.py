@@ -10,6 +10,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from fusion_core.engines.openvino_runtime import load_openvino
 from fusion_core.errors import EngineError
 from fusion_core.files import sync
 
-__all__ = ["CacheEntry", "EngineCache"]
+__all__ = ["BEFORE_MAKING", "CacheEntry", "EngineCache"]
 
 _LOCK_TIMEOUT_S = 600.0
 _LIMIT_BYTES = 2 * 2**30
@@ -40,6 +41,10 @@ class CacheEntry:
     key: dict[str, Any]
     size_bytes: int
     age_s: float
+
+
+BEFORE_MAKING: ContextVar[Callable[[], None] | None] = ContextVar("BEFORE_MAKING", default=None)
+"""Called in this thread before a missing entry is made, not under its lock: another process may make it meanwhile."""
 
 
 class EngineCache:
@@ -88,6 +93,9 @@ class EngineCache:
             EngineError: it cannot be written, or another process has held it for ten minutes.
         """
         path = self.path_of(key)
+        ahead = BEFORE_MAKING.get()
+        if ahead is not None and not path.exists():
+            ahead()
         try:
             with FileLock(f"{path}.lock", timeout=_LOCK_TIMEOUT_S):
                 if path.is_symlink() or path.exists():

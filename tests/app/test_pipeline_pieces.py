@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -25,6 +26,7 @@ from app.pipeline.thermal_grid import ThermalGrid
 from app.process import Worker
 from app.recording.writing.status import RecordingStatus
 from benchmarks.soak.faults import FaultyCamera, FaultyCameras, full_disk
+from fusion_core.engines.cache import BEFORE_MAKING
 from fusion_core.engines.pyramid_engine import AverageEngine
 from fusion_core.engines.video_options import VideoOptions
 from fusion_core.errors import CameraLost, CameraTimeout, CheckpointError, EngineError, RunError, UsageError
@@ -213,6 +215,66 @@ def test_builder_closes_what_nobody_wants_any_more(failures: list[object]) -> No
     builder.request_stop()
     assert builder.join(20.0)
     assert factory.made[-1].closed == 1  # never taken
+
+
+class CachedEngine(NamedEngine):
+    """Warms up as an engine does that finds two parts missing in the cache."""
+
+    def warm_up(self, height: int, width: int) -> None:
+        super().warm_up(height, width)
+        for _ in range(2):
+            ahead = BEFORE_MAKING.get()
+            assert ahead is not None
+            ahead()
+
+
+def test_builder_has_the_network_converted_in_another_process_once(
+    failures: list[object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls, seen = [], []
+
+    def convert(*what: object, wanted: Callable[[], bool], progress: Callable[[float], None]) -> bool:
+        calls.append(what)
+        progress(0.4)
+        seen.append(builder.progress)
+        return wanted()
+
+    monkeypatch.setattr(engine_builder, "convert_in_child", convert)
+    engine = CachedEngine("one")
+    builder = make_builder(lambda *_, **__: engine, failures)
+    builder.set_size(10, 20)
+    builder.request(spec())
+    assert isinstance(result_of(builder), BuiltEngine) and not failures
+    assert calls == [("average", "tiny", None, None, VideoOptions(), (10, 20))] and seen == [0.4]
+    assert builder.progress is None
+    builder.request_stop()
+    assert builder.join(20.0)
+
+
+def test_builder_gives_up_a_conversion_that_nobody_wants(
+    failures: list[object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    began, ended = threading.Event(), []
+
+    def convert(*_: object, wanted: Callable[[], bool], progress: object) -> bool:
+        began.set()
+        support.wait_until(lambda: not wanted())
+        ended.append("child")
+        return False
+
+    monkeypatch.setattr(engine_builder, "convert_in_child", convert)
+    engines = [CachedEngine("old"), NamedEngine("new")]
+    builder = make_builder(lambda *_, **__: engines.pop(0), failures)
+    old = engines[0]
+    builder.set_size(4, 4)
+    builder.request(spec())
+    assert began.wait(60.0)
+    builder.request(spec("edges"))
+    built = result_of(builder)
+    assert isinstance(built, BuiltEngine) and built.engine.name == "new"
+    assert ended == ["child"] and old.closed == 1 and not failures
+    builder.request_stop()
+    assert builder.join(20.0)
 
 
 def test_builder_gives_back_what_a_closed_engine_held(failures: list[object], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,8 +8,10 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any, Protocol
@@ -17,9 +19,11 @@ from typing import Any, Protocol
 import numpy as np
 
 from app.process import Worker, held_collector, return_free_memory
+from fusion_core.engines.cache import BEFORE_MAKING
+from fusion_core.engines.convert import convert_in_child
 from fusion_core.engines.engine import AT_ONCE, NETWORK_ENGINES, FusionEngine
 from fusion_core.engines.video_options import VideoOptions
-from fusion_core.errors import UsageError
+from fusion_core.errors import EngineError, UsageError
 
 __all__ = ["BuildFailure", "BuiltEngine", "EngineBuilder", "EngineFactory", "EngineSpec", "seconds_before_retry"]
 
@@ -91,6 +95,7 @@ class _Request:
     due_s: float
     attempt: int = 0
     stands_in: bool = False
+    progress: float | None = None  # 0..1 of a conversion in another process
     cancelled: threading.Event = field(default_factory=threading.Event)
 
 
@@ -103,8 +108,11 @@ class EngineBuilder:
     request (UsageError: no such weights) is not.
     """
 
-    def __init__(self, factory: EngineFactory, on_failure: Callable[[str, BaseException], None]) -> None:
-        self._factory = factory
+    def __init__(
+        self, factory: EngineFactory, on_failure: Callable[[str, BaseException], None], *, child: bool = True
+    ) -> None:
+        """child: convert networks in a process of their own, at low priority."""
+        self._factory, self._child = factory, child
         self._changed = threading.Condition()
         self._request: _Request | None = None
         self._first: _Request | None = None  # for the engine that stands in
@@ -183,6 +191,12 @@ class EngineBuilder:
         self._untidy.set()
 
     @property
+    def progress(self) -> float | None:
+        """How far the conversion of what is being built is, 0..1; None while none is under way."""
+        request = self._building
+        return request.progress if request is not None else None
+
+    @property
     def building(self) -> tuple[EngineSpec, float] | None:
         """What is being built just now and for how long, s; None while nothing is. Cheap enough for every frame."""
         request, began_s = self._building, self._began_s
@@ -237,7 +251,8 @@ class EngineBuilder:
                 sha256, agc = _checkpoint_facts(spec)
             size = self._wait_for_size(request, stopping)
             if size is not None:
-                engine.warm_up(*size)
+                with self._converting(request, size, stopping):
+                    engine.warm_up(*size)
                 fuse_ms = _time_pictures(engine, *size) if spec.name in NETWORK_ENGINES else 0.0
         except Exception as error:  # told by the failure; the fallback goes on
             if engine is not None:
@@ -250,6 +265,31 @@ class EngineBuilder:
                 self._building = None
             return
         self._publish(request, BuiltEngine(spec, engine, size, sha256, agc, time.monotonic() - began_s, fuse_ms))
+
+    @contextmanager
+    def _converting(self, request: _Request, size: tuple[int, int], stopping: threading.Event) -> Iterator[None]:
+        """Whatever is missing in the cache of engines is made in a child process first, once."""
+        spec, asked = request.spec, False
+
+        def ahead() -> None:
+            nonlocal asked
+            if asked or not self._child:
+                return
+            asked = True
+            convert_in_child(
+                *(spec.name, spec.preset, spec.weights, spec.threads, spec.video, size),
+                wanted=lambda: not (stopping.is_set() or request.cancelled.is_set()),
+                progress=partial(setattr, request, "progress"),
+            )
+            request.progress = None
+            if stopping.is_set() or request.cancelled.is_set():
+                raise EngineError(f"{spec.shown} is not wanted any more")
+
+        token = BEFORE_MAKING.set(ahead)
+        try:
+            yield
+        finally:
+            BEFORE_MAKING.reset(token)
 
     def _wait_for_size(self, request: _Request, stopping: threading.Event) -> tuple[int, int] | None:
         with self._changed:

@@ -66,7 +66,7 @@ class EngineSeat:
         self._agc: AgcConfig | None = None
         self._since_s = 0.0
         self._failures = 0
-        self._told_s = 0  # of the build under way
+        self._told_s = self._told_percent = 0  # of the build under way
 
     # ------------------------------------------------------------------ any thread
 
@@ -335,8 +335,13 @@ class EngineSeat:
         """Every ten seconds of a build, while the fallback stands in: which engine it is, and how long it takes."""
         building = self._builder.building
         if building is None or self._engine is not self._fallback:
-            self._told_s = 0
-        elif building[1] >= self._told_s + _PROGRESS_S:
+            self._told_s = self._told_percent = 0
+            return
+        progress = self._builder.progress
+        if progress is not None and int(progress * 100) != self._told_percent:
+            self._told_percent = int(progress * 100)
+            self._tell(f"preparing {building[0].shown}, {self._told_percent} %")
+        elif building[1] >= self._told_s + _PROGRESS_S and progress is None:
             self._told_s = int(building[1])
             self._tell(f"{building[0].shown} is being built, {self._told_s} s so far")
 
