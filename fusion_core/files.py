@@ -9,6 +9,8 @@ from pathlib import Path
 
 __all__ = ["plain_name", "put_in_place", "replacing", "sync", "write_atomic"]
 
+_STEM_BYTES = 200  # a name of up to 255 bytes must leave room for what is put round it
+
 
 def write_atomic(path: Path, content: str | bytes) -> None:
     """Make these the contents of the file; text is written as UTF-8. Raises OSError, and leaves what was there."""

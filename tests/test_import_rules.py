@@ -15,7 +15,8 @@ QT = {"PyQt6", "superqt", "pyqtgraph", "qtawesome"}
 HEAVY = {"torch", "torch_tensorrt", "openvino", "onnxruntime", "onnx"}
 NUMPY_ONLY = ("fusion_core/frames.py", "fusion_core/errors.py")
 NO_TORCH = (
-    "fusion_core/pair_folder.py", "fusion_core/simulation/", "fusion_core/thermal/", "fusion_core/shift.py",
+    "fusion_core/pair_folder.py", "fusion_core/picture_file.py", "fusion_core/radiometric.py",
+    "fusion_core/simulation/", "fusion_core/thermal/", "fusion_core/shift.py",
     "fusion_core/cross_spectral.py",
     "fusion_core/colour.py", "fusion_core/measures/metrics.py", "fusion_core/measures/ghost.py",
     "fusion_core/measures/flicker.py", "fusion_core/measures/displacement.py", "fusion_core/engines/pyramid_engine.py",
@@ -29,15 +30,18 @@ TENSORRT_FILES = {"fusion_core/engines/tensorrt_engine.py"}
 LAYERS = (
     ("fusion_core.config_faults", "fusion_core.cross_spectral", "fusion_core.errors",
      "fusion_core.files", "fusion_core.frames"),
-    ("fusion_core.colour", "fusion_core.pair_folder", "fusion_core.shift", "fusion_core.simulation",
+    ("fusion_core.colour", "fusion_core.radiometric", "fusion_core.shift", "fusion_core.simulation",
      "fusion_core.thermal", "fusion_core.rfvif", "fusion_core.yaml_config"),
+    ("fusion_core.picture_file",),
+    ("fusion_core.pair_folder",),
     ("fusion_core.checkpoint",),
     ("fusion_core.model_store",),
     ("fusion_core.engines",),
     ("fusion_core.measures", "fusion_core.benchmark", "fusion_core.training", "fusion_core"),
     ("fusion_core.training.finetuning",),
     ("calibration",),
-    ("app.process", "app.media", "app.capture.cameras", "app.recording"),
+    ("app.media",),
+    ("app.process", "app.capture.cameras", "app.recording"),
     ("app.view", "app.capture", "app.recording.writing"),
     ("app.configuration",),
     ("app.logging_setup", "app.pipeline"),

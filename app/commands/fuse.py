@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import signal
 import sys
 import threading
@@ -81,13 +82,19 @@ def _fuse(
     sequence_fps: Annotated[float, typer.Option(min=0.01, help="Frames a second of numbered pictures.")] = 25.0,
     agc: Annotated[AgcMode, typer.Option(help="How 16-bit counts become 8 bit.")] = AgcConfig().mode,
     agc_range: Annotated[
-        str | None, typer.Option(metavar="LOW:HIGH", help="Counts shown black and white; implies --agc manual.")
+        str | None, typer.Option(metavar="LOW:HIGH", help="Values shown black and white, in the input's unit.")
     ] = None,
     agc_damping_s: Annotated[
         float | None, typer.Option(min=0.0, max=60.0, help="Time constant of the AGC in videos; 0 = none.")
     ] = None,
     allow_unmatched: Annotated[
         bool, typer.Option("--allow-unmatched", help="Folders: leave out pictures without a partner.")
+    ] = False,
+    accept_colour: Annotated[
+        bool, typer.Option("--accept-colour", help="Thermal in an unknown palette: take its brightness.")
+    ] = False,
+    allow_damage: Annotated[
+        bool, typer.Option("--allow-damage", help="Exit code 0 though an input breaks off or lost frames.")
     ] = False,
     force: Annotated[bool, typer.Option("--force", "-f", help="Replace an existing output.")] = False,
 ) -> None:
@@ -96,6 +103,7 @@ def _fuse(
     Videos are paired by time stamp. Every visible frame appears once in the output, with its own time stamp; where
     thermal is missing, its last frame is held for --max-hold-ms, then the visible frame stands alone.
     """
+    value_range = _value_range(agc_range)
     options = FuseOptions(
         view=view,
         crf=crf,
@@ -103,12 +111,14 @@ def _fuse(
         max_skew_ns=None if max_skew_ms is None else round(max_skew_ms * 1e6),
         max_hold_ns=round(max_hold_ms * 1e6),
         thermal_offset_ns=round(thermal_offset_ms * 1e6),
-        agc=_agc_config(agc, agc_range, agc_damping_s),
+        agc=_agc_config(agc, agc_damping_s, value_range),
+        agc_range=value_range,
+        accept_colour=accept_colour,
         calibration=calibration,
         strength=strength,
     )
     request = FuseRequest(visible, thermal, output, options, force, allow_unmatched, sequence_fps)
-    _carry_out(request, partial(_make_engine, engine, preset, weights, threads))
+    _carry_out(request, partial(_make_engine, engine, preset, weights, threads), allow_damage)
 
 
 def _make_engine(name: str, preset: str, weights: Path | None, threads: int | None) -> FusionEngine:
@@ -118,7 +128,7 @@ def _make_engine(name: str, preset: str, weights: Path | None, threads: int | No
     return create_engine(name, preset, weights, threads, video=VideoOptions())
 
 
-def _carry_out(request: FuseRequest, make_engine: Callable[[], FusionEngine]) -> None:
+def _carry_out(request: FuseRequest, make_engine: Callable[[], FusionEngine], allow_damage: bool) -> None:
     with stop_on_signals() as (stop, received), ProgressPrinter() as printer:
         report = fuse_files(request, make_engine, printer.update, stop)
     for line in describe(report):
@@ -128,24 +138,37 @@ def _carry_out(request: FuseRequest, make_engine: Callable[[], FusionEngine]) ->
         kept = f"{report.output} holds what was fused until then, {what}" if report.frames else "nothing was written"
         typer.echo(f"lumitherm: stopped early; {kept}", err=True)
         raise typer.Exit(128 + (received[0] if received else signal.SIGINT))
-    if report.damage:
+    if report.damage and not allow_damage:
         raise BadInputError(f"{'; '.join(report.damage)}. What could be read is in {report.output}.")
 
 
-def _agc_config(mode: AgcMode, count_range: str | None, damping_s: float | None) -> AgcConfig:
-    values: dict[str, object] = {"mode": mode}
+def _agc_config(mode: AgcMode, damping_s: float | None, value_range: tuple[float, float] | None) -> AgcConfig:
+    values: dict[str, object] = {"mode": AgcMode.PLATEAU if value_range is not None else mode}
     if damping_s is not None:
         values["damping_s"] = damping_s
-    if count_range is not None:
-        low, colon, high = count_range.partition(":")
-        if not colon or not low.strip().isdigit() or not high.strip().isdigit():
-            raise UsageError(f"--agc-range is {count_range!r}, wanted LOW:HIGH in counts, for example 29000:31000")
-        values |= {"mode": AgcMode.MANUAL, "manual_low": int(low), "manual_high": int(high)}
     try:
         return AgcConfig.model_validate(values)
     except ValidationError as error:
         reasons = "; ".join(item["msg"].removeprefix("Value error, ") for item in error.errors())
         raise UsageError(f"thermal AGC: {reasons} (--agc-range LOW:HIGH)") from error
+
+
+def _value_range(text: str | None) -> tuple[float, float] | None:
+    if text is None:
+        return None
+    low, colon, high = text.partition(":")
+    try:
+        values = (float(low), float(high))
+    except ValueError:
+        values = (math.nan, math.nan)
+    if not colon or not all(map(math.isfinite, values)):
+        raise UsageError(
+            f"--agc-range is {text!r}, wanted LOW:HIGH in the unit of the thermal input, for example"
+            " 29000:31000 or 15:40"
+        )
+    if values[0] >= values[1]:
+        raise UsageError(f"--agc-range is {text!r}: {low} must be below {high}")
+    return values
 
 
 def describe(report: FuseReport) -> list[str]:

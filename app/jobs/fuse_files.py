@@ -11,6 +11,7 @@ from app.jobs.report import FuseProgress, FuseReport
 from app.jobs.request import FuseRequest, InputKind, kind_of, output_of
 from app.jobs.sinks import PictureSink, Sink, VideoSink
 from app.jobs.sources import FuseSource, PicturePairs, RecordingPairs, VideoPairs
+from app.media.geometry import MediaInput, parse_media_input
 from app.media.pictures import match_folders
 from app.recording.sidecar import sidecar_path
 from fusion_core.engines.engine import FusionEngine
@@ -42,6 +43,7 @@ def fuse_files(
 def _open(request: FuseRequest) -> tuple[FuseSource, Sink]:
     kind = _kind(request)
     output = output_of(request, kind)
+    _refuse_same_picture(request)
     if kind is not InputKind.VIDEO:
         return _open_pictures(request, kind, output)
     options = request.options
@@ -69,10 +71,25 @@ def _kind(request: FuseRequest) -> InputKind:
     return kind
 
 
+def _refuse_same_picture(request: FuseRequest) -> None:
+    """Raises UsageError where both inputs are the same whole picture of one file."""
+    if request.thermal is None:
+        return
+    first, second = parse_media_input(request.visible), parse_media_input(request.thermal)
+    same = first.path.exists() and second.path.exists() and first.path.samefile(second.path)
+    if same and first.track == second.track and first.cut.half == second.cut.half:
+        name = first.path.name
+        raise UsageError(
+            f"visible and thermal are the same, {request.visible}. Give the thermal one; or name the track or the half "
+            f"of each: '{name}?track=0' and '{name}?track=1', or '{name}#half=left' and '{name}#half=right'."
+        )
+
+
 def _open_pictures(request: FuseRequest, kind: InputKind, output: Path) -> tuple[PicturePairs, PictureSink]:
     assert request.thermal is not None  # see _kind; for the type checker
     if kind is InputKind.PICTURE:
-        return PicturePairs([(request.visible, request.thermal)]), PictureSink(output, [output])
+        pair = (parse_media_input(request.visible), parse_media_input(request.thermal))
+        return PicturePairs([pair], 0, request.options.accept_colour), PictureSink(output, [output])
     matched, unmatched = match_folders(request.visible, request.thermal, request.allow_unmatched)
     matched = matched[: request.options.limit]
     targets = [output / f"{stem}.png" for stem, _, _ in matched]
@@ -83,6 +100,5 @@ def _open_pictures(request: FuseRequest, kind: InputKind, output: Path) -> tuple
             "Give another folder, or --force to replace them."
         )
     output.mkdir(exist_ok=True)
-    return PicturePairs([(visible, thermal) for _, visible, thermal in matched], unmatched), PictureSink(
-        output, targets
-    )
+    files = [(MediaInput(visible), MediaInput(thermal)) for _, visible, thermal in matched]
+    return PicturePairs(files, unmatched, request.options.accept_colour), PictureSink(output, targets)

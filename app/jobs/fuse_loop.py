@@ -24,9 +24,9 @@ from app.pipeline.fuse_step import NO_ENGINE, EngineOnDemand, FuseStep
 from app.pipeline.thermal_grid import ThermalGrid
 from app.view.views import FileView, compose, needs_fused
 from fusion_core.engines.engine import FusionEngine
-from fusion_core.errors import LumithermError
+from fusion_core.errors import BadInputError, LumithermError
 from fusion_core.frames import FrameFlag, FusedFrame
-from fusion_core.thermal.agc import Agc
+from fusion_core.thermal.agc import Agc, AgcConfig, AgcMode
 
 __all__ = ["Observer", "StopFlag", "fuse_pairs"]
 
@@ -65,7 +65,7 @@ def fuse_pairs(
             RecordingError: the output cannot be written. What was written before stays, and the message says so.
     """
     engine = EngineOnDemand(make_engine) if needs_fused(options.view) else None
-    step = FuseStep(engine, Agc(options.agc), ThermalGrid(options.calibration))
+    step = FuseStep(engine, Agc(_agc_of(options, source)), ThermalGrid(options.calibration))
     step.strength = options.strength
     total = source.total if options.limit is None else min(options.limit, source.total or options.limit)
     clock, tally, interrupted = StageClock(), _Tally(source), False
@@ -99,6 +99,25 @@ def fuse_pairs(
         sink.discard()
         raise complaint
     return tally.report(sink, clock, engine.name if engine is not None else NO_ENGINE, interrupted)
+
+
+def _agc_of(options: FuseOptions, source: FuseSource) -> AgcConfig:
+    """The AGC with the range, which is in the unit of the input, in counts.
+
+    Raises:
+        BadInputError: the range is empty in counts, so that nothing would be shown.
+    """
+    if options.agc_range is None:
+        return options.agc
+    low, high = (round(source.scale.to_counts(value)) for value in options.agc_range)
+    if low >= high:
+        shown = f"{options.agc_range[0]:g}:{options.agc_range[1]:g}"
+        raise BadInputError(
+            f"--agc-range {shown} lies outside of what the thermal input can hold, which is"
+            f" {source.scale.zero:g} to {source.scale.zero + 65535 * source.scale.step:g}; give it in the input's unit"
+        )
+    changes = {"mode": AgcMode.MANUAL, "manual_low": low, "manual_high": high, "apply_to_8bit": high <= 255}
+    return AgcConfig.model_validate(options.agc.model_dump() | changes)
 
 
 def _prepare(step: FuseStep, engine: EngineOnDemand | None, timed: TimedPair, apart: bool) -> None:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
-from app.media.pictures import PICTURE_SUFFIXES, is_picture
+from app.media.geometry import parse_media_input
 from app.media.reader import is_sequence
 from app.media.writer import VIDEO_SUFFIXES
 from app.view.views import FileView
 from fusion_core.errors import BadInputError, UsageError
+from fusion_core.picture_file import PICTURE_SUFFIXES, is_picture
 from fusion_core.thermal.agc import AgcConfig
 
 __all__ = ["FuseOptions", "FuseRequest", "InputKind", "kind_of", "output_of"]
+
+
+_LONGEST_NAME = 255
 
 
 class InputKind(StrEnum):
@@ -32,7 +37,8 @@ class FuseOptions:
     strength: see `fusion_core.colour.with_strength`.
     max_skew_ns, max_hold_ns, thermal_offset_ns: of two videos, see `pair_by_time`; None takes the largest skew from the
     thermal frame rate. encoder_threads: None takes one up to 1280x720, so that the network keeps the other cores, and
-    a quarter of the cores above.
+    a quarter of the cores above. agc_range: values shown black and white, in the thermal input's own unit; None leaves
+    it to `agc`. accept_colour: take the brightness of thermal pictures in an unknown palette.
     """
 
     view: FileView = FileView.FUSED
@@ -45,6 +51,8 @@ class FuseOptions:
     calibration: Path | None = None
     strength: float = 1.0
     encoder_threads: int | None = None
+    agc_range: tuple[float, float] | None = None
+    accept_colour: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +78,16 @@ def kind_of(path: Path) -> InputKind:
     Raises:
         BadInputError: nothing is there.
     """
-    if is_sequence(path) and not path.exists():
+    path = parse_media_input(path).path
+    if is_sequence(path):
         return InputKind.VIDEO
-    if path.is_dir():
-        return InputKind.FOLDER
-    if not path.exists():
-        raise BadInputError(f"{path} does not exist. Check the name.")
+    try:
+        if path.is_dir():
+            return InputKind.FOLDER
+        if not path.exists():
+            raise BadInputError(f"{path} does not exist. Check the name.")
+    except OSError as error:
+        raise BadInputError(f"{path} cannot be read: {error.strerror}. Check the name.") from error
     return InputKind.PICTURE if is_picture(path) else InputKind.VIDEO
 
 
@@ -86,12 +98,13 @@ def output_of(request: FuseRequest, kind: InputKind) -> Path:
         UsageError: the suffix does not fit, the folder is missing, or the output is in the way or an input.
     """
     output = request.output
+    _refuse_long_name(output)
     if kind is not InputKind.FOLDER:
         suffix, wanted = (
             (".png", PICTURE_SUFFIXES) if kind is InputKind.PICTURE else (".mkv", frozenset(VIDEO_SUFFIXES))
         )
         if output.is_dir():
-            name = request.visible.stem.replace("%", "")
+            name = parse_media_input(request.visible).path.stem.replace("%", "")
             output = output / f"{name}_fused{suffix}"
         elif not output.suffix:
             output = output.with_name(output.name + suffix)
@@ -99,8 +112,9 @@ def output_of(request: FuseRequest, kind: InputKind) -> Path:
             raise UsageError(f"{output}: a fused {kind} is written as {suffix}, got {output.suffix!r}.")
     if not output.parent.is_dir():
         raise UsageError(f"the folder {output.parent} for the output does not exist. Create it first.")
-    for source in (request.visible, request.thermal):
-        if source is not None and source.exists() and output.exists() and output.samefile(source):
+    sources = [parse_media_input(path).path for path in (request.visible, request.thermal) if path is not None]
+    for source in sources:
+        if source.exists() and output.exists() and output.samefile(source):
             raise UsageError(f"{output} is also an input; it would be overwritten. Give another output.")
     if kind is InputKind.FOLDER:
         if output.exists() and not output.is_dir():
@@ -108,3 +122,10 @@ def output_of(request: FuseRequest, kind: InputKind) -> Path:
     elif output.exists() and not request.overwrite:
         raise UsageError(f"{output} already exists. Give another name, or --force to replace it.")
     return output
+
+
+def _refuse_long_name(path: Path) -> None:
+    """Raises UsageError for a name that no file system takes."""
+    size = len(os.fsencode(path.name))
+    if size > _LONGEST_NAME:
+        raise UsageError(f"{path.name[:40]}... has {size} bytes, and a file name at most {_LONGEST_NAME}; shorten it.")

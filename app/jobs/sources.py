@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import Protocol
 
 from app.jobs.request import FuseOptions
+from app.media.geometry import MediaInput
 from app.media.pairing import default_max_skew_ns, pair_by_time
-from app.media.pictures import read_thermal_picture, read_visible_picture
+from app.media.pictures import read_picture
 from app.media.reader import FrameReader, MediaFrame, open_reader
 from app.pipeline.fuse_step import NO_ENGINE
 from app.recording.reader import RecordingReader
 from fusion_core.errors import BadInputError, LumithermError, RecordingError
 from fusion_core.frames import Frame, FramePair, Stream, TimestampSource
+from fusion_core.picture_file import COUNTS, PictureReader, ValueScale
 
 __all__ = ["FuseSource", "PicturePairs", "RecordingPairs", "TimedPair", "VideoPairs", "VideoTiming"]
 
@@ -50,6 +52,11 @@ class FuseSource(Protocol):
     apart: bool  # whether the pairs need not follow each other in time: each is fused as if it were the first
     total: int | None  # how many pairs there may be, None if unknown
     left_out: int  # pairs that could not be read
+
+    @property
+    def scale(self) -> ValueScale:
+        """What the counts of thermal frames mean in the input's own unit. Raises BadInputError."""
+        ...
 
     @property
     def timing(self) -> VideoTiming | None:
@@ -88,10 +95,27 @@ class PicturePairs:
     left_out = 0
     damage: tuple[str, ...] = ()
 
-    def __init__(self, files: Sequence[tuple[Path, Path]], unmatched: int = 0) -> None:
+    def __init__(
+        self, files: Sequence[tuple[MediaInput, MediaInput]], unmatched: int = 0, accept_colour: bool = False
+    ) -> None:
         self._files = files
+        self._unmatched = unmatched
+        self._visible = PictureReader(Stream.VISIBLE)
+        self._thermal = PictureReader(Stream.THERMAL, accept_colour)
         self.total: int | None = len(files)
-        self.notes = (f"{unmatched} pictures without a partner were left out",) if unmatched else ()
+
+    @property
+    def scale(self) -> ValueScale:
+        """Of the first picture: one scale for all."""
+        if self._thermal.scale is None:
+            PictureReader.read(self._thermal, self._files[0][1].path)
+        return self._thermal.scale or COUNTS
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """See `FuseSource`."""
+        left = (f"{self._unmatched} pictures without a partner were left out",) if self._unmatched else ()
+        return (*left, *self._visible.notes, *self._thermal.notes)
 
     def metadata(self, engine: str) -> dict[str, str]:
         """Pictures carry no tags."""
@@ -100,8 +124,13 @@ class PicturePairs:
     def pairs(self) -> Iterator[TimedPair]:
         """See `FuseSource`."""
         for number, (visible, thermal) in enumerate(self._files):
-            first = Frame(Stream.VISIBLE, read_visible_picture(visible), number, 0, TimestampSource.FILE)
-            second = Frame(Stream.THERMAL, read_thermal_picture(thermal), number, 0, TimestampSource.FILE)
+            first, second = (
+                Frame(stream, source.cut.apply(read_picture(reader, source.path)), number, 0, TimestampSource.FILE)
+                for stream, reader, source in (
+                    (Stream.VISIBLE, self._visible, visible),
+                    (Stream.THERMAL, self._thermal, thermal),
+                )
+            )
             yield TimedPair(FramePair(first, second), number)
 
     def complaint(self) -> LumithermError | None:
@@ -130,7 +159,7 @@ class VideoPairs:
         self._constant = self._with_thermal = 0
         self._visible = open_reader(visible, Stream.VISIBLE, sequence_fps, threads)
         try:
-            self._thermal = open_reader(thermal, Stream.THERMAL, sequence_fps, threads)
+            self._thermal = open_reader(thermal, Stream.THERMAL, sequence_fps, threads, options.accept_colour)
         except BaseException:
             self._visible.close()
             raise
@@ -140,6 +169,11 @@ class VideoPairs:
             self.close()
             raise
         self.total = self._visible.expected_frames
+
+    @property
+    def scale(self) -> ValueScale:
+        """Of the thermal input."""
+        return self._thermal.scale
 
     @property
     def timing(self) -> VideoTiming:
@@ -157,6 +191,13 @@ class VideoPairs:
         """See `FuseSource`."""
         visible, thermal = self._visible, self._thermal
         notes = [*visible.notes, *thermal.notes]
+        apart_s = thermal.begins_s - visible.begins_s
+        if abs(apart_s) > 0.5 / float(visible.rate or 25):
+            notes.append(
+                f"by their own clocks {visible.path.name} begins at {visible.begins_s:.3f} s and {thermal.path.name} "
+                f"at {thermal.begins_s:.3f} s; both starts were taken as one moment (--thermal-offset-ms "
+                f"{apart_s * 1000:.0f} goes by the clocks)"
+            )
         if abs(visible.width / visible.height / (thermal.width / thermal.height) - 1) > 0.02:
             notes.append(
                 f"the pictures differ in shape (visible {visible.width}x{visible.height}, thermal {thermal.width}x"
@@ -244,6 +285,7 @@ class RecordingPairs:
 
     noun = "frames"
     apart = False
+    scale = COUNTS
     notes: tuple[str, ...] = ()
 
     def __init__(self, path: Path, title: str = "") -> None:

@@ -10,108 +10,29 @@ import numpy as np
 
 from fusion_core.errors import BadInputError, RecordingError
 from fusion_core.files import write_atomic
+from fusion_core.picture_file import PICTURE_SUFFIXES, PictureReader, is_picture
 
 __all__ = [
     "NO_ROOM_ERRNOS",
-    "PICTURE_SUFFIXES",
-    "is_picture",
     "list_pictures",
     "match_folders",
     "no_room_message",
-    "read_thermal_picture",
-    "read_visible_picture",
+    "read_picture",
     "write_picture",
 ]
 
-PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".pgm", ".ppm", ".jp2"})
 NO_ROOM_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-_LUMA_BGR = np.array([0.0722, 0.7152, 0.2126], dtype=np.float32)  # BT.709
 
 
-def is_picture(path: Path) -> bool:
-    """Whether the name ends like a picture file; the content is not looked at."""
-    return path.suffix.lower() in PICTURE_SUFFIXES
-
-
-def read_visible_picture(path: Path) -> np.ndarray:
-    """Read a visible picture.
-
-    Returns:
-        (H, W, 3) uint8 RGB. Grey pictures get three equal channels, 16-bit ones their upper eight bits; an alpha
-        channel is dropped.
+def read_picture(reader: PictureReader, path: Path) -> np.ndarray:
+    """What the reader makes of a file; see there.
 
     Raises:
-        BadInputError: missing, empty, not a picture, several pages, not finite, or the same value everywhere.
+        BadInputError: it cannot be read, or has the same value everywhere.
     """
-    stored = _read(path)
-    if stored.dtype == np.uint16:
-        stored = (stored >> 8).astype(np.uint8)
-    elif stored.dtype != np.uint8:
-        raise BadInputError(
-            f"{path} holds {stored.dtype} pixels; a visible picture has 8 or 16 bits a channel. Convert it first."
-        )
-    if stored.ndim == 2 or stored.shape[2] == 1:
-        rgb = cv2.cvtColor(stored, cv2.COLOR_GRAY2RGB)
-    else:
-        rgb = cv2.cvtColor(np.ascontiguousarray(stored[..., :3]), cv2.COLOR_BGR2RGB)
-    _refuse_constant(path, rgb)
-    return np.asarray(rgb)
-
-
-def read_thermal_picture(path: Path) -> np.ndarray:
-    """Read a thermal picture.
-
-    Returns:
-        (H, W) uint8, or uint16 counts. Three stored channels become their BT.709 luminance (equal channels stay
-        exactly what they are). Floating-point temperatures are spread over 16 bits between the picture's own limits.
-
-    Raises:
-        BadInputError: missing, empty, not a picture, several pages, not finite, or the same value everywhere.
-    """
-    stored = _read(path)
-    if stored.ndim == 3:
-        stored = stored[..., 0] if stored.shape[2] in (1, 2) else _luminance(stored[..., :3])
-    _refuse_constant(path, stored)
-    if stored.dtype in (np.uint8, np.uint16):
-        return np.ascontiguousarray(stored)
-    if stored.dtype.kind == "i":
-        shifted = stored.astype(np.int64) - int(stored.min())
-        if shifted.max() > 65535:
-            raise BadInputError(f"{path} spans {shifted.max()} counts; a thermal picture spans at most 65535.")
-        return shifted.astype(np.uint16)
-    low, high = float(stored.min()), float(stored.max())
-    return np.round((stored.astype(np.float64) - low) * (65535.0 / (high - low))).astype(np.uint16)
-
-
-def _luminance(bgr: np.ndarray) -> np.ndarray:
-    if np.array_equal(bgr[..., 0], bgr[..., 1]) and np.array_equal(bgr[..., 1], bgr[..., 2]):
-        return np.ascontiguousarray(bgr[..., 0])
-    luma = bgr.astype(np.float32) @ _LUMA_BGR
-    if bgr.dtype.kind == "f":
-        return np.asarray(luma)
-    return np.asarray(np.round(luma).astype(bgr.dtype))
-
-
-def _read(path: Path) -> np.ndarray:
-    try:
-        size = path.stat().st_size
-    except OSError as error:
-        raise BadInputError(f"{path} cannot be read: {error.strerror}. Check the name.") from error
-    if size == 0:
-        raise BadInputError(f"{path} is empty (0 bytes). Was it copied completely?")
-    try:
-        encoded = np.fromfile(path, dtype=np.uint8)
-        stored = cv2.imdecode(encoded, cv2.IMREAD_UNCHANGED)
-        if path.suffix.lower() in (".tif", ".tiff") and stored is not None and cv2.imcount(str(path)) > 1:
-            raise BadInputError(f"{path} holds several pages; save each as its own picture and give the folder.")
-    except (OSError, cv2.error) as error:
-        raise BadInputError(f"{path} cannot be read as a picture: {error}") from error
-    if stored is None:
-        raise BadInputError(f"{path} cannot be read as a picture: it is damaged or another kind of file.")
-    if stored.dtype.kind == "f" and not np.isfinite(stored).all():
-        bad = int(np.count_nonzero(~np.isfinite(stored)))
-        raise BadInputError(f"{path} holds {bad} values that are NaN or infinite; replace them and try again.")
-    return np.asarray(stored)
+    pixels = reader.read(path)
+    _refuse_constant(path, pixels)
+    return pixels
 
 
 def _refuse_constant(path: Path, pixels: np.ndarray) -> None:

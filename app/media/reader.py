@@ -7,7 +7,7 @@ thread, which may be another one than the thread that opened it, but never two a
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -16,30 +16,20 @@ from typing import Any, Protocol
 import av
 import cv2
 import numpy as np
-from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 
-from app.media.pictures import is_picture, read_thermal_picture, read_visible_picture
+from app.media.decoded import FrameConverter
+from app.media.geometry import MediaInput, frame_orientation, parse_media_input
+from app.media.pictures import read_picture
+from app.media.stamps import FrameTimes
 from fusion_core.errors import BadInputError
 from fusion_core.frames import Frame, Stream, TimestampSource
+from fusion_core.picture_file import COUNTS, PictureReader, ValueScale, is_picture
 
 __all__ = ["FrameReader", "MediaFrame", "SequenceReader", "VideoReader", "is_sequence", "open_reader"]
 
 _FALLBACK_RATE = Fraction(25)
 _MOST_BAD_PACKETS_IN_A_ROW = 100
-# Matrix coefficients as numbered by ITU-T H.273 -> what swscale calls them.
-_MATRICES = {
-    1: Colorspace.ITU709,
-    4: Colorspace.FCC,
-    5: Colorspace.ITU601,
-    6: Colorspace.ITU601,
-    7: Colorspace.SMPTE240M,
-    9: Colorspace.BT2020,
-    10: Colorspace.BT2020,
-}
-_PLANAR_LUMA = re.compile(r"^(yuv[aj]?4\d\dp|nv\d\d|gray|p01|p21|p41)")
-_LIMITED_TO_FULL = np.clip(np.round((np.arange(256) - 16.0) * (255.0 / 219.0)), 0, 255).astype(np.uint8)
-# Full chroma interpolation on top costs about 2.5 ms more a 640x480 frame on one core.
-_RESAMPLING = Interpolation.BILINEAR | Interpolation.ACCURATE_RND
+_MANY_SKIPPED = 0.05  # share of damaged packets from which on the result is not called whole
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -67,7 +57,13 @@ class FrameReader(Protocol):
     end_s: float | None  # as the file declares it; None when it does not
     sample_aspect_ratio: Fraction | None
     damage: str | None  # set at the end of `frames` when the file broke off early
-    notes: list[str]  # one line each, for the report
+    begins_s: float  # the file's own clock at its start, which counts as 0
+    scale: ValueScale  # what the counts of thermal frames mean in the file's own unit
+
+    @property
+    def notes(self) -> list[str]:
+        """One line each, for the report."""
+        ...
 
     def frames(self) -> Iterator[MediaFrame]:
         """All frames in order of time, strictly increasing stamps. Runs once."""
@@ -78,87 +74,124 @@ class FrameReader(Protocol):
 
 def is_sequence(path: Path) -> bool:
     """Whether the path is a pattern of numbered pictures such as `frames/%05d.png`."""
-    return re.search(r"%0?\d*d", path.name) is not None
+    try:
+        return re.search(r"%0?\d*d", path.name) is not None and not path.exists()
+    except OSError:  # a name that is too long
+        return False
 
 
-def open_reader(path: Path, stream: Stream, sequence_fps: float = 25.0, threads: int = 1) -> FrameReader:
-    """Open a video file, or a numbered sequence when the name holds a `%d` pattern.
+def open_reader(
+    given: Path, stream: Stream, sequence_fps: float = 25.0, threads: int = 1, accept_colour: bool = False
+) -> FrameReader:
+    """Open a video file, or a numbered sequence when the name holds a `%d` pattern and no file has this name.
+
+    given: also with options, see `parse_media_input`.
 
     Raises:
         BadInputError: missing, empty, not a video, no frame in it.
     """
-    if is_sequence(path):
-        return SequenceReader(path, stream, sequence_fps)
-    return VideoReader(path, stream, threads)
+    source = parse_media_input(given)
+    if is_sequence(source.path):
+        return SequenceReader(source, stream, sequence_fps, accept_colour)
+    return VideoReader(source, stream, threads, accept_colour)
 
 
 class VideoReader:
-    """Decode the first video stream of any container and codec that FFmpeg reads.
+    """Decode one video track of any container and codec that FFmpeg reads; see `FrameConverter` for the pixels.
 
-    Visible: RGB, by the matrix and range that the file declares; where it declares none, BT.709 from 720 lines up
-    and BT.601 below, limited range. The display rotation of phones is applied. Thermal: grey 8 bit unchanged, grey 9
-    to 16 bit as uint16 counts, colour formats their luma (limited range widened to 0..255).
+    Time zero is the container's start, which is no delay of the camera; `pts` stay the file's own. See `FrameTimes`.
     """
 
-    def __init__(self, path: Path, stream: Stream, threads: int = 1) -> None:
+    scale = COUNTS
+
+    def __init__(
+        self,
+        given: Path | MediaInput,
+        stream: Stream,
+        threads: int = 1,
+        accept_colour: bool = False,
+        options: Mapping[str, str] | None = None,
+    ) -> None:
         """Open the file and decode its first frame.
 
         Args:
-            threads: decoder threads. 1 leaves the other cores to the network.
+            threads: decoder threads. 1 leaves the other cores to the network; 0 takes as many as there are.
+            options: of FFmpeg, handed on as they are.
 
         Raises:
             BadInputError: the file is missing, empty, no video, or its first frame cannot be decoded.
         """
-        self.path = path
-        self.notes: list[str] = []
+        source = given if isinstance(given, MediaInput) else parse_media_input(given)
+        self.path = source.path
         self.damage: str | None = None
+        self.skipped_packets = 0
+        self._notes: list[str] = []
         self._stream = stream
+        self._cut = source.cut
+        self._converter = FrameConverter(stream, source.path.name, accept_colour, source.cut)
         self._index = 0
-        self._bad_packets = 0
-        self._repeated_stamps = 0
         self._is_end_certain = True
         self._resized = 0
-        self._container: Any = _open_container(path)
+        self._container: Any = _open_container(source.path, options or {})
         try:
-            self._open_stream(threads)
+            self._open_stream(source.track, threads)
         except BaseException:
             self.close()
             raise
 
-    def _open_stream(self, threads: int) -> None:
+    @property
+    def notes(self) -> list[str]:
+        """See `FrameReader`."""
+        return [*self._notes, *self._converter.notes]
+
+    def _open_stream(self, track: int, threads: int) -> None:
         candidates = [s for s in self._container.streams.video if s.codec_context is not None]
         if not candidates or candidates[0].codec_context.name == "ansi":
             raise BadInputError(f"{self.path} holds no video stream that can be decoded.")
-        self._av_stream: Any = candidates[0]
+        if track >= len(candidates):
+            raise BadInputError(
+                f"{self.path} has {len(candidates)} video track(s), track {track} is not there (they count from 0)"
+            )
+        self.tracks = len(candidates)
+        self._av_stream: Any = candidates[track]
         self._av_stream.codec_context.thread_count = threads
-        self.time_base: Fraction = self._av_stream.time_base
-        self.rate: Fraction | None = self._av_stream.average_rate or self._av_stream.guessed_rate or None
-        self.sample_aspect_ratio: Fraction | None = self._av_stream.sample_aspect_ratio or None
-        self._reformatter = VideoReformatter()
+        self._times = FrameTimes(self._container, self._av_stream)
+        self.time_base: Fraction = self._times.time_base
+        self.rate: Fraction | None = self._times.rate
+        self.begins_s = float(self._times.begins * self.time_base)
         self._decoded = self._decode()
-        self._first: Any = next(self._decoded, None)
-        if self._first is None:
+        first = next(self._decoded, None)
+        if first is None:
             raise BadInputError(
                 f"{self.path} holds no frame that can be decoded: it is damaged or was cut off at the start."
             )
+        self._first: tuple[Any, int] | None = (first, self._times.stamp(first))
         self.height, self.width = 0, 0
-        self.height, self.width = self._pixels(self._first).shape[:2]
-        self.start_s = float((self._first.pts or 0) * self.time_base)
+        self.height, self.width = self.pixels(first).shape[:2]
+        self.sample_aspect_ratio: Fraction | None = self._shown_aspect(first)
+        self.start_s = float((self._first[1] - self._times.begins) * self.time_base)
         duration_s = self._declared_duration_s()
         self.end_s: float | None = None if duration_s is None else self.start_s + duration_s
         self.expected_frames: int | None = self._av_stream.frames or None
         if self.expected_frames is None and duration_s is not None and self.rate:
             self.expected_frames = max(1, round(duration_s * self.rate))
-        self._say_if_coloured()
+
+    def _shown_aspect(self, decoded: Any) -> Fraction | None:
+        aspect: Fraction | None = self._av_stream.sample_aspect_ratio or None
+        is_quarter = (frame_orientation(decoded) >= 5) != (self._cut.rotate in (90, 270))
+        return 1 / aspect if aspect and is_quarter else aspect
 
     def _declared_duration_s(self) -> float | None:
+        if self._times.by_rate:
+            return None
         if self._av_stream.duration:
-            return float(self._av_stream.duration * self.time_base)
+            return float(self._av_stream.duration * self._av_stream.time_base)
         tag = self._av_stream.metadata.get("DURATION")  # Matroska: "00:00:04.040000000"
         if tag and (match := re.fullmatch(r"(\d+):(\d+):([\d.]+)", tag.strip("\0 "))):
             hours, minutes, seconds = match.groups()
             # Matroska counts it from time zero, not from the first frame.
-            return max(0.0, int(hours) * 3600 + int(minutes) * 60 + float(seconds) - self.start_s)
+            whole_s = int(hours) * 3600 + int(minutes) * 60 + float(seconds)
+            return max(0.0, whole_s - self.start_s - self.begins_s)
         if self._container.duration:  # may be a longer sound track's
             self._is_end_certain = len(self._container.streams) == 1
             return float(self._container.duration / av.time_base)
@@ -175,54 +208,57 @@ class VideoReader:
             except av.error.FFmpegError as error:
                 self.damage = f"{self.path} is damaged: {error.strerror}"
                 packet = None  # flushes the decoder
+            self._times.sent(packet)
             try:
                 decoded = self._av_stream.codec_context.decode(packet)
                 bad_in_a_row = 0
             except av.error.EOFError:
                 return
-            except av.error.FFmpegError as error:
-                self._bad_packets += 1
+            except (av.error.FFmpegError, ValueError) as error:
+                self._times.refused()
+                self.skipped_packets += 1
                 bad_in_a_row += 1
                 decoded = []
                 if bad_in_a_row >= _MOST_BAD_PACKETS_IN_A_ROW:
-                    self.damage = f"{self.path} is damaged: {error.strerror} {bad_in_a_row} times in a row"
+                    self.damage = f"{self.path} is damaged: {error} {bad_in_a_row} times in a row"
             yield from decoded
             if self.damage is not None:
                 return
 
-    def frames(self) -> Iterator[MediaFrame]:
-        """See FrameReader. A frame whose stamp does not lie after the one before it is left out and counted."""
-        previous_pts: int | None = None
-        end_s = self.start_s
-        first, self._first = self._first, None
-        step = max(1, round(1 / ((self.rate or _FALLBACK_RATE) * self.time_base)))
-        for decoded in (frame for part in ([first], self._decoded) for frame in part):
-            pts = decoded.pts
-            if pts is None:
-                pts = 0 if previous_pts is None else previous_pts + step
-            if previous_pts is not None and pts <= previous_pts:
-                self._repeated_stamps += 1
-                continue
-            previous_pts = pts
-            duration = int(decoded.duration or 0)
-            end_s = float((pts + (duration or step)) * self.time_base)
-            yield MediaFrame(self._frame(decoded, pts), pts, duration)
-        self._finish(end_s)
+    def stamped(self) -> Iterator[tuple[Any, int]]:
+        """(decoded frame, its time in ns from the start of the file) in order; for who does not want all pixels."""
+        for decoded, pts in self._stamped():
+            yield decoded, round((pts - self._times.begins) * self.time_base * 1_000_000_000)
 
-    def _frame(self, decoded: Any, pts: int) -> Frame:
-        frame = Frame(
-            stream=self._stream,
-            pixels=self._pixels(decoded),
-            index=self._index,
-            timestamp_ns=round(pts * self.time_base * 1_000_000_000),
-            ts_source=TimestampSource.FILE,
-        )
-        self._index += 1
-        return frame
+    def _stamped(self) -> Iterator[tuple[Any, int]]:
+        first, self._first = self._first, None
+        if first is not None:
+            yield first
+        for decoded in self._decoded:
+            yield decoded, self._times.stamp(decoded)
+
+    def frames(self) -> Iterator[MediaFrame]:
+        """See FrameReader. No frame is left out for its stamp."""
+        end_s = self.start_s
+        for decoded, pts in self._stamped():
+            duration = 0 if self._times.by_rate else int(decoded.duration or 0)
+            shown = pts - self._times.begins
+            end_s = float((shown + (duration or self._times.step)) * self.time_base)
+            frame = Frame(
+                stream=self._stream,
+                pixels=self.pixels(decoded),
+                index=self._index,
+                timestamp_ns=round(shown * self.time_base * 1_000_000_000),
+                ts_source=TimestampSource.FILE,
+            )
+            self._index += 1
+            yield MediaFrame(frame, pts, duration)
+        self._finish(end_s)
 
     def _finish(self, end_s: float) -> None:
         frame_s = float(1 / (self.rate or _FALLBACK_RATE))
-        missing_s = 0.0 if self.end_s is None or not self._is_end_certain else self.end_s - end_s
+        is_certain = self._is_end_certain and not self._times.joins
+        missing_s = 0.0 if self.end_s is None or not is_certain else self.end_s - end_s
         if self.damage is None and missing_s > max(3 * frame_s, 0.02 * (end_s - self.start_s)):
             self.damage = (
                 f"{self.path} breaks off: {self._index} frames until {end_s:.2f} s can be read, "
@@ -230,15 +266,13 @@ class VideoReader:
             )
         elif self.damage is not None:
             self.damage += f", after {self._index} frames ({end_s:.2f} s)"
-        if self._bad_packets:
-            self.notes.append(f"{self.path.name}: {self._bad_packets} damaged packets were skipped")
-        if self._repeated_stamps:
-            self.notes.append(
-                f"{self.path.name}: {self._repeated_stamps} frames without a later time stamp than the one before "
-                "were left out"
-            )
+        elif self.skipped_packets > _MANY_SKIPPED * (self._index + self.skipped_packets):
+            self.damage = f"{self.path}: {self.skipped_packets} of its packets are damaged and were left out"
+        elif self.skipped_packets:
+            self._notes.append(f"{self.path.name}: {self.skipped_packets} damaged packets were skipped")
+        self._notes += self._times.notes(self.path.name)
         if self._resized:
-            self.notes.append(
+            self._notes.append(
                 f"{self.path.name}: {self._resized} frames of another size were brought to {self.width}x{self.height}"
             )
 
@@ -248,89 +282,32 @@ class VideoReader:
             self._container.close()
             self._container = None
 
-    def _pixels(self, decoded: Any) -> np.ndarray:
-        pixels = self._visible(decoded) if self._stream is Stream.VISIBLE else self._thermal(decoded)
-        turns = round(decoded.rotation / 90) % 4  # degrees counter-clockwise, as np.rot90 counts
-        if turns:
-            pixels = np.ascontiguousarray(np.rot90(pixels, turns))
+    def pixels(self, decoded: Any) -> np.ndarray:
+        """The pixels of a decoded frame, in the size of the first."""
+        pixels = self._converter.pixels(decoded)
         if self.height and pixels.shape[:2] != (self.height, self.width):
             self._resized += 1
             pixels = cv2.resize(pixels, (self.width, self.height), interpolation=cv2.INTER_AREA)
         return pixels
 
-    def _to_rgb(self, decoded: Any) -> np.ndarray:
-        if decoded.format.name.startswith(("rgb", "bgr", "gbr", "pal8", "gray", "argb", "abgr", "0rgb", "0bgr")):
-            rgb = self._reformatter.reformat(decoded, format="rgb24", interpolation=_RESAMPLING, threads=1)
-        else:
-            is_large = decoded.height > 576 or decoded.width >= 1280
-            guessed = Colorspace.ITU709 if is_large else Colorspace.ITU601
-            rgb = self._reformatter.reformat(
-                decoded,
-                format="rgb24",
-                src_colorspace=_MATRICES.get(int(decoded.colorspace), guessed),
-                src_color_range=ColorRange.JPEG if _is_full_range(decoded) else ColorRange.MPEG,
-                dst_color_range=ColorRange.JPEG,
-                interpolation=_RESAMPLING,
-                threads=1,
-            )
-        return np.asarray(rgb.to_ndarray())
-
-    def _visible(self, decoded: Any) -> np.ndarray:
-        return self._to_rgb(decoded)
-
-    def _thermal(self, decoded: Any) -> np.ndarray:
-        name: str = decoded.format.name
-        bits = int(decoded.format.components[0].bits)
-        if not _PLANAR_LUMA.match(name):
-            rgb = self._to_rgb(decoded)
-            if np.array_equal(rgb[..., 0], rgb[..., 1]) and np.array_equal(rgb[..., 1], rgb[..., 2]):
-                return np.ascontiguousarray(rgb[..., 0])
-            luma = rgb.astype(np.float32) @ np.array([0.2126, 0.7152, 0.0722], dtype=np.float32)
-            return np.asarray(np.round(luma).astype(np.uint8))
-        luma_plane = _plane(decoded, 0, bits, decoded.width, decoded.height)
-        if bits > 8:
-            if name.startswith("p01"):  # p010 and p016 hold their bits at the upper end
-                luma_plane = luma_plane >> (16 - bits)
-            return luma_plane
-        is_limited = (
-            int(decoded.color_range) == ColorRange.MPEG if name.startswith("gray") else not _is_full_range(decoded)
-        )
-        return cv2.LUT(luma_plane, _LIMITED_TO_FULL) if is_limited else luma_plane
-
-    def _say_if_coloured(self) -> None:
-        if self._stream is not Stream.THERMAL:
-            return
-        rgb = self._to_rgb(self._first).astype(np.int16)
-        spread = float((rgb.max(axis=2) - rgb.min(axis=2)).mean())
-        if spread > 12:
-            self.notes.append(
-                f"{self.path.name}: the thermal video is coloured (a palette?); its brightness is used, which need not "
-                "rise with temperature. A grey export fuses better."
-            )
+    @property
+    def format_name(self) -> str:
+        """Codec and pixel format, for a description."""
+        codec = self._av_stream.codec_context
+        return f"{codec.name} {codec.pix_fmt}"
 
 
-def _is_full_range(decoded: Any) -> bool:
-    return bool(decoded.format.name.startswith("yuvj") or int(decoded.color_range) == ColorRange.JPEG)
-
-
-def _plane(decoded: Any, number: int, bits: int, width: int, height: int) -> np.ndarray:
-    """A copy of one plane: (height, width) uint8, or uint16 for more than 8 bits."""
-    plane = decoded.planes[number]
-    wide = ">u2" if decoded.format.is_big_endian else "<u2"
-    dtype: np.dtype[Any] = np.dtype(wide if bits > 8 else np.uint8)
-    rows = np.frombuffer(plane, dtype=dtype).reshape(-1, plane.line_size // dtype.itemsize)
-    return rows[:height, :width].astype(np.uint16 if bits > 8 else np.uint8)
-
-
-def _open_container(path: Path) -> Any:
-    if "://" not in str(path):
+def _open_container(path: Path, options: Mapping[str, str]) -> Any:
+    try:
         if not path.exists():
             raise BadInputError(f"{path} does not exist. Check the name.")
         if path.is_file() and path.stat().st_size == 0:
             raise BadInputError(f"{path} is empty (0 bytes). Was it copied completely?")
+    except OSError as error:
+        raise BadInputError(f"{path} cannot be read: {error.strerror}. Check the name.") from error
     try:
-        return av.open(str(path))
-    except (av.error.FFmpegError, UnicodeError) as error:
+        return av.open(f"file:{path}", options=dict(options))  # a path is never an address with a protocol
+    except (av.error.FFmpegError, UnicodeError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise BadInputError(
             f"{path} cannot be read as a video: {reason}. It is another kind of file, or its recording or copy "
@@ -341,18 +318,24 @@ def _open_container(path: Path) -> Any:
 class SequenceReader:
     """Numbered pictures as a video: `frames/%05d.png`. Frame n lies at n / fps, so a missing number is a gap."""
 
-    def __init__(self, path: Path, stream: Stream, sequence_fps: float) -> None:
+    begins_s = 0.0
+
+    def __init__(
+        self, given: Path | MediaInput, stream: Stream, sequence_fps: float, accept_colour: bool = False
+    ) -> None:
         """List the pictures and read the first.
 
         Raises:
             BadInputError: no picture fits the pattern, or the first cannot be read.
         """
-        self.path = path
-        self.notes: list[str] = []
+        source = given if isinstance(given, MediaInput) else parse_media_input(given)
+        self.path = source.path
         self.damage: str | None = None
         self.sample_aspect_ratio: Fraction | None = None
-        self._stream = stream
-        numbered = _numbered_files(path)
+        self._stream, self._cut = stream, source.cut
+        self._pictures = PictureReader(stream, accept_colour)
+        self._resized = 0
+        numbered = _numbered_files(source.path)
         self._numbered = numbered
         self.rate: Fraction | None = Fraction(sequence_fps).limit_denominator(1_001_000)
         self.time_base = 1 / self.rate
@@ -361,21 +344,28 @@ class SequenceReader:
         self.start_s = float(numbered[0][0] * self.time_base)
         self.end_s: float | None = float((numbered[-1][0] + 1) * self.time_base)
 
+        self.scale = self._pictures.scale or COUNTS
+
+    @property
+    def notes(self) -> list[str]:
+        """See FrameReader."""
+        notes = list(self._pictures.notes)
+        if self._resized:
+            notes.append(f"{self.path}: {self._resized} pictures of another size were brought to the first one's")
+        return notes
+
     def _read(self, path: Path) -> np.ndarray:
-        return read_visible_picture(path) if self._stream is Stream.VISIBLE else read_thermal_picture(path)
+        return np.ascontiguousarray(self._cut.apply(read_picture(self._pictures, path)))
 
     def frames(self) -> Iterator[MediaFrame]:
         """See FrameReader. A picture of another size than the first is brought to that size."""
-        resized = 0
         for index, (number, path) in enumerate(self._numbered):
             pixels = self._read(path)
             if pixels.shape[:2] != (self.height, self.width):
-                resized += 1
+                self._resized += 1
                 pixels = cv2.resize(pixels, (self.width, self.height), interpolation=cv2.INTER_AREA)
             time_ns = round(number * self.time_base * 1_000_000_000)
             yield MediaFrame(Frame(self._stream, pixels, index, time_ns, TimestampSource.FILE), number, 1)
-        if resized:
-            self.notes.append(f"{self.path}: {resized} pictures of another size were brought to the first one's")
 
     def close(self) -> None:
         """Nothing stays open between two pictures."""
@@ -391,7 +381,7 @@ def _numbered_files(pattern: Path) -> list[tuple[int, Path]]:
     digits = rf"\d{{{int(match.group(1))},}}" if match.group(1) else r"\d+"
     wanted = re.compile(f"{before}({digits}){after}")
     try:
-        names = [path for path in pattern.parent.iterdir() if path.is_file()]
+        names = [path for path in pattern.parent.iterdir() if path.is_file() and not path.name.startswith(".")]
     except OSError as error:
         raise BadInputError(f"folder {pattern.parent} cannot be read: {error.strerror}.") from error
     found = sorted((int(hit.group(1)), path) for path in names if (hit := wanted.fullmatch(path.name)))

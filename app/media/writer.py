@@ -84,7 +84,7 @@ class VideoWriter:
         self._durations: dict[int, int] = {}
         self._container: Any = None
         try:
-            self._container = av.open(str(path), "w", options=self._container_options())
+            self._container = av.open(f"file:{path}", "w", options=self._container_options())
             for key, value in (metadata or {}).items():
                 self._container.metadata[key] = value
             self._stream: Any = self._add_stream(rate or Fraction(25), sample_aspect_ratio)

@@ -35,20 +35,29 @@ class _SeekableVideo(VideoReader):
     def _scan(self) -> list[int]:
         """Stamps of all frames in stream units, in order; reads the packets once without decoding."""
         times: set[int] = set()
-        with av.open(str(self.path)) as container:
+        last: int | None = None
+        starts_over = False
+        with av.open(f"file:{self.path}") as container:
             try:
                 for packet in container.demux(container.streams.video[0]):
+                    if packet.dts is not None:
+                        starts_over = starts_over or (last is not None and packet.dts < last)
+                        last = packet.dts
                     if packet.pts is not None:
                         times.add(packet.pts)
             except av.error.FFmpegError as error:
-                self.notes.append(f"{self.path.name} breaks off: {error.strerror}")
-        if not times:
+                self._notes.append(f"{self.path.name} breaks off: {error.strerror}")
+        if starts_over:
+            raise BadInputError(
+                f"{self.path} is joined from files, its clock starts over; `ffmpeg -i IN OUT.mkv` makes one file of it"
+            )
+        if not times or self._times.by_rate:
             raise BadInputError(f"{self.path} has no time stamps; `ffmpeg -i IN -c copy OUT.mkv` writes new ones")
         return sorted(times)
 
     def time_ns(self, number: int) -> int:
         """Stamp of a frame."""
-        return round(self.times[number] * self.time_base * 1_000_000_000)
+        return round((self.times[number] - self._times.begins) * self.time_base * 1_000_000_000)
 
     def picture(self, number: int) -> npt.NDArray[Any]:
         """The frame's pixels, as `VideoReader` gives them.
@@ -65,7 +74,7 @@ class _SeekableVideo(VideoReader):
             self._ahead = self._decode()
         for decoded in self._ahead:
             if decoded.pts is not None and decoded.pts >= wanted:
-                self._at, self._pixels_at = number, self._pixels(decoded)
+                self._at, self._pixels_at = number, self.pixels(decoded)
                 return self._pixels_at
         self._at = -1
         raise RecordingError(f"{self.path}: the frame at {self.time_ns(number) / 1e9:.3f} s cannot be decoded")

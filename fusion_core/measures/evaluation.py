@@ -15,7 +15,6 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from fusion_core.colour import check_pair, luminance
@@ -25,6 +24,7 @@ from fusion_core.measures.displacement import Displacement, DisplacementKind, di
 from fusion_core.measures.ghost import central_window, gradient_shares
 from fusion_core.measures.metrics import METRIC_KEYS, MetricReference
 from fusion_core.pair_folder import find_pairs, read_thermal, read_visible
+from fusion_core.picture_file import stored_pixels
 from fusion_core.thermal.agc import Agc
 
 __all__ = [
@@ -182,8 +182,8 @@ def read_measured(path: Path, *, counts: bool = False) -> np.ndarray:
         BadInputError: the file is missing, damaged or no picture.
     """
     picture = read_visible(path)
-    stored = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
-    if stored is None or stored.ndim != 2:
+    stored = stored_pixels(path)
+    if stored.ndim != 2:
         return picture
     if counts and stored.dtype == np.uint16:
         return Agc().apply(stored.astype(np.uint16, copy=False))

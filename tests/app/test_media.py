@@ -13,11 +13,12 @@ import pytest
 from av.video.reformatter import ColorRange, Colorspace
 
 from app.media.pairing import MediaPair, default_max_skew_ns, pair_by_time
-from app.media.pictures import match_folders, read_thermal_picture, read_visible_picture, write_picture
+from app.media.pictures import match_folders, read_picture, write_picture
 from app.media.reader import MediaFrame, SequenceReader, VideoReader, open_reader
 from app.media.writer import VideoFormat, VideoWriter
 from fusion_core.errors import BadInputError, RecordingError
 from fusion_core.frames import Frame, FrameFlag, Stream, TimestampSource
+from fusion_core.picture_file import PictureReader
 
 HEIGHT, WIDTH = 48, 64
 COLOURS = [
@@ -125,7 +126,7 @@ def test_reader_keeps_variable_stamps_and_durations(tmp_path: Path) -> None:
     reader.close()
     wanted = [Fraction(p, 90000) for p in VFR_PTS]
     assert [f.pts * reader.time_base for f in read] == wanted
-    assert [f.frame.timestamp_ns for f in read] == [round(t * 10**9) for t in wanted]
+    assert [f.frame.timestamp_ns for f in read] == [round((t - wanted[0]) * 10**9) for t in wanted]
     assert [f.frame.index for f in read] == list(range(len(VFR_PTS)))
     assert read[3].duration * reader.time_base == Fraction(VFR_PTS[4] - VFR_PTS[3], 90000)
     assert reader.damage is None and reader.notes == []
@@ -181,12 +182,14 @@ def test_grey_kept_in_a_colour_video_is_read_as_luma_in_full_range(tmp_path: Pat
     assert reader.notes == []
 
 
-def test_a_palette_coloured_thermal_video_is_noted(tmp_path: Path) -> None:
+def test_a_thermal_video_in_an_unknown_palette_is_refused_unless_accepted(tmp_path: Path) -> None:
     path = make_video(
         tmp_path / "t.mkv", [colour_bars()], [0], Fraction(1, 1000), "libx264", "rgb24", "yuv420p"
     )  # fmt: skip
-    reader = VideoReader(path, Stream.THERMAL)
-    assert any("coloured" in note for note in reader.notes)
+    with pytest.raises(BadInputError, match="in colour"):
+        VideoReader(path, Stream.THERMAL)
+    reader = VideoReader(path, Stream.THERMAL, accept_colour=True)
+    assert any("brightness is used" in note for note in reader.notes)
     reader.close()
 
 
@@ -322,7 +325,7 @@ def test_written_stamps_count_and_duration_are_those_given(tmp_path: Path, suffi
     tolerance = Fraction(1, 2000) if suffix == ".mkv" else 0  # Matroska counts whole milliseconds
     assert all(abs(a - b) <= tolerance for a, b in zip(got, wanted, strict=True))
     reader = VideoReader(path, Stream.VISIBLE)
-    assert reader.end_s == pytest.approx((VFR_PTS[-1] + 500) / 90000, abs=0.0015)
+    assert reader.end_s == pytest.approx((VFR_PTS[-1] - VFR_PTS[0] + 500) / 90000, abs=0.0015)
     reader.close()
 
 
@@ -366,12 +369,12 @@ def test_odd_sizes_grow_by_one_and_other_sizes_are_refused(tmp_path: Path) -> No
 def test_pictures_keep_16_bit_and_refuse_what_cannot_be_fused(tmp_path: Path) -> None:
     for suffix in ("png", "tiff"):
         cv2.imwrite(str(tmp_path / f"t.{suffix}"), counts(3))
-        assert np.array_equal(read_thermal_picture(tmp_path / f"t.{suffix}"), counts(3))
+        assert np.array_equal(read_picture(PictureReader(Stream.THERMAL), tmp_path / f"t.{suffix}"), counts(3))
     temperatures = counts(4).astype(np.float32) / 100
     cv2.imwrite(str(tmp_path / "f.tiff"), temperatures)
-    read = read_thermal_picture(tmp_path / "f.tiff")
-    assert read.dtype == np.uint16 and read.min() == 0 and read.max() == 65535
-    temperatures[2, 2] = np.nan
+    read = read_picture(PictureReader(Stream.THERMAL), tmp_path / "f.tiff")
+    np.testing.assert_allclose(read * 0.01 - 100, temperatures, atol=0.006)
+    temperatures[:, 10:] = np.nan
     cv2.imwrite(str(tmp_path / "nan.tiff"), temperatures)
     cv2.imwrite(str(tmp_path / "flat.png"), np.full((8, 8), 9, np.uint8))
     (tmp_path / "empty.png").touch()
@@ -386,19 +389,19 @@ def test_pictures_keep_16_bit_and_refuse_what_cannot_be_fused(tmp_path: Path) ->
         ("none.png", "none.png"),
     ]:
         with pytest.raises(BadInputError, match=word):
-            read_thermal_picture(tmp_path / name)
+            read_picture(PictureReader(Stream.THERMAL), tmp_path / name)
 
 
 def test_visible_pictures_become_rgb(tmp_path: Path) -> None:
     bars = colour_bars()
     write_picture(tmp_path / "v.png", bars)
-    assert np.array_equal(read_visible_picture(tmp_path / "v.png"), bars)
+    assert np.array_equal(read_picture(PictureReader(Stream.VISIBLE), tmp_path / "v.png"), bars)
     alpha = np.dstack([bars[..., ::-1], np.full((HEIGHT, WIDTH), 128, np.uint8)])
     cv2.imwrite(str(tmp_path / "a.png"), alpha)
-    assert np.array_equal(read_visible_picture(tmp_path / "a.png"), bars)
+    assert np.array_equal(read_picture(PictureReader(Stream.VISIBLE), tmp_path / "a.png"), bars)
     grey = (counts(1) % 256).astype(np.uint8)
     cv2.imwrite(str(tmp_path / "g.png"), grey)
-    assert np.array_equal(read_visible_picture(tmp_path / "g.png"), np.dstack([grey] * 3))
+    assert np.array_equal(read_picture(PictureReader(Stream.VISIBLE), tmp_path / "g.png"), np.dstack([grey] * 3))
     with pytest.raises(BadInputError, match="no picture format"):
         write_picture(tmp_path / "v.xyz", bars)
     assert [p.name for p in tmp_path.glob(".*")] == []

@@ -119,20 +119,19 @@ def test_grey_thermal_saved_as_colour_is_one_channel(tmp_path: Path) -> None:
     assert np.abs(read_thermal(tmp_path / "t.jpg").astype(int) - smooth[..., 0]).max() <= 6
 
 
-def test_thermal_in_false_colour_is_refused(tmp_path: Path) -> None:
-    cv2.imwrite(str(tmp_path / "t.png"), cv2.applyColorMap((RAMP >> 8).astype(np.uint8), cv2.COLORMAP_INFERNO))
+def test_thermal_in_an_unknown_palette_is_refused(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "t.png"), COLOUR)
     with pytest.raises(BadInputError, match="palette"):
         read_thermal(tmp_path / "t.png")
 
 
-def test_floating_point_thermal_is_refused_with_the_reason(tmp_path: Path) -> None:
+def test_floating_point_thermal_becomes_hundredths(tmp_path: Path) -> None:
     celsius = RAMP.astype(np.float32) / 1000
     tifffile.imwrite(tmp_path / "c.tif", celsius)
-    with pytest.raises(BadInputError, match="float32, expected a grey picture"):
-        read_thermal(tmp_path / "c.tif")
-    celsius[3, 4:9] = np.nan
+    np.testing.assert_allclose(read_thermal(tmp_path / "c.tif") * 0.01 - 100, celsius, atol=0.006)
+    celsius[3:, 4:] = np.nan
     tifffile.imwrite(tmp_path / "c.tif", celsius)
-    with pytest.raises(BadInputError, match="5 of 3072 values that are NaN"):
+    with pytest.raises(BadInputError, match="values that are NaN"):
         read_thermal(tmp_path / "c.tif")
 
 
@@ -165,6 +164,6 @@ def test_other_bad_files_are_refused(tmp_path: Path) -> None:
     path.write_bytes(data)
     with pytest.raises(BadInputError, match="check sum of its IDAT"):
         read_visible(path)
-    tifffile.imwrite(tmp_path / "i.tif", RAMP.astype(np.int32))
-    with pytest.raises(BadInputError, match="int32"):
+    tifffile.imwrite(tmp_path / "i.tif", RAMP.astype(np.complex64))
+    with pytest.raises(BadInputError, match="complex64"):
         read_thermal(tmp_path / "i.tif")

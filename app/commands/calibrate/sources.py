@@ -86,7 +86,7 @@ def open_pairs(source: Path, thermal: Path | None, every: int, accept_colour: bo
         pairs_of = _recording(reader, every, timed=added_ms is not None)
         return PairStream(pairs_of, True, reader.close, added_ms=added_ms or 0.0)
     visible_reader = open_reader(source, Stream.VISIBLE)
-    thermal_reader = open_reader(thermal, Stream.THERMAL)
+    thermal_reader = open_reader(thermal, Stream.THERMAL, accept_colour=accept_colour)
 
     def close() -> None:
         visible_reader.close()
@@ -216,9 +216,7 @@ def _folder(source: Path, accept_colour: bool) -> Iterator[CalibrationPair]:
 
 def read_thermal_or_colour(path: Path, accept_colour: bool) -> np.ndarray:
     """(Ht, Wt) uint8 or uint16; with `accept_colour`, the brightness of one in colour. Raises BadInputError."""
-    if not accept_colour:
-        return read_thermal(path)
-    return np.asarray(cv2.cvtColor(read_visible(path), cv2.COLOR_RGB2GRAY))
+    return read_thermal(path, accept_colour)
 
 
 def _recording(reader: RecordingReader, every: int, timed: bool) -> Iterator[CalibrationPair]:
