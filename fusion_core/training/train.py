@@ -60,10 +60,6 @@ class FusionNetwork(Protocol):
 class Selection(Protocol):
     """Says which validation is best; `acceptance.AgainstStart` fulfils this."""
 
-    @property
-    def wants_start(self) -> bool:
-        """Whether to validate before the first step."""
-
     def score(self, results: dict[str, float]) -> float:
         """Score `results` of `validation.validate`; less is better."""
 
@@ -253,8 +249,9 @@ class Trainer:
         self._reporter.start(self._step, self.total_steps, config.batch_size)
         try:
             with self._stop_on_signals():
-                if self._step == 0 and self._selection is not None and self._selection.wants_start:
-                    self._validate()
+                if self._step == 0 and self._selection is not None and self._best is None:
+                    self._validate()  # after a kill again: measured is not yet kept as the best
+                    self._save()
                 while self._step < self.total_steps and not self._should_stop(started):
                     self._train_step(forward, next(batches))
                     every = config.validation.every_steps

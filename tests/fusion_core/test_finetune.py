@@ -363,11 +363,11 @@ def test_selection_prefers_the_start_to_a_lower_loss_with_fainter_heat(tmp_path:
         }  # fmt: skip
 
     selection = AgainstStart(tmp_path)
-    assert selection.wants_start and selection.score(results(0.4, 0.85, 0.01)) == pytest.approx(1.0)
+    assert selection.score(results(0.4, 0.85, 0.01)) == pytest.approx(1.0)
     assert selection.score(results(0.36, 0.84, 0.015)) == pytest.approx(0.9)
     assert selection.score(results(0.34, 0.69, 0.046)) > 1.0
     resumed = AgainstStart(tmp_path)
-    assert not resumed.wants_start and resumed.score(results(0.36, 0.84, 0.015)) == pytest.approx(0.9)
+    assert resumed.score(results(0.36, 0.84, 0.015)) == pytest.approx(0.9)
     (tmp_path / "start.json").write_text("[1")
     with pytest.raises(ConfigError, match="begin the run anew"):
         AgainstStart(tmp_path)

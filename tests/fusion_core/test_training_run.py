@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +20,10 @@ from support import training_worker as worker
 from fusion_core.errors import CheckpointError, ConfigError, RunError
 from fusion_core.training.config import ScheduleConfig
 from fusion_core.training.distributed import Processes
+from fusion_core.training.finetuning import acceptance
+from fusion_core.training.finetuning.acceptance import AgainstStart
 from fusion_core.training.run_state import Ema, atomic_write, latest_state, list_checkpoints, save_state
-from fusion_core.training.train import learning_rate_factor
+from fusion_core.training.train import Trainer, learning_rate_factor
 
 ROOT = Path(__file__).resolve().parents[2]
 WORKER = Path(worker.__file__)
@@ -137,6 +141,66 @@ def test_only_the_last_checkpoints_are_kept(tmp_path: Path) -> None:
     for step in range(5):
         save_state(tmp_path, step, {"step": step}, keep=2)
     assert [path.name for path in sorted(tmp_path.iterdir())] == ["step-00000003.pt", "step-00000004.pt"]
+
+
+class _Killed(BaseException):
+    """Stands for SIGKILL: nothing of the trainer catches it, so nothing is saved on the way out."""
+
+
+def _exported(folder: Path) -> dict[str, torch.Tensor]:
+    """The best weights, which the worker exports with torch.save."""
+    return dict(torch.load(io.BytesIO((folder / "best.safetensors").read_bytes())))
+
+
+class _StartIsBest(AgainstStart):
+    """Whatever differs from the start counts as worse, so that a run that forgets its start shows it."""
+
+    def score(self, results: Mapping[str, float]) -> float:
+        return 1.0 + abs(super().score(results) - 1.0)
+
+
+def test_a_run_killed_at_any_step_ends_as_one_that_was_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each write of a file and each training step is a place to be killed at; the start's measure is the first."""
+    place, fatal = 0, -1
+
+    def at_place(original: Any) -> Any:
+        def counted(*arguments: Any, **named: Any) -> Any:
+            nonlocal place
+            result = original(*arguments, **named)
+            place += 1
+            if place - 1 == fatal:
+                raise _Killed
+            return result
+
+        return counted
+
+    def go(folder: Path) -> Trainer:
+        config = worker.make_config(folder, 4, validation={"every_steps": 2})
+        trainer = worker.make_trainer(folder, config, ALONE, selection=_StartIsBest(folder))
+        if list_checkpoints(folder / "checkpoints"):
+            trainer.resume()
+        trainer.run()
+        return trainer
+
+    monkeypatch.setattr(acceptance, "atomic_write", at_place(atomic_write))
+    monkeypatch.setattr(torch, "save", at_place(torch.save))
+    monkeypatch.setattr(Trainer, "_train_step", at_place(Trainer._train_step))
+    go(tmp_path / "whole")
+    places, best = place, _exported(tmp_path / "whole")
+    reference = latest_state(tmp_path / "whole" / "checkpoints", print)
+    assert places >= 8
+    for number in range(places):
+        place, fatal = 0, number
+        folder = tmp_path / str(number)
+        with pytest.raises(_Killed):
+            go(folder)
+        fatal = -1
+        go(folder)
+        state = latest_state(folder / "checkpoints", print)
+        _assert_same(reference, state)
+        assert state["best"] == reference["best"] == 1.0
+        kept = _exported(folder)
+        assert all(torch.equal(kept[key], value) for key, value in best.items())
 
 
 def test_nothing_to_resume_is_said(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from fusion_core.training.config import TrainingConfig
 from fusion_core.training.dataset import TrainingPair
 from fusion_core.training.distributed import processes
 from fusion_core.training.reporting import Reporter
-from fusion_core.training.train import Trainer, TrainingPairs
+from fusion_core.training.train import Selection, Trainer, TrainingPairs
 
 
 class TinyOutput(NamedTuple):
@@ -86,7 +86,13 @@ def make_config(folder: Path, steps: int, **changes: Any) -> TrainingConfig:
 
 
 def make_trainer(
-    folder: Path, config: TrainingConfig, team: Any, *, batch_norm: bool = True, network: nn.Module | None = None
+    folder: Path,
+    config: TrainingConfig,
+    team: Any,
+    *,
+    batch_norm: bool = True,
+    network: nn.Module | None = None,
+    selection: Selection | None = None,
 ) -> Trainer:
     (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
     torch.manual_seed(3)
@@ -96,7 +102,7 @@ def make_trainer(
     return Trainer(
         network or TinyNetwork(batch_norm=batch_norm), config, TrainingPairs(pairs[:4], pairs[4:], "made"),
         processes=team, vgg=None, reporter=reporter,
-        export=lambda path, network, facts: torch.save(network.state_dict(), path),
+        export=lambda path, network, facts: torch.save(network.state_dict(), path), selection=selection,
     )  # fmt: skip
 
 

@@ -73,11 +73,6 @@ class AgainstStart:
             except (OSError, ValueError, TypeError, AttributeError) as error:
                 raise ConfigError(f"{self._file} cannot be read ({error}); begin the run anew") from error
 
-    @property
-    def wants_start(self) -> bool:
-        """Whether the weights have to be validated before the first step."""
-        return self._start is None
-
     def score(self, results: Mapping[str, float]) -> float:
         """Score a validation (`validation.validate`); the first one given becomes the start."""
         if self._start is None:
