@@ -8,6 +8,7 @@ damaged one, which decoders would show in part.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,10 +27,15 @@ __all__ = [
     "list_pairs",
     "read_thermal",
     "read_visible",
+    "without_marks",
 ]
 
-VISIBLE_NAMES = ("vi", "visible")
-THERMAL_NAMES = ("ir", "infrared", "thermal")
+# Folders of ours and of published sets: LLVIP, M3FD, MSRS, RoadScene, KAIST, FLIR and what people make of them.
+VISIBLE_NAMES = ("vi", "visible", "vis", "rgb", "visual", "viscrop", "crop_lr_visible", "color", "colour")
+THERMAL_NAMES = ("ir", "infrared", "thermal", "lwir", "t", "inf", "cropinfrared", "cropinfrared2", "tir", "therm")
+_PARTS = ("train", "test", "val", "valid", "validation", "images")
+_MARKS = ("vi", "vis", "visible", "rgb", "ir", "lwir", "t", "thermal", "infrared", "inf", "co", "th")
+_MARK = re.compile(rf"[-_. ](?:{'|'.join(_MARKS)})$|^(?:{'|'.join(_MARKS)})[-_. ]", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -68,6 +74,10 @@ def list_pairs(root: Path | str) -> PairListing:
     visible_dir = _only_folder(root, VISIBLE_NAMES, "visible")
     thermal_dir = _only_folder(root, THERMAL_NAMES, "thermal")
     visible, thermal = _pictures(visible_dir), _pictures(thermal_dir)
+    if not visible and not thermal:
+        _refuse_deeper(root, visible_dir, thermal_dir)
+    if not visible.keys() & thermal.keys():
+        visible, thermal = without_marks(visible), without_marks(thermal)
     common = sorted(visible.keys() & thermal.keys())
     unmatched = [visible[stem] for stem in sorted(visible.keys() - thermal.keys())]
     unmatched += [thermal[stem] for stem in sorted(thermal.keys() - visible.keys())]
@@ -87,11 +97,38 @@ def _only_folder(root: Path, names: tuple[str, ...], kind: str) -> Path:
         raise BadInputError(f"{root} cannot be read ({error.strerror}); check its permissions") from error
     if len(found) == 1:
         return found[0]
-    wanted = " or ".join(f"{name}/" for name in names)
+    wanted = " or ".join(f"{name}/" for name in names[:3])
     if not found:
+        deeper = [path.name for path in _folders(root) if path.name.lower() in _PARTS]
+        if deeper:
+            raise BadInputError(
+                f"{root} is divided into {', '.join(deeper)}, each with its own folders of pictures; give one of them,"
+                f" e.g. {root / deeper[0]}"
+            )
         raise BadInputError(f"{root} has no folder of {kind} pictures, expected {wanted}; rename the one you have")
     have = " and ".join(f"{entry.name}/" for entry in found)
     raise BadInputError(f"{root} has {have}, expected only one folder of {kind} pictures; move one away")
+
+
+def without_marks(pictures: dict[str, Path]) -> dict[str, Path]:
+    """Names without what only tells the stream (000_vis, 000_ir); as they were where two names would become one."""
+    plain = {_MARK.sub("", stem): path for stem, path in pictures.items()}
+    return plain if len(plain) == len(pictures) else pictures
+
+
+def _refuse_deeper(root: Path, visible_dir: Path, thermal_dir: Path) -> None:
+    """Raises BadInputError that says how to point to pictures that lie one folder deeper."""
+    deeper = sorted({inside.name for folder in (visible_dir, thermal_dir) for inside in _folders(folder)})
+    if deeper:
+        raise BadInputError(
+            f"{root} holds its pictures one folder deeper, in {visible_dir.name}/ and {thermal_dir.name}/ of"
+            f" {', '.join(deeper)}; make a folder for each part, e.g. {deeper[0]}/{visible_dir.name} and"
+            f" {deeper[0]}/{thermal_dir.name} (links will do), and give that"
+        )
+
+
+def _folders(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
 
 
 def _pictures(folder: Path) -> dict[str, Path]:

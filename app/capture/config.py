@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -64,6 +64,10 @@ class CameraConfig(_Section):
     accept_colour: bool = False
     """Thermal only: take a picture in colour (a palette the camera painted) as its brightness. Off, such a picture is
     refused, because it mostly means that the two cameras are swapped."""
+    rotate: Literal[0, 90, 180, 270] = 0
+    """Degrees clockwise by which a camera's picture is turned, for one that is mounted on its side or head."""
+    mirror: bool = False
+    """Swap left and right, after turning: for a camera that looks into a mirror or shows a mirrored picture."""
     credentials_env: str | None = None
     """Name of the environment variable that holds `user:password` for an rtsp uri."""
     credentials_file: str | None = None

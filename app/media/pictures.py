@@ -10,6 +10,7 @@ import numpy as np
 
 from fusion_core.errors import BadInputError, RecordingError
 from fusion_core.files import write_atomic
+from fusion_core.pair_folder import without_marks
 from fusion_core.picture_file import PICTURE_SUFFIXES, PictureReader, is_picture
 
 __all__ = [
@@ -76,6 +77,8 @@ def match_folders(visible: Path, thermal: Path, allow_unmatched: bool) -> tuple[
         BadInputError: pictures without a partner unless `allow_unmatched`; no match at all.
     """
     visible_files, thermal_files = list_pictures(visible), list_pictures(thermal)
+    if not visible_files.keys() & thermal_files.keys():
+        visible_files, thermal_files = without_marks(visible_files), without_marks(thermal_files)
     only_visible = sorted(visible_files.keys() - thermal_files.keys())
     only_thermal = sorted(thermal_files.keys() - visible_files.keys())
     common = sorted(visible_files.keys() & thermal_files.keys())

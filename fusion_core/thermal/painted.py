@@ -30,6 +30,7 @@ _GREYS = frozenset({"white_hot", "black_hot"})
 _SAMPLE = 2000
 _MOST_DISTANCE = 12.0  # levels from the palette's line in RGB; lossy codecs and reduced colour give 2 to 6
 _FAR_DISTANCE = 60.0
+_LEAST_LEVELS = 24
 _STEPS = 64  # of each channel in the table from colour to level
 
 
@@ -76,6 +77,9 @@ def find_palette(rgb: npt.NDArray[np.uint8]) -> str | None:
         line = table.astype(np.float32)
         squared = (pixels**2).sum(1)[:, None] - 2 * pixels @ line.T + (line**2).sum(1)[None]
         nearest = np.sqrt(np.maximum(squared.min(axis=1), 0.0))
+        low, high = np.percentile(squared.argmin(axis=1), (5, 95))
+        if high - low < _LEAST_LEVELS:  # one colour lies on many a palette
+            continue
         median, far = np.percentile(nearest, (50, 95))
         if far < _FAR_DISTANCE and float(median + far / 4) < best_distance:
             best, best_distance = name, float(median + far / 4)

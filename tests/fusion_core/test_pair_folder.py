@@ -45,7 +45,7 @@ def test_reports_pictures_without_partner_and_ignores_other_files(tmp_path: Path
 def test_layout_errors_say_what_is_missing(tmp_path: Path) -> None:
     with pytest.raises(BadInputError, match="does not exist"):
         find_pairs(tmp_path / "nowhere")
-    with pytest.raises(BadInputError, match="no folder of visible pictures, expected vi/ or visible/"):
+    with pytest.raises(BadInputError, match="no folder of visible pictures, expected vi/ or visible/ or vis/"):
         find_pairs(tmp_path)
     (tmp_path / "vi").mkdir()
     with pytest.raises(BadInputError, match="no folder of thermal pictures"):

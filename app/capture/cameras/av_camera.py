@@ -5,17 +5,20 @@ from __future__ import annotations
 import os
 import threading
 from collections import deque
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import quote, urlsplit, urlunsplit
 
 import av
-import numpy as np
 
-from app.capture.cameras.camera import CameraInfo, Clock, TimeBase, to_stream_pixels
+from app.capture.cameras.camera import CameraInfo, Clock, TimeBase
 from app.capture.cameras.sender_clock import SenderClock
 from app.capture.cameras.uri import CameraUri, redact
+from app.media.decoded import FrameConverter
+from app.media.geometry import MediaInput
+from app.media.reader import VideoReader
 from fusion_core.errors import BadInputError, CameraLost, CameraTimeout, ConfigError, EndOfStream
 from fusion_core.frames import Frame, FrameFlag, Stream, TimestampSource
 
@@ -53,26 +56,20 @@ class _AvSource:
         try:
             self._container = av.open(name, format=format_name, options=options, timeout=timeout)
         except (av.FFmpegError, ValueError, OSError) as error:
-            raise self._cannot_open(uri, error) from None
+            raise self._cannot_open(error) from None
         try:
             self.track = self._choose_track(uri)
             if getattr(self.track, "codec_context", None) is None:
-                raise self._cannot_open(uri, ValueError("its video is in a format that the decoder does not know"))
+                raise self._cannot_open(ValueError("its video is in a format that the decoder does not know"))
         except BaseException:
             self._container.close()
             raise
-        self.track.thread_type = "AUTO" if uri.kind == "file" else "SLICE"  # frame threads would add a frame each
-        if uri.kind != "file":
-            self.track.codec_context.flags |= av.codec.context.Flags.low_delay
-        start = self._container.start_time
-        self._zero_ns = 0 if start is None or uri.kind != "file" else round(start * 1e9 / av.time_base)
+        self.track.thread_type = "SLICE"  # frame threads would add a frame each
+        self.track.codec_context.flags |= av.codec.context.Flags.low_delay
         self.fps = float(self.track.average_rate or self.track.guessed_rate or 0)
-        self.duration_ns = round((self._container.duration or 0) * 1e9 / av.time_base)
 
-    def _cannot_open(self, uri: CameraUri, error: Exception) -> CameraLost | BadInputError:
+    def _cannot_open(self, error: Exception) -> CameraLost:
         reason = redact(f"{type(error).__name__}: {error}")
-        if uri.kind == "file":
-            return BadInputError(f"{self.shown} cannot be opened as a video ({reason}); check the path and the format")
         if isinstance(error, av.error.HTTPUnauthorizedError | av.error.HTTPForbiddenError):
             reason += "; the camera refused the user name or password: see credentials_env and credentials_file"
         return CameraLost(
@@ -83,8 +80,9 @@ class _AvSource:
         tracks = self._container.streams.video
         number = int(uri.options.get("track", "0"))
         if number >= len(tracks):
-            message = f"{self.shown} has {len(tracks)} video track(s), track {number} is not there (they count from 0)"
-            raise BadInputError(message) if uri.kind == "file" else CameraLost(message)
+            raise CameraLost(
+                f"{self.shown} has {len(tracks)} video track(s), track {number} is not there (they count from 0)"
+            )
         return tracks[number]
 
     def pictures(self) -> Iterator[_Decoded]:
@@ -101,7 +99,7 @@ class _AvSource:
                         continue
                     time_ns = None
                     if video.pts is not None:
-                        time_ns = round(video.pts * video.time_base * 1_000_000_000) - self._zero_ns
+                        time_ns = round(video.pts * video.time_base * 1_000_000_000)
                     yield _Decoded(video, time_ns, arrival_ns)
         except EOFError:
             return
@@ -109,9 +107,6 @@ class _AvSource:
             raise CameraLost(f"{self.shown} sent nothing for too long; the connection is given up") from None
         except (av.FFmpegError, OSError) as error:
             raise CameraLost(f"{self.shown} broke off ({redact(str(error))}); it is reopened") from None
-
-    def rewind(self) -> None:
-        self._container.seek(0)
 
     def close(self) -> None:
         self._container.close()
@@ -129,19 +124,6 @@ class _AvSource:
         )
 
 
-def picture_pixels(video: Any, stream: Stream, name: str, accept_colour: bool) -> np.ndarray:
-    """A decoded picture in its stream's form: grey of more than 8 bits as uint16 counts, all else as RGB or grey."""
-    source = video.format.name
-    if source.startswith("gray"):
-        deep = source != "gray"
-        if deep and source not in ("gray16le", "gray16be"):
-            video = video.reformat(format="gray16le")  # 10, 12, 14 bits: scaled to 16
-        return to_stream_pixels(video.to_ndarray(), stream, name, accept_colour)
-    if stream is Stream.THERMAL and accept_colour:
-        return np.asarray(video.to_ndarray(format="gray"))
-    return to_stream_pixels(video.to_ndarray(format="rgb24"), stream, name, accept_colour)
-
-
 class AvFileCamera:
     """A video file (or one of its tracks). One thread reads it; it starts none.
 
@@ -151,8 +133,8 @@ class AvFileCamera:
 
     def __init__(self, stream: Stream, uri: CameraUri, config: CameraConfig, base: TimeBase) -> None:
         self._stream, self._uri, self._config, self._base = stream, uri, config, base
-        self._source: _AvSource | None = None
-        self._pictures: Iterator[_Decoded] = iter(())
+        self._reader: VideoReader | None = None
+        self._pictures: Iterator[tuple[Any, int]] = iter(())
         self._waiting: Frame | None = None
         self._index = 0
         self._loop_ns = 0  # what earlier rounds of the loop took
@@ -166,11 +148,29 @@ class AvFileCamera:
             BadInputError: not there, not a video, or without that track.
         """
         self.close()
-        self._source = _AvSource(self._uri, self._config, self._base.clock)
-        self._pictures = self._source.pictures()
+        self._start()
+        assert self._reader is not None  # by _start; for the type checker
         self._waiting = None
         self._index, self._loop_ns, self._last_ns = 0, 0, -1
-        self._info = self._source.describe(self._uri, TimestampSource.FILE)
+        reader = self._reader
+        self._info = CameraInfo(
+            identity=self._config.shown_uri,
+            model=f"file {reader.format_name.split()[0]}",
+            width=reader.width,
+            height=reader.height,
+            fps=float(reader.rate or 0),
+            pixel_format=reader.format_name,
+            ts_source=TimestampSource.FILE,
+        )
+
+    def _start(self) -> None:
+        path = Path(self._uri.target).expanduser()
+        if not path.is_file():
+            raise BadInputError(f"{self._uri.target} is not there, expected a video file; check the path after file:")
+        cut = replace(self._uri.cut, rotate=0, mirror=False)  # which the factory does for every kind
+        given = MediaInput(path, int(self._uri.options.get("track", "0")), cut)
+        self._reader = VideoReader(given, self._stream, 0, self._config.accept_colour, self._config.options)
+        self._pictures = self._reader.stamped()
 
     def read(self, timeout_s: float) -> Frame:
         """The next picture of the file, in real-time mode at its time."""
@@ -193,40 +193,37 @@ class AvFileCamera:
         flags = FrameFlag.NONE
         start_ns = self._base.start_ns()
         for skipped in range(_SKIP_MOST + 1):
-            decoded = self._next_picture()
-            time_ns = self._last_ns + round(1e9 / (self._info.fps or 30.0))
-            if decoded.time_ns is not None and decoded.time_ns + self._loop_ns > self._last_ns:
-                time_ns = decoded.time_ns + self._loop_ns
+            video, time_ns = self._next_picture()
+            time_ns = max(time_ns + self._loop_ns, self._last_ns + 1)
             self._last_ns = time_ns
             self._index += 1
             late_ns = self._base.clock.now_ns() - start_ns - time_ns
             if not self._uri.flag("realtime") or late_ns <= _LATE_NS or skipped == _SKIP_MOST:
                 break
             flags = FrameFlag.GAP_BEFORE
-        pixels = picture_pixels(decoded.video, self._stream, self._config.shown_uri, self._config.accept_colour)
+        assert self._reader is not None  # by _next_picture; for the type checker
+        pixels = self._reader.pixels(video)
         return Frame(self._stream, pixels, self._index - 1, start_ns + time_ns, TimestampSource.FILE, flags)
 
-    def _next_picture(self) -> _Decoded:
-        if self._source is None:
+    def _next_picture(self) -> tuple[Any, int]:
+        if self._reader is None:
             raise CameraLost(f"{self._config.shown_uri} is not open; open it before reading")
         for decoded in self._pictures:
             return decoded
         if not self._uri.flag("loop") or self._last_ns < 0:
             raise EndOfStream(f"{self._config.shown_uri} has ended after {self._index} frames")
         period_ns = round(1e9 / (self._info.fps or 30.0))
-        self._loop_ns = max(self._last_ns + period_ns, self._loop_ns + self._source.duration_ns)
-        self._source.rewind()
-        self._pictures = self._source.pictures()
-        for decoded in self._pictures:
-            return decoded
-        raise EndOfStream(f"{self._config.shown_uri} could not be read a second time; it has ended")
+        self._loop_ns = max(self._last_ns + period_ns, self._loop_ns + round((self._reader.end_s or 0.0) * 1e9))
+        self._reader.close()
+        self._start()
+        return next(self._pictures)
 
     def close(self) -> None:
         """Close the file."""
         self._waiting = None
-        if self._source is not None:
-            self._source.close()
-            self._source = None
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
 
     @property
     def info(self) -> CameraInfo:
@@ -290,6 +287,7 @@ class _Pump:
 
     def _receive(self, source: _AvSource) -> None:
         sender = SenderClock()
+        converter = FrameConverter(self._stream, source.shown, self._config.accept_colour)
         index, last_ns = -1, None
         steps: deque[int] = deque(maxlen=15)
         size: tuple[int, int] | None = None
@@ -309,7 +307,10 @@ class _Pump:
             index += step
             if step > 1:
                 flags = FrameFlag.GAP_BEFORE
-            pixels = picture_pixels(decoded.video, self._stream, source.shown, self._config.accept_colour)
+            try:
+                pixels = converter.pixels(decoded.video)
+            except BadInputError as error:  # an unknown palette: the camera may be set to another
+                raise CameraLost(str(error)) from None
             if size is not None and pixels.shape[:2] != size:
                 height, width = pixels.shape[:2]
                 change = f"from {size[1]}x{size[0]} to {width}x{height}"
@@ -421,10 +422,6 @@ def _open_arguments(uri: CameraUri, config: CameraConfig) -> tuple[str, str | No
             "timeout": str(round(config.open_timeout_s * 1e6)),  # us, of the socket
         }
         return rtsp_url_with_credentials(uri.target, config), None, options | config.options
-    if uri.kind == "file":
-        if not Path(uri.target).expanduser().is_file():
-            raise BadInputError(f"{uri.target} is not there, expected a video file; check the path after file:")
-        return str(Path(uri.target).expanduser()), None, dict(config.options)
     if uri.kind not in av.formats_available:
         raise ConfigError(
             f"{uri.kind}: cameras need the {uri.kind} input of FFmpeg, which this system's build does not have"

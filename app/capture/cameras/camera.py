@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-import cv2
 import numpy as np
 
 from fusion_core.errors import CameraLost
 from fusion_core.frames import Frame, Stream, TimestampSource
+from fusion_core.thermal.painted import Unpainter
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 __all__ = ["Camera", "CameraInfo", "Clock", "MonotonicClock", "TimeBase", "to_stream_pixels"]
-
-_COLOUR_LIMIT: Final = 12.0
-"""Mean difference between the largest and smallest of R, G, B above which a picture is one in colour, in levels."""
 
 
 class Clock(Protocol):
@@ -122,7 +119,7 @@ class Camera(Protocol):
 
 
 def to_stream_pixels(
-    pixels: np.ndarray, stream: Stream, name: Callable[[], str] | str, accept_colour: bool = False
+    pixels: np.ndarray, stream: Stream, name: Callable[[], str] | str, unpainter: Unpainter | None = None
 ) -> np.ndarray:
     """Bring a picture into its stream's form and refuse one that cannot belong to it.
 
@@ -130,7 +127,7 @@ def to_stream_pixels(
         pixels: (H, W) uint8 or uint16, or (H, W, 3) uint8 RGB.
         stream: visible wants (H, W, 3) uint8; thermal wants (H, W) uint16 or uint8.
         name: of the camera, for the message.
-        accept_colour: thermal only: take the brightness of a picture in colour.
+        unpainter: of this camera, thermal only: what becomes of a picture in colour. None refuses it.
 
     Raises:
         CameraLost: a 16-bit picture offered as visible, or one in colour as thermal: the cameras are probably swapped.
@@ -144,15 +141,14 @@ def to_stream_pixels(
         return pixels if pixels.ndim == 3 else np.repeat(pixels[..., None], 3, axis=2)
     if pixels.ndim == 2:
         return pixels
-    if not accept_colour:
-        sample = pixels[::4, ::4].astype(np.int16)
-        if float((sample.max(axis=2) - sample.min(axis=2)).mean()) > _COLOUR_LIMIT:
-            raise CameraLost(
-                f"thermal camera {_text(name)} delivers a picture in colour, expected grey or 16-bit counts. Are the"
-                " visible and the thermal uri swapped? If the camera paints a palette, set it to white-hot, or set"
-                " accept_colour: true"
-            )
-    return cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
+    grey = (unpainter or Unpainter()).grey(pixels)
+    if grey is None:
+        raise CameraLost(
+            f"thermal camera {_text(name)} delivers a picture in colour, expected grey or 16-bit counts. Are the"
+            " visible and the thermal uri swapped? If the camera paints a palette, set it to white-hot, or set"
+            " accept_colour: true"
+        )
+    return grey
 
 
 def _text(name: Callable[[], str] | str) -> str:

@@ -12,8 +12,10 @@ from app.capture.cameras.camera import Camera, Clock, MonotonicClock, TimeBase
 from app.capture.cameras.image_sequence_camera import ImageSequenceCamera
 from app.capture.cameras.simulated_camera import SimulatedCamera
 from app.capture.cameras.split_camera import SplitCamera, SplitSource
+from app.capture.cameras.turned_camera import TurnedCamera
 from app.capture.cameras.uri import CameraUri, parse_camera_uri
 from app.capture.cameras.v4l2_camera import V4l2Camera
+from app.media.geometry import PictureCut
 from fusion_core.errors import ConfigError
 from fusion_core.frames import Stream
 
@@ -23,7 +25,8 @@ if TYPE_CHECKING:
 
 __all__ = ["CameraPair", "create_cameras"]
 
-_OWN_FIELDS: Final = frozenset({"uri", "offset_ms", "accept_colour", "reopen"})  # may differ between halves of a source
+_OWN_FIELDS: Final = frozenset({"uri", "offset_ms", "accept_colour", "reopen", "rotate", "mirror"})
+"""May differ between the halves of a source."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,16 +69,25 @@ def create_cameras(
     cameras: dict[Stream, Camera] = {}
     for stream, config in configs.items():
         uri = uris[stream]
-        if uri.half is None:
-            cameras[stream] = _create(stream, uri, config, base, rig)
+        if uri.half is None or uri.kind in ("file", "images"):  # files cut their half themselves, and can be read twice
+            cameras[stream] = _turned(_create(stream, uri, config, base, rig), uri, config)
             continue
         source = shared.get(uri.source)
         if source is None:
             source = SplitSource(_create(Stream.VISIBLE, uri, config, base, rig))
             shared[uri.source] = source
-        cameras[stream] = SplitCamera(stream, uri, config, source)
+        cameras[stream] = _turned(SplitCamera(stream, uri, config, source), uri, config)
     unpaced = all(uri.kind in ("file", "images", "sim") and not _is_paced(uri) for uri in uris.values())
     return CameraPair(cameras[Stream.VISIBLE], cameras[Stream.THERMAL], unpaced, rig)
+
+
+def _turned(camera: Camera, uri: CameraUri, config: CameraConfig) -> Camera:
+    """The camera, turned as its uri says, else as its configuration says."""
+    cut = PictureCut(
+        rotate=uri.cut.rotate if "rotate" in uri.options else config.rotate,
+        mirror=uri.cut.mirror if "mirror" in uri.options else config.mirror,
+    )
+    return TurnedCamera(camera, cut) if cut != PictureCut() else camera
 
 
 def _is_paced(uri: CameraUri) -> bool:

@@ -6,11 +6,13 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-import cv2
+import numpy as np
 
-from app.capture.cameras.camera import CameraInfo, TimeBase, to_stream_pixels
+from app.capture.cameras.camera import CameraInfo, TimeBase
+from app.media.geometry import cut_half
 from fusion_core.errors import BadInputError, CameraLost, CameraTimeout, EndOfStream
 from fusion_core.frames import Frame, Stream, TimestampSource
+from fusion_core.picture_file import PICTURE_SUFFIXES, PictureReader, is_picture
 
 if TYPE_CHECKING:
     from app.capture.cameras.uri import CameraUri
@@ -18,8 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = ["ImageSequenceCamera"]
 
-_SUFFIXES: Final = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".pgm", ".ppm", ".webp"})
 _DEFAULT_FPS: Final = 30.0
+_KNOWN: Final = ", ".join(sorted(PICTURE_SUFFIXES))
 
 
 class ImageSequenceCamera:
@@ -32,6 +34,7 @@ class ImageSequenceCamera:
         self._stream, self._uri, self._config, self._base = stream, uri, config, base
         self._fps = config.fps if config.fps is not None else _DEFAULT_FPS
         self._paths: list[Path] = []
+        self._reader = PictureReader(stream, config.accept_colour)
         self._next = 0
         self._info = CameraInfo(config.shown_uri, "images", 0, 0, self._fps, "", TimestampSource.FILE)
 
@@ -44,10 +47,10 @@ class ImageSequenceCamera:
         folder = Path(self._uri.target).expanduser()
         if not folder.is_dir():
             raise BadInputError(f"{folder} is not a folder, expected one with pictures after images:")
-        self._paths = sorted((p for p in folder.iterdir() if p.suffix.lower() in _SUFFIXES), key=_by_number)
+        self._paths = sorted((p for p in folder.iterdir() if is_picture(p)), key=_by_number)
         if not self._paths:
-            raise BadInputError(f"{folder} holds no pictures ({', '.join(sorted(_SUFFIXES))}), expected at least one")
-        first = _read(self._paths[0])
+            raise BadInputError(f"{folder} holds no pictures ({_KNOWN}), expected at least one")
+        first = self._read(self._paths[0])
         self._next = 0
         self._base.start_ns()
         self._info = CameraInfo(
@@ -73,16 +76,20 @@ class ImageSequenceCamera:
                 self._base.clock.sleep_ns(round(timeout_s * 1e9))
                 raise CameraTimeout(f"{self._config.shown_uri}: the next picture is not due yet")
             self._base.clock.sleep_ns(wait_ns)
-        pixels = _read(self._paths[self._next % len(self._paths)])
+        pixels = self._read(self._paths[self._next % len(self._paths)])
         frame = Frame(
             self._stream,
-            to_stream_pixels(pixels, self._stream, self._config.shown_uri, self._config.accept_colour),
+            pixels,
             self._next,
             time_ns,
             TimestampSource.FILE,
         )
         self._next += 1
         return frame
+
+    def _read(self, path: Path) -> np.ndarray:
+        pixels = self._reader.read(path)
+        return pixels if self._uri.half is None else np.ascontiguousarray(cut_half(pixels, self._uri.half))
 
     def close(self) -> None:
         """Forget the list."""
@@ -96,12 +103,3 @@ class ImageSequenceCamera:
 
 def _by_number(path: Path) -> tuple[list[int], str]:
     return [int(digits) for digits in re.findall(r"\d+", path.stem)], path.name
-
-
-def _read(path: Path) -> cv2.typing.MatLike:
-    picture = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
-    if picture is None:
-        raise BadInputError(f"{path} cannot be read as a picture, expected PNG, JPEG, TIFF, BMP, PGM or WebP")
-    if picture.ndim == 3:
-        return cv2.cvtColor(picture, cv2.COLOR_BGRA2RGB if picture.shape[2] == 4 else cv2.COLOR_BGR2RGB)
-    return picture

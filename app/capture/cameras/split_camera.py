@@ -12,27 +12,18 @@ import cv2
 import numpy as np
 
 from app.capture.cameras.camera import Camera, CameraInfo, to_stream_pixels
+from app.media.geometry import cut_half
 from fusion_core.errors import CameraLost, CameraTimeout, ConfigError
 from fusion_core.frames import Frame, Stream
+from fusion_core.thermal.painted import Unpainter
 
 if TYPE_CHECKING:
     from app.capture.cameras.uri import CameraUri
     from app.capture.config import CameraConfig
 
-__all__ = ["SplitCamera", "SplitSource", "cut_half"]
+__all__ = ["SplitCamera", "SplitSource"]
 
 _QUEUE_FRAMES: Final = 4
-
-
-def cut_half(pixels: np.ndarray, half: str) -> np.ndarray:
-    """The named half (left, right, top, bottom) of a picture, a view. An odd middle row or column is left out."""
-    height, width = pixels.shape[:2]
-    return {
-        "left": pixels[:, : width // 2],
-        "right": pixels[:, width - width // 2 :],
-        "top": pixels[: height // 2],
-        "bottom": pixels[height - height // 2 :],
-    }[half]
 
 
 class SplitSource:
@@ -106,6 +97,7 @@ class SplitCamera:
             raise ConfigError(f"{config.shown_uri} names no half, expected #half=left, right, top or bottom")
         self._stream, self._uri, self._config, self._source = stream, uri, config, source
         self._half = uri.half
+        self._unpainter = Unpainter(config.accept_colour)
         self._info: CameraInfo | None = None
 
     def open(self) -> None:
@@ -129,7 +121,7 @@ class SplitCamera:
             if self._stream is Stream.THERMAL:
                 return np.ascontiguousarray(part[..., 0])
             return cv2.cvtColor(np.ascontiguousarray(part), cv2.COLOR_YUV2RGB_YUYV)
-        pixels = to_stream_pixels(part, self._stream, self._config.shown_uri, self._config.accept_colour)
+        pixels = to_stream_pixels(part, self._stream, self._config.shown_uri, self._unpainter)
         return np.ascontiguousarray(pixels)
 
     def close(self) -> None:

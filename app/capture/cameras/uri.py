@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 from urllib.parse import parse_qsl, unquote, urlsplit, urlunsplit
 
-from fusion_core.errors import ConfigError
+from app.media.geometry import PictureCut, parse_cut
+from fusion_core.errors import BadInputError, ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["HALVES", "KINDS", "CameraUri", "parse_camera_uri", "redact"]
+__all__ = ["KINDS", "CameraUri", "parse_camera_uri", "redact"]
 
 KINDS: Final = ("v4l2", "rtsp", "rtsps", "file", "images", "sim", "dshow", "avfoundation")
-HALVES: Final = ("left", "right", "top", "bottom")
+_CUT: Final = ("counts", "rotate", "mirror")  # every kind has these; they may differ between the halves of a source
 _V4L2_KEYS: Final = ("serial", "by-id", "port")
 _FLAG_VALUES: Final = {"1": "1", "true": "1", "yes": "1", "0": "0", "false": "0", "no": "0"}
 _QUERY_KEYS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
@@ -30,7 +32,8 @@ class CameraUri:
 
     target: what the kind needs: a path, a device name, an RTSP URL without our options, `visible` or `thermal`.
     key: v4l2 only: `serial`, `by-id` or `port`.
-    options: our own, by name: realtime, loop, counts ("0"/"1"), track (a number), transport (tcp/udp).
+    options: our own, by name: realtime, loop, counts, mirror ("0"/"1"), rotate (degrees clockwise), track (a number),
+        transport (tcp/udp).
     half: the part of a dual-spectrum picture that is this stream, or None.
     """
 
@@ -46,13 +49,19 @@ class CameraUri:
         return default if value is None else value == "1"
 
     @property
+    def cut(self) -> PictureCut:
+        """The part of the picture that is meant, and how it is turned."""
+        rotate = int(self.options.get("rotate", "0"))
+        return PictureCut(self.half, rotate, self.flag("mirror"), self.flag("counts"))
+
+    @property
     def source(self) -> tuple[str, str, str, tuple[tuple[str, str], ...]]:
         """Equal for two URIs that are halves of the same source."""
         return (
             self.kind,
             self.key,
             self.target,
-            tuple(sorted((k, v) for k, v in self.options.items() if k != "counts")),
+            tuple(sorted((k, v) for k, v in self.options.items() if k not in _CUT)),
         )
 
 
@@ -77,30 +86,36 @@ def parse_camera_uri(uri: str) -> CameraUri:
             f"camera uri {shown!r} has no known kind, must start with one of {', '.join(k + ':' for k in KINDS)}"
             " (a file is file:PATH)"
         )
+    path = rest.removeprefix("//")
+    if kind == "file" and any(mark in path for mark in "#?%") and Path(path).is_file():
+        return CameraUri(kind, path)  # a file of exactly this name is that file
     rest, _, fragment = rest.partition("#")
     own = _own_options(fragment, shown)
     half = own.pop("half", None)
-    if half is not None and half not in HALVES:
-        raise ConfigError(f"camera uri {shown!r}: half is {half!r}, must be one of {', '.join(HALVES)}")
+    try:
+        parse_cut(f"camera uri {shown!r}", own | ({} if half is None else {"half": half}))
+    except BadInputError as error:
+        raise ConfigError(str(error)) from None
     if kind in ("rtsp", "rtsps"):
         return _parse_rtsp(kind, f"{kind}:{rest}", own, half, shown)
     if kind == "v4l2":
         key, equals, value = rest.partition("=")
         if key not in _V4L2_KEYS or not equals or not value:
             raise ConfigError(_index_message(shown))
-        return CameraUri(kind, value, key, _checked(own, ("counts",), shown), half)
+        return CameraUri(kind, value, key, _checked(own, _CUT, shown), half)
     target, _, query = rest.partition("?")
     if kind in _QUERY_KEYS:
         own |= dict(parse_qsl(query, keep_blank_values=True))
     else:
         target = rest  # a device name may hold a question mark
     if kind == "file":
-        target = unquote(target.removeprefix("//"))
+        target = target.removeprefix("//")
+        target = target if Path(target).is_file() else unquote(target)
     if not target:
         raise ConfigError(f"camera uri {shown!r} names nothing after {kind}:, e.g. {_example(kind)}")
     if kind == "sim" and target not in ("visible", "thermal"):
         raise ConfigError(f"camera uri {shown!r}: the simulated rig has sim:visible and sim:thermal, not sim:{target}")
-    return CameraUri(kind, target, "", _checked(own, (*_QUERY_KEYS.get(kind, ()), "counts"), shown), half)
+    return CameraUri(kind, target, "", _checked(own, (*_QUERY_KEYS.get(kind, ()), *_CUT), shown), half)
 
 
 def _parse_rtsp(kind: str, url: str, own: dict[str, str], half: str | None, shown: str) -> CameraUri:
@@ -114,7 +129,7 @@ def _parse_rtsp(kind: str, url: str, own: dict[str, str], half: str | None, show
             own[name] = value
         else:
             kept.append(item)
-    options = _checked(own, ("transport", "track", "counts"), shown)
+    options = _checked(own, ("transport", "track", *_CUT), shown)
     if options.get("transport", "tcp") not in ("tcp", "udp"):
         raise ConfigError(f"camera uri {shown!r}: transport is {options['transport']!r}, must be tcp or udp")
     clean = urlunsplit((parts.scheme, parts.netloc, parts.path, "&".join(kept), ""))
@@ -137,7 +152,7 @@ def _checked(options: dict[str, str], known: tuple[str, ...], shown: str) -> Map
             raise ConfigError(
                 f"camera uri {shown!r} has the option {name!r}; this kind takes {', '.join((*known, 'half'))}"
             )
-        if name in ("realtime", "loop", "counts"):
+        if name in ("realtime", "loop", "counts", "mirror"):
             if value.lower() not in _FLAG_VALUES:
                 raise ConfigError(f"camera uri {shown!r}: {name} is {value!r}, must be 0 or 1")
             options[name] = _FLAG_VALUES[value.lower()]

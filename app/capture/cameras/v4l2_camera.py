@@ -11,6 +11,7 @@ from app.capture.cameras.identity import DeviceRecord, find_device, list_devices
 from app.capture.cameras.v4l2_formats import BYTES_PER_PIXEL, V4l2Mode, bytes_to_pixels, choose_mode, explain_os_error
 from fusion_core.errors import CameraLost, CameraTimeout, ConfigError
 from fusion_core.frames import Frame, FrameFlag, Stream, TimestampSource
+from fusion_core.thermal.painted import Unpainter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -178,6 +179,7 @@ class V4l2Camera:
         self._stream, self._uri, self._config, self._clock = stream, uri, config, clock
         self._packed, self._devices, self._open_port = packed, devices, open_port
         self._port: V4l2Port | None = None
+        self._unpainter = Unpainter(config.accept_colour)
         self._record: DeviceRecord | None = None
         self._mode = V4l2Mode(config.pixel_format or "", config.width or 0, config.height or 0, config.fps or 0.0)
         self._bytes_per_line = 0
@@ -277,7 +279,7 @@ class V4l2Camera:
             return None
         is_yuyv_bytes = pixels.ndim == 3 and pixels.shape[2] == 2
         if not is_yuyv_bytes and not self._packed:
-            pixels = to_stream_pixels(pixels, self._stream, self._config.shown_uri, self._config.accept_colour)
+            pixels = to_stream_pixels(pixels, self._stream, self._config.shown_uri, self._unpainter)
         stamp_ns, self._ts_source = arrival_ns, TimestampSource.ARRIVAL
         if raw.timestamp_ns is not None and -_NEWEST_NS <= arrival_ns - raw.timestamp_ns <= _OLDEST_NS:
             stamp_ns, self._ts_source = raw.timestamp_ns, TimestampSource.KERNEL
