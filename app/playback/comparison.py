@@ -72,6 +72,8 @@ class Comparison:
 
     def __init__(self, source: LatestSlot[FusedFrame], settings: ComparisonSettings) -> None:
         self.latest: LatestSlot[ComparedFrame] = LatestSlot()
+        self.strength = 1.0
+        """Of thermal in B, see `fusion_core.colour.with_strength`; what is set holds from the next picture on."""
         self._source = source
         self._lock = threading.Lock()
         self._settings = settings
@@ -136,7 +138,7 @@ class Comparison:
                 try:
                     if fuser is None:
                         fuser = _SecondFuser(settings)
-                    self._publish(settings, fuser.fuse(frame))
+                    self._publish(settings, fuser.fuse(frame, self.strength))
                 except Exception as error:  # B is given up, the thread waits for other settings; A goes on
                     failed = settings
                     self._note(settings, error)
@@ -174,10 +176,11 @@ class _SecondFuser:
         self._step = FuseStep(self._engine, Agc(settings.agc), ThermalGrid(None), longest_gap_s=_LONGEST_GAP_S)
         self._alignment: ThermalAlignment | None = None
 
-    def fuse(self, frame: FusedFrame) -> ComparedFrame | None:
+    def fuse(self, frame: FusedFrame, strength: float) -> ComparedFrame | None:
         """B's picture; None while a camera is missing."""
         from app.pipeline.fuse_step import fuse_levels
         from app.pipeline.thermal_grid import ThermalGrid
+        from fusion_core.colour import with_strength
 
         visible = frame.pair.visible
         if visible is None or frame.thermal_8bit is None:
@@ -190,6 +193,7 @@ class _SecondFuser:
                 self._alignment = frame.alignment
                 self._step.use_grid(ThermalGrid.fixed(frame.alignment))
             second = self._step.fuse(frame.pair).pixels
+        second = with_strength(visible.pixels, second, strength)
         second.flags.writeable = False
         return ComparedFrame(frame, second, (time.perf_counter() - began_s) * 1e3)
 

@@ -26,12 +26,14 @@ _LONGEST_GAP_S = 1.0  # pairs further apart start the AGC and the engine afresh
 
 @dataclass(frozen=True, slots=True)
 class FuseSettings:
-    """How a pair is fused: an engine's name or RECORDED, its network and weights, and the thermal AGC."""
+    """How a pair is fused: an engine's name or RECORDED, its network and weights, the thermal AGC, and how
+    strongly thermal goes in (see `fusion_core.colour.with_strength`)."""
 
     engine: str = RECORDED
     preset: str = "tiny"
     weights: Path | None = None
     agc: AgcConfig = field(default_factory=AgcConfig)
+    strength: float = 1.0
 
     @property
     def label(self) -> str:
@@ -74,10 +76,25 @@ class PlaybackFuser:
             known = FramePair(stand_in, None if known is None else known.thermal)
         if known is None:
             raise RecordingError("the pair holds no picture")
+        self._step.strength = self.settings.strength
         frame = self._step.fuse(known)
         if self.settings.engine == RECORDED:
-            frame = replace(frame, pixels=frame.pixels if recorded is None else recorded, engine=RECORDED)
+            frame = replace(frame, pixels=self._as_recorded(frame, recorded), engine=RECORDED)
         return frame if pair is None else replace(frame, pair=pair)
+
+    def use_strength(self, strength: float) -> None:
+        """Let thermal go in this strongly from the next pair on; the engine stays."""
+        self.settings = replace(self.settings, strength=strength)
+
+    def _as_recorded(self, frame: FusedFrame, recorded: npt.NDArray[np.uint8] | None) -> npt.NDArray[np.uint8]:
+        from fusion_core.colour import with_strength
+
+        visible = frame.pair.visible
+        if recorded is None:
+            return frame.pixels
+        if visible is None or visible.pixels.shape != recorded.shape:
+            return recorded
+        return with_strength(visible.pixels, recorded, self.settings.strength)
 
     def close(self) -> None:
         """Close the engine."""

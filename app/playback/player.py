@@ -184,6 +184,8 @@ class PlaybackSession:
         shown: list[FusedFrame | None] = [None, None]
         for number, chosen in enumerate(settings):
             fuser = fusers[number]
+            if fuser is not None and chosen is not None:
+                fuser.use_strength(chosen.strength)
             if fuser is not None and fuser.settings != chosen:
                 fuser.close()
                 fuser = fusers[number] = None

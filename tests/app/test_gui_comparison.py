@@ -215,7 +215,7 @@ def test_a_model_is_added_used_and_rolled_back(qtbot: QtBot, bench: Bench, tmp_p
     bench.models.use(EngineConfig(name=EngineName.TORCH, weights=stored.path))
     qtbot.waitUntil(lambda: bench.models.models.active == "night", timeout=PATIENCE_MS)
     assert bench.models.models.before == "tiny"
-    assert bench.made[-1].calls[-1] == ("set_engine", "torch", "tiny", stored.path)
+    assert bench.made[-1].calls[-1] == ("set_engine", "torch", "auto", stored.path)
     with qtbot.waitSignal(bench.main.notice, timeout=PATIENCE_MS, check_params_cb=lambda text: "tiny" in text):
         bench.models.roll_back()
     qtbot.waitUntil(lambda: bench.made[-1].calls[-1] == ("set_engine", "torch", "tiny", None))

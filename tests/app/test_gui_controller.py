@@ -111,7 +111,7 @@ def test_requests_reach_the_pipeline_in_order(qtbot: QtBot, bench: Bench, tmp_pa
         "set_agc",
         "set_engine",
     ]
-    assert ("set_engine", "average", "tiny", None) in pipeline.calls
+    assert ("set_engine", "average", "auto", None) in pipeline.calls
     assert ("snapshot", tmp_path / "snapshots") in pipeline.calls
 
 
@@ -194,12 +194,17 @@ def test_views_change_by_request_and_are_remembered_for_each_rig(qtbot: QtBot, b
     control.change_blend(30)
     control.show_thermal_share(True)
     control.set_hud(False)
+    bench.window.live.panel.view._strength.slider.setValue(70)
+    assert bench.made[-1].fusion.strength == control.strength == 0.7
     control.set_view(isotherm=Isotherm(IsothermKind.BETWEEN, 5, 9))
     assert bench.settings.save()
     profile = GuiSettings(tmp_path / "window.json").profile("simulated")
     assert profile.view.mode is ViewMode.WIPE and profile.view.black_hot and profile.view.blend == 1.0
     assert profile.view.isotherm == Isotherm(IsothermKind.BETWEEN, 5, 9)
     assert not profile.view.thermal_share and not profile.hud
+    assert profile.strength == 0.7
+    assert bench.run(qtbot, simulated_config()).fusion.strength == 0.7  # at the next start
+    assert bench.run(qtbot, simulated_config(rig="other", engine={"strength": 1.2})).fusion.strength == 1.2
     assert GuiSettings(tmp_path / "window.json").profile("another").view.mode is ViewMode.FUSED
 
 

@@ -126,7 +126,7 @@ def test_the_window_speaks_german(
         assert window.start_page.assistant.accessibleName() == "Zwei Kameras einrichten"
         assert window.actions_by_name["record"].text() == "Aufnehmen"
         assert window.live.panel.agc._auto.text() == "Zurück zur Automatik"
-        assert window.live.panel.compare.engine.accessibleName() == "A und B vergleichen: Rechenwerk"
+        assert window.live.panel.compare.engine.accessibleName() == "A und B vergleichen: Verfahren"
         assert status_figures(Stats().snapshot())[0].label == "Rate"
         assert QCoreApplication.translate("QPlatformTheme", "Cancel") == "Abbrechen"  # Qt's own texts as well
         panel = window.live.panel

@@ -106,6 +106,28 @@ def test_scrub_step_and_the_recorded_picture(qtbot: QtBot, player: Any) -> None:
     assert control.index == PAIRS - 1
 
 
+def test_strength_moves_the_recorded_and_the_fused_picture_between_visible_and_exaggerated(
+    qtbot: QtBot, player: Any
+) -> None:
+    control, _, _ = player
+    slider = control._page.view._strength.slider
+    for percent, wanted in ((50, 138), (0, 70), (150, 255), (100, 207)):  # visible is 70, recorded 207
+        value = wanted
+        with qtbot.waitSignal(
+            control.frame_ready, check_params_cb=lambda p, v=value: abs(int(p.frame.pixels[0, 0, 0]) - v) <= 1
+        ):
+            control.seek(7)
+            slider.setValue(percent)
+    slider.setValue(0)
+    control.set_first(FuseSettings("average"))
+    assert control.first.strength == 0.0
+    with qtbot.waitSignal(
+        control.frame_ready,
+        check_params_cb=lambda p: p.frame.engine != "recorded" and bool((p.frame.pixels == 70).all()),
+    ):
+        control.seek(7)
+
+
 def test_speed_loop_and_end(qtbot: QtBot, player: Any) -> None:
     control, now, _ = player
     control.set_speed(2.0)

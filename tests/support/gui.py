@@ -29,7 +29,7 @@ class FakePipeline:
         self.cameras = SimpleNamespace(devices=lambda: ("usb visible", "usb thermal"), offset_between_ms=0.0)
         counts, edges = np.ones(256, np.int64), np.arange(257.0)
         histogram = SimpleNamespace(counts=counts, edges=edges, limits=(10.0, 20.0))
-        self.fusion = SimpleNamespace(set_agc=self._note("set_agc"), agc_histogram=lambda: histogram)
+        self.fusion = SimpleNamespace(set_agc=self._note("set_agc"), agc_histogram=lambda: histogram, strength=1.0)
         self.engine = SimpleNamespace(
             request=lambda name, preset, weights: self.calls.append(("set_engine", str(name), str(preset), weights)),
             build_s=None,

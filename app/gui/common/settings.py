@@ -11,6 +11,7 @@ from PyQt6.QtCore import QByteArray
 from app.gui.common.settings_file import SettingsFile
 from app.gui.common.theme import Appearance
 from app.view.settings import Isotherm, IsothermKind, Picture, ViewMode, ViewSettings
+from fusion_core.colour import STRENGTH_MAX
 
 __all__ = ["GuiSettings", "RigProfile", "default_settings_file"]
 
@@ -19,12 +20,17 @@ _RECENT = 8
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class RigProfile:
-    """What is remembered of one rig. scale: name of a radiometric scale, "" = the rig's default."""
+    """What is remembered of one rig.
+
+    scale: name of a radiometric scale, "" = the rig's default. strength: of thermal in the fused picture, None = as the
+    configuration has it.
+    """
 
     view: ViewSettings = dataclasses.field(default_factory=ViewSettings)
     hud: bool = True
     panel: bool = True
     scale: str = ""
+    strength: float | None = None
 
 
 def default_settings_file() -> Path:
@@ -134,7 +140,12 @@ def _profile_from(stored: dict[str, Any]) -> RigProfile:
         hud=bool(stored.get("hud", True)),
         panel=bool(stored.get("panel", True)),
         scale=str(stored.get("scale", "")),
+        strength=_strength_from(stored.get("strength")),
     )
+
+
+def _strength_from(stored: object) -> float | None:
+    return min(STRENGTH_MAX, max(0.0, float(stored))) if isinstance(stored, int | float) else None
 
 
 def _view_from(stored: dict[str, Any]) -> ViewSettings:

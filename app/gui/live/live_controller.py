@@ -148,6 +148,7 @@ class LiveController(ViewController):
         self.config, self.config_file = config, file
         profile = self._settings.profile(config.rig)
         self.view, self.hud, self.panel = profile.view, profile.hud, profile.panel
+        super().set_strength(config.engine.strength if profile.strength is None else profile.strength)
         self.scale = profile.scale if profile.scale in SCALES else default_scale(config)
         self.view_changed.emit(self.view)
         self._show_figures()
@@ -182,6 +183,7 @@ class LiveController(ViewController):
             self._tasks.run(lambda: pipeline.stop(timeout_s=STOP_S), lambda _: self.stopped.emit())
             return
         self._pipeline = pipeline
+        pipeline.fusion.strength = self.strength
         self._sequence = 0
         self._pull.start()
         self._numbers.start()
@@ -275,6 +277,8 @@ class LiveController(ViewController):
     def show_comparison(self, comparison: Comparison | None) -> None:
         """Show the pictures of this comparison, each with its B; None = the pipeline's alone."""
         self._comparison, self._compared = comparison, 0
+        if comparison is not None:
+            comparison.strength = self.strength
 
     def frame_presented(self) -> None:
         """Count the frame that the view has just painted; each frame counts once."""
@@ -308,6 +312,15 @@ class LiveController(ViewController):
             self.frozen = frozen
             self._page.show_frozen(frozen)
             self._show_chips()
+
+    def set_strength(self, strength: float) -> None:
+        """Take more or less of thermal into the fused picture, from the next pair on; remembered for the rig."""
+        super().set_strength(strength)
+        if self._pipeline is not None:
+            self._pipeline.fusion.strength = self.strength
+        if self._comparison is not None:
+            self._comparison.strength = self.strength
+        self._remember()
 
     def set_hud(self, shown: bool) -> None:
         """Show or hide the figures over the picture."""
@@ -453,7 +466,8 @@ class LiveController(ViewController):
             view = dataclasses.replace(self.view, thermal_share=False)
             if Picture.SECOND in (view.wipe_left, view.wipe_right):  # there is no B at the next start
                 view = dataclasses.replace(view, wipe_left=Picture.VISIBLE, wipe_right=Picture.FUSED)
-            self._settings.set_profile(self.config.rig, RigProfile(view, self.hud, self.panel, self.scale))
+            strength = None if self.strength == self.config.engine.strength else self.strength
+            self._settings.set_profile(self.config.rig, RigProfile(view, self.hud, self.panel, self.scale, strength))
 
 
 def _config_error(error: ValueError) -> ConfigError:

@@ -10,6 +10,7 @@ from PyQt6.QtCore import QObject, pyqtSignal
 from app.gui.widgets.video_view import VideoView
 from app.gui.widgets.view_panel import ViewPanel
 from app.view.settings import Isotherm, IsothermKind, ViewMode, ViewSettings
+from fusion_core.colour import STRENGTH_MAX
 from fusion_core.thermal.palettes import PALETTES
 
 __all__ = ["ViewController"]
@@ -33,8 +34,12 @@ class ViewController(QObject):
         self.video = video
         self.view = ViewSettings()
         self._isotherm: Isotherm | None = None  # the last one
+        self._panel = panel
+        self.strength = 1.0
+        """How strongly thermal goes into the fused picture, 0 to STRENGTH_MAX; 1 = as the engine fuses."""
         self.view_changed.connect(video.set_settings)
         self.view_changed.connect(panel.show_view)
+        panel.strength_asked.connect(self.set_strength)
         panel.view_asked.connect(lambda changes: self.set_view(**changes))
         video.wipe_moved.connect(lambda at: self.set_view(wipe_at=at))
         video.pip_tapped.connect(self.swap)
@@ -46,6 +51,11 @@ class ViewController(QObject):
             self.view = view
             self._isotherm = view.isotherm or self._isotherm
             self.view_changed.emit(view)
+
+    def set_strength(self, strength: float) -> None:
+        """Take more or less of thermal into the fused picture, 0 to STRENGTH_MAX; 1 = as the engine fuses."""
+        self.strength = min(STRENGTH_MAX, max(0.0, strength))
+        self._panel.show_strength(self.strength)
 
     def set_mode(self, mode: ViewMode) -> None:
         """Choose one of the nine views; the next painting shows it."""

@@ -124,7 +124,7 @@ class PlaybackController(ViewController):
         """Open a recording, or two videos. `opened` or `failed` follows."""
         self.close()
         self._files = (path, thermal)
-        self.first = FuseSettings() if thermal is None else FuseSettings(engine="pyramid")
+        self.first = FuseSettings(RECORDED if thermal is None else "pyramid", strength=self.strength)
         self.second = None
         self.index, self.range = 0, None
         self._open_shown, self._shown_error, self._sequence = False, "", 0
@@ -241,12 +241,18 @@ class PlaybackController(ViewController):
             self.set_second(self._last_second or _other_than(self.first))
 
     def _use(self, first: FuseSettings, second: FuseSettings | None) -> None:
-        self.first, self.second = first, second
-        self._last_second = second or self._last_second
+        self.first = replace(first, strength=self.strength)
+        self.second = None if second is None else replace(second, strength=self.strength)
+        self._last_second = self.second or self._last_second
         if self._session is not None:
-            self._session.set_settings(first, second)
+            self._session.set_settings(self.first, self.second)
             self._session.show(self.index)
-        self._page.show_settings(first, second)
+        self._page.show_settings(self.first, self.second)
+
+    def set_strength(self, strength: float) -> None:
+        """Take more or less of thermal into A and B, also into what is rendered."""
+        super().set_strength(strength)
+        self._use(self.first, self.second)
 
     # ------------------------------------------------------------------ rendering
 

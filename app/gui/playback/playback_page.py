@@ -53,7 +53,7 @@ class _SidePanel(FuseChoice):
     def _emit(self) -> None:
         engine, preset, weights, mode = self.choice()
         agc = AgcConfig.model_validate(self.settings.agc.model_dump() | {"mode": AgcMode(mode)})
-        self.settings = FuseSettings(engine, preset, weights, agc)
+        self.settings = FuseSettings(engine, preset, weights, agc, self.settings.strength)
         self.chosen.emit(self.settings)
 
 

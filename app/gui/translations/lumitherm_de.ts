@@ -116,12 +116,12 @@
     <message>
         <location filename="../common/actions.py" line="105" />
         <source>Less thermal in the blend</source>
-        <translation>Weniger Thermik in der Überblendung</translation>
+        <translation>Weniger Wärmebild in der Überblendung</translation>
     </message>
     <message>
         <location filename="../common/actions.py" line="106" />
         <source>More thermal in the blend</source>
-        <translation>Mehr Thermik in der Überblendung</translation>
+        <translation>Mehr Wärmebild in der Überblendung</translation>
     </message>
     <message>
         <location filename="../common/actions.py" line="107" />
@@ -1226,7 +1226,7 @@
     <message>
         <location filename="../live/compare_panel.py" line="32" />
         <source>B's engine, model and AGC take the place of A's</source>
-        <translation>Rechenwerk, Modell und AGC von B treten an die Stelle derer von A</translation>
+        <translation>Verfahren, Modell und AGC von B treten an die Stelle derer von A</translation>
     </message>
 </context><context>
     <name>ComparisonController</name>
@@ -1255,13 +1255,13 @@
     <message>
         <location filename="../live/rig_panels.py" line="31" />
         <source>Engine and model</source>
-        <translation>Rechenwerk und Modell</translation>
+        <translation>Verfahren und Modell</translation>
     </message>
     <message>
         <location filename="../live/rig_panels.py" line="45" />
         <location filename="../live/rig_panels.py" line="33" />
         <source>Engine</source>
-        <translation>Rechenwerk</translation>
+        <translation>Verfahren</translation>
     </message>
     <message>
         <location filename="../live/rig_panels.py" line="46" />
@@ -1277,7 +1277,7 @@
     <message>
         <location filename="../live/rig_panels.py" line="37" />
         <source>The present engine goes on until the new one is ready</source>
-        <translation>Das jetzige Rechenwerk läuft weiter, bis das neue bereit ist</translation>
+        <translation>Das jetzige Verfahren läuft weiter, bis das neue bereit ist</translation>
     </message>
     <message>
         <location filename="../live/rig_panels.py" line="39" />
@@ -1314,7 +1314,7 @@
     <message>
         <location filename="../widgets/fuse_choice.py" line="38" />
         <source>{0}: engine</source>
-        <translation>{0}: Rechenwerk</translation>
+        <translation>{0}: Verfahren</translation>
     </message>
     <message>
         <location filename="../widgets/fuse_choice.py" line="39" />
@@ -1334,7 +1334,7 @@
     <message>
         <location filename="../widgets/fuse_choice.py" line="46" />
         <source>Engine</source>
-        <translation>Rechenwerk</translation>
+        <translation>Verfahren</translation>
     </message>
     <message>
         <location filename="../widgets/fuse_choice.py" line="47" />
@@ -1388,7 +1388,7 @@
 </context><context>
     <name>LiveController</name>
     <message>
-        <location filename="../live/live_controller.py" line="446" />
+        <location filename="../live/live_controller.py" line="459" />
         <source>Nothing is running: start a rig first</source>
         <translation>Es läuft nichts: zuerst eine Anlage starten</translation>
     </message>
@@ -1564,12 +1564,12 @@
 </context><context>
     <name>PlaybackController</name>
     <message>
-        <location filename="../playback/playback_controller.py" line="276" />
+        <location filename="../playback/playback_controller.py" line="282" />
         <source>Rendered {0} pairs to {1}</source>
         <translation>{0} Paare nach {1} gerechnet</translation>
     </message>
     <message>
-        <location filename="../playback/playback_controller.py" line="280" />
+        <location filename="../playback/playback_controller.py" line="286" />
         <source>Cancelled: the first {0} pairs are in {1}</source>
         <translation>Abgebrochen: die ersten {0} Paare sind in {1}</translation>
     </message>
@@ -2188,7 +2188,7 @@
     <message>
         <location filename="../widgets/status_text.py" line="174" />
         <source>Engine</source>
-        <translation>Rechenwerk</translation>
+        <translation>Verfahren</translation>
     </message>
     <message>
         <location filename="../widgets/status_text.py" line="177" />
@@ -2244,7 +2244,7 @@
     <message>
         <location filename="../widgets/status_text.py" line="232" />
         <source>engine</source>
-        <translation>Rechenwerk</translation>
+        <translation>Verfahren</translation>
     </message>
     <message>
         <location filename="../widgets/status_text.py" line="234" />
@@ -2388,177 +2388,192 @@
 </context><context>
     <name>ViewPanel</name>
     <message>
-        <location filename="../widgets/view_panel.py" line="32" />
+        <location filename="../widgets/view_panel.py" line="38" />
         <source>Picture</source>
         <translation>Bild</translation>
     </message>
     <message>
-        <location filename="../widgets/view_panel.py" line="37" />
+        <location filename="../widgets/view_panel.py" line="43" />
         <source>Measure</source>
         <translation>Messen</translation>
     </message>
     <message>
-        <location filename="../widgets/view_panel.py" line="40" />
+        <location filename="../widgets/view_panel.py" line="46" />
         <source>Clear</source>
         <translation>Löschen</translation>
     </message>
     <message>
-        <location filename="../widgets/view_panel.py" line="73" />
-        <location filename="../widgets/view_panel.py" line="47" />
+        <location filename="../widgets/view_panel.py" line="53" />
+        <source>Strength</source>
+        <translation>Wärmebild-Anteil</translation>
+    </message>
+    <message>
+        <location filename="../widgets/view_panel.py" line="84" />
+        <location filename="../widgets/view_panel.py" line="54" />
         <source>Blend</source>
         <translation>Überblendung</translation>
     </message>
     <message>
-        <location filename="../widgets/view_panel.py" line="48" />
+        <location filename="../widgets/view_panel.py" line="55" />
         <source>Wipe left</source>
         <translation>Links</translation>
     </message>
     <message>
-        <location filename="../widgets/view_panel.py" line="49" />
+        <location filename="../widgets/view_panel.py" line="56" />
         <source>Wipe right</source>
         <translation>Rechts</translation>
     </message>
     <message>
-        <location filename="../widgets/view_panel.py" line="82" />
-        <location filename="../widgets/view_panel.py" line="50" />
+        <location filename="../widgets/view_panel.py" line="93" />
+        <location filename="../widgets/view_panel.py" line="57" />
         <source>Palette</source>
         <translation>Palette</translation>
     </message>
     <message>
-        <location filename="../widgets/view_panel.py" line="91" />
-        <location filename="../widgets/view_panel.py" line="52" />
+        <location filename="../widgets/view_panel.py" line="102" />
+        <location filename="../widgets/view_panel.py" line="59" />
         <source>Isotherm</source>
         <translation>Isotherme</translation>
     </message>
     <message>
-        <location filename="../widgets/view_panel.py" line="130" />
-        <location filename="../widgets/view_panel.py" line="53" />
+        <location filename="../widgets/view_panel.py" line="141" />
+        <location filename="../widgets/view_panel.py" line="60" />
         <source>from</source>
         <translation>von</translation>
     </message>
     <message>
-        <location filename="../widgets/view_panel.py" line="131" />
-        <location filename="../widgets/view_panel.py" line="54" />
+        <location filename="../widgets/view_panel.py" line="142" />
+        <location filename="../widgets/view_panel.py" line="61" />
         <source>to</source>
         <translation>bis</translation>
     </message>
     <message>
-        <location filename="../widgets/view_panel.py" line="55" />
+        <location filename="../widgets/view_panel.py" line="62" />
         <source>Scale</source>
         <translation>Skala</translation>
     </message>
     <message>
-        <location filename="../widgets/view_panel.py" line="67" />
-        <source>Share of thermal in the blend</source>
-        <translation>Anteil der Thermik in der Überblendung</translation>
+        <location filename="../widgets/view_panel.py" line="75" />
+        <source>Strength of thermal in the fused picture</source>
+        <translation>Anteil des Wärmebilds am fusionierten Bild</translation>
     </message>
     <message>
-        <location filename="../widgets/view_panel.py" line="70" />
+        <location filename="../widgets/view_panel.py" line="76" />
+        <source>0 %: the visible picture; 100 %: as the network was trained</source>
+        <translation>0 %: nur das sichtbare Bild; 100 %: so, wie das Netz es gelernt hat</translation>
+    </message>
+    <message>
+        <location filename="../widgets/view_panel.py" line="78" />
+        <source>Share of thermal in the blend</source>
+        <translation>Anteil des Wärmebilds in der Überblendung</translation>
+    </message>
+    <message>
+        <location filename="../widgets/view_panel.py" line="81" />
         <source>Fused</source>
         <translation>Fusioniert</translation>
     </message>
     <message>
-        <location filename="../widgets/view_panel.py" line="71" />
+        <location filename="../widgets/view_panel.py" line="82" />
         <source>Visible</source>
         <translation>Sichtbar</translation>
     </message>
     <message>
-        <location filename="../widgets/view_panel.py" line="72" />
+        <location filename="../widgets/view_panel.py" line="83" />
         <source>Thermal</source>
         <translation>Thermisch</translation>
     </message>
     <message>
-        <location filename="../widgets/view_panel.py" line="74" />
+        <location filename="../widgets/view_panel.py" line="85" />
         <source>Edges</source>
         <translation>Kanten</translation>
     </message>
     <message>
-        <location filename="../widgets/view_panel.py" line="77" />
+        <location filename="../widgets/view_panel.py" line="88" />
         <source>A</source>
         <translation>A</translation>
     </message>
     <message>
-        <location filename="../widgets/view_panel.py" line="78" />
+        <location filename="../widgets/view_panel.py" line="89" />
         <source>B</source>
         <translation>B</translation>
     </message>
     <message>
-        <location filename="../widgets/view_panel.py" line="80" />
+        <location filename="../widgets/view_panel.py" line="91" />
         <source>Left of the divider</source>
         <translation>Links der Linie</translation>
     </message>
     <message>
-        <location filename="../widgets/view_panel.py" line="81" />
+        <location filename="../widgets/view_panel.py" line="92" />
         <source>Right of the divider</source>
         <translation>Rechts der Linie</translation>
     </message>
     <message>
-        <location filename="../widgets/view_panel.py" line="86" />
+        <location filename="../widgets/view_panel.py" line="97" />
         <source>Black-hot</source>
         <translation>Heiß ist schwarz</translation>
     </message>
     <message>
-        <location filename="../widgets/view_panel.py" line="93" />
+        <location filename="../widgets/view_panel.py" line="104" />
         <source>Off</source>
         <translation>Aus</translation>
     </message>
     <message>
-        <location filename="../widgets/view_panel.py" line="94" />
+        <location filename="../widgets/view_panel.py" line="105" />
         <source>Above</source>
         <translation>Über</translation>
     </message>
     <message>
-        <location filename="../widgets/view_panel.py" line="95" />
+        <location filename="../widgets/view_panel.py" line="106" />
         <source>Below</source>
         <translation>Unter</translation>
     </message>
     <message>
-        <location filename="../widgets/view_panel.py" line="96" />
+        <location filename="../widgets/view_panel.py" line="107" />
         <source>Between</source>
         <translation>Zwischen</translation>
     </message>
     <message>
-        <location filename="../widgets/view_panel.py" line="100" />
+        <location filename="../widgets/view_panel.py" line="111" />
         <source>Isotherm, lower end</source>
         <translation>Isotherme, unteres Ende</translation>
     </message>
     <message>
-        <location filename="../widgets/view_panel.py" line="100" />
+        <location filename="../widgets/view_panel.py" line="111" />
         <source>Isotherm, upper end</source>
         <translation>Isotherme, oberes Ende</translation>
     </message>
     <message>
-        <location filename="../widgets/view_panel.py" line="104" />
+        <location filename="../widgets/view_panel.py" line="115" />
         <source>Temperature scale</source>
         <translation>Temperaturskala</translation>
     </message>
     <message>
-        <location filename="../widgets/view_panel.py" line="106" />
+        <location filename="../widgets/view_panel.py" line="117" />
         <source>Relative (counts)</source>
         <translation>Relativ (Rohwerte)</translation>
     </message>
     <message>
-        <location filename="../widgets/view_panel.py" line="107" />
+        <location filename="../widgets/view_panel.py" line="118" />
         <source>TLinear 0.01 K</source>
         <translation>TLinear 0,01 K</translation>
     </message>
     <message>
-        <location filename="../widgets/view_panel.py" line="108" />
+        <location filename="../widgets/view_panel.py" line="119" />
         <source>TLinear 0.1 K</source>
         <translation>TLinear 0,1 K</translation>
     </message>
     <message>
-        <location filename="../widgets/view_panel.py" line="109" />
+        <location filename="../widgets/view_panel.py" line="120" />
         <source>Simulated rig</source>
         <translation>Simulierte Anlage</translation>
     </message>
     <message>
-        <location filename="../widgets/view_panel.py" line="130" />
+        <location filename="../widgets/view_panel.py" line="141" />
         <source>below</source>
         <translation>unter</translation>
     </message>
     <message>
-        <location filename="../widgets/view_panel.py" line="131" />
+        <location filename="../widgets/view_panel.py" line="142" />
         <source>above</source>
         <translation>über</translation>
     </message>

@@ -168,14 +168,14 @@ def spin(
 
 
 class ShareSlider(QWidget):
-    """A slider from 0 to 100 % with its value beside it."""
+    """A slider from 0 to 100 %, or to `most` as a fraction, with its value beside it."""
 
     moved = pyqtSignal(float)
 
-    def __init__(self, name: str, parent: QWidget | None = None) -> None:
+    def __init__(self, name: str, most: float = 1.0, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.slider = QSlider(Qt.Orientation.Horizontal)
-        self.slider.setRange(0, 100)
+        self.slider.setRange(0, round(most * 100))
         self.slider.setAccessibleName(name)
         self._value = QLabel("0 %")
         self._value.setMinimumWidth(48)
@@ -187,7 +187,7 @@ class ShareSlider(QWidget):
         self.slider.valueChanged.connect(self._changed)
 
     def set_share(self, share: float) -> None:
-        """Show a value, 0..1, without telling anybody."""
+        """Show a value, 0..most, without telling anybody."""
         self.slider.blockSignals(True)
         self.slider.setValue(round(share * 100))
         self.slider.blockSignals(False)

@@ -13,17 +13,23 @@ from app.gui.common.theme import icon_button
 from app.gui.widgets.sections import CheckBox, Section, ShareSlider, Spin, combo, form
 from app.rig.radiometry import SCALES, Radiometry
 from app.view.settings import Isotherm, IsothermKind, Picture, ViewMode, ViewSettings
+from fusion_core.colour import STRENGTH_MAX
 from fusion_core.thermal.palettes import PALETTES, palette_table
 
 __all__ = ["ViewPanel"]
 
-_SWATCH = QSize(56, 14)
+_SWATCH = QSize(48, 14)
 
 
 class ViewPanel(Section):
-    """view_asked: dict of changed fields of ViewSettings. scale_chosen: name of a scale. measure_toggled: bool."""
+    """Asks by signals.
+
+    view_asked: dict of changed fields of ViewSettings. strength_asked: of thermal in the fused picture, 0 to
+    STRENGTH_MAX. scale_chosen: name of a scale. measure_toggled: bool.
+    """
 
     view_asked = pyqtSignal(dict)
+    strength_asked = pyqtSignal(float)
     scale_chosen = pyqtSignal(str)
     measure_toggled = pyqtSignal(bool)
     measure_cleared = pyqtSignal()
@@ -44,6 +50,7 @@ class ViewPanel(Section):
         measuring.addWidget(clear)
         self._form = form()
         for text, field in (
+            (self.tr("Strength"), self._strength),
             (self.tr("Blend"), self._blend),
             (self.tr("Wipe left"), self._left),
             (self.tr("Wipe right"), self._right),
@@ -62,8 +69,12 @@ class ViewPanel(Section):
             self.measure.hide()
             clear.hide()
         self.show_view(self._view)
+        self.show_strength(1.0)
 
     def _make_picture_choices(self, playback: bool) -> None:
+        self._strength = ShareSlider(self.tr("Strength of thermal in the fused picture"), STRENGTH_MAX)
+        self._strength.slider.setToolTip(self.tr("0 %: the visible picture; 100 %: as the network was trained"))
+        self._strength.moved.connect(self.strength_asked)
         self._blend = ShareSlider(self.tr("Share of thermal in the blend"))
         self._blend.moved.connect(lambda share: self.view_asked.emit({"blend": share}))
         names = {
@@ -138,6 +149,10 @@ class ViewPanel(Section):
                 box.blockSignals(True)
                 box.setValue(self._shown(counts))
                 box.blockSignals(False)
+
+    def show_strength(self, strength: float) -> None:
+        """Show how strongly thermal goes into the fused picture, 0 to STRENGTH_MAX."""
+        self._strength.set_share(strength)
 
     def show_scale(self, name: str) -> None:
         """Show how counts are read; limits are then given in degrees."""
