@@ -22,7 +22,7 @@ from fusion_core.engines.video_options import VideoOptions
 
 __all__ = ["convert_in_child"]
 
-_NICENESS: Final = 10  # a tenth of the processor where it is busy, all of it where it is not
+_NICENESS: Final = 5  # a quarter of a busy core beside what is live, all of an idle one
 _LIMIT_S: Final = 1800.0
 _POLL_S: Final = 0.1
 _WORD: Final = "progress "
