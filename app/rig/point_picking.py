@@ -27,7 +27,6 @@ __all__ = ["PickedPoint", "PointPicking", "Side", "read_points"]
 
 Side = Literal["visible", "thermal"]
 Place = tuple[float, float]
-_LOOSE_PX = 4.0  # a point this far off the map that the others agree on is an outlier
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +161,7 @@ class PointPicking:
         visible = np.array([self.points[index].visible for index in whole], np.float64)
         thermal = np.array([self.points[index].thermal for index in whole], np.float64)
         try:
-            solution = solve_points(visible, thermal, model=self.model, threshold_px=_LOOSE_PX)
+            solution = solve_points(visible, thermal, model=self.model, width_px=self._sides[0].width)
         except BadInputError as error:
             self.problem = str(error)
             return

@@ -163,6 +163,35 @@ def test_points_give_the_map_and_name_the_outlier(model: str, count: int) -> Non
     assert solution.rms_px < 0.1 and np.nanmax(np.delete(solution.left_out_px, 2)) < 0.5
 
 
+def _lens_and_parallax(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Points of a 1280x720 and a 640x512 picture that no plane map joins to better than some pixels."""
+    rng = np.random.default_rng(seed)
+    thermal = np.stack([rng.uniform(40, 610, count), rng.uniform(100, 220, count)], axis=-1)
+    visible = thermal * 1.8 + [90.0, -10.0]
+    from_middle = (visible - [640, 360]) / 640
+    visible = visible - 18 * from_middle * (from_middle**2).sum(axis=1, keepdims=True)
+    return visible + rng.normal(0, 2.0, (count, 2)), thermal
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_few_points_that_a_lens_moves_are_all_used(seed: int) -> None:
+    visible, thermal = _lens_and_parallax(6, seed)
+    one = np.column_stack([thermal, np.ones(6)])
+    plain = np.linalg.norm(one @ np.linalg.lstsq(one, visible, rcond=None)[0] - visible, axis=1)
+    solution = solve_points(visible, thermal, width_px=1280)
+    assert solution.inlier.all() and solution.model == "affine"
+    assert solution.rms_px < 1.2 * np.sqrt(np.mean(plain**2))
+    assert solve_points(visible, thermal, model="homography", width_px=1280).model == "affine"
+    assert solve_points(visible[:4], thermal[:4], width_px=1280).model == "similarity"
+
+
+def test_a_point_that_lies_far_off_when_left_out_is_named() -> None:
+    visible, thermal = _lens_and_parallax(6, 1)
+    visible[3] += [70.0, 40.0]
+    solution = solve_points(visible, thermal, width_px=1280)
+    assert not solution.inlier[3] or solution.far[3]
+
+
 def test_points_that_determine_nothing_are_refused() -> None:
     line = np.stack([np.arange(6.0) * 20, np.arange(6.0) * 10], axis=-1)
     with pytest.raises(BadInputError, match="line"):

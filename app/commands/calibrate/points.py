@@ -80,6 +80,9 @@ def points(
 
 
 def _tell(picking: PointPicking, output: Path) -> None:
+    solution = picking.solution
+    assert solution is not None  # saved, hence solved
+    far = iter(solution.far)
     for number, point in enumerate(picking.points, start=1):
         if point.residual_px is None:
             typer.echo(f"point {number}: not used, it is placed in one picture only")
@@ -89,12 +92,18 @@ def _tell(picking: PointPicking, output: Path) -> None:
             f"point {number}: {point.residual_px:.2f} px off, {left_out} px when left out"
             + ("" if point.used else "  OUTLIER, not used")
         )
-    solution = picking.solution
-    assert solution is not None  # saved, hence solved
+        if next(far) and point.used:
+            typer.echo(
+                f"  WARNING: the other points foretell point {number} {left_out} px elsewhere. Look at it again; "
+                "if it is right, pick one or two more near it: nothing checks it now."
+            )
+    if picking.model not in ("auto", solution.model):
+        typer.echo(f"  a {picking.model} map would bend to these points: {solution.model} map in its place")
     left = solution.left_out_px[solution.inlier]
     worth = f", {np.median(left):.2f} px at a new point (median)" if np.isfinite(left).all() else ""
     typer.echo(
-        f"{output}: {solution.model} map from {int(solution.inlier.sum())} points, {solution.rms_px:.2f} px rms{worth}"
+        f"{output}: {solution.model} map from {int(solution.inlier.sum())} points, {solution.rms_px:.2f} visible px rms"
+        f"{worth}"
     )
 
 
