@@ -71,6 +71,7 @@ class MainWindow(QMainWindow):
         """Mark the view in use."""
         self.actions_by_name.show_mode(view.mode)
         self.actions_by_name["polarity"].setChecked(view.black_hot)
+        self.actions_by_name["heat"].setChecked(view.heat)
 
     def show_panel(self, shown: bool) -> None:
         """Show or hide the control panel of both pages with a picture."""

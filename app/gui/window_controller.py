@@ -117,6 +117,7 @@ class WindowController(QObject):
         actions.connect("next_palette", lambda: self._shown.next_palette())
         actions.connect("next_isotherm", lambda: self._shown.next_isotherm())
         actions.connect("polarity", lambda: self._shown.toggle_polarity())
+        actions.connect("heat", lambda: self._shown.toggle_heat())
         actions.connect("blend_less", lambda: self._shown.change_blend(-1))
         actions.connect("blend_more", lambda: self._shown.change_blend(1))
         actions.connect("zoom_in", lambda: self._shown.video.zoom_by(1.25))

@@ -6,6 +6,7 @@ The cost goes with the size of the window, not with that of the cameras: each pa
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 import cv2
 import numpy as np
@@ -25,13 +26,17 @@ from app.view.settings import (
 from fusion_core.frames import FusedFrame, ThermalAlignment
 from fusion_core.thermal.palettes import palette_table
 
-__all__ = ["CountsStatistics", "ViewComposer", "counts_statistics"]
+__all__ = ["CountsStatistics", "ViewComposer", "counts_statistics", "heat_levels"]
 
 _BACKGROUND_BGRA = (14, 11, 9, 255)
 _BORDER_BGRA = (235, 232, 228, 255)
 _EDGE_BGR = (64, 178, 255)  # orange: apart from foliage and sky for every kind of colour vision
 _SHARE_BGR = (20, 140, 255)
 _ISOTHERM_BGR = (255, 190, 60)  # light blue: in none of the warm palettes
+_HEAT_FIRST = 128  # level of what is just hot: only the upper, warm half of the palette is used
+_HEAT_NOISE = 6.0  # standard deviations of the noise that heat must stand out of the scene's median by
+_HEAT_SHARE = 0.75  # of the palette's colour; the rest keeps the picture's structure
+_HEAT_PALETTE = "inferno"  # where the chosen palette is not warm at its hot end
 _EDGE_LEVELS = 14  # across two pixels; weaker steps are noise
 _EDGE_PIXELS = 400_000  # outlines are looked for on a picture of at most about this size
 _SPARE_PX, _SPARE_SHARE = 2, 0.005  # a picture so little too large is cut, not resized: three times as fast, and its
@@ -79,6 +84,30 @@ def counts_statistics(
     return CountsStatistics(int(part.min()), float(part.mean()), int(part.max()), int(part.size))
 
 
+def heat_levels(counts: npt.NDArray[np.uint16] | U8, share: float) -> U8:
+    """Find what is hot in a scene, by itself.
+
+    Hot is the hottest `share` of the pixels, as far as it stands out of the scene's median by more than the camera's
+    noise: a scene of one temperature has no heat.
+
+    Args:
+        counts: (H, W) uint16 or uint8, raw.
+        share: 0..1.
+
+    Returns:
+        (H, W) uint8: 0 = not hot, else 128 for what is just hot to 255 for the hottest.
+    """
+    sample = np.asarray(counts[::2, ::2], dtype=np.float32)
+    middle, limit, hottest = np.quantile(sample, (0.5, 1.0 - share, 0.999))
+    beside = np.abs(np.diff(sample, axis=1))
+    noise = float(np.median(beside)) / (0.6745 * 2**0.5) if beside.size else 0.0
+    limit = max(float(limit), float(middle) + max(1.0, _HEAT_NOISE * noise))
+    span = max(1.0, float(hottest) - limit)
+    scaled = (counts.astype(np.float32) - limit) * ((255 - _HEAT_FIRST) / span) + _HEAT_FIRST
+    levels: U8 = np.where(counts < limit, 0.0, np.minimum(scaled, 255.0)).astype(np.uint8)
+    return levels
+
+
 class ViewComposer:
     """Paints views; keeps its canvas between frames. One owner thread (the window's)."""
 
@@ -88,6 +117,7 @@ class ViewComposer:
         self._cuts: dict[tuple[int, ...], U8] = {}
         self._tables: dict[tuple[str, bool], npt.NDArray[np.int32]] = {}
         self._colours: dict[tuple[int, int, int], U8] = {}
+        self._heat: tuple[FusedFrame, float, U8] | None = None  # of the last frame: its panels share it
         share = np.zeros((256, 3), np.uint8)
         strength = np.clip((np.arange(256) - _SHARE_FLOOR) * _SHARE_GAIN, 0, 255) / 255.0
         share[:] = np.rint(strength[:, None] * np.array(_SHARE_BGR)).astype(np.uint8)
@@ -182,6 +212,8 @@ class ViewComposer:
         if settings.isotherm is not None and picture is not Picture.VISIBLE:
             colour = self._colour(target, _ISOTHERM_BGR)
             _paint_isotherm(target, frame, window, settings.isotherm, colour)
+        if settings.heat and frame.pair.thermal is not None:
+            self._paint_heat(target, frame, window, settings)
 
     def _paint_thermal(self, target: U8, frame: FusedFrame, window: _Window, settings: ViewSettings) -> None:
         levels = frame.thermal_8bit
@@ -191,6 +223,24 @@ class ViewComposer:
         table = self._table(settings.palette, settings.black_hot)
         coloured = cv2.LUT(self._cut(levels, window), table)
         target[:] = np.asarray(coloured).view(np.uint8).reshape(*coloured.shape[:2], 4)
+
+    def _paint_heat(self, target: U8, frame: FusedFrame, window: _Window, settings: ViewSettings) -> None:
+        """Colour what is hot by the palette, the hottest lightest; the rest stays untouched."""
+        thermal = frame.pair.thermal
+        assert thermal is not None  # by the caller
+        if self._heat is None or self._heat[0] is not frame or self._heat[1] != settings.heat_share:
+            levels = _on_visible(heat_levels(thermal.pixels, settings.heat_share), frame)
+            self._heat = (frame, settings.heat_share, levels)
+        shown = self._cut(self._heat[2], window)
+        mask = cv2.threshold(shown, _HEAT_FIRST // 2, 255, cv2.THRESH_BINARY)[1]
+        if not cv2.countNonZero(mask):
+            return
+        coloured = np.asarray(
+            cv2.LUT(np.maximum(shown, np.uint8(_HEAT_FIRST)), self._table(_warm(settings.palette), False))
+        )
+        colour = coloured.view(np.uint8).reshape(*coloured.shape[:2], 4)
+        mixed = cv2.addWeighted(target, 1.0 - _HEAT_SHARE, colour, _HEAT_SHARE, 0.0)
+        cv2.copyTo(mixed, mask, target)
 
     def _paint_share(self, target: U8, frame: FusedFrame, window: _Window) -> None:
         fused = cv2.cvtColor(self._cut(frame.pixels, window), cv2.COLOR_RGB2GRAY)
@@ -307,6 +357,23 @@ def _seen(alignment: ThermalAlignment, window: _Window) -> U8:
     return window.cut(alignment.seen.view(np.uint8))
 
 
+def _on_visible(levels: U8, frame: FusedFrame) -> U8:
+    """A picture of the thermal camera's size on the grid of the fused picture, aligned as that was."""
+    height, width = frame.pixels.shape[:2]
+    if frame.alignment is not None:
+        levels = frame.alignment.to_visible(levels)
+    elif levels.shape != (height, width):
+        levels = np.asarray(cv2.resize(levels, (width, height), interpolation=cv2.INTER_LINEAR), dtype=np.uint8)
+    return np.asarray(levels, dtype=np.uint8)
+
+
+@cache
+def _warm(palette: str) -> str:
+    """This palette, if its hot half is red to yellow; else one that is."""
+    red, green, blue = palette_table(palette)[_HEAT_FIRST:].astype(int).mean(axis=0)
+    return palette if red - blue > 60 and red - green > 30 else _HEAT_PALETTE
+
+
 def _paint_edges(target: U8, levels: U8, colour: U8, seen: U8 | None) -> None:
     """Outlines of thermal, but not the border of its field of view."""
     height, width = levels.shape
@@ -338,12 +405,7 @@ def _paint_isotherm(target: U8, frame: FusedFrame, window: _Window, isotherm: Is
     spans = {IsothermKind.ABOVE: (high, top), IsothermKind.BELOW: (0, low), IsothermKind.BETWEEN: (low, high)}
     low, high = spans[isotherm.kind]
     mask = cv2.inRange(counts, np.array(low), np.array(high))
-    size = (frame.pixels.shape[1], frame.pixels.shape[0])
-    if frame.alignment is not None:
-        mask = frame.alignment.to_visible(mask)
-    elif mask.shape != frame.pixels.shape[:2]:
-        mask = np.asarray(cv2.resize(mask, size, interpolation=cv2.INTER_LINEAR))
-    shown = window.cut(np.asarray(mask, dtype=np.uint8))
+    shown = window.cut(_on_visible(np.asarray(mask, dtype=np.uint8), frame))
     mixed = cv2.addWeighted(target, 0.35, colour, 0.65, 0.0)
     cv2.copyTo(mixed, cv2.threshold(shown, 127, 255, cv2.THRESH_BINARY)[1], target)
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 __all__ = [
+    "HEAT_SHARE_MAX",
+    "HEAT_SHARE_MIN",
     "Isotherm",
     "IsothermKind",
     "Panel",
@@ -24,6 +26,8 @@ _GAP_PX = 4  # between panels
 _INSET_SHARE = 0.3  # of the view's width, picture-in-picture
 _INSET_MARGIN = 0.02
 MAX_ZOOM = 32.0
+HEAT_SHARE_MIN, HEAT_SHARE_MAX = 0.01, 0.3
+"""How much of the thermal picture the heat overlay may colour."""
 
 
 class ViewMode(StrEnum):
@@ -83,6 +87,8 @@ class ViewSettings:
     wipe_at: float = 0.5  # of the view's width
     thermal_share: bool = False  # colour what the fused picture took from thermal
     isotherm: Isotherm | None = None
+    heat: bool = False  # colour the hottest part of the scene, in every view
+    heat_share: float = 0.03  # of the thermal picture that may be coloured
 
 
 @dataclass(frozen=True, slots=True)

@@ -193,6 +193,8 @@ def test_views_change_by_request_and_are_remembered_for_each_rig(qtbot: QtBot, b
     control.toggle_polarity()
     control.change_blend(30)
     control.show_thermal_share(True)
+    control.toggle_heat()
+    bench.window.live.panel.view._heat_share.slider.setValue(12)
     control.set_hud(False)
     bench.window.live.panel.view._strength.slider.setValue(70)
     assert bench.made[-1].fusion.strength == control.strength == 0.7
@@ -202,7 +204,7 @@ def test_views_change_by_request_and_are_remembered_for_each_rig(qtbot: QtBot, b
     assert profile.view.mode is ViewMode.WIPE and profile.view.black_hot and profile.view.blend == 1.0
     assert profile.view.isotherm == Isotherm(IsothermKind.BETWEEN, 5, 9)
     assert not profile.view.thermal_share and not profile.hud
-    assert profile.strength == 0.7
+    assert profile.strength == 0.7 and profile.view.heat and profile.view.heat_share == 0.12
     assert bench.run(qtbot, simulated_config()).fusion.strength == 0.7  # at the next start
     assert bench.run(qtbot, simulated_config(rig="other", engine={"strength": 1.2})).fusion.strength == 1.2
     assert GuiSettings(tmp_path / "window.json").profile("another").view.mode is ViewMode.FUSED

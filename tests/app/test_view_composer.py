@@ -10,7 +10,7 @@ import pytest
 
 from app.rig.radiometry import SCALES, default_scale
 from app.rig.setup_assistant import simulated_config
-from app.view.composer import ViewComposer, counts_statistics
+from app.view.composer import ViewComposer, counts_statistics, heat_levels
 from app.view.settings import (
     Isotherm,
     IsothermKind,
@@ -129,10 +129,46 @@ def test_isotherm_marks_raw_counts(isotherm: Isotherm, left: bool, right: bool) 
     assert changed[24, 8] == left and changed[24, 56] == right
 
 
+def test_heat_is_the_hottest_share_as_far_as_it_stands_out_of_the_noise() -> None:
+    noise = np.random.default_rng(0).normal(0, 5, (120, 160))
+    plain = np.clip(20000 + noise, 0, 65535).astype(np.uint16)
+    assert not heat_levels(plain, 0.05).any(), "a scene of one temperature has no heat"
+    assert not heat_levels(np.full((8, 8), 77, np.uint8), 0.05).any()
+    warm = plain.copy()
+    warm[40:60, 50:70] += 300
+    warm[46:54, 56:64] += 300
+    levels = heat_levels(warm, 0.05)
+    assert (levels[40:60, 50:70] >= 128).all() and np.count_nonzero(levels) == 400
+    assert levels[50, 60] > 240 > levels[41, 51]
+    assert np.count_nonzero(heat_levels(warm, 0.003)) == pytest.approx(0.003 * warm.size, rel=0.2)
+
+
+@pytest.mark.parametrize("mode", ViewMode)
+@pytest.mark.parametrize("palette", ["inferno", "white_hot", "viridis", "iron"])
+def test_heat_is_warm_in_every_view_and_leaves_the_rest(mode: ViewMode, palette: str) -> None:
+    frame = fused_frame()
+    counts = np.full((24, 32), 1000, np.uint16)
+    counts[10:14, 20:26] = 3000
+    frame = replace(frame, pair=replace(frame.pair, thermal=replace(frame.pair.thermal, pixels=counts)))  # type: ignore[type-var]
+    settings = ViewSettings(mode=mode, palette=palette)
+    plain = ViewComposer().compose(frame, settings, Viewport(), 192, 256).copy()
+    hot = ViewComposer().compose(frame, replace(settings, heat=True), Viewport(), 192, 256)
+    changed = (plain != hot).any(axis=2)
+    assert 0.005 < changed.mean() < 0.12
+    blue, _, red = hot[changed].astype(int).mean(axis=0)[:3]
+    assert red > blue + 25 and red > 120
+    if mode is ViewMode.FUSED:
+        rows, columns = np.nonzero(changed)
+        assert (rows.min(), columns.min()) == pytest.approx((80, 160), abs=4)
+        assert (rows.max(), columns.max()) == pytest.approx((111, 207), abs=4)
+
+
 def test_without_thermal_and_without_frame() -> None:
     composer = ViewComposer()
     for mode in ViewMode:
         assert composer.compose(fused_frame(thermal=False), ViewSettings(mode=mode), Viewport(), 40, 60).any()
+        settings = ViewSettings(mode=mode, heat=True)
+        assert composer.compose(fused_frame(thermal=False), settings, Viewport(), 40, 60).any()
     assert composer.compose(None, ViewSettings(), Viewport(), 40, 60)[..., :3].max() < 30
     assert counts_statistics(fused_frame(thermal=False), 0, 0, 1, 1) is None
 

@@ -93,9 +93,10 @@ ACTIONS: tuple[ActionSpec, ...] = (
     ActionSpec(
         "thermal_share", QT_TRANSLATE_NOOP("Actions", "What is thermal here? (hold)"), "T", "fire", _PICTURE, held=True
     ),
+    ActionSpec("heat", QT_TRANSLATE_NOOP("Actions", "Show heat"), "H", "fire", _PICTURE),
     ActionSpec("freeze", QT_TRANSLATE_NOOP("Actions", "Freeze picture"), "F", "snowflake", _PICTURE, pages=_LIVE),
     ActionSpec(
-        "hud", QT_TRANSLATE_NOOP("Actions", "Figures over the picture"), "H", "monitor-eye", _PICTURE, pages=_LIVE
+        "hud", QT_TRANSLATE_NOOP("Actions", "Figures over the picture"), "D", "monitor-eye", _PICTURE, pages=_LIVE
     ),
     ActionSpec(
         "measure", QT_TRANSLATE_NOOP("Actions", "Measure spot or box"), "M", "crosshairs", _PICTURE, pages=_LIVE

@@ -10,7 +10,7 @@ from PyQt6.QtCore import QByteArray
 
 from app.gui.common.settings_file import SettingsFile
 from app.gui.common.theme import Appearance
-from app.view.settings import Isotherm, IsothermKind, Picture, ViewMode, ViewSettings
+from app.view.settings import HEAT_SHARE_MAX, HEAT_SHARE_MIN, Isotherm, IsothermKind, Picture, ViewMode, ViewSettings
 from fusion_core.colour import STRENGTH_MAX
 
 __all__ = ["GuiSettings", "RigProfile", "default_settings_file"]
@@ -156,6 +156,10 @@ def _view_from(stored: dict[str, Any]) -> ViewSettings:
         for name in ("blend", "wipe_at"):
             if name in stored:
                 values[name] = min(1.0, max(0.0, float(stored[name])))
+        if "heat_share" in stored:
+            values["heat_share"] = min(HEAT_SHARE_MAX, max(HEAT_SHARE_MIN, float(stored["heat_share"])))
+        if "heat" in stored:
+            values["heat"] = bool(stored["heat"])
         if "palette" in stored:
             values["palette"] = str(stored["palette"])
         if "black_hot" in stored:

@@ -15,7 +15,19 @@ from app.view.settings import ViewMode
 
 __all__ = ["WindowActions"]
 
-_CHECKABLE = ("freeze", "hud", "measure", "panel", "full_screen", "loop", "polarity", "record", "timing", "compare")
+_CHECKABLE = (
+    "freeze",
+    "hud",
+    "measure",
+    "panel",
+    "full_screen",
+    "loop",
+    "polarity",
+    "record",
+    "timing",
+    "compare",
+    "heat",
+)
 _MORE_KEYS = {"help": "?", "zoom_in": "="}
 
 

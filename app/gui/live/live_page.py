@@ -65,7 +65,7 @@ class LivePage(QWidget):
         row.addSpacing(8)
         row.addWidget(view_buttons(self._actions))
         row.addStretch(1)
-        for name in ("compare", "freeze", "snapshot", "event"):
+        for name in ("heat", "compare", "freeze", "snapshot", "event"):
             row.addWidget(tool_button(self._actions[name]))
         row.addSpacing(6)
         row.addWidget(self.record)

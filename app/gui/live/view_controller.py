@@ -84,6 +84,10 @@ class ViewController(QObject):
         """Change between white-hot and black-hot, for the screen only."""
         self.set_view(black_hot=not self.view.black_hot)
 
+    def toggle_heat(self) -> None:
+        """Colour the hottest part of the scene over whatever is shown, or stop that."""
+        self.set_view(heat=not self.view.heat)
+
     def change_blend(self, steps: int) -> None:
         """Take more (positive) or less thermal into the blend."""
         self.set_view(blend=min(1.0, max(0.0, round(self.view.blend + steps * _BLEND_STEP, 2))))

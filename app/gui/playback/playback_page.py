@@ -118,7 +118,7 @@ class PlaybackPage(QWidget):
         row.addSpacing(12)
         row.addWidget(view_buttons(actions))
         row.addStretch(1)
-        for name in ("open", "full_screen", "log", "settings", "help", "panel"):
+        for name in ("heat", "open", "full_screen", "log", "settings", "help", "panel"):
             row.addWidget(tool_button(actions[name]))
         return frame
 

@@ -90,196 +90,201 @@
     </message>
     <message>
         <location filename="../common/actions.py" line="96" />
+        <source>Show heat</source>
+        <translation>Wärme hervorheben</translation>
+    </message>
+    <message>
+        <location filename="../common/actions.py" line="97" />
         <source>Freeze picture</source>
         <translation>Bild einfrieren</translation>
     </message>
     <message>
-        <location filename="../common/actions.py" line="98" />
+        <location filename="../common/actions.py" line="99" />
         <source>Figures over the picture</source>
         <translation>Zahlen über dem Bild</translation>
     </message>
     <message>
-        <location filename="../common/actions.py" line="101" />
+        <location filename="../common/actions.py" line="102" />
         <source>Measure spot or box</source>
         <translation>Punkt oder Rechteck messen</translation>
     </message>
     <message>
-        <location filename="../common/actions.py" line="103" />
+        <location filename="../common/actions.py" line="104" />
         <source>Next palette</source>
         <translation>Nächste Palette</translation>
     </message>
     <message>
-        <location filename="../common/actions.py" line="104" />
+        <location filename="../common/actions.py" line="105" />
         <source>White-hot / black-hot</source>
         <translation>Heiß ist weiß / schwarz</translation>
     </message>
     <message>
-        <location filename="../common/actions.py" line="105" />
+        <location filename="../common/actions.py" line="106" />
         <source>Less thermal in the blend</source>
         <translation>Weniger Wärmebild in der Überblendung</translation>
     </message>
     <message>
-        <location filename="../common/actions.py" line="106" />
+        <location filename="../common/actions.py" line="107" />
         <source>More thermal in the blend</source>
         <translation>Mehr Wärmebild in der Überblendung</translation>
     </message>
     <message>
-        <location filename="../common/actions.py" line="107" />
+        <location filename="../common/actions.py" line="108" />
         <source>Zoom in</source>
         <translation>Vergrößern</translation>
     </message>
     <message>
-        <location filename="../common/actions.py" line="108" />
+        <location filename="../common/actions.py" line="109" />
         <source>Zoom out</source>
         <translation>Verkleinern</translation>
     </message>
     <message>
-        <location filename="../common/actions.py" line="109" />
+        <location filename="../common/actions.py" line="110" />
         <source>Fit</source>
         <translation>Einpassen</translation>
     </message>
     <message>
-        <location filename="../common/actions.py" line="110" />
+        <location filename="../common/actions.py" line="111" />
         <source>1:1</source>
         <translation>1:1</translation>
     </message>
     <message>
-        <location filename="../common/actions.py" line="113" />
+        <location filename="../common/actions.py" line="114" />
         <source>Isotherm: off, above, below, between</source>
         <translation>Isotherme: aus, über, unter, zwischen</translation>
     </message>
     <message>
-        <location filename="../common/actions.py" line="118" />
+        <location filename="../common/actions.py" line="119" />
         <source>Compare A and B</source>
         <translation>A und B vergleichen</translation>
     </message>
     <message>
-        <location filename="../common/actions.py" line="119" />
+        <location filename="../common/actions.py" line="120" />
         <source>Start / stop the rig</source>
         <translation>Anlage starten / anhalten</translation>
     </message>
     <message>
-        <location filename="../common/actions.py" line="120" />
+        <location filename="../common/actions.py" line="121" />
         <source>Record</source>
         <translation>Aufnehmen</translation>
     </message>
     <message>
-        <location filename="../common/actions.py" line="121" />
+        <location filename="../common/actions.py" line="122" />
         <source>Mark event</source>
         <translation>Ereignis markieren</translation>
     </message>
     <message>
-        <location filename="../common/actions.py" line="122" />
+        <location filename="../common/actions.py" line="123" />
         <source>Snapshot</source>
         <translation>Schnappschuss</translation>
     </message>
     <message>
-        <location filename="../common/actions.py" line="123" />
+        <location filename="../common/actions.py" line="124" />
         <source>Lock the AGC span / automatic</source>
         <translation>AGC-Bereich festhalten / automatisch</translation>
     </message>
     <message>
-        <location filename="../common/actions.py" line="124" />
+        <location filename="../common/actions.py" line="125" />
         <source>Next AGC mode</source>
         <translation>Nächste AGC-Art</translation>
     </message>
     <message>
-        <location filename="../common/actions.py" line="125" />
+        <location filename="../common/actions.py" line="126" />
         <source>Roll back the model</source>
         <translation>Modell zurücknehmen</translation>
     </message>
     <message>
-        <location filename="../common/actions.py" line="126" />
+        <location filename="../common/actions.py" line="127" />
         <source>Calibrate the rig</source>
         <translation>Anlage kalibrieren</translation>
     </message>
     <message>
-        <location filename="../common/actions.py" line="127" />
+        <location filename="../common/actions.py" line="128" />
         <source>Timing plot</source>
         <translation>Zeitverlauf</translation>
     </message>
     <message>
-        <location filename="../common/actions.py" line="128" />
+        <location filename="../common/actions.py" line="129" />
         <source>Play / pause</source>
         <translation>Abspielen / Pause</translation>
     </message>
     <message>
-        <location filename="../common/actions.py" line="129" />
+        <location filename="../common/actions.py" line="130" />
         <source>Step back</source>
         <translation>Schritt zurück</translation>
     </message>
     <message>
-        <location filename="../common/actions.py" line="130" />
+        <location filename="../common/actions.py" line="131" />
         <source>Step forward</source>
         <translation>Schritt vor</translation>
     </message>
     <message>
-        <location filename="../common/actions.py" line="131" />
+        <location filename="../common/actions.py" line="132" />
         <source>Loop</source>
         <translation>Schleife</translation>
     </message>
     <message>
-        <location filename="../common/actions.py" line="132" />
+        <location filename="../common/actions.py" line="133" />
         <source>Slower</source>
         <translation>Langsamer</translation>
     </message>
     <message>
-        <location filename="../common/actions.py" line="133" />
+        <location filename="../common/actions.py" line="134" />
         <source>Faster</source>
         <translation>Schneller</translation>
     </message>
     <message>
-        <location filename="../common/actions.py" line="134" />
+        <location filename="../common/actions.py" line="135" />
         <source>Range begins here</source>
         <translation>Bereich beginnt hier</translation>
     </message>
     <message>
-        <location filename="../common/actions.py" line="135" />
+        <location filename="../common/actions.py" line="136" />
         <source>Range ends here</source>
         <translation>Bereich endet hier</translation>
     </message>
     <message>
-        <location filename="../common/actions.py" line="136" />
+        <location filename="../common/actions.py" line="137" />
         <source>Render the range to a file</source>
         <translation>Bereich in eine Datei rechnen</translation>
     </message>
     <message>
-        <location filename="../common/actions.py" line="138" />
+        <location filename="../common/actions.py" line="139" />
         <source>Open configuration or recording</source>
         <translation>Konfiguration oder Aufnahme öffnen</translation>
     </message>
     <message>
-        <location filename="../common/actions.py" line="140" />
+        <location filename="../common/actions.py" line="141" />
         <source>Start page</source>
         <translation>Startseite</translation>
     </message>
     <message>
-        <location filename="../common/actions.py" line="141" />
+        <location filename="../common/actions.py" line="142" />
         <source>Control panel</source>
         <translation>Bedienfeld</translation>
     </message>
     <message>
-        <location filename="../common/actions.py" line="142" />
+        <location filename="../common/actions.py" line="143" />
         <source>Full screen</source>
         <translation>Vollbild</translation>
     </message>
     <message>
-        <location filename="../common/actions.py" line="143" />
+        <location filename="../common/actions.py" line="144" />
         <source>Log</source>
         <translation>Protokoll</translation>
     </message>
     <message>
-        <location filename="../common/actions.py" line="144" />
+        <location filename="../common/actions.py" line="145" />
         <source>Settings</source>
         <translation>Einstellungen</translation>
     </message>
     <message>
-        <location filename="../common/actions.py" line="145" />
+        <location filename="../common/actions.py" line="146" />
         <source>Help</source>
         <translation>Hilfe</translation>
     </message>
     <message>
-        <location filename="../common/actions.py" line="146" />
+        <location filename="../common/actions.py" line="147" />
         <source>Quit</source>
         <translation>Beenden</translation>
     </message>
@@ -1479,12 +1484,12 @@
 </context><context>
     <name>MainWindow</name>
     <message>
-        <location filename="../main_window.py" line="99" />
+        <location filename="../main_window.py" line="100" />
         <source>Open</source>
         <translation>Öffnen</translation>
     </message>
     <message>
-        <location filename="../main_window.py" line="99" />
+        <location filename="../main_window.py" line="100" />
         <source>Configurations and recordings (*.yaml *.yml *.mkv *.mp4)</source>
         <translation>Konfigurationen und Aufnahmen (*.yaml *.yml *.mkv *.mp4)</translation>
     </message>
@@ -2408,184 +2413,199 @@
         <translation>Wärmebild-Anteil</translation>
     </message>
     <message>
-        <location filename="../widgets/view_panel.py" line="84" />
-        <location filename="../widgets/view_panel.py" line="54" />
+        <location filename="../widgets/view_panel.py" line="55" />
+        <source>Hottest</source>
+        <translation>Heißeste</translation>
+    </message>
+    <message>
+        <location filename="../widgets/view_panel.py" line="91" />
+        <location filename="../widgets/view_panel.py" line="56" />
         <source>Blend</source>
         <translation>Überblendung</translation>
     </message>
     <message>
-        <location filename="../widgets/view_panel.py" line="55" />
+        <location filename="../widgets/view_panel.py" line="57" />
         <source>Wipe left</source>
         <translation>Links</translation>
     </message>
     <message>
-        <location filename="../widgets/view_panel.py" line="56" />
+        <location filename="../widgets/view_panel.py" line="58" />
         <source>Wipe right</source>
         <translation>Rechts</translation>
     </message>
     <message>
-        <location filename="../widgets/view_panel.py" line="93" />
-        <location filename="../widgets/view_panel.py" line="57" />
+        <location filename="../widgets/view_panel.py" line="100" />
+        <location filename="../widgets/view_panel.py" line="59" />
         <source>Palette</source>
         <translation>Palette</translation>
     </message>
     <message>
-        <location filename="../widgets/view_panel.py" line="102" />
-        <location filename="../widgets/view_panel.py" line="59" />
+        <location filename="../widgets/view_panel.py" line="109" />
+        <location filename="../widgets/view_panel.py" line="61" />
         <source>Isotherm</source>
         <translation>Isotherme</translation>
     </message>
     <message>
-        <location filename="../widgets/view_panel.py" line="141" />
-        <location filename="../widgets/view_panel.py" line="60" />
+        <location filename="../widgets/view_panel.py" line="151" />
+        <location filename="../widgets/view_panel.py" line="62" />
         <source>from</source>
         <translation>von</translation>
     </message>
     <message>
-        <location filename="../widgets/view_panel.py" line="142" />
-        <location filename="../widgets/view_panel.py" line="61" />
+        <location filename="../widgets/view_panel.py" line="152" />
+        <location filename="../widgets/view_panel.py" line="63" />
         <source>to</source>
         <translation>bis</translation>
     </message>
     <message>
-        <location filename="../widgets/view_panel.py" line="62" />
+        <location filename="../widgets/view_panel.py" line="64" />
         <source>Scale</source>
         <translation>Skala</translation>
     </message>
     <message>
-        <location filename="../widgets/view_panel.py" line="75" />
+        <location filename="../widgets/view_panel.py" line="77" />
         <source>Strength of thermal in the fused picture</source>
         <translation>Anteil des Wärmebilds am fusionierten Bild</translation>
     </message>
     <message>
-        <location filename="../widgets/view_panel.py" line="76" />
+        <location filename="../widgets/view_panel.py" line="78" />
         <source>0 %: the visible picture; 100 %: as the network was trained</source>
         <translation>0 %: nur das sichtbare Bild; 100 %: so, wie das Netz es gelernt hat</translation>
     </message>
     <message>
-        <location filename="../widgets/view_panel.py" line="78" />
+        <location filename="../widgets/view_panel.py" line="80" />
+        <source>Show heat</source>
+        <translation>Wärme hervorheben</translation>
+    </message>
+    <message>
+        <location filename="../widgets/view_panel.py" line="82" />
+        <source>Hottest part of the scene that is coloured</source>
+        <translation>Heißester Teil der Szene, der eingefärbt wird</translation>
+    </message>
+    <message>
+        <location filename="../widgets/view_panel.py" line="85" />
         <source>Share of thermal in the blend</source>
         <translation>Anteil des Wärmebilds in der Überblendung</translation>
     </message>
     <message>
-        <location filename="../widgets/view_panel.py" line="81" />
+        <location filename="../widgets/view_panel.py" line="88" />
         <source>Fused</source>
         <translation>Fusioniert</translation>
     </message>
     <message>
-        <location filename="../widgets/view_panel.py" line="82" />
+        <location filename="../widgets/view_panel.py" line="89" />
         <source>Visible</source>
         <translation>Sichtbar</translation>
     </message>
     <message>
-        <location filename="../widgets/view_panel.py" line="83" />
+        <location filename="../widgets/view_panel.py" line="90" />
         <source>Thermal</source>
         <translation>Thermisch</translation>
     </message>
     <message>
-        <location filename="../widgets/view_panel.py" line="85" />
+        <location filename="../widgets/view_panel.py" line="92" />
         <source>Edges</source>
         <translation>Kanten</translation>
     </message>
     <message>
-        <location filename="../widgets/view_panel.py" line="88" />
+        <location filename="../widgets/view_panel.py" line="95" />
         <source>A</source>
         <translation>A</translation>
     </message>
     <message>
-        <location filename="../widgets/view_panel.py" line="89" />
+        <location filename="../widgets/view_panel.py" line="96" />
         <source>B</source>
         <translation>B</translation>
     </message>
     <message>
-        <location filename="../widgets/view_panel.py" line="91" />
+        <location filename="../widgets/view_panel.py" line="98" />
         <source>Left of the divider</source>
         <translation>Links der Linie</translation>
     </message>
     <message>
-        <location filename="../widgets/view_panel.py" line="92" />
+        <location filename="../widgets/view_panel.py" line="99" />
         <source>Right of the divider</source>
         <translation>Rechts der Linie</translation>
     </message>
     <message>
-        <location filename="../widgets/view_panel.py" line="97" />
+        <location filename="../widgets/view_panel.py" line="104" />
         <source>Black-hot</source>
         <translation>Heiß ist schwarz</translation>
     </message>
     <message>
-        <location filename="../widgets/view_panel.py" line="104" />
+        <location filename="../widgets/view_panel.py" line="111" />
         <source>Off</source>
         <translation>Aus</translation>
     </message>
     <message>
-        <location filename="../widgets/view_panel.py" line="105" />
+        <location filename="../widgets/view_panel.py" line="112" />
         <source>Above</source>
         <translation>Über</translation>
     </message>
     <message>
-        <location filename="../widgets/view_panel.py" line="106" />
+        <location filename="../widgets/view_panel.py" line="113" />
         <source>Below</source>
         <translation>Unter</translation>
     </message>
     <message>
-        <location filename="../widgets/view_panel.py" line="107" />
+        <location filename="../widgets/view_panel.py" line="114" />
         <source>Between</source>
         <translation>Zwischen</translation>
     </message>
     <message>
-        <location filename="../widgets/view_panel.py" line="111" />
+        <location filename="../widgets/view_panel.py" line="118" />
         <source>Isotherm, lower end</source>
         <translation>Isotherme, unteres Ende</translation>
     </message>
     <message>
-        <location filename="../widgets/view_panel.py" line="111" />
+        <location filename="../widgets/view_panel.py" line="118" />
         <source>Isotherm, upper end</source>
         <translation>Isotherme, oberes Ende</translation>
     </message>
     <message>
-        <location filename="../widgets/view_panel.py" line="115" />
+        <location filename="../widgets/view_panel.py" line="122" />
         <source>Temperature scale</source>
         <translation>Temperaturskala</translation>
     </message>
     <message>
-        <location filename="../widgets/view_panel.py" line="117" />
+        <location filename="../widgets/view_panel.py" line="124" />
         <source>Relative (counts)</source>
         <translation>Relativ (Rohwerte)</translation>
     </message>
     <message>
-        <location filename="../widgets/view_panel.py" line="118" />
+        <location filename="../widgets/view_panel.py" line="125" />
         <source>TLinear 0.01 K</source>
         <translation>TLinear 0,01 K</translation>
     </message>
     <message>
-        <location filename="../widgets/view_panel.py" line="119" />
+        <location filename="../widgets/view_panel.py" line="126" />
         <source>TLinear 0.1 K</source>
         <translation>TLinear 0,1 K</translation>
     </message>
     <message>
-        <location filename="../widgets/view_panel.py" line="120" />
+        <location filename="../widgets/view_panel.py" line="127" />
         <source>Simulated rig</source>
         <translation>Simulierte Anlage</translation>
     </message>
     <message>
-        <location filename="../widgets/view_panel.py" line="141" />
+        <location filename="../widgets/view_panel.py" line="151" />
         <source>below</source>
         <translation>unter</translation>
     </message>
     <message>
-        <location filename="../widgets/view_panel.py" line="142" />
+        <location filename="../widgets/view_panel.py" line="152" />
         <source>above</source>
         <translation>über</translation>
     </message>
 </context><context>
     <name>WindowController</name>
     <message>
-        <location filename="../window_controller.py" line="188" />
+        <location filename="../window_controller.py" line="189" />
         <source>reading {0}…</source>
         <translation>{0} wird gelesen…</translation>
     </message>
     <message>
-        <location filename="../window_controller.py" line="197" />
+        <location filename="../window_controller.py" line="198" />
         <source>opening {0}…</source>
         <translation>{0} wird geöffnet…</translation>
     </message>

@@ -12,7 +12,7 @@ from app.gui.common.qt_image import rgb_image
 from app.gui.common.theme import icon_button
 from app.gui.widgets.sections import CheckBox, Section, ShareSlider, Spin, combo, form
 from app.rig.radiometry import SCALES, Radiometry
-from app.view.settings import Isotherm, IsothermKind, Picture, ViewMode, ViewSettings
+from app.view.settings import HEAT_SHARE_MAX, HEAT_SHARE_MIN, Isotherm, IsothermKind, Picture, ViewMode, ViewSettings
 from fusion_core.colour import STRENGTH_MAX
 from fusion_core.thermal.palettes import PALETTES, palette_table
 
@@ -51,6 +51,8 @@ class ViewPanel(Section):
         self._form = form()
         for text, field in (
             (self.tr("Strength"), self._strength),
+            ("", self._heat),
+            (self.tr("Hottest"), self._heat_share),
             (self.tr("Blend"), self._blend),
             (self.tr("Wipe left"), self._left),
             (self.tr("Wipe right"), self._right),
@@ -75,6 +77,11 @@ class ViewPanel(Section):
         self._strength = ShareSlider(self.tr("Strength of thermal in the fused picture"), STRENGTH_MAX)
         self._strength.slider.setToolTip(self.tr("0 %: the visible picture; 100 %: as the network was trained"))
         self._strength.moved.connect(self.strength_asked)
+        self._heat = CheckBox(self.tr("Show heat"))
+        self._heat.clicked.connect(lambda on: self.view_asked.emit({"heat": bool(on)}))
+        self._heat_share = ShareSlider(self.tr("Hottest part of the scene that is coloured"), HEAT_SHARE_MAX)
+        self._heat_share.slider.setMinimum(round(HEAT_SHARE_MIN * 100))
+        self._heat_share.moved.connect(lambda share: self.view_asked.emit({"heat_share": share}))
         self._blend = ShareSlider(self.tr("Share of thermal in the blend"))
         self._blend.moved.connect(lambda share: self.view_asked.emit({"blend": share}))
         names = {
@@ -125,6 +132,9 @@ class ViewPanel(Section):
     def show_view(self, view: ViewSettings) -> None:
         """Show these settings."""
         self._view = view
+        self._heat.setChecked(view.heat)
+        self._heat_share.set_share(view.heat_share)
+        self._form.setRowVisible(self._heat_share, view.heat)
         self._blend.set_share(view.blend)
         self._left.setCurrentIndex(self._left.findData(view.wipe_left))
         self._right.setCurrentIndex(self._right.findData(view.wipe_right))
