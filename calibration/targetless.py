@@ -18,10 +18,12 @@ __all__ = ["Refinement", "measure_residual", "refine_alignment"]
 
 Pairs = Sequence[tuple[np.ndarray, np.ndarray]]
 Model = Literal["shift", "affine", "homography"]
+_STEPS: Final[tuple[Model, ...]] = ("homography", "affine", "shift")
 _BLOCKS: Final = 6  # parts that the pictures are cut into, in order; every other part is kept back for the judgement
 _LEAST_HELD_OUT: Final = 3  # pictures, below which none are kept back
 _MOST_SPREAD_PX: Final = 4.0  # half of what the network absorbs
 _PARTS: Final = (3, 4)  # of the picture, down and across, each left out once for the spread
+_SURE: Final = 0.15  # confidence from which on a place counts
 _GAIN_PX: Final = 0.1  # less is within the estimate's own noise, and no reason to move anything
 
 
@@ -32,6 +34,7 @@ class Refinement:
     before, after: over all pictures. held_out_px: residual (before, after) on one half of the pictures of a
     correction made from the other half; None with too few pictures. spread_px: how far the correction moves, 95 % over
     the picture, when parts of the picture are left out (jackknife, 1 sigma).
+    model: what was changed, perhaps less than was asked for.
     """
 
     calibration: Calibration
@@ -39,11 +42,33 @@ class Refinement:
     after: ResidualField
     held_out_px: tuple[float, float] | None
     spread_px: float
+    model: Model = "affine"
+
+    @property
+    def gained(self) -> bool:
+        """Whether it leaves less than there was: on pictures kept back, where there are any, else on all."""
+        first, second = self.held_out_px or (self.before.magnitude_px, self.after.magnitude_px)
+        return bool(second <= first - _GAIN_PX)
+
+    @property
+    def where(self) -> str:
+        """Where in the picture thermal can be told at all, in words."""
+        known = self.before.confidence * (self.before.confidence > _SURE)
+        share = float((known > 0).mean())
+        if share == 0:
+            return "nowhere in the picture"
+        rows, columns = (np.linspace(-1, 1, cells) for cells in known.shape)
+        y = float((known.sum(axis=1) * rows).sum() / known.sum())
+        x = float((known.sum(axis=0) * columns).sum() / known.sum())
+        words = [name for name, at in (("top", -y), ("bottom", y), ("left", -x), ("right", x)) if at > 0.25]
+        return f"{share:.0%} of the picture, " + (f"most of it {' '.join(words)}" if words else "all over it")
 
     @property
     def problem(self) -> str:
         """Say why the correction cannot be trusted; "" if it can."""
         before, after = self.before.magnitude_px, self.after.magnitude_px
+        if np.isinf(self.spread_px):
+            return f"without one part of the picture too little is known to check it (known: {self.where})"
         if not self.spread_px <= _MOST_SPREAD_PX:
             return f"parts of the picture disagree about it by {self.spread_px:.1f} px"
         if self.held_out_px is not None and not self.held_out_px[1] <= self.held_out_px[0] - _GAIN_PX:
@@ -96,7 +121,8 @@ def refine_alignment(
     """Correct a calibration by what the pictures show, and judge it on pictures that were kept back.
 
     Args:
-        model: what may change. The first round fits a homography affinely: far off, it would bend to noise.
+        model: what may change; where that does not hold, the next simpler map that does is taken. The first round
+            fits a homography affinely: far off, it would bend to noise.
         rounds: repeats on the corrected pictures.
         search_px: largest displacement that the first round searches.
         progress: told "before" and "after round N" with what was measured.
@@ -106,6 +132,27 @@ def refine_alignment(
     """
     if not pairs:
         raise BadInputError("there is no pair of pictures to refine the alignment by")
+    tried: list[Refinement] = []
+    for kind in _STEPS[_STEPS.index(model) :]:
+        try:
+            tried.append(_refined(calibration, pairs, kind, rounds, search_px, None if tried else progress))
+        except BadInputError:
+            if kind == "shift" and not tried:
+                raise
+            continue
+        if not tried[-1].problem:
+            return tried[-1]
+    return tried[0]
+
+
+def _refined(
+    calibration: Calibration,
+    pairs: Pairs,
+    model: Model,
+    rounds: int,
+    search_px: float,
+    progress: Callable[[str, ResidualField], None] | None,
+) -> Refinement:
     radius = min(search_px, 10.0)
     corrected, before, spread_px = _corrected(calibration, pairs, model, rounds, search_px, progress)
     after = measure_residual(corrected, pairs, radius)
@@ -117,7 +164,7 @@ def refine_alignment(
         fields = (measure_residual(c, kept_back, r) for c, r in ((calibration, search_px), (of_others, radius)))
         first, second = (field.magnitude_px for field in fields)
         held_out = (first, second)
-    return Refinement(corrected, before, after, held_out, spread_px)
+    return Refinement(corrected, before, after, held_out, spread_px, model)
 
 
 def _corrected(

@@ -61,6 +61,22 @@ def test_a_turned_and_scaled_rig_is_found_and_holds_on_pictures_kept_back() -> N
     assert "not made of" in replace(found, held_out_px=(2.0, 2.0)).problem
 
 
+def test_where_little_of_the_picture_tells_a_simpler_map_is_taken_or_the_reason_said() -> None:
+    shifted = np.array([[1.0, 0, 5.0], [0, 1.0, -3.0], [0, 0, 1.0]])
+    pairs = []
+    for visible, thermal in pictures(8, shifted):
+        dark = np.full_like(visible, 100), np.full_like(thermal, 100)
+        dark[0][:, :110], dark[1][:, :110] = visible[:, :110], thermal[:, :110]  # structure on the left only
+        pairs.append(dark)
+    found = refine_alignment(plain_scaling(SIZE, SIZE), pairs, "homography", search_px=10)
+    assert found.gained and "inf" not in found.problem
+    if not found.problem:
+        left = apply_homography(found.calibration.correction_visible @ shifted, np.array([[40.0, 90.0]]))
+        assert np.linalg.norm(left - [40.0, 90.0]) < 1.5
+    unchecked = replace(found, spread_px=float("inf"))
+    assert "too little is known" in unchecked.problem and "left" in unchecked.where
+
+
 def test_what_is_right_already_is_left_alone() -> None:
     found = refine_alignment(plain_scaling(SIZE, SIZE), pictures(4, np.eye(3)), "affine", search_px=8)
     assert "become" in found.problem

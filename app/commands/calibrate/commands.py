@@ -261,6 +261,9 @@ def _refine(
     every: Annotated[int, typer.Option(min=1, help="Use every n-th picture of a video.")] = 3,
     rounds: Annotated[int, typer.Option(min=1, max=6, help="Repeat on the corrected pictures.")] = 2,
     search: Annotated[float, typer.Option(min=2, max=64, help="Largest displacement looked for, px.")] = 24.0,
+    accept: Annotated[
+        bool, typer.Option("--accept", help="Write it though it does not hold all over, if kept-back pictures gain.")
+    ] = False,
 ) -> int:
     """Refine an alignment from ordinary scenes, without a board: for rigs in the field.
 
@@ -278,15 +281,28 @@ def _refine(
         rig = plain_scaling(visible.shape[:2], (first.shape[0], first.shape[1]))
     found = refine_alignment(rig, pairs, model, rounds=rounds, search_px=search, progress=_say_field)
     _say_field("after", found.after)
-    typer.echo(f"parts of the picture agree about the correction to {found.spread_px:.1f} px (1 sigma, 95 % of it)")
-    if found.held_out_px is not None:
-        typer.echo("pictures kept back: {:.1f} px before, {:.1f} px after".format(*found.held_out_px))
-    if found.problem:
+    if found.model != model:
+        typer.echo(f"a correction of kind {model} does not hold; what holds is a {found.model}")
+    if np.isfinite(found.spread_px):
         typer.echo(
-            f"The correction does not hold: {found.problem}. Nothing is written: the alignment may be right already, "
-            "or the scene does not tell. Take pictures of other places, or a simpler --model."
+            f"parts of the picture agree about it to {found.spread_px:.1f} visible px (1 sigma, 95 % of it); "
+            f"known from {found.where}"
+        )
+    if found.held_out_px is not None:
+        typer.echo("pictures kept back: {:.1f} visible px before, {:.1f} px after".format(*found.held_out_px))
+    if found.problem and not (accept and found.gained):
+        typer.echo(f"The correction does not hold: {found.problem}. Nothing is written.")
+        typer.echo(
+            f"{found.before.magnitude_px:.1f} px become {found.after.magnitude_px:.1f} px where it can be told: "
+            "--accept takes it all the same; pictures of other places would check it."
+            if found.gained
+            else "The alignment may be right already, or the scene does not tell. Take pictures of other places."
         )
         return 1
+    if found.problem:
+        typer.echo(
+            f"taken as you say, though {found.problem}; {found.after.magnitude_px:.1f} px are left where it tells"
+        )
     save_calibration(replace(found.calibration, verdict="refined without a board"), output)
     matrix = np.array2string(found.calibration.correction_visible, precision=4, suppress_small=True)
     typer.echo(f"{output}: correction {matrix}")
