@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from app.capture.cameras.v4l2_formats import V4l2Mode
     from app.capture.doctor import Finding
     from app.configuration.config import AppConfig
 
@@ -24,6 +25,7 @@ def register(cli: typer.Typer) -> None:
 def _devices() -> None:
     """List the connected cameras: how to name each in a configuration and why so, its formats, sizes and rates."""
     from app.capture.cameras.identity import identify, list_devices
+    from app.capture.cameras.profiles import load_profiles
 
     records = list_devices()
     if not records:
@@ -35,12 +37,34 @@ def _devices() -> None:
         identity = identify(record, records)
         typer.echo(f"{record.name}  {record.usb_id}  {record.node}".rstrip())
         typer.echo(f"  uri: {identity.uri or '-'}\n       {identity.reason}")
-        for line in _modes(record.node):
+        for line in _modes(record.node, record.usb_id, identity.uri):
             typer.echo(f"  {line}")
+    typer.echo("network cameras of two channels (put its address for HOST; the password goes into credentials_env):")
+    for network in load_profiles().network:
+        typer.echo(f"  {network.name}: visible {network.visible}  thermal {network.thermal}")
     typer.echo("always there: sim:visible and sim:thermal, the simulated rig")
 
 
-def _modes(node: str) -> list[str]:
+def _profile_lines(usb_id: str, modes: list[V4l2Mode], uri: str) -> list[str]:
+    """What the profile of a camera says of it, if there is one."""
+    from app.capture.cameras.profiles import doubles, load_profiles, profile_of
+
+    lines = [f"{other.name} {other.why}" for other in load_profiles().unsupported if usb_id in other.usb]
+    profile = profile_of(usb_id, modes)
+    if profile is None:
+        if doubles(modes):
+            lines.append(f"a picture above raw counts: thermal.uri: {uri} takes the counts by itself")
+        return lines
+    layout = ", split into picture and counts by itself" if profile.double else ""
+    scale = f", {profile.kelvin_per_count:g} K a count" if profile.kelvin_per_count else ""
+    mode = profile.mode
+    tested = "tested" if profile.tested else "not tested on a device yet"
+    lines.append(f"known as {profile.name} ({profile.also}); {tested}")
+    lines.append(f"thermal.uri: {uri}  ({mode.pixel_format} {mode.width}x{mode.height}{layout}{scale})")
+    return lines
+
+
+def _modes(node: str, usb_id: str, uri: str) -> list[str]:
     """The modes of a device, one line a format and size; or why they cannot be read."""
     from app.capture.cameras.v4l2_camera import LinuxpyPort
     from app.capture.cameras.v4l2_formats import explain_os_error
@@ -53,10 +77,11 @@ def _modes(node: str) -> list[str]:
             port.close()
     except OSError as error:
         return [str(explain_os_error(error, node, node))]
+    profile_lines = _profile_lines(usb_id, modes, uri)
     rates: dict[str, list[float]] = {}
     for mode in modes:
         rates.setdefault(f"{mode.pixel_format} {mode.width}x{mode.height}", []).append(mode.fps)
-    return [
+    return profile_lines + [
         f"{size}: {', '.join(f'{fps:g}' for fps in sorted(every, reverse=True))} fps" for size, every in rates.items()
     ]
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from app.capture.cameras.camera import CameraInfo, Clock, to_stream_pixels
 from app.capture.cameras.identity import DeviceRecord, find_device, list_devices
+from app.capture.cameras.profiles import doubles, profile_of, split_double
 from app.capture.cameras.v4l2_formats import BYTES_PER_PIXEL, V4l2Mode, bytes_to_pixels, choose_mode, explain_os_error
 from fusion_core.errors import CameraLost, CameraTimeout, ConfigError
 from fusion_core.frames import Frame, FrameFlag, Stream, TimestampSource
@@ -156,6 +157,10 @@ class LinuxpyPort:
             self._device.close()
 
 
+def _rate_and_size(mode: V4l2Mode) -> tuple[float, int]:
+    return mode.fps, mode.height
+
+
 class V4l2Camera:
     """One V4L2 device. One thread reads it; it starts none. Every wait is a `select` with a limit.
 
@@ -182,6 +187,7 @@ class V4l2Camera:
         self._unpainter = Unpainter(config.accept_colour)
         self._record: DeviceRecord | None = None
         self._mode = V4l2Mode(config.pixel_format or "", config.width or 0, config.height or 0, config.fps or 0.0)
+        self._double = False
         self._bytes_per_line = 0
         self._last_sequence: int | None = None
         self._index = -1
@@ -202,7 +208,7 @@ class V4l2Camera:
         try:
             port = self._open_port(record.node)
             offered = port.modes()
-            mode = choose_mode(offered, self._config, self._stream)
+            mode = self._choose(record, offered)
             taken, self._bytes_per_line = port.set_mode(mode)
             self._check_taken(mode, taken)
             self._set_controls(port)
@@ -217,6 +223,28 @@ class V4l2Camera:
             raise
         self._port, self._record, self._mode = port, record, taken
         self._last_sequence, self._index = None, -1
+
+    def _choose(self, record: DeviceRecord, offered: list[V4l2Mode]) -> V4l2Mode:
+        """Choose the mode. One with a picture above counts is split, unless the configuration names a mode."""
+        config, self._double = self._config, False
+        if config.pixel_format is not None or config.width is not None:
+            return choose_mode(offered, config, self._stream)
+        profile, double = profile_of(record.usb_id, offered), doubles(offered)
+        if self._packed:  # the halves are cut by `SplitCamera`
+            return max(double, key=_rate_and_size) if double else choose_mode(offered, config, self._stream)
+        if profile is not None and not profile.double and self._stream is Stream.VISIBLE:
+            profile = None
+        if profile is None and double and self._stream is Stream.THERMAL:
+            self._double = True
+            return max(double, key=_rate_and_size)
+        if profile is None:
+            return choose_mode(offered, config, self._stream)
+        wanted = profile.mode
+        self._double = profile.double
+        size = config.model_copy(
+            update={"pixel_format": wanted.pixel_format, "width": wanted.width, "height": wanted.height}
+        )
+        return choose_mode(offered, size, Stream.THERMAL)
 
     def _check_taken(self, asked: V4l2Mode, taken: V4l2Mode) -> None:
         same = (asked.pixel_format, asked.width, asked.height) == (taken.pixel_format, taken.width, taken.height)
@@ -271,12 +299,19 @@ class V4l2Camera:
         self._index += step
         pixels: np.ndarray | None = None
         if not raw.damaged:
-            mode = self._mode
+            mode, packed = self._mode, self._packed or self._double
             pixels = bytes_to_pixels(
-                raw.data, mode.pixel_format, mode.width, mode.height, self._bytes_per_line, packed=self._packed
+                raw.data,
+                mode.pixel_format,
+                mode.width,
+                mode.height,
+                self._bytes_per_line,
+                packed=packed,
             )
         if pixels is None:
             return None
+        if self._double:
+            pixels = split_double(pixels, self._stream)
         is_yuyv_bytes = pixels.ndim == 3 and pixels.shape[2] == 2
         if not is_yuyv_bytes and not self._packed:
             pixels = to_stream_pixels(pixels, self._stream, self._config.shown_uri, self._unpainter)
@@ -300,7 +335,7 @@ class V4l2Camera:
             identity=f"v4l2:{self._uri.key}={self._uri.target}",
             model=name,
             width=self._mode.width,
-            height=self._mode.height,
+            height=self._mode.height // 2 if self._double else self._mode.height,
             fps=self._mode.fps,
             pixel_format=self._mode.pixel_format,
             ts_source=self._ts_source,
