@@ -41,6 +41,7 @@ class MainWindow(QMainWindow):
     def __init__(self) -> None:
         super().__init__()
         self._ended = False
+        self._maximized = False  # before full screen
         self.setWindowTitle("Lumitherm")
         self.setMinimumSize(1000, 600)
         self.setAcceptDrops(True)
@@ -85,7 +86,10 @@ class MainWindow(QMainWindow):
         self.live.set_full_screen(on, panel)
         self.player.set_full_screen(on, panel)
         if on:
+            self._maximized = self.isMaximized() or (self._maximized and self.isFullScreen())
             self.showFullScreen()
+        elif self._maximized:
+            self.showMaximized()
         else:
             self.showNormal()
 

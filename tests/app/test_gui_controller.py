@@ -22,7 +22,7 @@ from app.gui.live.measure_controller import MeasureController
 from app.gui.live.recording_controller import RecordingController
 from app.gui.main_window import MainWindow
 from app.pipeline.problems import PipelineProblem, Severity
-from app.pipeline.stats import Stage
+from app.pipeline.stats import RecordingState, Stage
 from app.rig.setup_assistant import simulated_config
 from app.view.settings import Isotherm, IsothermKind, Picture, ViewMode
 from fusion_core.errors import EngineError
@@ -113,6 +113,25 @@ def test_requests_reach_the_pipeline_in_order(qtbot: QtBot, bench: Bench, tmp_pa
     ]
     assert ("set_engine", "average", "auto", None) in pipeline.calls
     assert ("snapshot", tmp_path / "snapshots") in pipeline.calls
+
+
+def test_a_recording_is_offered_from_its_beginning_and_marks_its_button(
+    qtbot: QtBot, bench: Bench, tmp_path: Path
+) -> None:
+    pipeline = bench.run(qtbot)
+    page = bench.window.live
+    (file := tmp_path / "a.mkv").touch()
+    idle = page.record.icon().pixmap(24).toImage()
+    pipeline.stats.recording(RecordingState.RECORDING, str(file), 65.0)
+    bench.control.pull_numbers()
+    assert bench.settings.recent("recordings") == [file]
+    assert page.record.property("recording") and page.record.icon().pixmap(24).toImage() != idle
+    assert [chip.text for chip in page.stage.video.chips] == ["REC 0:01:05"]
+    bench.window.actions_by_name.refresh_icons()  # as a change of the theme does
+    assert page.record.icon().pixmap(24).toImage() != idle
+    pipeline.stats.recording(RecordingState.OFF)
+    bench.control.pull_numbers()
+    assert page.record.icon().pixmap(24).toImage() == idle and page.stage.video.chips == ()
 
 
 def test_problems_show_the_newest_of_each_source_until_it_is_over(qtbot: QtBot, bench: Bench) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PyQt6 import sip
+from PyQt6.QtCore import QPoint, Qt
 from pytestqt.qtbot import QtBot
 from support.gui import FakePipeline
 
@@ -126,6 +127,19 @@ def test_strength_moves_the_recorded_and_the_fused_picture_between_visible_and_e
         check_params_cb=lambda p: p.frame.engine != "recorded" and bool((p.frame.pixels == 70).all()),
     ):
         control.seek(7)
+
+
+def test_the_time_line_goes_to_where_it_is_clicked_and_is_dragged_from_there(qtbot: QtBot, player: Any) -> None:
+    control, _, _ = player
+    line = control._page.slider
+    line.resize(600, 30)
+    for index in (9, 3):  # once forwards, once backwards: paging would move by one page
+        at = QPoint(round(600 * index / (PAIRS - 1)), 15)
+        qtbot.mousePress(line, Qt.MouseButton.LeftButton, pos=at)
+        assert line.value() == control.index == index
+        qtbot.mouseMove(line, at + QPoint(60, 0))
+        qtbot.mouseRelease(line, Qt.MouseButton.LeftButton, pos=at + QPoint(60, 0))
+        assert control.index == index + 1
 
 
 def test_speed_loop_and_end(qtbot: QtBot, player: Any) -> None:

@@ -148,6 +148,7 @@ def test_closing_while_recording_ends_the_file(rig: Rig) -> None:
     rig.until(lambda: rig.ended)
     files = [path for path in (rig.folder / "rec").glob("*.mkv") if not path.name.startswith("view")]
     assert len(files) == 1
+    assert rig.session.settings.recent("recordings") == files  # ended by closing: still offered on the start page
     with RecordingReader(files[0]) as reader:
         assert reader.info.closed_in_order and len(reader) > 5
 
@@ -160,6 +161,13 @@ def test_the_window_opens_and_closes_without_a_rig(rig: Rig, qtbot: QtBot) -> No
     assert window.log.isVisible()
     window.set_full_screen(True)
     window.set_full_screen(False)
+    assert not window.isMaximized() and not window.isFullScreen()
+    window.showMaximized()
+    window.set_full_screen(True)
+    window.set_full_screen(True)  # twice by different ways: the action, and a double click
+    window.set_full_screen(False)
+    assert window.isMaximized() and not window.isFullScreen()
+    window.showNormal()
     names = [b.accessibleName() or b.text() for b in window.pages.findChildren(type(window.live.record))]
     assert all(names), "every button has a name"
 

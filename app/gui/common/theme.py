@@ -42,6 +42,10 @@ class Appearance(StrEnum):
     LIGHT = "light"
 
 
+RECORDING_RED = "#d3182c"
+"""Of a recording that runs, under white."""
+
+
 class Level(StrEnum):
     """How well something is."""
 
@@ -283,7 +287,7 @@ def _buttons(c: Colours, hover: str, press: str) -> str:
         background: {hover}; border: 1px solid {c.accent}; color: {c.text};
     }}
     QToolButton[recording="true"], QPushButton[recording="true"] {{
-        background: {c.bad}; border-color: {c.bad}; color: #14080a; font-weight: 700;
+        background: {RECORDING_RED}; border-color: {RECORDING_RED}; color: #ffffff; font-weight: 700;
     }}
     QToolButton[section="true"] {{
         background: transparent; border: none; font-weight: 600; padding: 8px 4px; text-align: left;

@@ -44,7 +44,7 @@ class WindowActions(QObject):
         self._window = window
         self._held_keys: dict[str, QKeySequence] = {}
         self._down: set[str] = set()
-        self._icons: dict[str, str] = {}  # of actions whose icon tells a state
+        self._icons: dict[str, tuple[str, str | None]] = {}  # of actions whose icon tells a state: name, colour
         self._by_name: dict[str, QAction] = {}
         views = QActionGroup(window)
         for spec in ACTIONS:
@@ -93,16 +93,22 @@ class WindowActions(QObject):
         """Mark the view in use."""
         self._by_name[f"view_{mode}"].setChecked(True)
 
-    def show_icon(self, name: str, icon_name: str) -> None:
-        """Give an action the icon of its state, e.g. "pause" while something plays."""
-        self._icons[name] = icon_name
-        self._by_name[name].setIcon(icon(icon_name))
+    def show_icon(self, name: str, icon_name: str, colour: str | None = None) -> None:
+        """Give an action the icon of its state, e.g. "pause" while something plays; "" = the one it begins with."""
+        self._icons.pop(name, None)
+        if icon_name:
+            self._icons[name] = (icon_name, colour)
+        self._by_name[name].setIcon(self._icon(name))
 
     def refresh_icons(self) -> None:
         """Paint the icons in the colours of the scheme in use."""
-        for spec in ACTIONS:
-            name = self._icons.get(spec.name)
-            self._by_name[spec.name].setIcon(icon(name) if name is not None else _icon_of(spec))
+        for name, action in self._by_name.items():
+            action.setIcon(self._icon(name))
+
+    def _icon(self, name: str) -> QIcon:
+        if name in self._icons:
+            return icon(*self._icons[name])
+        return next(_icon_of(spec) for spec in ACTIONS if spec.name == name)
 
     def stop_watching(self) -> None:
         """Stop watching the keyboard; the window is about to end."""

@@ -90,8 +90,8 @@ class LivePage(QWidget):
     def show_state(self, state: ControllerState) -> None:
         """Show what the rig does: on the start button, and in place of a picture."""
         running = state in (ControllerState.RUNNING, ControllerState.STARTING)
-        self._actions["run"].setText(self.tr("Stop") if running else self.tr("Start"))
-        self._actions.show_icon("run", "stop" if running else "play")
+        self._actions["run"].setText(self.tr("Cameras off") if running else self.tr("Cameras on"))
+        self._actions.show_icon("run", "power" if running else "play")
         messages = {
             ControllerState.IDLE: self.tr("stopped"),
             ControllerState.STARTING: self.tr("starting…"),
@@ -147,6 +147,7 @@ class LivePage(QWidget):
         self._actions["record"].setText(self.tr("Stop recording") if on else self.tr("Record"))
         if bool(self.record.property("recording")) != on:
             self.record.setProperty("recording", on)
+            self._actions.show_icon("record", "stop" if on else "", "#ffffff")
             restyle(self.record)
 
     def show_timing(self, on: bool) -> None:

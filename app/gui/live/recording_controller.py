@@ -35,6 +35,7 @@ class RecordingController(QObject):
         super().__init__(parent)
         self._page, self._live, self._settings, self._tasks = page, live, settings, tasks
         self._view_recorder: ViewRecorder | None = None
+        self._file: str | None = None  # that is being recorded
         live.stats_ready.connect(self._on_stats_ready)
         live.state_changed.connect(self._on_state_changed)
         actions.connect("record", lambda: self.set_recording(not self.recording))
@@ -106,6 +107,9 @@ class RecordingController(QObject):
         self._live.notice.emit(recorder.error or self.tr("View recorded: {0}").format(recorder.path))
 
     def _on_stats_ready(self, snapshot: StatsSnapshot) -> None:
+        if snapshot.recording is RecordingState.RECORDING and snapshot.recording_file not in (None, self._file):
+            self._file = snapshot.recording_file  # at once: however it ends, it can be opened
+            self._settings.add_recent("recordings", Path(str(self._file)))
         self._show(snapshot.recording in (RecordingState.RECORDING, RecordingState.PAUSED))
 
     def _on_state_changed(self, state: ControllerState) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from PyQt6.QtCore import Qt, pyqtSignal
+from PyQt6.QtGui import QMouseEvent
 from PyQt6.QtWidgets import (
     QFileDialog,
     QFrame,
@@ -12,6 +13,8 @@ from PyQt6.QtWidgets import (
     QPushButton,
     QScrollArea,
     QSlider,
+    QStyle,
+    QStyleOptionSlider,
     QVBoxLayout,
     QWidget,
 )
@@ -57,6 +60,24 @@ class _SidePanel(FuseChoice):
         self.chosen.emit(self.settings)
 
 
+class _TimeLine(QSlider):
+    """Goes to where it is clicked, and can be dragged from there."""
+
+    def mousePressEvent(self, event: QMouseEvent | None) -> None:
+        style = self.style()
+        if event is not None and style is not None and event.button() is Qt.MouseButton.LeftButton:
+            option = QStyleOptionSlider()
+            self.initStyleOption(option)
+            slider, part = QStyle.ComplexControl.CC_Slider, QStyle.SubControl
+            groove = style.subControlRect(slider, option, part.SC_SliderGroove, self)
+            handle = style.subControlRect(slider, option, part.SC_SliderHandle, self)
+            if not handle.contains(event.position().toPoint()):
+                at = round(event.position().x() - groove.left() - handle.width() / 2)
+                room = groove.width() - handle.width()
+                self.setValue(QStyle.sliderValueFromPosition(self.minimum(), self.maximum(), at, room))
+        super().mousePressEvent(event)
+
+
 class PlaybackPage(QWidget):
     """The parts of the page; the controller connects their signals."""
 
@@ -84,7 +105,7 @@ class PlaybackPage(QWidget):
         self.first, self.second = _SidePanel(self.tr("A: fused by")), _SidePanel(self.tr("B: fused by"))
         self.second_on = CheckBox(self.tr("Compare with B"))
         self.panel = self._make_panel()
-        self.slider = QSlider(Qt.Orientation.Horizontal)
+        self.slider = _TimeLine(Qt.Orientation.Horizontal)
         self.slider.setAccessibleName(self.tr("Position"))
         self.slider.setTracking(True)
         self.slider.valueChanged.connect(self.seek_asked)

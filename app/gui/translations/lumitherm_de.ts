@@ -1401,13 +1401,13 @@
     <name>LivePage</name>
     <message>
         <location filename="../live/live_page.py" line="93" />
-        <source>Stop</source>
-        <translation>Anhalten</translation>
+        <source>Cameras off</source>
+        <translation>Kameras aus</translation>
     </message>
     <message>
         <location filename="../live/live_page.py" line="93" />
-        <source>Start</source>
-        <translation>Starten</translation>
+        <source>Cameras on</source>
+        <translation>Kameras an</translation>
     </message>
     <message>
         <location filename="../live/live_page.py" line="96" />
@@ -1484,12 +1484,12 @@
 </context><context>
     <name>MainWindow</name>
     <message>
-        <location filename="../main_window.py" line="100" />
+        <location filename="../main_window.py" line="104" />
         <source>Open</source>
         <translation>Öffnen</translation>
     </message>
     <message>
-        <location filename="../main_window.py" line="100" />
+        <location filename="../main_window.py" line="104" />
         <source>Configurations and recordings (*.yaml *.yml *.mkv *.mp4)</source>
         <translation>Konfigurationen und Aufnahmen (*.yaml *.yml *.mkv *.mp4)</translation>
     </message>
@@ -1581,87 +1581,87 @@
 </context><context>
     <name>PlaybackPage</name>
     <message>
-        <location filename="../playback/playback_page.py" line="80" />
+        <location filename="../playback/playback_page.py" line="101" />
         <source>A</source>
         <translation>A</translation>
     </message>
     <message>
-        <location filename="../playback/playback_page.py" line="80" />
+        <location filename="../playback/playback_page.py" line="101" />
         <source>B</source>
         <translation>B</translation>
     </message>
     <message>
-        <location filename="../playback/playback_page.py" line="84" />
+        <location filename="../playback/playback_page.py" line="105" />
         <source>A: fused by</source>
         <translation>A: fusioniert durch</translation>
     </message>
     <message>
-        <location filename="../playback/playback_page.py" line="84" />
+        <location filename="../playback/playback_page.py" line="105" />
         <source>B: fused by</source>
         <translation>B: fusioniert durch</translation>
     </message>
     <message>
-        <location filename="../playback/playback_page.py" line="85" />
+        <location filename="../playback/playback_page.py" line="106" />
         <source>Compare with B</source>
         <translation>Mit B vergleichen</translation>
     </message>
     <message>
-        <location filename="../playback/playback_page.py" line="88" />
+        <location filename="../playback/playback_page.py" line="109" />
         <source>Position</source>
         <translation>Stelle</translation>
     </message>
     <message>
-        <location filename="../playback/playback_page.py" line="126" />
+        <location filename="../playback/playback_page.py" line="147" />
         <source>Render a range</source>
         <translation>Bereich rechnen</translation>
     </message>
     <message>
-        <location filename="../playback/playback_page.py" line="127" />
+        <location filename="../playback/playback_page.py" line="148" />
         <source>Begin here</source>
         <translation>Beginnt hier</translation>
     </message>
     <message>
-        <location filename="../playback/playback_page.py" line="127" />
+        <location filename="../playback/playback_page.py" line="148" />
         <source>End here</source>
         <translation>Endet hier</translation>
     </message>
     <message>
-        <location filename="../playback/playback_page.py" line="130" />
+        <location filename="../playback/playback_page.py" line="151" />
         <source>Range that is looped and rendered</source>
         <translation>Bereich, der wiederholt und ausgegeben wird</translation>
     </message>
     <message>
-        <location filename="../playback/playback_page.py" line="137" />
+        <location filename="../playback/playback_page.py" line="158" />
         <source>Render A to a file…</source>
         <translation>A in eine Datei rechnen…</translation>
     </message>
     <message>
-        <location filename="../playback/playback_page.py" line="139" />
+        <location filename="../playback/playback_page.py" line="160" />
         <source>Cancel</source>
         <translation>Abbrechen</translation>
     </message>
     <message>
-        <location filename="../playback/playback_page.py" line="143" />
+        <location filename="../playback/playback_page.py" line="164" />
         <source>Rendering</source>
         <translation>Wird gerechnet</translation>
     </message>
     <message>
-        <location filename="../playback/playback_page.py" line="174" />
+        <location filename="../playback/playback_page.py" line="195" />
         <source>Speed</source>
         <translation>Tempo</translation>
     </message>
     <message>
-        <location filename="../playback/playback_page.py" line="198" />
+        <location filename="../playback/playback_page.py" line="219" />
         <source>pairs {0} to {1}, {2} in all</source>
         <translation>Paare {0} bis {1}, zusammen {2}</translation>
     </message>
     <message>
-        <location filename="../playback/playback_page.py" line="262" />
+        <location filename="../playback/playback_page.py" line="283" />
         <source>Render to</source>
         <translation>Rechnen nach</translation>
     </message>
     <message>
-        <location filename="../playback/playback_page.py" line="262" />
+        <location filename="../playback/playback_page.py" line="283" />
         <source>Video (*.mkv *.mp4)</source>
         <translation>Video (*.mkv *.mp4)</translation>
     </message>
@@ -1839,22 +1839,22 @@
 </context><context>
     <name>RecordingController</name>
     <message>
-        <location filename="../live/recording_controller.py" line="67" />
+        <location filename="../live/recording_controller.py" line="68" />
         <source>Recorded {0:.1f} s, {1:.1f} MB: {2}</source>
         <translation>Aufgenommen: {0:.1f} s, {1:.1f} MB: {2}</translation>
     </message>
     <message>
-        <location filename="../live/recording_controller.py" line="76" />
+        <location filename="../live/recording_controller.py" line="77" />
         <source>Event marked at {0}</source>
         <translation>Ereignis markiert um {0}</translation>
     </message>
     <message>
-        <location filename="../live/recording_controller.py" line="86" />
+        <location filename="../live/recording_controller.py" line="87" />
         <source>Snapshot saved: {0}</source>
         <translation>Schnappschuss gespeichert: {0}</translation>
     </message>
     <message>
-        <location filename="../live/recording_controller.py" line="106" />
+        <location filename="../live/recording_controller.py" line="107" />
         <source>View recorded: {0}</source>
         <translation>Ansicht aufgenommen: {0}</translation>
     </message>

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from PyQt6.QtCore import QPointF, QRectF, Qt
 from PyQt6.QtGui import QColor, QFont, QFontMetricsF, QPainter, QPen, QPixmap, QPolygonF
 
-from app.gui.common.theme import Level, level_sign
+from app.gui.common.theme import RECORDING_RED, Level, level_sign
 from app.gui.widgets.status_text import Chip, ChipKind, ChipShape, Figure
 
 __all__ = ["HudPainter", "chip_size_px", "draw_chips", "draw_pill", "letters"]
@@ -20,7 +20,7 @@ _VALUE = QColor(255, 255, 255)
 _SMALL_PX = 600  # up to this height of the picture the letters have their plain size
 _LARGEST = 1.8
 _CHIP_SHARE, _CHIP_LEAST_PX = 1 / 30, 15  # of the picture's height: 36 px on 1080, which is read at 2 m
-_CHIP = {ChipKind.RECORDING: (QColor("#d3182c"), _VALUE), ChipKind.TROUBLE: (QColor("#ffb52e"), QColor("#1d1300"))}
+_CHIP = {ChipKind.RECORDING: (QColor(RECORDING_RED), _VALUE), ChipKind.TROUBLE: (QColor("#ffb52e"), QColor("#1d1300"))}
 _LEVEL = {Level.GOOD: QColor("#4fdcb8"), Level.CAUTION: QColor("#ffc24d"), Level.BAD: QColor("#ff7a5e")}
 
 
