@@ -14,13 +14,16 @@ import pytest
 import tifffile
 from support import live as support
 
+from app.capture.cameras.camera import MonotonicClock
+from app.configuration.config import EngineConfig
 from app.media.snapshot import save_snapshot
 from app.pipeline.engine import builder as engine_builder
 from app.pipeline.engine.builder import BuildFailure, BuiltEngine, EngineBuilder, EngineSpec
+from app.pipeline.engine.seat import EngineSeat
 from app.pipeline.fuse_step import Fade
 from app.pipeline.latest_slot import LatestSlot
 from app.pipeline.monitor import Monitor, RecorderReport
-from app.pipeline.problems import ProblemLog, Severity
+from app.pipeline.problems import PipelineContext, ProblemLog, Severity
 from app.pipeline.stats import RecordingState, Stats
 from app.pipeline.thermal_grid import ThermalGrid
 from app.process import Worker
@@ -275,6 +278,30 @@ def test_builder_gives_up_a_conversion_that_nobody_wants(
     assert ended == ["child"] and old.closed == 1 and not failures
     builder.request_stop()
     assert builder.join(20.0)
+
+
+def test_the_status_says_what_is_being_built_and_how_far_it_is() -> None:
+    stats = Stats()
+    context = PipelineContext(MonotonicClock(), stats, ProblemLog(), lambda *_: None)
+    seat = EngineSeat(EngineConfig(), Factory(), context)  # type: ignore[arg-type]
+    told = []
+    for building, progress in (
+        ((spec("aligned-pyramid"), 12.0), None),
+        ((spec("auto"), 0.5), None),
+        ((spec("auto"), 3.0), 0.4),
+        ((spec("auto"), 31.0), None),
+    ):
+        seat._builder = SimpleNamespace(  # type: ignore[assignment]
+            building=building, progress=progress, take=lambda: None, take_stand_in=lambda: None
+        )
+        seat.take_built()
+        told.append(stats.snapshot().fallback_reason)
+    assert told == [
+        "aligned-pyramid is being built, 10 s so far",
+        "auto:tiny is being built",
+        "preparing auto:tiny, 40 %",
+        "auto:tiny is being built, 30 s so far",
+    ]
 
 
 def test_builder_gives_back_what_a_closed_engine_held(failures: list[object], monkeypatch: pytest.MonkeyPatch) -> None:

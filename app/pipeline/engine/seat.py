@@ -66,7 +66,7 @@ class EngineSeat:
         self._agc: AgcConfig | None = None
         self._since_s = 0.0
         self._failures = 0
-        self._told_s = self._told_percent = 0  # of the build under way
+        self._told = ""  # of the build under way
 
     # ------------------------------------------------------------------ any thread
 
@@ -332,18 +332,22 @@ class EngineSeat:
             self._builder.tidy()
 
     def _tell_progress(self) -> None:
-        """Every ten seconds of a build, while the fallback stands in: which engine it is, and how long it takes."""
+        """While the fallback stands in: what is being built, how far its conversion is, and how long it takes."""
         building = self._builder.building
         if building is None or self._engine is not self._fallback:
-            self._told_s = self._told_percent = 0
+            self._told = ""
             return
-        progress = self._builder.progress
-        if progress is not None and int(progress * 100) != self._told_percent:
-            self._told_percent = int(progress * 100)
-            self._tell(f"preparing {building[0].shown}, {self._told_percent} %")
-        elif building[1] >= self._told_s + _PROGRESS_S and progress is None:
-            self._told_s = int(building[1])
-            self._tell(f"{building[0].shown} is being built, {self._told_s} s so far")
+        shown, progress = building[0].shown, self._builder.progress
+        text = f"{shown} is being built"
+        if progress is not None:
+            text = f"preparing {shown}, {progress:.0%}".replace("%", " %")
+        elif building[1] >= _PROGRESS_S:
+            text += f", {int(building[1] // _PROGRESS_S) * _PROGRESS_S} s so far"
+        elif not self._told:
+            return  # what is shown says why it is being built
+        if text != self._told:
+            self._told = text
+            self._tell(text)
 
     def _compare_agc(self) -> None:
         trained = self._built.agc if self._built is not None else None
