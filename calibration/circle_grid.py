@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from scipy.spatial import cKDTree
 
 from calibration.board import AsymmetricCircles, SymmetricCircles
 
@@ -118,6 +117,8 @@ def _round_blobs(mask: np.ndarray, eroded_px: float, largest: float) -> list[tup
 
 def _merged(blobs: np.ndarray) -> _Discs:
     """One blob a place and size, the roundest (they come sorted); seen at one level only, it is noise."""
+    from scipy.spatial import cKDTree  # SciPy: not for every command
+
     tree = cKDTree(blobs[:, :2])
     radius = np.sqrt(blobs[:, 2] / np.pi)
     free = np.ones(len(blobs), bool)
@@ -138,6 +139,8 @@ class _Search:
     """Lattices among the discs, until one holds every cell of the board."""
 
     def __init__(self, discs: _Discs, cells: list[Cell]) -> None:
+        from scipy.spatial import cKDTree
+
         self._discs, self._cells = discs, cells
         self._tree = cKDTree(discs.at)
 

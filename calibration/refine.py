@@ -15,7 +15,6 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from scipy.optimize import minimize_scalar
 
 from calibration.board import AsymmetricCircles, Board, SymmetricCircles
 
@@ -104,6 +103,8 @@ class BentPlane:
     @classmethod
     def fit(cls, object_xy: np.ndarray, points_px: np.ndarray, size: tuple[int, int]) -> BentPlane | None:
         """The plane and lens that the points lie on best; None when they do not determine one."""
+
+        from scipy.optimize import minimize_scalar  # SciPy: not for every command
 
         def off(lens: float) -> float:
             plane = cls(np.eye(3), lens, size)

@@ -59,6 +59,12 @@ class ResidualField:
         return weighted_median(np.linalg.norm(self.d_px, axis=-1).reshape(-1), self.confidence.reshape(-1))
 
     @property
+    def p95_px(self) -> float:
+        """Confidence-weighted 95th percentile of the length; NaN when nothing is known."""
+        length, weight = np.linalg.norm(self.d_px, axis=-1).reshape(-1), self.confidence.reshape(-1)
+        return weighted_median(length, weight, 0.95)
+
+    @property
     def median_px(self) -> tuple[float, float]:
         """Confidence-weighted median of x and y; NaN when nothing is known."""
         weight = self.confidence.reshape(-1)
@@ -278,13 +284,13 @@ def fit_update(
     return np.asarray(C / C[2, 2])
 
 
-def weighted_median(values: np.ndarray, weights: np.ndarray) -> float:
-    """Median of values with weights; NaN if all weights are 0."""
+def weighted_median(values: np.ndarray, weights: np.ndarray, share: float = 0.5) -> float:
+    """Median of values with weights, or another share of them; NaN if all weights are 0."""
     total = float(weights.sum())
     if total <= 0:
         return float("nan")
     order = np.argsort(values)
-    return float(values[order][np.searchsorted(np.cumsum(weights[order]), total / 2)])
+    return float(values[order][np.searchsorted(np.cumsum(weights[order]), share * total)])
 
 
 def _weighted_fit(source: np.ndarray, target: np.ndarray, weight: np.ndarray, model: str) -> np.ndarray:

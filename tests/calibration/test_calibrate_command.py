@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from app.__main__ import build_cli
+from app.commands.calibrate.commands import _judge
 from app.commands.calibrate.sources import read_devices, save_devices
 from calibration.board import parse_board
 from calibration.capture_guide import CaptureGuide
@@ -116,3 +117,14 @@ def test_a_board_that_is_held_on_is_averaged() -> None:
     assert verdicts[4].view.thermal.dtype == np.uint16 and verdicts[4].view.visible.dtype == np.uint8
     moved = render_pair(rig, random_poses(rig, board, 2, seed=3)[1], board)
     assert not guide.offer("5", moved.visible, moved.thermal).improved
+
+
+def test_check_promises_the_budget_only_where_the_worst_place_is_inside(capsys: pytest.CaptureFixture[str]) -> None:
+    y, x = np.mgrid[20:480:40, 20:640:40]
+    at_px, off_px = np.stack([x.ravel(), y.ravel()], axis=-1), np.full(x.size, 2.0)
+    assert _judge(off_px, at_px, (480, 640)) == 0
+    off_px[5] = 21.0  # the median is still 2
+    capsys.readouterr()
+    assert _judge(off_px, at_px, (480, 640)) == 1
+    said = capsys.readouterr().out
+    assert "21.0 visible px off, at x 220, y 20" in said and "OUTSIDE the 8 px" in said
