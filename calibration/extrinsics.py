@@ -14,7 +14,15 @@ from calibration.detect import Detection
 from calibration.rig import CameraIntrinsics, RigCalibration
 from fusion_core.errors import BadInputError
 
-__all__ = ["PairView", "StereoResult", "board_pose", "rotation_angle_deg", "solve_stereo", "transfer_errors_px"]
+__all__ = [
+    "PairView",
+    "StereoResult",
+    "board_pose",
+    "rotation_angle_deg",
+    "rotation_scatter_deg",
+    "solve_stereo",
+    "transfer_errors_px",
+]
 
 MIN_PAIRS = 3
 
@@ -131,6 +139,37 @@ def solve_stereo(
     rms = float(np.sqrt(np.mean([error**2 for pair in kept for error in errors[pair.name]])))
     rig = replace(bundle.rig, rms_px=rms)
     return StereoResult(rig, {pair.name: errors[pair.name] for pair in kept}, rejected, bundle, seen)
+
+
+def rotation_scatter_deg(
+    pairs: list[PairView],
+    object_points: np.ndarray,
+    cameras: tuple[CameraIntrinsics, CameraIntrinsics],
+    noise_px: tuple[float, float],
+) -> tuple[float, float]:
+    """Tell how far the pairs, each alone, differ about the cameras' turn: (seen, what the noise explains), degrees.
+
+    Args:
+        cameras: (visible, thermal), each as fitted alone. noise_px: rms of the points in each, in its pixels.
+
+    Returns:
+        Medians over the pairs, of the angle from the pair that the others agree with best, and of its sigma.
+    """
+    turns, sigmas = [], []
+    for pair in pairs:
+        points = object_points[pair.ids]
+        poses, variance = [], 0.0
+        for camera, seen_px, noise in zip(cameras, (pair.visible_px, pair.thermal_px), noise_px, strict=True):
+            R, t = board_pose(camera, points, seen_px)
+            jacobian = cv2.projectPoints(points, cv2.Rodrigues(R)[0], t, camera.matrix, np.asarray(camera.distortion))[
+                1
+            ]
+            poses.append(R)
+            variance += noise**2 * float(np.trace(np.linalg.inv(jacobian[:, :6].T @ jacobian[:, :6])[:3, :3]))
+        turns.append(poses[0] @ poses[1].T)
+        sigmas.append(np.degrees(np.sqrt(variance)))
+    angles = np.array([[rotation_angle_deg(a, b) for b in turns] for a in turns])
+    return float(np.min(np.median(angles, axis=1))), float(np.median(sigmas))
 
 
 def transfer_errors_px(rig: RigCalibration, pair: PairView, object_points_m: np.ndarray) -> np.ndarray:

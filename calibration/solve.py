@@ -11,7 +11,7 @@ import numpy as np
 from calibration.board import Board
 from calibration.bundle import BundleResult, Sighting, solve_bundle
 from calibration.detect import Detection
-from calibration.extrinsics import PairView, StereoResult, solve_stereo, transfer_errors_px
+from calibration.extrinsics import PairView, StereoResult, rotation_scatter_deg, solve_stereo, transfer_errors_px
 from calibration.intrinsics import MIN_VIEWS, IntrinsicsResult, solve_intrinsics
 from calibration.pose_planner import Planner, Reached
 from calibration.rig import RigCalibration
@@ -38,6 +38,7 @@ MAX_HELD_OUT_P95_PX = 2.0
 MIN_COVERAGE = 0.8
 MIN_REACHED = 0.6  # of the common field at the working distance that boards could reach at their distance
 FOLDS = 5
+MIN_SCATTER_DEG = 0.3  # views that differ less about the cameras' turn contradict each other in nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +72,7 @@ class Solution:
     range_8px: DistanceRange
     reached_aim: Reached  # 2 sigma against the aim
     reached: float  # share of the common field at the working distance that both cameras also saw where the boards were
+    rotation_scatter_deg: tuple[float, float] = (0.0, 0.0)  # of the pairs each alone: seen, explained by noise
     gates: list[Gate] = field(default_factory=list)
 
     @property
@@ -97,6 +99,22 @@ class Solution:
         """Largest 2-sigma uncertainty that the noise of the points alone allows, visible pixels."""
         values = self.predicted_two_sigma_px
         return float(np.nanmax(values)) if np.isfinite(values).any() else float("inf")
+
+    @property
+    def contradiction(self) -> str:
+        """Say that each camera fits alone but both together do not, and why; "" where they do."""
+        seen, explained = self.rotation_scatter_deg
+        if seen <= max(MIN_SCATTER_DEG, 3 * explained):
+            return ""
+        alone, joint = self.thermal.camera, self.rig.thermal
+        moved = float(np.hypot(joint.cx_px - alone.cx_px, joint.cy_px - alone.cy_px))
+        return (
+            f"Each camera fits alone (visible {self.visible.rms_px:.2f} visible px, thermal {self.thermal.rms_px:.2f} "
+            f"thermal px), but the views differ by {seen:.1f} degrees about how the cameras are turned, where noise "
+            f"explains {explained:.1f}: the views were not taken at the same moment, or the board is bent. "
+            "Hold it still at each view, on a tripod if need be, and stiffen it. Fitting both together has moved the "
+            f"thermal lens's principal point by {moved:.1f} thermal px."
+        )
 
     @property
     def good(self) -> bool:
@@ -161,6 +179,12 @@ def solve_views(
         range_8px=distance_range(rig, budget_px),
         reached_aim=Planner(stereo.bundle, rig, board).reached,
         reached=reached_share(rig, board_m),
+        rotation_scatter_deg=rotation_scatter_deg(
+            list(kept.values()),
+            board.object_points(),
+            (visible.camera, thermal.camera),
+            (visible.rms_px, thermal.rms_px),
+        ),
     )
     gates = _gates(solution)
     verdict = "good" if all(gate.passed for gate in gates) else "not good"
@@ -302,4 +326,10 @@ def _gates(solution: Solution) -> list[Gate]:
             Gate(f"coverage of the {side} picture", f"at least {MIN_COVERAGE:.0%} of 6x6 cells", f"{share:.0%}",
                  share >= MIN_COVERAGE, f"Bring the board into the empty cells of the {side} coverage map.")
         )  # fmt: skip
+    if why := solution.contradiction:  # more poses, or hotter ones, would not help
+        causes = (f"{held_out}, median", f"{held_out}, 95th percentile")
+        gates = [
+            replace(gate, advice=why) if gate.name in causes or gate.name.startswith("uncertainty") else gate
+            for gate in gates
+        ]
     return gates

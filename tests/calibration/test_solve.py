@@ -13,7 +13,7 @@ from calibration.board import parse_board
 from calibration.detect import Detection
 from calibration.extrinsics import rotation_angle_deg
 from calibration.homography import solve_points
-from calibration.render import project, random_poses, render_set, synthetic_rig, thermal_pose
+from calibration.render import BoardPose, project, random_poses, render_set, synthetic_rig, thermal_pose
 from calibration.report import write_report
 from calibration.rig import RigCalibration, apply_homography
 from calibration.shared_field import distance_range, propose_working_distance_m, reached_share
@@ -69,6 +69,23 @@ def test_rendered_rig_is_recovered_to_a_third_of_a_pixel(tmp_path: Path) -> None
     page = (tmp_path / "report.html").read_text()
     assert len(digest) == 64
     assert "Good: every check is passed" in page and "data:image/jpeg;base64" in page and "http://" not in page
+
+
+def test_views_of_different_moments_are_told_from_poor_poses() -> None:
+    rig = synthetic_rig()
+    views = point_views(rig, 14, seed=4)
+    assert solve_views(views, BOARD, working_distance_m=3.0, bootstrap=3).contradiction == ""
+    rng, points, moved = np.random.default_rng(2), BOARD.object_points(), []
+    for view, pose in zip(views, random_poses(rig, BOARD, 14, 4), strict=True):
+        turn, _ = cv2.Rodrigues(np.radians(rng.normal(0, 0.6, 3)))  # the board sways in the hand between the pictures
+        later = BoardPose(pose.R_visible_board @ turn, pose.t_visible_board_m)
+        assert view.found_thermal is not None
+        at_px = project(rig.thermal, thermal_pose(rig, later), points) + rng.normal(0, 0.1, (len(points), 2))
+        moved.append(replace(view, found_thermal=replace(view.found_thermal, points_px=at_px)))
+    solution = solve_views(moved, BOARD, working_distance_m=3.0, bootstrap=3)
+    assert "not taken at the same moment" in solution.contradiction
+    failed = [gate for gate in solution.gates if not gate.passed and "held-out" in gate.name]
+    assert failed and all("same moment" in gate.advice for gate in failed)
 
 
 @pytest.fixture(scope="module")

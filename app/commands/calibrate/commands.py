@@ -197,6 +197,8 @@ def _solve(
     save_calibration(replace(rig, report_sha256=digest), output)
     for name, why in solution.rejected.items():
         typer.echo(f"rejected {name}: {why}")
+    if solution.contradiction:
+        typer.echo(solution.contradiction)
     for gate in solution.gates:
         typer.echo(f"{'passed' if gate.passed else 'FAILED'}  {gate.name}: {gate.got} (wanted {gate.wanted})")
         if not gate.passed:
