@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from fusion_core.rfvif import NETWORK_VERSION, Rfvif
 
 __all__ = ["compile_part", "openvino_estimator"]
 
-_CONVERSION_VERSION = 4
+_CONVERSION_VERSION = 5
 """Raised whenever the same network converts to another model; part of the cache key."""
 
 
@@ -86,9 +87,47 @@ class _Estimate(nn.Module):
         self.network, self.factor = network, factor
 
     def forward(self, visible: Tensor, infrared: Tensor) -> tuple[Tensor, Tensor]:
-        padded = [self.network.pad(each.float() * (1.0 / 255.0), self.factor) for each in (visible, infrared)]
-        found = self.network.estimate(*padded)
+        found = self.network.estimate(self._padded(visible), self._padded(infrared))
         return found.displacements[-1], found.log_confidence
+
+    def _padded(self, picture: Tensor) -> Tensor:
+        return self.network.pad(picture.float() * (1.0 / 255.0), self.factor)
+
+
+class _Refine(_Estimate):
+    """As `_Estimate`, from a displacement (1, 2, h, w) that is right to a pixel or two."""
+
+    def forward(  # type: ignore[override]
+        self, visible: Tensor, infrared: Tensor, displacement: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        found = self.network.refine(self._padded(visible), self._padded(infrared), displacement)
+        return found.displacements[-1], found.log_confidence
+
+
+class _OpenVinoEstimator:
+    """A `RefiningEstimator` for pictures of one size. The cheaper look is compiled when it is first wanted."""
+
+    def __init__(
+        self, checkpoint: LoadedCheckpoint, height: int, width: int, threads: int, cache: EngineCache | None
+    ) -> None:
+        self._network = network = checkpoint.network.float().cpu()
+        self._factor = network.reduction(height, width)
+        self._pictures = tuple(torch.zeros(1, 1, height, width, dtype=torch.uint8) for _ in range(2))
+        self._compile = partial(compile_part, checkpoint=checkpoint, cache=cache, threads=threads)
+        self._whole = self._compile("estimate", _Estimate(network, self._factor), self._pictures)
+        self._around: Any = None
+
+    def __call__(self, visible: np.ndarray, thermal: np.ndarray) -> tuple[Floats, Floats]:
+        out = self._whole.infer([visible[None, None], thermal[None, None]])
+        return np.array(out[0][0]), np.array(out[1][0])
+
+    def refine(self, visible: np.ndarray, thermal: np.ndarray, displacement_px: Floats) -> tuple[Floats, Floats]:
+        given = displacement_px[None]
+        if self._around is None:
+            example = (*self._pictures, torch.from_numpy(given))
+            self._around = self._compile("refine", _Refine(self._network, self._factor), example)
+        out = self._around.infer([visible[None, None], thermal[None, None], given])
+        return np.array(out[0][0]), np.array(out[1][0])
 
 
 def openvino_estimator(
@@ -98,13 +137,4 @@ def openvino_estimator(
 
     The field covers the picture as `Rfvif.pad` pads it. Raises EngineError.
     """
-    network = checkpoint.network.float().cpu()
-    module = _Estimate(network, network.reduction(height, width))
-    pictures = tuple(torch.zeros(1, 1, height, width, dtype=torch.uint8) for _ in range(2))
-    request = compile_part("estimate", module, pictures, checkpoint, cache, threads=threads)
-
-    def estimate(visible: np.ndarray, thermal: np.ndarray) -> tuple[Floats, Floats]:
-        out = request.infer([visible[None, None], thermal[None, None]])
-        return np.array(out[0][0]), np.array(out[1][0])
-
-    return estimate
+    return _OpenVinoEstimator(checkpoint, height, width, threads, cache)

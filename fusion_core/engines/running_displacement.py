@@ -1,7 +1,9 @@
-"""The displacement field on video: estimated every few frames beside the fusion, smoothed, and never waited for long.
+"""The displacement field on video: renewed every few frames beside the fusion, smoothed, and never waited for long.
 
 A rig's displacement field changes slowly, and its estimate costs as much as several fusions. So a frame hands its
 pictures to the estimate, the fusion goes on with the field that it has, and `every` frames later the result is taken.
+Where the estimator can also look around a field that is nearly right, which costs a quarter, it does that, and searches
+the whole range only at the start and on every `_WHOLE_EVERY`-th occasion, to notice when the rig was hit.
 That the result is taken at a fixed frame, and not whenever it happens to be ready, makes the output a function of the
 input alone.
 """
@@ -14,7 +16,7 @@ import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import cv2
 import numpy as np
@@ -22,7 +24,7 @@ import numpy.typing as npt
 
 from fusion_core.rfvif.config import FRAME_PX
 
-__all__ = ["Estimate", "Estimator", "RunningDisplacement", "remap_maps"]
+__all__ = ["Estimate", "Estimator", "RefiningEstimator", "RunningDisplacement", "remap_maps"]
 
 SMOOTHING = 0.5
 """Weight of a new estimate against the running one."""
@@ -30,11 +32,31 @@ SMOOTHING = 0.5
 JUMP_PX = 3.0
 """A new estimate further off than this (median over the grid) replaces the running one: the rig was hit, or a cut."""
 
+_WHOLE_EVERY = 20
+"""Renewals between two searches of the whole range, where the rest look around the field that they have."""
+
+_DOUBT_PX, _DOUBT = 0.3, 0.15
+"""A renewal that moves the running field by more (median), or lowers its log-confidence by more (mean), than a slow
+change would: the whole range is searched next, since a look around finds nothing after a hit."""
+
 _NICENESS = 5
 
 Floats = npt.NDArray[np.float32]
 Estimator = Callable[[np.ndarray, np.ndarray], tuple[Floats, Floats]]
 """(visible luminance, thermal), both (H, W) uint8 -> displacement (2, h, w) px, log-confidence (1, h, w)."""
+
+
+@runtime_checkable
+class RefiningEstimator(Protocol):
+    """An `Estimator` that can also look around a field that is nearly right, at a fraction of the cost."""
+
+    def __call__(self, visible: np.ndarray, thermal: np.ndarray, /) -> tuple[Floats, Floats]:
+        """As `Estimator`."""
+        ...
+
+    def refine(self, visible: np.ndarray, thermal: np.ndarray, displacement_px: Floats) -> tuple[Floats, Floats]:
+        """As `Estimator`, from a displacement (2, h, w) that is right to a pixel or two."""
+        ...
 
 
 class Estimate(NamedTuple):
@@ -52,6 +74,7 @@ class RunningDisplacement:
         """Estimate nothing yet.
 
         Args:
+            estimator: of each frame by itself; a `RefiningEstimator` mostly looks around the running field instead.
             every: frames between two estimates; 1 estimates anew on each frame, in the caller's thread, unsmoothed.
             smoothing: weight of a new estimate against the running one, above 0 to 1 (no smoothing).
         """
@@ -64,6 +87,7 @@ class RunningDisplacement:
         self._current: Estimate | None = None
         self._pending: Future[Estimate] | None = None
         self._age = 0
+        self._renewals = 0
 
     @property
     def displacement_px(self) -> Floats | None:
@@ -89,9 +113,14 @@ class RunningDisplacement:
         if self._age % self._every == 0:
             if self._pending is not None:
                 pending, self._pending = self._pending, None
-                self._current = pending.result()
+                renewed = pending.result()
+                if _doubtful(self._current, renewed):
+                    self._renewals = _WHOLE_EVERY - 1
+                self._current = renewed
             # Copies: the caller may reuse its arrays while the estimate runs.
-            self._pending = self._pool.submit(self._make, visible.copy(), thermal.copy(), self._current)
+            self._renewals += 1
+            around = self._renewals % _WHOLE_EVERY != 0
+            self._pending = self._pool.submit(self._make, visible.copy(), thermal.copy(), self._current, around)
         return self._current
 
     def reset(self) -> None:
@@ -100,7 +129,7 @@ class RunningDisplacement:
             self._pending.cancel()
             self._pending = None
         self._current = None
-        self._age = 0
+        self._age = self._renewals = 0
 
     def close(self) -> None:
         """End the thread, after the estimate under way. Safe to call twice."""
@@ -108,14 +137,24 @@ class RunningDisplacement:
         if self._pool is not None:
             self._pool.shutdown(wait=True)
 
-    def _make(self, visible: np.ndarray, thermal: np.ndarray, before: Estimate | None) -> Estimate:
-        displacement, confidence = self._estimator(visible, thermal)
+    def _make(
+        self, visible: np.ndarray, thermal: np.ndarray, before: Estimate | None, around: bool = False
+    ) -> Estimate:
+        if before is not None and around and isinstance(self._estimator, RefiningEstimator):
+            displacement, confidence = self._estimator.refine(visible, thermal, before.displacement_px)
+        else:
+            displacement, confidence = self._estimator(visible, thermal)
         if before is not None:
             step = float(np.median(np.abs(displacement - before.displacement_px)))
             if step < JUMP_PX:
                 displacement = before.displacement_px + self._smoothing * (displacement - before.displacement_px)
                 confidence = before.log_confidence + self._smoothing * (confidence - before.log_confidence)
         return Estimate(displacement, confidence, remap_maps(displacement, *visible.shape))
+
+
+def _doubtful(before: Estimate, after: Estimate) -> bool:
+    step_px = float(np.median(np.abs(after.displacement_px - before.displacement_px)))
+    return step_px > _DOUBT_PX or float(np.mean(before.log_confidence - after.log_confidence)) > _DOUBT
 
 
 def _give_way() -> None:

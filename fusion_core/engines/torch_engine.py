@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from fusion_core.checkpoint import LoadedCheckpoint
 from fusion_core.colour import check_pair, luminance, replace_luminance
@@ -52,12 +53,18 @@ class TorchEngine:
         except (RuntimeError, AssertionError) as error:
             raise EngineError(f"the torch engine cannot use device {device!r}: {error}") from error
         self._network: Rfvif | None = network
+        self._displacement_px: Floats | None = None
         kind = str(dtype).removeprefix("torch.")
         self._name = f"torch-{self._device.type}-{kind}:{label or checkpoint.path.stem}"
 
     @property
     def name(self) -> str:
         return self._name
+
+    @property
+    def displacement_px(self) -> Floats | None:
+        """What the newest picture was fused with, (2, H/8, W/8): (dx, dy) in pixels; None before, and without one."""
+        return self._displacement_px
 
     def warm_up(self, height: int, width: int) -> None:
         """Run once at this size. Raises EngineError."""
@@ -73,12 +80,15 @@ class TorchEngine:
             raise EngineError(f"{self._name} is closed; create a new engine")
         y = luminance(visible)
         with torch.inference_mode():
-            out = self._network(self._tensor(y), self._tensor(thermal))
-            fused = out[0, 0].float().mul_(255.0).round_().to(torch.uint8).cpu().numpy()
+            out = self._network.forward_training(self._tensor(y), self._tensor(thermal))
+            fused = out.fused[0, 0].float().clamp_(0.0, 1.0).mul_(255.0).round_().to(torch.uint8).cpu().numpy()
+            if out.displacement:
+                self._displacement_px = out.displacement[-1][0].float().cpu().numpy()
         return replace_luminance(visible, fused, old_y=y)
 
     def reset(self) -> None:
-        """Nothing is carried over between frames."""
+        """Forget what the newest picture was fused with; nothing is carried over between frames."""
+        self._displacement_px = None
 
     def close(self) -> None:
         self._network = None
@@ -90,15 +100,29 @@ class TorchEngine:
         return torch.from_numpy(contiguous).to(self._device)[None, None].to(self._dtype).mul_(1.0 / 255.0)
 
 
-def torch_estimator(network: Rfvif) -> Estimator:
-    """The displacement estimate of a network in eager PyTorch, float32 on the CPU, for pictures of any size."""
-    network = network.float().cpu()
+class _TorchEstimator:
+    """A `RefiningEstimator` in eager PyTorch."""
 
-    def estimate(visible: np.ndarray, thermal: np.ndarray) -> tuple[Floats, Floats]:
-        factor = network.reduction(*visible.shape)
-        with torch.inference_mode():
-            pictures = (torch.from_numpy(each.copy())[None, None] * (1.0 / 255.0) for each in (visible, thermal))
-            found = network.estimate(*(network.pad(each, factor) for each in pictures))
+    def __init__(self, network: Rfvif) -> None:
+        self._network = network.float().cpu().eval()
+
+    @torch.inference_mode()
+    def __call__(self, visible: np.ndarray, thermal: np.ndarray) -> tuple[Floats, Floats]:
+        found = self._network.estimate(*self._padded(visible, thermal))
         return found.displacements[-1][0].numpy(), found.log_confidence[0].numpy()
 
-    return estimate
+    @torch.inference_mode()
+    def refine(self, visible: np.ndarray, thermal: np.ndarray, displacement_px: Floats) -> tuple[Floats, Floats]:
+        start = torch.from_numpy(displacement_px)[None]
+        found = self._network.refine(*self._padded(visible, thermal), start)
+        return found.displacements[-1][0].numpy(), found.log_confidence[0].numpy()
+
+    def _padded(self, visible: np.ndarray, thermal: np.ndarray) -> tuple[Tensor, Tensor]:
+        factor = self._network.reduction(*visible.shape)
+        first, second = (torch.from_numpy(each.copy())[None, None] * (1.0 / 255.0) for each in (visible, thermal))
+        return self._network.pad(first, factor), self._network.pad(second, factor)
+
+
+def torch_estimator(network: Rfvif) -> Estimator:
+    """The displacement estimate of a network in eager PyTorch, float32 on the CPU, for pictures of any size."""
+    return _TorchEstimator(network)

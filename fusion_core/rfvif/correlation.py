@@ -13,6 +13,7 @@ p + d(p). All geometry is computed in float32, whatever the network's dtype (FP1
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import torch
@@ -21,7 +22,15 @@ from torch import Tensor, nn
 
 from fusion_core.rfvif.padding import pad_to_multiple
 
-__all__ = ["Alignment", "CorrelationAlignment", "gradient_features", "warp"]
+__all__ = ["Alignment", "CorrelationAlignment", "gradient_features", "settle", "warp"]
+
+LOOK_PRIORS = (20.0, 0.3, 0.3, 1.0)
+"""What `settle` holds against departures from wider windows, after each look of the finest stage. What a soft arg-max
+finds falls short of the peak, and each further look makes up for most of what the one before left. The first prior
+leaves little but the affine map: the looks after it start from the simplest field, and depart where they see reason."""
+
+_SLOPE_PRIOR = 0.02
+"""Against an affine map with much slope on evidence from one corner: what x and y vary by themselves is 0.33."""
 
 CELL_PX = 8  # the displacement grid: one vector per 8x8 pixels
 _VISIBLE_FLOOR = (2.0 / 255.0) ** 2  # gradients below two grey levels are noise
@@ -107,6 +116,48 @@ def _smooth_pyramid(values: Tensor, levels: int) -> list[Tensor]:
             window = F.interpolate(window, scale_factor=float(2**level), mode="bilinear", align_corners=False)
         out.append(window[:, :, :height, :width])
     return out
+
+
+def settle(displacement: Tensor, log_confidence: Tensor, prior: float) -> Tensor:
+    """Leave of a field what its confidence can pay for: calm where nothing is to be seen.
+
+    Every part of the picture starts from the affine map that fits the field best. Windows of 24, 12, 6 and 3 cells, and
+    the cell itself, then pull the field towards what they see, each by its weight against `prior`, which stands for
+    what the wider ones have found. Weights are inverse squares of the expected error.
+
+    Args:
+        displacement: (B, 2, h, w) float32, pixels.
+        log_confidence: (B, 1, h, w).
+        prior: weight of the wider windows' word, in cells that are sure to one pixel.
+
+    Returns:
+        As `displacement`.
+    """
+    weight = torch.exp(2.0 * log_confidence.clamp(-4.0, 2.0))
+    affine = _affine_fit(displacement, weight)
+    weighted = torch.cat((weight * (displacement - affine), weight), dim=1)
+    departure = torch.zeros_like(displacement)
+    for window in (*reversed(_smooth_pyramid(weighted, 4)), weighted):
+        departure = (window[:, :2] + prior * departure) / (window[:, 2:] + prior)
+    return affine + departure
+
+
+def _affine_fit(displacement: Tensor, weight: Tensor) -> Tensor:
+    """The affine map nearest to a field by weighted squares, in closed form: compilers do not all solve equations."""
+    height, width = displacement.shape[-2:]
+    x = torch.linspace(-1.0, 1.0, width, device=weight.device).view(1, 1, 1, width)
+    y = torch.linspace(-1.0, 1.0, height, device=weight.device).view(1, 1, height, 1)
+    share = weight / weight.mean(dim=(-2, -1), keepdim=True)
+
+    def mean(values: Tensor) -> Tensor:
+        return (share * values).mean(dim=(-2, -1), keepdim=True)
+
+    shift = mean(displacement)
+    x, y, rest = x - mean(x), y - mean(y), displacement - shift
+    xx, yy, xy = mean(x * x) + _SLOPE_PRIOR, mean(y * y) + _SLOPE_PRIOR, mean(x * y)
+    determinant = xx * yy - xy * xy
+    along_x, along_y = mean(x * rest), mean(y * rest)
+    return shift + ((yy * along_x - xy * along_y) * x + (xx * along_y - xy * along_x) * y) / determinant
 
 
 class CorrelationStage(nn.Module):
@@ -241,24 +292,47 @@ class CorrelationAlignment(nn.Module):
         Args:
             visible_y, infrared: (B, 1, H, W) in [0, 1]; H and W multiples of 8.
         """
-        visible, moving = visible_y.float(), infrared.float()
-        pyramid = [(visible, moving)]
-        for _ in range(3):
-            visible, moving = F.avg_pool2d(visible, 2), F.avg_pool2d(moving, 2)
-            pyramid.append((visible, moving))
-        displacement: Tensor | None = None
+        coarse = [(stage, None) for stage in list(self.stages)[:-1]]  # their confidence is not trained
+        return self._look(visible_y, infrared, None, [*coarse, *((self.stages[-1], prior) for prior in LOOK_PRIORS)])
+
+    def refine(self, visible_y: Tensor, infrared: Tensor, displacement: Tensor) -> Alignment:
+        """One more look of the finest stage, around a field that is known to a pixel or two: on video, the one before.
+
+        Args:
+            visible_y, infrared: as in `forward`.
+            displacement: (B, 2, H/8, W/8) float32, pixels.
+        """
+        return self._look(visible_y, infrared, displacement, [(self.stages[-1], LOOK_PRIORS[-1])])
+
+    def _look(
+        self,
+        visible_y: Tensor,
+        infrared: Tensor,
+        displacement: Tensor | None,
+        looks: Iterable[tuple[nn.Module, float | None]],
+    ) -> Alignment:
+        features: dict[int, tuple[Tensor, Tensor]] = {}
         displacements = []
         log_confidence = visible_y
-        for stage in self.stages:
+        for stage, prior in looks:
             factor = stage.factor
             assert isinstance(factor, int)
-            visible, moving = pyramid[factor.bit_length() - 1]
-            cell = max(2 * CELL_PX // factor, 4)
-            fixed = gradient_features(visible, cell)
-            other = gradient_features(moving, cell)
+            if factor not in features:
+                cell = max(2 * CELL_PX // factor, 4)
+                pictures = [_reduced(picture, factor) for picture in (visible_y, infrared)]
+                features[factor] = gradient_features(pictures[0], cell), gradient_features(pictures[1], cell)
+            fixed, other = features[factor]
             if displacement is not None:
                 other = warp(other, displacement / factor)
             step, log_confidence = stage(fixed, other)
             displacement = step if displacement is None else displacement + step
+            if prior is not None:
+                displacement = settle(displacement, log_confidence, prior)
             displacements.append(displacement)
         return Alignment(tuple(displacements), log_confidence)
+
+
+def _reduced(picture: Tensor, factor: int) -> Tensor:
+    """Averaged over squares of `factor`, float32."""
+    picture = picture.float()
+    return F.avg_pool2d(picture, factor) if factor > 1 else picture

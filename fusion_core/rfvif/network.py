@@ -85,15 +85,23 @@ class Rfvif(nn.Module):
         """The displacement field alone, of (B, 1, H, W) in [0, 1] with H and W multiples of 8."""
         if self.alignment is None:
             raise ValueError(f"a network with alignment {self.config.alignment!r} estimates no displacement")
-        found: Alignment = self.alignment(visible_y, infrared)
-        if self.config.alignment == "uniform":
-            weights = torch.exp(found.log_confidence)
-            total = weights.sum(dim=(-2, -1), keepdim=True)
-            uniform = tuple(
-                ((d * weights).sum(dim=(-2, -1), keepdim=True) / total).expand_as(d) for d in found.displacements
-            )
-            return Alignment(uniform, found.log_confidence)
-        return found
+        return self._as_configured(self.alignment(visible_y, infrared))
+
+    def refine(self, visible_y: Tensor, infrared: Tensor, displacement: Tensor) -> Alignment:
+        """As `estimate`, looking around a displacement (B, 2, H/8, W/8) that is right to a pixel or two."""
+        if self.alignment is None:
+            raise ValueError(f"a network with alignment {self.config.alignment!r} estimates no displacement")
+        return self._as_configured(self.alignment.refine(visible_y, infrared, displacement))
+
+    def _as_configured(self, found: Alignment) -> Alignment:
+        if self.config.alignment != "uniform":
+            return found
+        weights = torch.exp(found.log_confidence)
+        total = weights.sum(dim=(-2, -1), keepdim=True)
+        uniform = tuple(
+            ((d * weights).sum(dim=(-2, -1), keepdim=True) / total).expand_as(d) for d in found.displacements
+        )
+        return Alignment(uniform, found.log_confidence)
 
     def forward(self, visible_y: Tensor, infrared: Tensor, factor: int | None = None) -> Tensor:
         """Fuse.

@@ -133,3 +133,43 @@ def test_maps_sample_at_the_displaced_position() -> None:
     y = whole[..., 1] + (fraction >> 5) / 32.0
     assert np.allclose(x[10], np.clip(np.arange(39) + 2.25, FRAME_PX, 38 - FRAME_PX))
     assert np.allclose(y[:, 10], np.clip(np.arange(30) - 1.5, FRAME_PX, 29 - FRAME_PX))
+
+
+class Refining(Estimator):
+    """Looks around the field it is given: moves it by what comes next in `steps`, with the confidence of `sure`."""
+
+    def __init__(self, *values: float, steps: float = 0.0, sure: float = 0.0) -> None:
+        super().__init__(*values)
+        self.steps, self.sure = steps, sure
+        self.whole: list[int] = []
+        self.around: list[int] = []
+
+    def __call__(self, visible: np.ndarray, thermal: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        self.whole.append(int(visible[0, 0]))
+        return super().__call__(visible, thermal)
+
+    def refine(
+        self, visible: np.ndarray, thermal: np.ndarray, displacement_px: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        self.around.append(int(visible[0, 0]))
+        return displacement_px + np.float32(self.steps), np.full((1, 4, 5), self.sure, np.float32)
+
+
+def test_video_is_mostly_looked_at_around_the_running_field() -> None:
+    estimator = Refining(1.0, steps=0.0)
+    running = RunningDisplacement(estimator, 2)
+    assert drive(running, 7)[-1] == 1.0
+    drive(running, 100)
+    running.close()
+    assert estimator.whole == [0, 33, 73]  # frames 40 and 80 of all: the 20th and the 40th renewal
+    assert estimator.around[:3] == [2, 4, 6]
+
+
+@pytest.mark.parametrize("loss", [{"steps": 1.0}, {"sure": -1.0}])
+def test_the_whole_range_is_searched_when_a_look_around_is_at_a_loss(loss: dict[str, float]) -> None:
+    estimator = Refining(1.0, 9.0, **loss)
+    running = RunningDisplacement(estimator, 2)
+    found = drive(running, 7)
+    running.close()
+    assert estimator.whole == [0, 4]
+    assert found[-1] == 9.0
