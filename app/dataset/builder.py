@@ -37,6 +37,7 @@ __all__ = ["BuildSettings", "DatasetSummary", "PairRecord", "build_dataset"]
 _FORMAT = 1
 _BASE_FRAMES = 24
 _FEW_PAIRS = 20
+_LEAST_PAIRS = 3
 _GOOD_EXPECTED_PX = 1.7  # about 1.5 px against the truth
 _BAD_PX = 2.5  # a cell with a larger residual is cut off
 
@@ -331,8 +332,8 @@ def build_dataset(
     taken = _Taken(output, on_pair, on_field)
     for source in sources:
         taken.add(_Session(source.session, settings, rig), source)
-    if not taken.kept:
-        raise BadInputError(taken.why_nothing())
+    if len(taken.kept) < _LEAST_PAIRS:
+        raise BadInputError(taken.why_too_few())
     kept, warnings = _split(taken.kept, output, settings.validation_fraction, validation_sessions)
     summary = DatasetSummary(
         output,
@@ -408,11 +409,18 @@ class _Taken:
         """What may bring more pairs."""
         return advice((record.reason for record in self.rejected), self.left_out)
 
-    def why_nothing(self) -> str:
-        """Message for a set without a pair."""
+    def why_too_few(self) -> str:
+        """Message for a set that nothing can be trained on and judged by."""
         reasons = Counter(record.reason for record in self.rejected) + self.left_out
         said = "; ".join(f"{count} x {reason}" for reason, count in reasons.most_common(4)) or "no frames"
-        return f"no pair was kept: {said}. {self.advice()}"
+        if not self.kept:
+            return f"no pair was kept: {said}. {self.advice()}"
+        kept = "1 pair was" if len(self.kept) == 1 else f"{len(self.kept)} pairs were"
+        return (
+            f"only {kept} kept, at least {_LEAST_PAIRS} are needed (one is held out) and {_FEW_PAIRS} wanted; "
+            f"left out: {said}. {self.advice().rstrip('.')}. Film some minutes more of other places, on another day if "
+            "you can, into a new folder."
+        )
 
 
 def _quality_warnings(taken: _Taken, kept: list[PairRecord], names: list[str]) -> list[str]:

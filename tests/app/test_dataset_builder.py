@@ -168,9 +168,11 @@ def test_what_cannot_be_aligned_is_rejected_with_a_reason(tmp_path: Path) -> Non
                 strange = scene(candidate.index + 100)[1] if candidate.index % 2 else candidate.thermal
                 yield Candidate(candidate.index, candidate.time_s, 0.0, candidate.visible, strange)
 
-    summary = build_dataset([Unrelated("mixed", [1, 2, 3, 4])], tmp_path / "set", BuildSettings())
-    assert [record.index for record in summary.kept] == [0, 2]
+    summary = build_dataset([Unrelated("mixed", [1, 2, 3, 4, 5])], tmp_path / "set", BuildSettings())
+    assert [record.index for record in summary.kept] == [0, 2, 4]
     assert all(record.reason for record in summary.rejected) and len(summary.rejected) == 2
+    with pytest.raises(BadInputError, match=r"only 2 pairs were kept, at least 3 .* Film some minutes more"):
+        build_dataset([Unrelated("mixed", [1, 2, 3, 4])], tmp_path / "few", BuildSettings())
     assert any("one session" in warning for warning in summary.warnings)
     write_dataset_report(summary, tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text()
