@@ -9,15 +9,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PyQt6.QtCore import QPoint, Qt
+from PyQt6.QtCore import QEvent, QObject, QPoint, Qt
 from PyQt6.QtGui import QFont, QFontMetricsF, QKeySequence
-from PyQt6.QtWidgets import QApplication, QWidget
+from PyQt6.QtWidgets import QApplication, QComboBox, QWidget
 from pytestqt.qtbot import QtBot
 from support import gui as _support
 
 from app.gui.common.actions import ACTIONS, shortcut_conflicts
 from app.gui.common.qt_image import bgra_image, image_pixels, rgb_image
-from app.gui.common.theme import Appearance, Level, apply_theme, colours
+from app.gui.common.theme import Appearance, Level, apply_theme, change_theme, colours
 from app.gui.live.agc_panel import AgcPanel
 from app.gui.live.status_bar import StatusBar
 from app.gui.log_view import LogView
@@ -306,6 +306,37 @@ def test_chips_grow_with_the_picture_and_always_fit(qtbot: QtBot) -> None:
         size = chip_size_px(chips, width, height)
         metrics = QFontMetricsF(letters(size, QFont.Weight.Bold))
         assert metrics.horizontalAdvance(chips[0].text) + 2.5 * size <= width - 12
+
+
+class PaintCounter(QObject):
+    """How often what it filters was painted."""
+
+    count = 0
+
+    def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:
+        self.count += event is not None and event.type() == QEvent.Type.Paint
+        return False
+
+
+def test_a_window_goes_on_painting_after_the_theme_was_changed_in_it(qapp: QApplication, qtbot: QtBot) -> None:
+    main = shown(qtbot, QWidget())
+    dialog = SettingsDialog({}, Appearance.DARK, "", main)
+    changed: list[Appearance] = []
+    dialog.appearance_chosen.connect(lambda chosen: change_theme(qapp, chosen, lambda: changed.append(chosen)))
+    dialog.show()
+    qtbot.waitExposed(dialog)
+    box = dialog.findChildren(QComboBox)[0]
+    box.showPopup()  # by hand: its closing asks for a painting while the theme changes
+    choices, entry = box.view(), box.findText("Light")
+    assert choices is not None
+    place = choices.visualRect(choices.model().index(entry, 0)).center()  # type: ignore[union-attr]
+    qtbot.mouseClick(choices.viewport(), Qt.MouseButton.LeftButton, pos=place)
+    qtbot.waitUntil(lambda: changed == [Appearance.LIGHT])
+    QApplication.processEvents()
+    counter = PaintCounter()
+    dialog.tabs.installEventFilter(counter)
+    dialog.tabs.setCurrentIndex(1)
+    qtbot.waitUntil(lambda: counter.count > 0)
 
 
 def test_shortcuts_are_edited_and_conflicts_refused(qtbot: QtBot) -> None:

@@ -140,6 +140,8 @@ def change_theme(application: QApplication, appearance: Appearance, done: Callab
         done()
         for window in application.topLevelWidgets():
             window.setUpdatesEnabled(True)
+            if window.isVisible():
+                window.repaint()  # a request that came in between may be lost, and `update` would wait for it for ever
 
     go_on()
 
