@@ -212,7 +212,8 @@ class ViewComposer:
         if settings.isotherm is not None and picture is not Picture.VISIBLE:
             colour = self._colour(target, _ISOTHERM_BGR)
             _paint_isotherm(target, frame, window, settings.isotherm, colour)
-        if settings.heat and frame.pair.thermal is not None:
+        told = picture is Picture.THERMAL and not settings.black_hot and _warm(settings.palette) == settings.palette
+        if settings.heat and frame.pair.thermal is not None and not told:
             self._paint_heat(target, frame, window, settings)
 
     def _paint_thermal(self, target: U8, frame: FusedFrame, window: _Window, settings: ViewSettings) -> None:
@@ -229,7 +230,8 @@ class ViewComposer:
         thermal = frame.pair.thermal
         assert thermal is not None  # by the caller
         if self._heat is None or self._heat[0] is not frame or self._heat[1] != settings.heat_share:
-            levels = _on_visible(heat_levels(thermal.pixels, settings.heat_share), frame)
+            levels = heat_levels(thermal.pixels, settings.heat_share)
+            levels = _on_visible(np.asarray(cv2.medianBlur(levels, 3), dtype=np.uint8), frame)  # no lone pixels
             self._heat = (frame, settings.heat_share, levels)
         shown = self._cut(self._heat[2], window)
         mask = cv2.threshold(shown, _HEAT_FIRST // 2, 255, cv2.THRESH_BINARY)[1]

@@ -154,6 +154,9 @@ def test_heat_is_warm_in_every_view_and_leaves_the_rest(mode: ViewMode, palette:
     plain = ViewComposer().compose(frame, settings, Viewport(), 192, 256).copy()
     hot = ViewComposer().compose(frame, replace(settings, heat=True), Viewport(), 192, 256)
     changed = (plain != hot).any(axis=2)
+    if mode is ViewMode.THERMAL and palette in ("inferno", "iron"):
+        assert not changed.any(), "a warm palette tells heat by itself; its half would turn the hottest darker"
+        return
     assert 0.005 < changed.mean() < 0.12
     blue, _, red = hot[changed].astype(int).mean(axis=0)[:3]
     assert red > blue + 25 and red > 120

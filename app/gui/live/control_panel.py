@@ -37,8 +37,8 @@ class ControlPanel(QScrollArea):
         column.setContentsMargins(12, 8, 12, 12)
         column.setSpacing(4)
         for section in (
-            self.agc,
             self.view,
+            self.agc,
             self.engine,
             self.compare,
             self.record,
