@@ -17,7 +17,7 @@ from support import gui as _support
 
 from app.gui.common.actions import ACTIONS, shortcut_conflicts
 from app.gui.common.qt_image import bgra_image, image_pixels, rgb_image
-from app.gui.common.theme import Appearance, Level, apply_theme, change_theme, colours
+from app.gui.common.theme import Appearance, Level, apply_theme, change_theme, colours, level_colour
 from app.gui.live.agc_panel import AgcPanel
 from app.gui.live.status_bar import StatusBar
 from app.gui.log_view import LogView
@@ -245,6 +245,7 @@ def test_status_bar_and_hud_say_what_the_statistics_say(qtbot: QtBot) -> None:
     figures = {figure.key: figure for figure in hud_figures(stats.snapshot(), frozen=True)}
     assert figures["budget"].level is Level.CAUTION and figures["engine"].level is Level.CAUTION
     assert figures["disk"].level is Level.BAD and "frozen" in figures
+    assert [figure.key for figure in figures.values() if figure.level is Level.RECORDING] == ["recording"]
     stats.recording(RecordingState.OFF)
     bar.show_snapshot(stats.snapshot())
     assert bar.text_of("recording") == ""
@@ -373,9 +374,12 @@ def test_light_and_dark_differ_and_keep_the_contrast(qapp: QApplication) -> None
         scheme = colours()
         assert scheme.dark == (appearance is Appearance.DARK)
         assert contrast(scheme.text, scheme.surface) >= 7
-        for name in ("dim", "accent", "good", "caution", "bad"):
+        for name in ("dim", "accent", "good", "caution", "bad", "recording"):
             assert contrast(getattr(scheme, name), scheme.surface) >= 4.5, (appearance, name)
         assert contrast(scheme.on_accent, scheme.accent) >= 4.5
+        hues = {level: level_colour(level).hue() for level in Level}
+        red = [level for level, hue in hues.items() if min(hue, 360 - hue) < 20 and level is not Level.NEUTRAL]
+        assert red == [Level.RECORDING], hues
 
 
 def test_a_range_is_dragged_and_told_only_when_the_user_does_it(qtbot: QtBot) -> None:

@@ -47,12 +47,13 @@ RECORDING_RED = "#d3182c"
 
 
 class Level(StrEnum):
-    """How well something is."""
+    """How well something is. Red is for what records alone: trouble is amber and orange."""
 
     GOOD = "good"
     CAUTION = "caution"
     BAD = "bad"
     NEUTRAL = "neutral"
+    RECORDING = "recording"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,15 +73,16 @@ class Colours:
     good: str
     caution: str
     bad: str
+    recording: str
 
 
 _DARK = Colours(
     True, "#0f1115", "#171a20", "#222730", "#323947", "#edf0f4", "#9ea8b7", "#667184", "#45a4ff", "#06121f",
-    "#3fc8a5", "#ffc24d", "#ff6f52",
+    "#3fc8a5", "#ffc24d", "#ff9040", "#ff5468",
 )  # fmt: skip
 _LIGHT = Colours(
     False, "#eceef2", "#ffffff", "#f1f3f7", "#cbd1db", "#171b22", "#566070", "#949eac", "#0b6bcb", "#ffffff",
-    "#0c8368", "#a86200", "#c8371a",
+    "#0c8368", "#a86200", "#b04a00", "#c4122a",
 )  # fmt: skip
 
 
@@ -92,14 +94,18 @@ def colours() -> Colours:
 def level_colour(level: Level) -> QColor:
     """The colour of a level in the scheme in use."""
     scheme = colours()
-    return QColor(
-        {Level.GOOD: scheme.good, Level.CAUTION: scheme.caution, Level.BAD: scheme.bad}.get(level, scheme.dim)
-    )
+    named = {
+        Level.GOOD: scheme.good,
+        Level.CAUTION: scheme.caution,
+        Level.BAD: scheme.bad,
+        Level.RECORDING: scheme.recording,
+    }
+    return QColor(named.get(level, scheme.dim))
 
 
 def level_sign(level: Level) -> str:
     """Return the sign of a level, for those who do not see its colour."""
-    return {Level.GOOD: "●", Level.CAUTION: "▲", Level.BAD: "■"}.get(level, "○")
+    return {Level.GOOD: "●", Level.CAUTION: "▲", Level.BAD: "■", Level.RECORDING: "●"}.get(level, "○")
 
 
 def _is_dark() -> bool:
@@ -263,6 +269,7 @@ def _areas_and_labels(c: Colours) -> str:
     QLabel[role="step"] {{ color: {c.accent}; font-size: 13px; font-weight: 600; }}
     QLabel[level="good"] {{ color: {c.good}; }}
     QLabel[level="bad"] {{ color: {c.bad}; }}
+    QLabel[level="recording"] {{ color: {c.recording}; }}
     QLabel[level="caution"] {{ color: {c.caution}; }}
     QLabel[role="brand"] {{ font-size: 16px; font-weight: 700; }}
     """

@@ -147,4 +147,4 @@ class WindowActions(QObject):
 
 
 def _icon_of(spec: ActionSpec) -> QIcon:
-    return icon(spec.icon, level_colour(Level.BAD).name() if spec.name == "record" else None)
+    return icon(spec.icon, level_colour(Level.RECORDING).name() if spec.name == "record" else None)

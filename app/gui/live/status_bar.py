@@ -33,7 +33,7 @@ class _FigureLabel(QWidget):
             return
         level_changed = self._figure is None or figure.level is not self._figure.level
         self._figure = figure
-        sign = f"{level_sign(figure.level)} " if figure.level in (Level.CAUTION, Level.BAD) else ""
+        sign = f"{level_sign(figure.level)} " if figure.level in (Level.CAUTION, Level.BAD, Level.RECORDING) else ""
         self._caption.setText(figure.label[:1].upper() + figure.label[1:])
         self._value.setText(sign + figure.value)
         if level_changed:

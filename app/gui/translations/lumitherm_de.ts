@@ -2262,40 +2262,40 @@
         <translation>Bild</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="274" />
-        <location filename="../widgets/status_text.py" line="266" />
-        <location filename="../widgets/status_text.py" line="257" />
-        <location filename="../widgets/status_text.py" line="250" />
+        <location filename="../widgets/status_text.py" line="278" />
+        <location filename="../widgets/status_text.py" line="270" />
+        <location filename="../widgets/status_text.py" line="261" />
+        <location filename="../widgets/status_text.py" line="251" />
         <source>rec</source>
         <translation>Aufn.</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="258" />
+        <location filename="../widgets/status_text.py" line="262" />
         <source>armed</source>
         <translation>bereit</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="259" />
+        <location filename="../widgets/status_text.py" line="263" />
         <source>keeps the seconds before an event</source>
         <translation>bewahrt die Sekunden vor einem Ereignis</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="267" />
+        <location filename="../widgets/status_text.py" line="271" />
         <source>no disk space</source>
         <translation>kein Platz</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="274" />
+        <location filename="../widgets/status_text.py" line="278" />
         <source>failed</source>
         <translation>fehlgeschlagen</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="282" />
+        <location filename="../widgets/status_text.py" line="286" />
         <source>disk</source>
         <translation>Platte</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="285" />
+        <location filename="../widgets/status_text.py" line="289" />
         <source>recording time for which there is space</source>
         <translation>Aufnahmezeit, für die Platz ist</translation>
     </message>

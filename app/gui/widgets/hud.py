@@ -21,7 +21,12 @@ _SMALL_PX = 600  # up to this height of the picture the letters have their plain
 _LARGEST = 1.8
 _CHIP_SHARE, _CHIP_LEAST_PX = 1 / 30, 15  # of the picture's height: 36 px on 1080, which is read at 2 m
 _CHIP = {ChipKind.RECORDING: (QColor(RECORDING_RED), _VALUE), ChipKind.TROUBLE: (QColor("#ffb52e"), QColor("#1d1300"))}
-_LEVEL = {Level.GOOD: QColor("#4fdcb8"), Level.CAUTION: QColor("#ffc24d"), Level.BAD: QColor("#ff7a5e")}
+_LEVEL = {
+    Level.GOOD: QColor("#4fdcb8"),
+    Level.CAUTION: QColor("#ffc24d"),
+    Level.BAD: QColor("#ff9a4a"),
+    Level.RECORDING: QColor("#ff6474"),
+}
 
 
 class HudPainter:
@@ -147,7 +152,7 @@ def _draw_shape(painter: QPainter, shape: ChipShape, middle: QPointF, reach: flo
 
 
 def _shown(figure: Figure) -> str:
-    sign = f"{level_sign(figure.level)} " if figure.level in (Level.CAUTION, Level.BAD) else ""
+    sign = f"{level_sign(figure.level)} " if figure.level in (Level.CAUTION, Level.BAD, Level.RECORDING) else ""
     return f"{sign}{figure.value}"
 
 

@@ -247,7 +247,11 @@ def _recording(snapshot: StatsSnapshot) -> list[Figure]:
     if state is RecordingState.RECORDING:
         figures.append(
             Figure(
-                "recording", translate("Status", "rec"), clock(snapshot.recorded_s or 0.0), Level.BAD, _name(snapshot)
+                "recording",
+                translate("Status", "rec"),
+                clock(snapshot.recorded_s or 0.0),
+                Level.RECORDING,
+                _name(snapshot),
             )
         )
     elif state is RecordingState.BUFFERING:
