@@ -167,7 +167,7 @@ def _recording(shot: _Photographer, work: Path) -> None:
     _TEST.qWait(2000)
     shot.session.controller.recording.set_recording(False)
     shot.wait(
-        lambda: bool(shot.session.settings.recent("recordings")) or state() is not RecordingState.RECORDING,
+        lambda: state() is not RecordingState.RECORDING,
         "the end of the recording",
     )
     window.live.stage.banners.show_notice("")

@@ -94,6 +94,7 @@ class WindowController(QObject):
         self.live.config_changed.connect(lambda _: self._list_cameras())
         self.live.problem_log_changed.connect(window.log.show_problems)
         self.live.stopped.connect(self._on_rig_stopped)
+        self.playback.opened.connect(lambda *_: self._on_recording_opened())
         self.assistant.saved.connect(self.open_path)
         self.calibration.applied.connect(lambda _: self._show_live())
         for controller in (self.live, self.playback):
@@ -191,12 +192,15 @@ class WindowController(QObject):
             return
         self._leave_page()
         self._stop_rig()
-        self._settings.add_recent("recordings", path)
         self.models.refresh()
         self._show_picture(self._window.player)
         self._window.player.title.setText(path.name)
         self.playback.video.set_message(self.tr("opening {0}…").format(path.name))
         self.playback.open_files(path, thermal)
+
+    def _on_recording_opened(self) -> None:
+        if self.playback.file is not None:
+            self._settings.add_recent("recordings", self.playback.file)
 
     def open_assistant(self) -> None:
         """Show the set-up assistant; what runs is stopped in order."""

@@ -162,6 +162,8 @@ def test_a_config_file_that_is_wrong_is_told(qtbot: QtBot, bench: Bench, tmp_pat
     file.write_text("rig: x\nvisble: {}\n")
     with qtbot.waitSignal(bench.control.problems_changed, check_params_cb=lambda p: "visble" in p[0].text):
         bench.control.open_file(file)
+        bench.control.video.set_message("reading bad.yaml…")
+    assert bench.control.video._message == "stopped"
 
 
 def test_stopping_while_starting_leaves_nothing_behind(qtbot: QtBot, bench: Bench) -> None:

@@ -224,7 +224,7 @@ def use_everything(bench: Bench, heart: Heartbeat) -> None:
     control.set_engine(EngineConfig(name=EngineName.AVERAGE))
     until(lambda: control.snapshot_of_stats and control.snapshot_of_stats.engine == "average")
     controller.recording.set_recording(False)
-    until(lambda: bench.session.settings.recent("recordings"))
+    until(lambda: not controller.recording.recording)
 
     controller.open_path(bench.session.settings.recent("recordings")[-1])  # a file is opened
     until(lambda: controller.playback.is_open and window.player.stage.video._frame is not None)

@@ -122,7 +122,7 @@ def test_a_working_day_at_the_window(rig: Rig, qtbot: QtBot) -> None:
     rig.until(lambda: control.snapshot_of_stats and control.snapshot_of_stats.engine == "average")
 
     rig.key(Qt.Key.Key_R)
-    rig.until(lambda: rig.session.settings.recent("recordings"))
+    rig.until(lambda: not rig.session.controller.recording.recording)
     recording = rig.session.settings.recent("recordings")[0]
     rig.until(
         lambda: not rig.session.controller.recording.recording_view and list((rig.folder / "rec").glob("view_*.mkv"))
@@ -170,6 +170,13 @@ def test_the_window_opens_and_closes_without_a_rig(rig: Rig, qtbot: QtBot) -> No
     window.showNormal()
     names = [b.accessibleName() or b.text() for b in window.pages.findChildren(type(window.live.record))]
     assert all(names), "every button has a name"
+
+
+def test_only_what_could_be_opened_is_recent(rig: Rig) -> None:
+    (junk := rig.folder / "junk.mkv").write_bytes(b"no video")
+    rig.session.controller.open_path(junk)
+    rig.until(lambda: rig.window.player.stage.banners.texts())
+    assert rig.session.settings.recent("recordings") == []
 
 
 def test_files_are_opened_where_they_are_dropped(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:

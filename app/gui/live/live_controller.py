@@ -135,8 +135,12 @@ class LiveController(ViewController):
         self._tasks.run(
             lambda: load_config(path),
             lambda config: self._on_file_read(path, config),
-            lambda error: self.report("config", error),
+            self._on_file_failed,
         )
+
+    def _on_file_failed(self, error: Exception) -> None:
+        self.report("config", error)
+        self._page.show_state(self.state)  # in place of "reading…"
 
     def _on_file_read(self, path: Path, config: AppConfig) -> None:
         self._settings.add_recent("configs", path)

@@ -111,6 +111,11 @@ class PlaybackController(ViewController):
         return self._session is not None and self._session.opened
 
     @property
+    def file(self) -> Path | None:
+        """The recording or visible video that was asked for last."""
+        return self._files[0] if self._files is not None else None
+
+    @property
     def pairs(self) -> int:
         """How many pairs the recording has."""
         return len(self._session.seconds) if self._session is not None else 0

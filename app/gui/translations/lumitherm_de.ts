@@ -1393,7 +1393,7 @@
 </context><context>
     <name>LiveController</name>
     <message>
-        <location filename="../live/live_controller.py" line="459" />
+        <location filename="../live/live_controller.py" line="463" />
         <source>Nothing is running: start a rig first</source>
         <translation>Es läuft nichts: zuerst eine Anlage starten</translation>
     </message>
@@ -1569,12 +1569,12 @@
 </context><context>
     <name>PlaybackController</name>
     <message>
-        <location filename="../playback/playback_controller.py" line="282" />
+        <location filename="../playback/playback_controller.py" line="287" />
         <source>Rendered {0} pairs to {1}</source>
         <translation>{0} Paare nach {1} gerechnet</translation>
     </message>
     <message>
-        <location filename="../playback/playback_controller.py" line="286" />
+        <location filename="../playback/playback_controller.py" line="291" />
         <source>Cancelled: the first {0} pairs are in {1}</source>
         <translation>Abgebrochen: die ersten {0} Paare sind in {1}</translation>
     </message>
@@ -2600,7 +2600,7 @@
 </context><context>
     <name>WindowController</name>
     <message>
-        <location filename="../window_controller.py" line="189" />
+        <location filename="../window_controller.py" line="190" />
         <source>reading {0}…</source>
         <translation>{0} wird gelesen…</translation>
     </message>
