@@ -24,7 +24,8 @@ def replacing(path: Path) -> Iterator[Path]:
 
     After an error `path` is as it was. Raises OSError.
     """
-    part = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+    stem = os.fsencode(path.stem)[:_STEM_BYTES].decode("utf-8", "ignore")
+    part = path.with_name(f".{stem}.{os.getpid()}.part{path.suffix}")
     try:
         yield part
         put_in_place(part, path)

@@ -241,7 +241,7 @@ class VideoReader:
         """See FrameReader. No frame is left out for its stamp."""
         end_s = self.start_s
         for decoded, pts in self._stamped():
-            duration = 0 if self._times.by_rate else int(decoded.duration or 0)
+            duration = self._times.step if self._times.by_rate else int(decoded.duration or 0)
             shown = pts - self._times.begins
             end_s = float((shown + (duration or self._times.step)) * self.time_base)
             frame = Frame(

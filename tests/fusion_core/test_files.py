@@ -46,3 +46,10 @@ def test_contents_are_on_the_disk_before_the_name_and_the_name_after(
 
 def test_a_plain_name_has_nothing_that_leads_elsewhere() -> None:
     assert plain_name("../rig 1/ä-b") == "___rig_1_ä-b"
+
+
+def test_a_name_of_255_bytes_is_written(tmp_path: Path) -> None:
+    path = tmp_path / ("ü" * 125 + "a.png")
+    assert len(path.name.encode()) == 255
+    write_atomic(path, b"x")
+    assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
