@@ -39,7 +39,8 @@ Pixels = NDArray[np.integer | np.floating]
 PICTURE_SUFFIXES = frozenset(
     {".bmp", ".jp2", ".jpeg", ".jpg", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"}
 )
-_MOST_PIXELS: Final = 1 << 27  # a damaged header must not ask for all of the memory
+_MOST_PIXELS: Final = {Stream.VISIBLE: 1 << 26, Stream.THERMAL: 1 << 24}
+"""A damaged header must not ask for all of the memory."""
 _TIFF_HEADS: Final = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _PNG_HEAD: Final = b"\x89PNG\r\n\x1a\n"
 _NO_DATA: Final = (-32768, -9999)  # of signed counts, where the file does not name its own
@@ -137,13 +138,13 @@ class PictureReader:
         path = Path(path)
         data = _bytes_of(path)
         if self._stream is Stream.VISIBLE:
-            return self._visible(path, _decode(path, data))
+            return self._visible(path, _decode(path, data, _MOST_PIXELS[self._stream]))
         counts = radiometric_counts(data) if data.startswith(b"\xff\xd8") else None
         if counts is not None:
             self.scale = self.scale or COUNTS
             self._say(path, "the raw thermal counts inside the JPEG are used, not its painted picture")
             return turned(counts, _jpeg_orientation(data))
-        return self._thermal(path, _decode(path, data))
+        return self._thermal(path, _decode(path, data, _MOST_PIXELS[self._stream]))
 
     def _say(self, path: Path, text: str) -> None:
         self._first.setdefault(text, path.name)
@@ -218,7 +219,7 @@ class PictureReader:
 def stored_pixels(path: Path | str) -> Pixels:
     """What the file holds, upright, colour in RGB(A) order. Raises BadInputError."""
     path = Path(path)
-    return _decode(path, _bytes_of(path)).pixels
+    return _decode(path, _bytes_of(path), _MOST_PIXELS[Stream.VISIBLE]).pixels
 
 
 def _unsupported(path: Path, image: Pixels, wanted: str) -> BadInputError:
@@ -288,7 +289,7 @@ def _bytes_of(path: Path) -> bytes:
     return data
 
 
-def _decode(path: Path, data: bytes) -> _Stored:
+def _decode(path: Path, data: bytes, most_pixels: int) -> _Stored:
     """The picture as shown, colour in RGB(A) order."""
     bits, orientation, damage = None, 1, ""
     if data.startswith(_PNG_HEAD):
@@ -300,10 +301,10 @@ def _decode(path: Path, data: bytes) -> _Stored:
         orientation = _exif_orientation(data[at + 8 :]) if at > 0 else 1
     if damage:
         raise BadInputError(f"{path} is damaged: {damage}; copy it again from where it came")
-    if _declared_pixels(data) > _MOST_PIXELS:
-        raise BadInputError(f"{path} says that it has {_declared_pixels(data)} pixels, at most {_MOST_PIXELS} are read")
+    if _declared_pixels(data) > most_pixels:
+        raise BadInputError(f"{path} says that it has {_declared_pixels(data)} pixels, at most {most_pixels} are read")
     if data[:4] in _TIFF_HEADS:
-        return _decode_tiff(path, data)
+        return _decode_tiff(path, data, most_pixels)
     return _Stored(turned(_with_cv2(path, data), orientation), bits)
 
 
@@ -322,7 +323,7 @@ def _with_cv2(path: Path, data: bytes) -> Pixels:
     return decoded
 
 
-def _decode_tiff(path: Path, data: bytes) -> _Stored:
+def _decode_tiff(path: Path, data: bytes, most_pixels: int) -> _Stored:
     """The first full page; previews and masks beside it are left aside."""
     image: Pixels | None = None
     orientation, no_data, inverted = 1, None, False
@@ -333,7 +334,7 @@ def _decode_tiff(path: Path, data: bytes) -> _Stored:
             page = full[0] if full else pages[0]
             if sum(other.shape == page.shape for other in full) > 1:
                 raise BadInputError(f"{path} holds several pages; save each as its own picture and give the folder.")
-            if page.imagewidth * page.imagelength * page.samplesperpixel > _MOST_PIXELS:
+            if page.imagewidth * page.imagelength * page.samplesperpixel > 3 * most_pixels:
                 raise BadInputError(f"{path} says that it is {page.imagewidth}x{page.imagelength}; that is too large")
             tag = page.tags.get(274)
             orientation = int(tag.value) if tag is not None else 1
@@ -348,6 +349,8 @@ def _decode_tiff(path: Path, data: bytes) -> _Stored:
     if image is None:  # compressions that tifffile alone does not know: cv2 turns all, inverts 8 bits only
         image, orientation = _with_cv2(path, data), 1
         inverted = inverted and image.dtype != np.uint8
+    if image.ndim not in (2, 3) or image.size == 0:
+        raise _unsupported(path, image, "a picture of rows and columns")
     if inverted and image.dtype.kind in "ui":
         image = np.invert(image)
     return _Stored(turned(image, orientation), None, no_data)

@@ -19,6 +19,7 @@ __all__ = ["jpeg_is_whole", "jpeg_segments", "radiometric_counts"]
 _MARKER_IN_SCAN = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]", re.DOTALL)
 _DJI_SIZES = ((512, 640), (256, 336), (120, 160), (192, 256), (1024, 1280), (240, 320), (288, 384))  # height, width
 _MOST_RECORDS = 1000
+_MOST_PIXELS = 1 << 24
 
 
 def jpeg_segments(data: bytes) -> Iterator[tuple[int, bytes]]:
@@ -98,7 +99,7 @@ def _raw_record(record: bytes) -> np.ndarray | None:
         return None
     order = "<" if record[:2] == b"\x02\x00" else ">"
     width, height = struct.unpack_from(f"{order}HH", record, 2)
-    if not width or not height:
+    if not 0 < width * height <= _MOST_PIXELS:
         return None
     body = record[32:]
     if body.startswith(b"\x89PNG"):

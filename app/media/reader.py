@@ -29,6 +29,7 @@ __all__ = ["FrameReader", "MediaFrame", "SequenceReader", "VideoReader", "is_seq
 
 _FALLBACK_RATE = Fraction(25)
 _MOST_BAD_PACKETS_IN_A_ROW = 100
+_MOST_PIXELS = 36_000_000  # 8K; a damaged header must not ask for all of the memory
 _MANY_SKIPPED = 0.05  # share of damaged packets from which on the result is not called whole
 
 
@@ -154,7 +155,13 @@ class VideoReader:
             )
         self.tracks = len(candidates)
         self._av_stream: Any = candidates[track]
-        self._av_stream.codec_context.thread_count = threads
+        context = self._av_stream.codec_context
+        context.thread_count = threads
+        context.options = {"max_pixels": str(_MOST_PIXELS)}
+        if context.width * context.height > _MOST_PIXELS:
+            raise BadInputError(
+                f"{self.path} says that it is {context.width}x{context.height}; that is too large, or damaged"
+            )
         self._times = FrameTimes(self._container, self._av_stream)
         self.time_base: Fraction = self._times.time_base
         self.rate: Fraction | None = self._times.rate

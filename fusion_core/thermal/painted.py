@@ -111,9 +111,12 @@ class Unpainter:
         self.note = ""
         self._accept = accept_colour
         self._palette: str | None = None
+        self._is_unknown = False
 
     def grey(self, rgb: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8] | None:
         """(H, W) uint8 levels of (H, W, 3) uint8 RGB; None where an unknown palette may not be taken."""
+        if self._is_unknown:
+            return luminance(rgb).astype(np.uint8)
         if self._palette is None:
             if not is_painted(rgb):
                 return luminance(rgb).astype(np.uint8)
@@ -121,6 +124,7 @@ class Unpainter:
             if self._palette is None:
                 if not self._accept:
                     return None
+                self._is_unknown = True
                 self.note = "painted with an unknown palette; its brightness is used, which need not rise with heat"
                 return luminance(rgb).astype(np.uint8)
             self.note = f"painted with the palette {self._palette}; it was undone to 256 levels"
