@@ -212,8 +212,8 @@ class VideoReader:
                 packet = next(packets)
             except StopIteration:
                 return
-            except av.error.FFmpegError as error:
-                self.damage = f"{self.path} is damaged: {error.strerror}"
+            except (av.error.FFmpegError, IndexError) as error:  # IndexError: a stream that its header does not tell of
+                self.damage = f"{self.path} is damaged: {getattr(error, 'strerror', None) or error}"
                 packet = None  # flushes the decoder
             self._times.sent(packet)
             try:
