@@ -93,7 +93,10 @@ class AlignedPyramidEngine:
             self.close()
             self._large = LargePicture(height, width)
             self._running = RunningDisplacement(
-                self._estimator(*self._large.small), self._video.align_every, smoothing=self._video.align_smoothing
+                self._estimator(*self._large.small),
+                self._video.align_every,
+                smoothing=self._video.align_smoothing,
+                waits=self._video.align_waits,
             )
             self._size = height, width
         small, moved = self._large.reduce(visible), self._large.reduce(thermal)

@@ -134,7 +134,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from fusion_core.engines.engine import create_engine
 
     every, smoothing, kernels_every, kernels_smoothing = given.video
-    video = VideoOptions(int(every), smoothing, int(kernels_every), kernels_smoothing)
+    video = VideoOptions(int(every), smoothing, kernels_every=int(kernels_every), kernels_smoothing=kernels_smoothing)
     parts = 2 if kernels_every <= 1 else 3  # the estimate, and the fusion in one or two
     made = 0
 

@@ -258,7 +258,9 @@ class _Compiled:
             )
         else:
             self._fuse = part("fuse", _Fuse(network), self._grid.size, confidence)
-        self.running = RunningDisplacement(estimator, video.align_every, smoothing=video.align_smoothing)
+        self.running = RunningDisplacement(
+            estimator, video.align_every, smoothing=video.align_smoothing, waits=video.align_waits
+        )
 
     @property
     def displacement_px(self) -> npt.NDArray[np.float32] | None:

@@ -4,8 +4,8 @@ A rig's displacement field changes slowly, and its estimate costs as much as sev
 pictures to the estimate, the fusion goes on with the field that it has, and `every` frames later the result is taken.
 Where the estimator can also look around a field that is nearly right, which costs a quarter, it does that, and searches
 the whole range only at the start and on every `_WHOLE_EVERY`-th occasion, to notice when the rig was hit.
-That the result is taken at a fixed frame, and not whenever it happens to be ready, makes the output a function of the
-input alone.
+From files the result is taken at a fixed frame, whether or not it was ready before, which makes the output a function
+of the input alone. Live a frame that waited would be late: there a late result is taken when it is ready.
 """
 
 from __future__ import annotations
@@ -70,14 +70,16 @@ class Estimate(NamedTuple):
 class RunningDisplacement:
     """The field in use. One owner thread calls it; with every > 1 a thread of its own runs the estimates."""
 
-    def __init__(self, estimator: Estimator, every: int, *, smoothing: float = SMOOTHING) -> None:
+    def __init__(self, estimator: Estimator, every: int, *, smoothing: float = SMOOTHING, waits: bool = True) -> None:
         """Estimate nothing yet.
 
         Args:
             estimator: of each frame by itself; a `RefiningEstimator` mostly looks around the running field instead.
             every: frames between two estimates; 1 estimates anew on each frame, in the caller's thread, unsmoothed.
             smoothing: weight of a new estimate against the running one, above 0 to 1 (no smoothing).
+            waits: see `VideoOptions.align_waits`.
         """
+        self._waits = waits
         self._estimator = estimator
         self._every = every
         self._smoothing = smoothing
@@ -110,7 +112,9 @@ class RunningDisplacement:
             self._age = 0
             return self._current
         self._age += 1
-        if self._age % self._every == 0:
+        late = self._pending is not None and not self._waits and not self._pending.done()
+        if self._age >= self._every and not late:
+            self._age = 0
             if self._pending is not None:
                 pending, self._pending = self._pending, None
                 renewed = pending.result()

@@ -25,6 +25,10 @@ class VideoOptions:
     align_smoothing: float = 0.5
     """Weight of a new estimate against the running one, above 0 to 1 (no smoothing)."""
 
+    align_waits: bool = True
+    """A frame that is due to take an estimate over waits for it, so that the output is a function of the input alone.
+    Live no frame waits: a late estimate is taken over by the next frame that finds it ready."""
+
     kernels_every: int = 1
     """Pictures between two computations of the dynamic kernels (Eq. (6)). 1: on each, and not smoothed."""
 

@@ -67,6 +67,19 @@ def test_a_frame_does_not_wait_for_a_slow_estimate() -> None:
     running.close()
 
 
+def test_live_no_frame_waits_and_a_late_result_is_taken_when_it_is_ready() -> None:
+    estimator = Estimator(0.0, 2.0, 2.0)
+    running = RunningDisplacement(estimator, 3, waits=False)
+    drive(running, 1)
+    estimator.go.clear()
+    assert drive(running, 9) == [0.0] * 9  # would wait at the sixth frame
+    estimator.go.set()
+    assert running._pending is not None
+    running._pending.result(timeout=60)
+    assert drive(running, 1) == [1.0]
+    running.close()
+
+
 def test_a_jump_is_taken_at_once_and_a_small_step_is_smoothed() -> None:
     running = RunningDisplacement(Estimator(0.0, 8.0, 9.0), 2)
     assert drive(running, 7)[4:] == [8.0, 8.0, 8.5]

@@ -258,7 +258,13 @@ class EngineSeat:
         threads = config.threads
         if threads is None and name in NEURAL_ENGINES:
             threads = default_threads()
-        video = VideoOptions(config.align_every, config.align_smoothing, config.kernels_every, config.kernels_smoothing)
+        video = VideoOptions(
+            config.align_every,
+            config.align_smoothing,
+            kernels_every=config.kernels_every,
+            kernels_smoothing=config.kernels_smoothing,
+            align_waits=False,
+        )
         return EngineSpec(name, preset, weights if name not in AT_ONCE else None, threads, video)
 
     def _tell(self, reason: str | None) -> None:
