@@ -35,7 +35,7 @@ import numpy as np
 from app.configuration.config import load_config
 from app.pipeline import fusion_thread
 from app.pipeline.live_fusion import LiveFusion
-from app.pipeline.stats import Stage
+from app.pipeline.state.stats import Stage
 from fusion_core.engines import openvino_engine
 
 STAGES = (

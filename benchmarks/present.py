@@ -19,7 +19,7 @@ from PyQt6.QtWidgets import QApplication
 
 from app.gui.widgets.status_text import hud_figures
 from app.gui.widgets.video_view import VideoView
-from app.pipeline.stats import Stats
+from app.pipeline.state.stats import Stats
 from app.view.settings import ViewMode, ViewSettings
 from fusion_core.frames import Frame, FramePair, FusedFrame, Stream, TimestampSource
 from fusion_core.simulation.rig import SimulatedRig, SimulatedRigConfig

@@ -24,7 +24,7 @@ from app.gui.common.qt_application import make_application
 from app.gui.common.theme import Appearance, apply_theme
 from app.gui.setup.calibration_page import CalibrationPhase
 from app.gui.widgets.sections import Section
-from app.pipeline.stats import RecordingState
+from app.pipeline.state.stats import RecordingState
 from app.playback.comparison import ComparisonSettings
 from app.playback.fuser import FuseSettings
 from app.rig.calibration_session import BOARDS

@@ -13,7 +13,14 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from app.pipeline.stats import BudgetLevel, BudgetReading, Distribution, DriftReading, RecordingState, StatsSnapshot
+from app.pipeline.state.stats import (
+    BudgetLevel,
+    BudgetReading,
+    Distribution,
+    DriftReading,
+    RecordingState,
+    StatsSnapshot,
+)
 
 __all__ = ["StatsView", "budget_text", "drift_text", "log_fields", "render_table"]
 

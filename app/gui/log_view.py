@@ -8,7 +8,7 @@ from PyQt6.QtGui import QFontDatabase, QGuiApplication
 from PyQt6.QtWidgets import QDialog, QHBoxLayout, QPlainTextEdit, QPushButton, QVBoxLayout, QWidget
 
 from app.gui.common.theme import icon_button
-from app.pipeline.problems import PipelineProblem
+from app.pipeline.state.problems import PipelineProblem
 
 __all__ = ["LogView"]
 

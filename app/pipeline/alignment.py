@@ -8,10 +8,10 @@ from pathlib import Path
 from app.configuration.config import AppConfig, SelfAlign
 from app.pipeline.alignment_budget import AlignmentBudget
 from app.pipeline.fusion_thread import FusionThread
-from app.pipeline.latest_slot import LatestSlot
 from app.pipeline.monitor import BudgetFeeder
-from app.pipeline.problems import PipelineContext, Severity
 from app.pipeline.self_alignment import SelfAlignment
+from app.pipeline.state.latest_slot import LatestSlot
+from app.pipeline.state.problems import PipelineContext, Severity
 from app.pipeline.thermal_grid import ThermalGrid
 from calibration.rig import check_identities
 from fusion_core.errors import BadInputError, RunError

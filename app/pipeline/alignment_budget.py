@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from app.configuration.config import BudgetConfig
-from app.pipeline.stats import BudgetLevel, BudgetReading
+from app.pipeline.state.stats import BudgetLevel, BudgetReading
 from fusion_core.errors import BadInputError
 from fusion_core.shift import MAX_SHIFT_PX, estimate_shift
 

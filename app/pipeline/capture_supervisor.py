@@ -16,8 +16,8 @@ from app.capture.config import CameraConfig
 from app.capture.ffc import FfcDetector
 from app.capture.synchronizer import PairSynchronizer
 from app.configuration.config import AppConfig
-from app.pipeline.problems import PipelineContext, Severity
-from app.pipeline.stats import Stage
+from app.pipeline.state.problems import PipelineContext, Severity
+from app.pipeline.state.stats import Stage
 from fusion_core.errors import CaptureError, UsageError
 from fusion_core.frames import Frame, Stream
 

@@ -14,8 +14,8 @@ from app.capture.synchronizer import output_time_ns
 from app.pipeline.engine.preset_choice import RateReading
 from app.pipeline.engine.seat import EngineSeat
 from app.pipeline.fuse_step import FuseStep
-from app.pipeline.problems import PipelineContext, Severity
-from app.pipeline.stats import Latency, Stage
+from app.pipeline.state.problems import PipelineContext, Severity
+from app.pipeline.state.stats import Latency, Stage
 from app.pipeline.thermal_grid import ThermalGrid
 from app.process import Worker
 from fusion_core.errors import BadInputError, CameraTimeout, EndOfStream

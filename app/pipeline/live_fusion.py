@@ -22,10 +22,10 @@ from app.pipeline.capture_supervisor import CaptureSupervisor
 from app.pipeline.engine.builder import EngineFactory
 from app.pipeline.engine.seat import EngineSeat
 from app.pipeline.fusion_thread import FusionThread
-from app.pipeline.latest_slot import LatestSlot
 from app.pipeline.monitor import Monitor, RecorderReport
-from app.pipeline.problems import PipelineContext, PipelineProblem, ProblemLog, Severity
-from app.pipeline.stats import Latency, Stage, Stats
+from app.pipeline.state.latest_slot import LatestSlot
+from app.pipeline.state.problems import PipelineContext, PipelineProblem, ProblemLog, Severity
+from app.pipeline.state.stats import Latency, Stage, Stats
 from app.pipeline.thermal_grid import ThermalGrid
 from app.process import Worker, return_free_memory
 from app.recording.writing.recorder import Recorder

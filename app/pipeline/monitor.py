@@ -12,9 +12,9 @@ from app.pipeline.alignment_budget import AlignmentBudget
 from app.pipeline.capture_supervisor import CaptureSupervisor
 from app.pipeline.engine.preset_choice import RateReading
 from app.pipeline.fusion_thread import FusionThread
-from app.pipeline.latest_slot import LatestSlot
-from app.pipeline.problems import PipelineContext, ProblemLog, Severity
-from app.pipeline.stats import Stage, Stats
+from app.pipeline.state.latest_slot import LatestSlot
+from app.pipeline.state.problems import PipelineContext, ProblemLog, Severity
+from app.pipeline.state.stats import Stage, Stats
 from app.recording.writing.recorder import RETRY_S, Recorder
 from app.recording.writing.status import RecordingState, RecordingStatus
 from fusion_core.frames import FrameFlag, FusedFrame, Stream

@@ -17,9 +17,9 @@ import numpy as np
 
 from app.capture.synchronizer import output_time_ns
 from app.pipeline.fusion_thread import FusionThread
-from app.pipeline.latest_slot import LatestSlot
-from app.pipeline.problems import PipelineContext, Severity
-from app.pipeline.stats import DriftReading
+from app.pipeline.state.latest_slot import LatestSlot
+from app.pipeline.state.problems import PipelineContext, Severity
+from app.pipeline.state.stats import DriftReading
 from app.pipeline.thermal_grid import ThermalGrid
 from app.process import Worker
 from calibration.drift import DriftLevel, DriftMonitor, DriftState, SelfAligner

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import structlog
 
-from app.pipeline.latest_slot import LatestSlot
+from app.pipeline.state.latest_slot import LatestSlot
 from fusion_core.engines.engine import NETWORK_ENGINES
 from fusion_core.errors import LumithermError
 from fusion_core.frames import FusedFrame, ThermalAlignment

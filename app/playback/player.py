@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import structlog
 
-from app.pipeline.latest_slot import LatestSlot
+from app.pipeline.state.latest_slot import LatestSlot
 from app.playback.fuser import FuseSettings, PlaybackFuser
 from app.playback.sources import NumberedPairs
 from fusion_core.errors import LumithermError, RecordingError

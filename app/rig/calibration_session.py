@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import structlog
 
-from app.pipeline.latest_slot import LatestSlot
+from app.pipeline.state.latest_slot import LatestSlot
 from fusion_core.errors import LumithermError, RunError
 from fusion_core.frames import FrameFlag, FusedFrame
 

@@ -17,7 +17,7 @@ from PyQt6.QtWidgets import QAbstractButton, QComboBox, QListWidget, QScrollArea
 
 from app.gui.common.pipeline_protocol import ControllerState
 from app.gui.widgets.sections import Section
-from app.pipeline.stats import RecordingState
+from app.pipeline.state.stats import RecordingState
 from app.view.settings import ViewMode
 from benchmarks.soak.window_operator import GuiCalls, Operator
 from benchmarks.soak.window_report import Report, Step

@@ -11,7 +11,7 @@ import pytest
 
 from app.configuration.config import BudgetConfig
 from app.pipeline.alignment_budget import AlignmentBudget, MotionMeter, ShiftMeter, assess, parallax_px
-from app.pipeline.stats import BudgetLevel
+from app.pipeline.state.stats import BudgetLevel
 from fusion_core.errors import BadInputError
 from fusion_core.shift import translate
 

@@ -25,8 +25,8 @@ from app.gui.live.live_controller import LiveController
 from app.gui.main_window import MainWindow
 from app.gui.setup.calibration_controller import CalibrationController
 from app.gui.setup.calibration_page import CalibrationPhase
-from app.pipeline.latest_slot import LatestSlot
-from app.pipeline.stats import DriftReading
+from app.pipeline.state.latest_slot import LatestSlot
+from app.pipeline.state.stats import DriftReading
 from app.rig.calibration_session import (
     BOARDS,
     CalibrationSession,

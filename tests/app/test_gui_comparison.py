@@ -26,8 +26,8 @@ from app.gui.live.model_controller import ModelController, model_of
 from app.gui.live.rig_panels import EnginePanel
 from app.gui.main_window import MainWindow
 from app.gui.widgets.model_box import ModelBox, ModelList
-from app.pipeline.latest_slot import LatestSlot
 from app.pipeline.live_fusion import LiveFusion
+from app.pipeline.state.latest_slot import LatestSlot
 from app.pipeline.thermal_grid import ThermalGrid
 from app.playback.comparison import Comparison, ComparisonSettings
 from app.rig.setup_assistant import simulated_config

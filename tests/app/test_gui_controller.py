@@ -21,8 +21,8 @@ from app.gui.live.live_controller import LiveController
 from app.gui.live.measure_controller import MeasureController
 from app.gui.live.recording_controller import RecordingController
 from app.gui.main_window import MainWindow
-from app.pipeline.problems import PipelineProblem, Severity
-from app.pipeline.stats import RecordingState, Stage
+from app.pipeline.state.problems import PipelineProblem, Severity
+from app.pipeline.state.stats import RecordingState, Stage
 from app.rig.setup_assistant import simulated_config
 from app.view.settings import Isotherm, IsothermKind, Picture, ViewMode
 from fusion_core.errors import EngineError

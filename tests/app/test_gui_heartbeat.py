@@ -25,7 +25,7 @@ from app.gui.common.pipeline_protocol import ControllerState
 from app.gui.common.tasks import Lane
 from app.gui.common.theme import Appearance, colours
 from app.gui.widgets.sections import Section
-from app.pipeline.stats import RecordingState
+from app.pipeline.state.stats import RecordingState
 from app.playback.fuser import FuseSettings
 from app.rig.setup_assistant import simulated_config
 from app.view.settings import ViewMode

@@ -38,7 +38,7 @@ from app.gui.main_window import MainWindow
 from app.gui.widgets.sections import Section
 from app.gui.widgets.status_text import status_figures
 from app.gui.widgets.timing_plot import load_library
-from app.pipeline.stats import Stats
+from app.pipeline.state.stats import Stats
 
 SOURCES = Path(app.gui.__file__).parent
 FILES = sorted(FOLDER.glob("*.ts"))

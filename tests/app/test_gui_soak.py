@@ -21,7 +21,7 @@ from pytestqt.qtbot import QtBot
 
 from app import process
 from app.gui.application import Session
-from app.pipeline.stats import RecordingState
+from app.pipeline.state.stats import RecordingState
 from app.recording.reader import RecordingReader
 from app.recording.self_check import check_recording
 from app.rig.setup_assistant import simulated_config

@@ -39,8 +39,8 @@ from app.gui.widgets.status_text import (
 )
 from app.gui.widgets.video_view import VideoView
 from app.gui.widgets.view_panel import ViewPanel
-from app.pipeline.problems import PipelineProblem, Severity
-from app.pipeline.stats import BudgetLevel, BudgetReading, RecordingState, Stage, Stats
+from app.pipeline.state.problems import PipelineProblem, Severity
+from app.pipeline.state.stats import BudgetLevel, BudgetReading, RecordingState, Stage, Stats
 from app.view.settings import IsothermKind, ViewMode, Viewport, ViewSettings
 from fusion_core.frames import FrameFlag, Stream
 from fusion_core.thermal.agc import AgcConfig, AgcMode

@@ -16,7 +16,7 @@ from pytestqt.qtbot import QtBot
 from app.configuration.config import EngineName
 from app.gui.application import Session
 from app.gui.common.pipeline_protocol import ControllerState
-from app.pipeline.stats import RecordingState
+from app.pipeline.state.stats import RecordingState
 from app.playback.fuser import FuseSettings
 from app.recording.reader import RecordingReader
 from app.rig.setup_assistant import simulated_config

@@ -14,7 +14,7 @@ from support import live as support
 
 from app.pipeline.fuse_step import FADING
 from app.pipeline.live_fusion import LiveFusion, PipelineState, Severity
-from app.pipeline.stats import RecordingState
+from app.pipeline.state.stats import RecordingState
 from app.recording.reader import RecordingReader
 from app.recording.segments import list_recordings
 from benchmarks.soak.faults import FaultyCameras, FaultyEngine

@@ -21,10 +21,10 @@ from app.pipeline.engine import builder as engine_builder
 from app.pipeline.engine.builder import BuildFailure, BuiltEngine, EngineBuilder, EngineSpec
 from app.pipeline.engine.seat import EngineSeat
 from app.pipeline.fuse_step import Fade
-from app.pipeline.latest_slot import LatestSlot
 from app.pipeline.monitor import Monitor, RecorderReport
-from app.pipeline.problems import PipelineContext, ProblemLog, Severity
-from app.pipeline.stats import RecordingState, Stats
+from app.pipeline.state.latest_slot import LatestSlot
+from app.pipeline.state.problems import PipelineContext, ProblemLog, Severity
+from app.pipeline.state.stats import RecordingState, Stats
 from app.pipeline.thermal_grid import ThermalGrid
 from app.process import Worker
 from app.recording.writing.status import RecordingStatus

@@ -13,10 +13,10 @@ import pytest
 
 from app.commands.stats_view import drift_text
 from app.pipeline.fusion_thread import FusionThread
-from app.pipeline.latest_slot import LatestSlot
-from app.pipeline.problems import PipelineContext, ProblemLog, Severity
 from app.pipeline.self_alignment import SelfAlignment
-from app.pipeline.stats import BudgetLevel, BudgetReading, DriftReading, Stats
+from app.pipeline.state.latest_slot import LatestSlot
+from app.pipeline.state.problems import PipelineContext, ProblemLog, Severity
+from app.pipeline.state.stats import BudgetLevel, BudgetReading, DriftReading, Stats
 from app.pipeline.thermal_grid import ThermalGrid
 from calibration.rig import apply_homography, load_calibration, plain_scaling, save_calibration
 from fusion_core.errors import BadInputError

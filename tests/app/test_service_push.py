@@ -22,7 +22,7 @@ from support.service import secret_file
 from support.whip_server import WhipServer, python_with_aiortc
 
 from app.configuration.service import PushConfig
-from app.pipeline.latest_slot import LatestSlot
+from app.pipeline.state.latest_slot import LatestSlot
 from app.service.tasks.push import PushThread, resolve_url
 from fusion_core.errors import ConfigError
 from fusion_core.frames import Frame, FramePair, FusedFrame, Stream, TimestampSource

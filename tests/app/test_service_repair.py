@@ -15,7 +15,7 @@ from support.live import wait_until
 from support.service import running, service_settings
 
 from app.pipeline.live_fusion import LiveFusion
-from app.pipeline.stats import RecordingState
+from app.pipeline.state.stats import RecordingState
 from app.recording.segments import list_recordings
 from app.recording.self_check import check_recording
 from app.service.start import RequestedRecording, RequestedRecordingFile, requested_recording_file, safe_mode_config

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from app.commands.stats_view import StatsView, budget_text, log_fields, render_table
-from app.pipeline.histogram import Histogram, WindowedHistogram
-from app.pipeline.stats import BudgetLevel, BudgetReading, Latency, RecordingState, Stage, Stats, StatsSnapshot
+from app.pipeline.state.histogram import Histogram, WindowedHistogram
+from app.pipeline.state.stats import BudgetLevel, BudgetReading, Latency, RecordingState, Stage, Stats, StatsSnapshot
 from fusion_core.frames import Stream
 
 

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from app.configuration.config import AppConfig
-from app.pipeline.latest_slot import LatestSlot
-from app.pipeline.problems import PipelineProblem
-from app.pipeline.stats import Stage, Stats
+from app.pipeline.state.latest_slot import LatestSlot
+from app.pipeline.state.problems import PipelineProblem
+from app.pipeline.state.stats import Stage, Stats
 from fusion_core.frames import Frame, FramePair, FusedFrame, Stream, TimestampSource
 
 

@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from app.pipeline.capture_supervisor import CaptureSupervisor
     from app.pipeline.engine.seat import EngineSeat
     from app.pipeline.fusion_thread import FusionThread
-    from app.pipeline.latest_slot import LatestSlot
-    from app.pipeline.problems import ProblemLog
-    from app.pipeline.stats import Stats
+    from app.pipeline.state.latest_slot import LatestSlot
+    from app.pipeline.state.problems import ProblemLog
+    from app.pipeline.state.stats import Stats
     from app.recording.writing.recorder import Recorder
 
 __all__ = ["ControllerState", "Pipeline", "Readout"]

@@ -24,7 +24,7 @@ from app.gui.live.problem_board import ProblemBoard
 from app.gui.live.view_controller import ViewController
 from app.gui.widgets.status_text import rig_chips
 from app.gui.widgets.timing_plot import load_library
-from app.pipeline.stats import StatsSnapshot
+from app.pipeline.state.stats import StatsSnapshot
 from app.rig.calibration_session import CamerasInUse
 from app.rig.radiometry import SCALES, Radiometry, default_scale
 from app.rig.setup_assistant import SourceChoice
@@ -33,7 +33,7 @@ from fusion_core.errors import ConfigError
 from fusion_core.frames import FusedFrame
 
 if TYPE_CHECKING:
-    from app.pipeline.latest_slot import LatestSlot
+    from app.pipeline.state.latest_slot import LatestSlot
     from app.playback.comparison import Comparison
 
 __all__ = ["STOP_S", "LiveController"]

@@ -18,7 +18,7 @@ from app.gui.widgets.name_label import NameLabel
 from app.gui.widgets.stage import VideoStage, bar, tool_button, view_buttons
 from app.gui.widgets.status_text import Chip, hud_figures
 from app.gui.widgets.timing_plot import TimingPlot
-from app.pipeline.stats import StatsSnapshot
+from app.pipeline.state.stats import StatsSnapshot
 from app.playback.comparison import ComparisonSettings
 from app.view.settings import Picture
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from PyQt6.QtCore import QObject, pyqtSignal
 
-from app.pipeline.problems import PipelineProblem, Severity
+from app.pipeline.state.problems import PipelineProblem, Severity
 from fusion_core.errors import LumithermError
 
 __all__ = ["ProblemBoard"]

@@ -14,7 +14,7 @@ from app.gui.common.tasks import Lane, TaskRunner
 from app.gui.common.window_actions import WindowActions
 from app.gui.live.live_controller import STOP_S, LiveController
 from app.gui.live.live_page import LivePage
-from app.pipeline.stats import RecordingState, StatsSnapshot
+from app.pipeline.state.stats import RecordingState, StatsSnapshot
 from app.view.recorder import ViewRecorder
 
 __all__ = ["RecordingController"]

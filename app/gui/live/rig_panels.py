@@ -12,7 +12,7 @@ from app.configuration.config import NEURAL_ENGINES, AppConfig, EngineConfig, En
 from app.gui.common.theme import icon_button
 from app.gui.widgets.model_box import ModelBox, ModelList
 from app.gui.widgets.sections import CheckBox, Section, combo, form, spin
-from app.pipeline.stats import DriftReading, StatsSnapshot
+from app.pipeline.state.stats import DriftReading, StatsSnapshot
 from app.recording.config import RecordingConfig, TrackName
 from app.rig.setup_assistant import SourceChoice
 from fusion_core.frames import Stream

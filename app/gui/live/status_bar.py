@@ -8,7 +8,7 @@ from PyQt6.QtWidgets import QFrame, QHBoxLayout, QLabel, QVBoxLayout, QWidget
 from app.gui.common.theme import Level, level_sign, restyle
 from app.gui.widgets.budget_meter import BudgetMeter
 from app.gui.widgets.status_text import Figure, status_figures
-from app.pipeline.stats import StatsSnapshot
+from app.pipeline.state.stats import StatsSnapshot
 
 __all__ = ["StatusBar"]
 

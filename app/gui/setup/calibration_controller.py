@@ -14,7 +14,7 @@ from app.gui.common.qt_image import preview_image
 from app.gui.common.tasks import Lane, TaskRunner
 from app.gui.live.live_controller import LiveController
 from app.gui.setup.calibration_page import CalibrationPage, CalibrationPhase
-from app.pipeline.latest_slot import LatestSlot
+from app.pipeline.state.latest_slot import LatestSlot
 from app.rig.calibration_session import CalibrationSession, CamerasInUse, SessionState, check_board, write_board_file
 from fusion_core.frames import FusedFrame, Stream
 

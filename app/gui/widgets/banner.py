@@ -8,7 +8,7 @@ from PyQt6.QtCore import QSize, Qt, QTimer, pyqtSignal
 from PyQt6.QtWidgets import QFrame, QHBoxLayout, QLabel, QToolButton, QVBoxLayout, QWidget
 
 from app.gui.common.theme import Level, icon, level_colour, restyle, set_icon
-from app.pipeline.problems import PipelineProblem, Severity
+from app.pipeline.state.problems import PipelineProblem, Severity
 
 __all__ = ["Banner", "BannerStack"]
 

@@ -8,7 +8,7 @@ from PyQt6.QtWidgets import QSizePolicy, QWidget
 
 from app.gui.common.theme import Level, colours, level_colour, level_sign
 from app.gui.widgets.status_text import budget_level
-from app.pipeline.stats import BudgetReading
+from app.pipeline.state.stats import BudgetReading
 
 __all__ = ["BudgetMeter"]
 

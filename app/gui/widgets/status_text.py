@@ -8,7 +8,15 @@ from enum import StrEnum
 from PyQt6.QtCore import QCoreApplication
 
 from app.gui.common.theme import Level
-from app.pipeline.stats import BudgetLevel, BudgetReading, Distribution, Latency, RecordingState, Stage, StatsSnapshot
+from app.pipeline.state.stats import (
+    BudgetLevel,
+    BudgetReading,
+    Distribution,
+    Latency,
+    RecordingState,
+    Stage,
+    StatsSnapshot,
+)
 from fusion_core.frames import FrameFlag, FusedFrame
 
 __all__ = [

@@ -18,7 +18,7 @@ from PyQt6.QtGui import QFont
 from PyQt6.QtWidgets import QFrame, QHBoxLayout, QLabel, QVBoxLayout, QWidget
 
 from app.gui.common.theme import colours
-from app.pipeline.stats import Distribution, Latency, Stage, StatsSnapshot
+from app.pipeline.state.stats import Distribution, Latency, Stage, StatsSnapshot
 
 __all__ = ["TimingPlot", "load_library"]
 

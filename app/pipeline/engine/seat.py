@@ -21,7 +21,7 @@ from app.pipeline.engine.builder import (
     seconds_before_retry,
 )
 from app.pipeline.engine.preset_choice import PresetAction, PresetChoice, RateReading
-from app.pipeline.problems import PipelineContext, Severity
+from app.pipeline.state.problems import PipelineContext, Severity
 from fusion_core.engines.engine import AT_ONCE, NETWORK_ENGINES, FusionEngine, create_engine
 from fusion_core.engines.openvino_runtime import default_threads
 from fusion_core.engines.video_options import VideoOptions

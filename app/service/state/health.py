@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from app.configuration.service import WatchdogConfig
-from app.pipeline.stats import RecordingState
+from app.pipeline.state.stats import RecordingState
 from app.process import Worker
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from app.pipeline.stats import BudgetLevel, HistogramReading, RecordingState, StatsSnapshot
+from app.pipeline.state.stats import BudgetLevel, HistogramReading, RecordingState, StatsSnapshot
 from app.service.state.gpu import GpuReading
 
 __all__ = ["METRICS", "MetricsCollector", "ServiceFigures", "make_registry", "render_metrics"]

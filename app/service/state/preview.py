@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 import cv2
 import numpy as np
 
-from app.pipeline.latest_slot import LatestSlot
+from app.pipeline.state.latest_slot import LatestSlot
 from fusion_core.errors import RunError
 from fusion_core.frames import FusedFrame
 

@@ -33,7 +33,7 @@ from av.video.codeccontext import VideoCodecContext
 from app.capture.cameras.uri import redact
 from app.capture.synchronizer import output_time_ns
 from app.configuration.service import PushConfig, check_push_url
-from app.pipeline.latest_slot import LatestSlot
+from app.pipeline.state.latest_slot import LatestSlot
 from app.service.state.health import ServiceWorker
 from app.service.state.metrics import PushFigures
 from app.service.state.preview import picture_of

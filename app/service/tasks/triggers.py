@@ -11,7 +11,7 @@ import numpy as np
 import structlog
 
 from app.configuration.service import TriggerConfig, TriggerKind
-from app.pipeline.latest_slot import LatestSlot
+from app.pipeline.state.latest_slot import LatestSlot
 from app.service.state.health import ServiceWorker
 from fusion_core.errors import ConfigError, LumithermError
 from fusion_core.frames import FrameFlag, FusedFrame

@@ -17,7 +17,7 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Any
 
-from app.pipeline.histogram import Histogram, WindowedHistogram
+from app.pipeline.state.histogram import Histogram, WindowedHistogram
 from app.recording.writing.status import RecordingState
 from fusion_core.frames import Stream
 

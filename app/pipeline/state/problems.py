@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from app.capture.cameras.camera import Clock
-from app.pipeline.stats import Stats
+from app.pipeline.state.stats import Stats
 
 if TYPE_CHECKING:
     from collections.abc import Callable
