@@ -403,7 +403,8 @@ def _png_facts(data: bytes) -> tuple[int | None, int, str]:
             break
         content = data[at + 8 : end - 4]
         if zlib.crc32(data[at + 4 : end - 4]) != int.from_bytes(data[end - 4 : end], "big"):
-            return bits, orientation, f"the check sum of its {kind.decode('latin-1')} part is wrong"
+            name = kind.decode("ascii") if kind.isalpha() else repr(kind)
+            return bits, orientation, f"the check sum of its {name} part is wrong"
         if kind == b"IEND":
             return bits, orientation, ""
         if kind == b"sBIT" and content and 8 < max(content) <= 16:
