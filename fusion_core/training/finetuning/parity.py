@@ -18,9 +18,7 @@ from fusion_core.measures.evaluation import EvaluationPair
 
 __all__ = ["MAX_PAIRS", "MIN_PSNR_DB", "ParityReport", "check_parity", "psnr_db", "require_parity"]
 
-MIN_PSNR_DB = (
-    40.0  # the detail path in integers (fusion_core.engines.detail_path) reaches 44 to 56 with the shipped weights
-)
+MIN_PSNR_DB = 40.0  # the detail path in integers reaches 44 to 56 with the shipped weights
 MAX_PAIRS = 32
 _EQUAL_DB = 99.0  # shown for pictures without any difference
 
