@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import importlib.util
+import importlib
 import os
 import signal
 import sys
@@ -424,18 +424,15 @@ class FaultSoak:
 
 def _servers() -> tuple[Any, Any]:
     """The modules of the two RTSP servers. Raises UsageError when they, or what they need, are missing."""
-    modules = []
-    for name in ("rtsp_server", "rtsp_record_server"):
-        file = _TESTS / "support" / f"{name}.py"
-        spec = importlib.util.spec_from_file_location(name, file)
-        if not file.exists() or spec is None or spec.loader is None:
-            raise UsageError(f"{file} is not there; run this from a checkout of the project")
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
+    if not (_TESTS / "support").is_dir():
+        raise UsageError(f"{_TESTS} is not there; run this from a checkout of the project")
+    if str(_TESTS) not in sys.path:
+        sys.path.insert(0, str(_TESTS))
+    modules = [importlib.import_module(f"support.{name}") for name in ("rtsp_server", "rtsp_record_server")]
+    for module in modules:
         reason = module.missing_reason()
         if reason is not None:
             raise UsageError(reason)
-        modules.append(module)
     return modules[0], modules[1]
 
 
