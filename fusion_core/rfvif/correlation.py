@@ -145,8 +145,9 @@ def settle(displacement: Tensor, log_confidence: Tensor, prior: float) -> Tensor
 def _affine_fit(displacement: Tensor, weight: Tensor) -> Tensor:
     """The affine map nearest to a field by weighted squares, in closed form: compilers do not all solve equations."""
     height, width = displacement.shape[-2:]
-    x = torch.linspace(-1.0, 1.0, width, device=weight.device).view(1, 1, 1, width)
-    y = torch.linspace(-1.0, 1.0, height, device=weight.device).view(1, 1, height, 1)
+    # From -1 to 1. Not by linspace, which would fix an exported program to one size.
+    x = (torch.arange(width, device=weight.device) * (2.0 / (width - 1)) - 1.0).view(1, 1, 1, width)
+    y = (torch.arange(height, device=weight.device) * (2.0 / (height - 1)) - 1.0).view(1, 1, height, 1)
     share = weight / weight.mean(dim=(-2, -1), keepdim=True)
 
     def mean(values: Tensor) -> Tensor:
