@@ -23,11 +23,12 @@ WORKERS ?= 4
 QT_OFFSCREEN := QT_QPA_PLATFORM=$${QT_QPA_PLATFORM:-offscreen}
 PYTEST_SIDE_BY_SIDE := OMP_NUM_THREADS=1 $(QT_OFFSCREEN) $(BIN)/python -m pytest --dist worksteal
 
-.PHONY: help demo test check lint types audit pytest setup system screenshots clean
+.PHONY: help demo test check lint types audit pytest docs setup system screenshots clean
 
 help:
 	@echo "make demo         fuse a simulated rig and show the result (out/demo); opens the window where there is a display"
 	@echo "make test         lint, types, import rules and the tests; SLOW=1: the slow ones too, as CI does"
+	@echo "make docs         the manual, in out/site"
 	@echo "make screenshots  every view and state of the window as PNG, under Xvfb"
 	@echo "make setup        only the virtual environment"
 	@echo "make clean        remove the virtual environment and caches"
@@ -80,7 +81,11 @@ endif
 audit: setup
 	$(BIN)/python scripts/audit.py
 
-check: lint types audit pytest
+# A link, picture or heading that is not there is an error.
+docs: setup
+	$(BIN)/zensical build --strict
+
+check: lint types audit docs pytest
 
 test: check
 

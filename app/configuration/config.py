@@ -123,7 +123,7 @@ class EngineConfig(_Section):
         ge=1,
         le=300,
         description="pictures between two computations of the network's dynamic kernels on a CPU; "
-        "above 1 saves a little time and costs memory (docs/engines.md)",
+        "above 1 saves a little time and costs memory (docs/evidence/engines.md)",
     )
     kernels_smoothing: float = Field(
         default=0.5, gt=0, le=1, description="weight of new dynamic kernels against the running ones; 1 = not smoothed"

@@ -18,7 +18,7 @@ TEMPLATE = page(
 </div>{% for warning in warnings %}<p class="bad">{{ warning }}</p>{% endfor %}</section>
 <section><h2>Residual after alignment</h2>
 <p>Pairs by the median residual in px, measured again on the aligned pictures wherever both show structure. Green: kept. The
-outlines of near things are seen badly by this measure, and are where errors are largest: what is expected takes them in (docs/training.md).</p>{{ histogram }}</section>
+outlines of near things are seen badly by this measure, and are where errors are largest: what is expected takes them in (docs/evidence/training.md).</p>{{ histogram }}</section>
 <section><h2>Sessions</h2><table><tr><th>session</th><th>part</th><th>kept</th><th>rejected</th><th>displacement undone</th><th>residual, median</th><th>95 %</th><th>95 % to be expected</th></tr>
 {% for s in sessions %}<tr><td>{{ s.name }}</td><td>{{ s.part }}</td><td>{{ s.kept }}</td><td>{{ s.rejected }}</td>
 <td>{{ px(s.displacement, 1) }}</td><td>{{ px(s.median, 2) }}</td><td>{{ px(s.p95, 2) }}</td><td>{{ px(s.expected, 1) }}</td></tr>{% endfor %}</table></section>

@@ -81,7 +81,7 @@ def create_engine(
 
     Args:
         name: one of ENGINE_NAMES. auto: the first of tensorrt, torch-cuda, openvino and torch that starts on this
-            machine (docs/engines.md); why the others do not is logged.
+            machine (docs/evidence/engines.md); why the others do not is logged.
         preset: which shipped network, for the engines that run one.
         weights: a weights file instead of the shipped one; its network is the one in its header.
         threads: of the engine on the CPU; None: `default_threads` for openvino, the library's own choice for torch.

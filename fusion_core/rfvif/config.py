@@ -106,7 +106,7 @@ PRESETS: dict[str, RfvifConfig] = {
         working_px=20_000,
     ),
 }
-"""Named presets of the one network. docs/network.md gives their cost and quality."""
+"""Named presets of the one network. docs/evidence/network.md gives their cost and quality."""
 
 
 def preset_config(name: str) -> RfvifConfig:

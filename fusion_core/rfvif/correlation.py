@@ -1,7 +1,7 @@
 """Alignment that can be seen: a displacement field from cross-spectral correlation, coarse to fine.
 
 The paper infers the shift from globally pooled features (Eq. 6), so it can at best undo one uniform shift, and in our
-measurements it does not learn to (docs/alignment.md). Here the shift is made observable: fixed gradient features,
+measurements it does not learn to (docs/evidence/alignment.md). Here the shift is made observable: fixed gradient features,
 which look alike in both spectra, are compared at every candidate shift; a small network with weights shared over all
 shifts and positions scores the evidence of several window sizes; a soft arg-max turns scores into a displacement; a
 confidence decides, position by position, how wide the neighbourhood is that gets to vote. The infrared picture is

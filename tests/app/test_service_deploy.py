@@ -148,5 +148,5 @@ def test_the_upload_hook_is_plain_sh(tmp_path: Path) -> None:
 
 
 def test_the_documentation_names_every_metric() -> None:
-    text = (DEPLOY.parent / "docs" / "deployment.md").read_text()
+    text = (DEPLOY.parent / "docs" / "run-unattended.md").read_text()
     assert [name for name in METRICS if f"`{name}`" not in text] == []

@@ -61,7 +61,7 @@ METRICS: Mapping[str, str] = {
     "lumitherm_gpu_temperature_celsius": "deg C of the GPU",
     "lumitherm_scrape_seconds": "s that the scrape before this one took",
 }
-"""Every name that is exported, with its meaning and unit; docs/deployment.md prints this table."""
+"""Every name that is exported, with its meaning and unit; docs/run-unattended.md prints this table."""
 
 _BUDGET_PARTS = ("parallax", "skew", "residual", "total", "limit")
 
