@@ -60,7 +60,7 @@ def compile_part(
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_PRECISION_HINT": precision,
         "INFERENCE_NUM_THREADS": threads,
-        "ENABLE_CPU_PINNING": False,  # a tied thread waits for its core while another is idle (docs/evidence/engines.md)
+        "ENABLE_CPU_PINNING": False,  # a tied thread waits while another core is idle (docs/evidence/engines.md)
     }
     key = {
         "kind": f"openvino-{name}",

@@ -11,7 +11,7 @@ __all__ = ["STILL_PICTURES", "VideoOptions"]
 
 @dataclass(frozen=True, slots=True)
 class VideoOptions:
-    """How often what changes slowly on a rig is computed anew. The defaults suit a fixed rig (docs/evidence/engines.md).
+    """How often what changes slowly is computed anew. The defaults suit a fixed rig (docs/evidence/engines.md).
 
     Engines that run the whole network at once (torch, and those on a GPU) compute everything on every picture.
 

@@ -1,10 +1,10 @@
 """Alignment that can be seen: a displacement field from cross-spectral correlation, coarse to fine.
 
 The paper infers the shift from globally pooled features (Eq. 6), so it can at best undo one uniform shift, and in our
-measurements it does not learn to (docs/evidence/alignment.md). Here the shift is made observable: fixed gradient features,
-which look alike in both spectra, are compared at every candidate shift; a small network with weights shared over all
-shifts and positions scores the evidence of several window sizes; a soft arg-max turns scores into a displacement; a
-confidence decides, position by position, how wide the neighbourhood is that gets to vote. The infrared picture is
+measurements it does not learn to (docs/evidence/alignment.md). Here the shift is made observable: fixed gradient
+features, which look alike in both spectra, are compared at every candidate shift; a small network with weights shared
+over all shifts and positions scores evidence of several window sizes; a soft arg-max turns them into a displacement;
+a confidence decides, position by position, how wide the neighbourhood is that gets to vote. The infrared picture is
 warped by the result before the paper's network sees it, so that the dynamic kernels only have to absorb what is left.
 
 Displacements are (dx, dy) in full-resolution pixels: the infrared content that belongs to visible pixel p lies at

@@ -130,7 +130,7 @@ def _evaluate(
 
 
 def _registered(pairs: list[EvaluationPair]) -> list[EvaluationPair]:
-    """The pairs with thermal sampled where it belongs: published pairs are 1 to 2 px off in places (docs/evidence/quality.md).
+    """The pairs with thermal sampled where it belongs: published pairs are 1 to 2 px off in places (docs/evidence).
 
     Raises BadInputError when none of them has a clear peak.
     """
