@@ -72,7 +72,7 @@ def run(paths: list[Path], config: AppConfig | None = None) -> int:
     application.setQuitOnLastWindowClosed(False)
     session.window.closed.connect(application.quit)
     interrupts = Interrupts()
-    interrupts.asked.connect(session.window.close)
+    interrupts.asked.connect(session.controller.end)
     session.window.show()
     session.tasks.run(load_pipeline, lane=Lane.CONTROL)
     if config is not None:

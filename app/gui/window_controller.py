@@ -9,7 +9,7 @@ from typing import Any
 
 from PyQt6.QtCore import QObject, QTimer
 from PyQt6.QtGui import QGuiApplication
-from PyQt6.QtWidgets import QApplication, QWidget
+from PyQt6.QtWidgets import QApplication, QMessageBox, QWidget
 
 from app.configuration.config import AppConfig
 from app.gui.common.pipeline_protocol import ControllerState, Pipeline
@@ -18,6 +18,7 @@ from app.gui.common.tasks import Lane, TaskRunner
 from app.gui.common.theme import Appearance, change_theme
 from app.gui.live.agc_controller import AgcController
 from app.gui.live.comparison_controller import ComparisonController
+from app.gui.live.health_controller import HealthController
 from app.gui.live.live_controller import LiveController
 from app.gui.live.measure_controller import MeasureController
 from app.gui.live.model_controller import ModelController
@@ -28,6 +29,7 @@ from app.gui.playback.playback_controller import PlaybackController
 from app.gui.settings_dialog import SettingsDialog
 from app.gui.setup.assistant_controller import AssistantController
 from app.gui.setup.calibration_controller import CalibrationController
+from app.playback.preview import RecordingPreview, recording_preview
 from app.rig.setup_assistant import list_sources, simulated_config
 from app.view.settings import ViewMode
 
@@ -58,9 +60,11 @@ class WindowController(QObject):
         self._window, self._settings, self._tasks = window, settings, tasks
         self._closing = False
         self._patience_s = 0.0
+        self.question: QMessageBox | None = None
         page, actions = window.live, window.actions_by_name
         self.live = LiveController(page, actions, make_pipeline, settings, tasks)
         self.recording = RecordingController(page, actions, self.live, settings, tasks)
+        self.health = HealthController(page, actions, self.live)
         self.measure = MeasureController(page, actions, self.live)
         self.agc = AgcController(page.panel, actions, self.live, tasks)
         self.models = ModelController(page.panel, actions, self.live, tasks)
@@ -94,6 +98,7 @@ class WindowController(QObject):
         self.live.config_changed.connect(lambda _: self._list_cameras())
         self.live.problem_log_changed.connect(window.log.show_problems)
         self.live.stopped.connect(self._on_rig_stopped)
+        self.recording.open_asked.connect(self.open_path)
         self.playback.opened.connect(lambda *_: self._on_recording_opened())
         self.assistant.saved.connect(self.open_path)
         self.calibration.applied.connect(lambda _: self._show_live())
@@ -129,7 +134,8 @@ class WindowController(QObject):
         actions.held.connect(self._on_action_held)
         actions.connect("calibrate", self.open_calibration)
         actions.connect("open", window.choose_files)
-        actions.connect("home", self.show_start)
+        actions.connect("home", lambda: self._when_not_recording(self.tr("Leave"), self.show_start))
+        actions.connect("run", self._on_run_triggered)
         actions.connect("panel", self._on_panel_triggered)
         actions.connect("full_screen", window.set_full_screen)
         actions.connect("log", lambda: window.show_dialog(window.log))
@@ -238,6 +244,9 @@ class WindowController(QObject):
 
     def _on_files_chosen(self, paths: list[Path]) -> None:
         """Open one file, or two videos: the one with "therm" in its name is the thermal one, else the second."""
+        self._when_not_recording(self.tr("Open"), lambda: self._open_files(paths))
+
+    def _open_files(self, paths: list[Path]) -> None:
         videos = [path for path in paths if path.suffix.lower() not in CONFIG_SUFFIXES]
         if len(videos) == 2:
             thermal = next((path for path in videos if "therm" in path.stem.lower()), videos[1])
@@ -250,7 +259,22 @@ class WindowController(QObject):
         recent = self._settings.recent
         self._tasks.run(
             lambda: (recent("configs"), recent("recordings")),
-            lambda files: self._window.start_page.show_recent(*files),
+            self._on_recent_listed,
+            lambda error: self.live.report("window", error),
+            Lane.FILES,
+        )
+
+    def _on_recent_listed(self, files: tuple[list[Path], list[Path]]) -> None:
+        start = self._window.start_page
+        start.show_recent(*files)
+
+        def looked(previews: list[RecordingPreview]) -> None:
+            if self._page is start:
+                start.show_previews(previews)
+
+        self._tasks.run(
+            lambda: [recording_preview(path) for path in files[1]],
+            looked,
             lambda error: self.live.report("window", error),
             Lane.FILES,
         )
@@ -306,8 +330,45 @@ class WindowController(QObject):
         if self._window.isVisible() and not self._window.isFullScreen():
             self._settings.geometry = self._window.saveGeometry()
 
+    def _when_not_recording(self, verb: str, go_on: Callable[[], object]) -> None:
+        """Do it; while a recording runs, say first that this ends it, once: who asks again means it."""
+        question, self.question = self.question, None
+        if question is not None:
+            question.done(0)
+        if question is not None or not self.recording.recording:
+            go_on()
+            return
+        question = self.question = QMessageBox(self._window)
+        question.setWindowTitle(self.tr("A recording is running"))
+        question.setText(self.tr("A recording is running. It will be ended and kept:"))
+        question.setInformativeText(str(self.recording.file or ""))
+        stop = question.addButton(self.tr("Stop recording: {0}").format(verb), QMessageBox.ButtonRole.AcceptRole)
+        stay = question.addButton(self.tr("Go on recording"), QMessageBox.ButtonRole.RejectRole)
+        question.setDefaultButton(stay)
+        question.setEscapeButton(stay)
+
+        def answered() -> None:
+            if self.question is question:
+                self.question = None
+                if question.clickedButton() is stop:
+                    go_on()
+
+        question.finished.connect(answered)
+        question.open()
+
+    def _on_run_triggered(self) -> None:
+        if self.live.state in (ControllerState.RUNNING, ControllerState.STARTING):
+            self._when_not_recording(self.tr("Cameras off"), self.live.stop)
+        else:
+            self.live.start()
+
     def _on_close_asked(self) -> None:
-        """End everything in order first."""
+        """Ask while a recording runs."""
+        if not self._closing:
+            self._when_not_recording(self.tr("Quit"), self.end)
+
+    def end(self) -> None:
+        """End everything in order, then the window; nothing is asked."""
         if self._closing:
             return
         self._closing = True
@@ -319,6 +380,8 @@ class WindowController(QObject):
         self.live.stop()
 
     def _on_rig_stopped(self) -> None:
+        if self._page is self._window.start_page and not self._closing:
+            self._list_recent()
         if self._closing and self.live.state is ControllerState.IDLE:
             self._patience_s = time.monotonic() + _PATIENCE_S
             self._tasks.run(self._settings.save, lambda _: self._end_when_settled(), lane=Lane.FILES)

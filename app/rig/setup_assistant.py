@@ -226,8 +226,8 @@ engine:
 calibration:
   file: null  # `lumitherm calibrate` makes one; without it only a distant scene is aligned
 
-recording:
-  directory: recordings
+# recording:
+#   directory: recordings  # unless said here, the window records to your folder for videos
 """
 
 

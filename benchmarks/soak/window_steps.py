@@ -133,6 +133,9 @@ class OperatorRun:
         self._note("close the window while it records", 0.0)
         self._asked_to_close_s = time.perf_counter()
         self._keys("ctrl+q")
+        if self._calls.ask(lambda: self._session.controller.recording.recording):
+            self._until(lambda: self._session.controller.question is not None, "the question")
+            self._keys("Tab", "Return")  # from "go on recording" to the other one
 
     def _live(self, number: int) -> None:
         self._do("every view", self._views)

@@ -101,8 +101,8 @@ def test_requests_reach_the_pipeline_in_order(qtbot: QtBot, bench: Bench, tmp_pa
     bench.recording.mark_event()
     bench.agc.set_agc(AgcConfig(max_gain=3.0))
     bench.control.set_engine(EngineConfig(name=EngineName.AVERAGE))
-    with qtbot.waitSignal(bench.control.notice, check_params_cb=lambda text: "Snapshot" in text):
-        bench.recording.take_snapshot()
+    bench.recording.take_snapshot()
+    qtbot.waitUntil(lambda: any("Snapshot" in text for text in bench.window.live.stage.banners.texts()))
     qtbot.waitUntil(lambda: len(pipeline.calls) == 6)
     assert [call[0] for call in pipeline.calls if call[0] != "snapshot"] == [
         "start",

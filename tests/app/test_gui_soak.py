@@ -154,6 +154,7 @@ def test_closing_while_recording_leaves_a_whole_file_and_no_thread(bench: Bench)
     snapshot = bench.control.snapshot_of_stats
     assert snapshot is not None and snapshot.recording is RecordingState.RECORDING
     bench.window.close()
+    bench.window.close()  # the first asks
     bench.until(lambda: bench.ended)
     recorded = 0
     for path in (bench.folder / "rec").glob("*.mkv"):  # more than one if a camera was late at the start

@@ -65,6 +65,10 @@ class Rig:
         self.qtbot.keyClick(self.window.live.stage.video, key)
 
 
+def files_of(rig: Rig) -> list[Path]:
+    return sorted((rig.folder / "rec").glob("*.mkv"))
+
+
 @pytest.fixture
 def rig(qapp: QApplication, qtbot: QtBot, tmp_path: Path) -> Iterator[Rig]:
     before = {thread.ident for thread in threading.enumerate()}
@@ -145,6 +149,14 @@ def test_closing_while_recording_ends_the_file(rig: Rig) -> None:
     frames = rig.control.snapshot_of_stats.frames["recorded"] if rig.control.snapshot_of_stats else 0
     rig.until(lambda: rig.control.snapshot_of_stats and rig.control.snapshot_of_stats.frames["recorded"] > frames + 5)
     rig.window.close()
+    question = rig.session.controller.question
+    assert question is not None and files_of(rig)[0].name in question.informativeText() and not rig.ended
+    stay = next(button for button in question.buttons() if "Go on" in button.text())
+    stay.click()
+    assert rig.session.controller.question is None and rig.recording() is RecordingState.RECORDING
+    rig.window.close()
+    assert not rig.ended
+    rig.window.close()  # again: it was said what happens, once
     rig.until(lambda: rig.ended)
     files = [path for path in (rig.folder / "rec").glob("*.mkv") if not path.name.startswith("view")]
     assert len(files) == 1

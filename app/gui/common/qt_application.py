@@ -1,10 +1,14 @@
-"""Makes the one application object of Qt."""
+"""Makes the one application object of Qt, and hands files to the desktop."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from PyQt6.QtCore import QUrl
+from PyQt6.QtGui import QDesktopServices
 from PyQt6.QtWidgets import QApplication
 
-__all__ = ["make_application"]
+__all__ = ["make_application", "show_in_folder"]
 
 
 def make_application(arguments: list[str]) -> QApplication:
@@ -14,3 +18,9 @@ def make_application(arguments: list[str]) -> QApplication:
     application.setApplicationDisplayName("Lumitherm")
     application.setDesktopFileName("lumitherm")
     return application
+
+
+def show_in_folder(path: Path) -> None:
+    """Show a folder, or the one that a file is in, in the desktop's file manager."""
+    folder = path if path.is_dir() else path.parent
+    QDesktopServices.openUrl(QUrl.fromLocalFile(str(folder.absolute())))

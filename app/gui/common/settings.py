@@ -13,7 +13,7 @@ from app.gui.common.theme import Appearance
 from app.view.settings import HEAT_SHARE_MAX, HEAT_SHARE_MIN, Isotherm, IsothermKind, Picture, ViewMode, ViewSettings
 from fusion_core.colour import STRENGTH_MAX
 
-__all__ = ["GuiSettings", "RigProfile", "default_settings_file"]
+__all__ = ["GuiSettings", "RigProfile", "default_recordings_folder", "default_settings_file"]
 
 _RECENT = 8
 
@@ -38,6 +38,13 @@ def default_settings_file() -> Path:
     import platformdirs
 
     return Path(platformdirs.user_config_dir("lumitherm")) / "window.json"
+
+
+def default_recordings_folder() -> Path:
+    """Where the window records unless a configuration says otherwise: in the user's folder for videos."""
+    import platformdirs
+
+    return Path(platformdirs.user_videos_dir()) / "Lumitherm"
 
 
 class GuiSettings:

@@ -16,7 +16,7 @@ from PyQt6.QtCore import QObject, Qt, QTimer, pyqtSignal
 
 from app.configuration.config import AppConfig, EngineConfig, load_config
 from app.gui.common.pipeline_protocol import ControllerState, Pipeline
-from app.gui.common.settings import GuiSettings, RigProfile
+from app.gui.common.settings import GuiSettings, RigProfile, default_recordings_folder
 from app.gui.common.tasks import Lane, TaskRunner
 from app.gui.common.window_actions import WindowActions
 from app.gui.live.live_page import LivePage
@@ -120,10 +120,9 @@ class LiveController(ViewController):
         page.timing_asked.connect(self._on_timing_asked)
         panel.view.scale_chosen.connect(self.set_scale)
         panel.calibration.file_chosen.connect(self.set_calibration)
-        panel.calibration.correction_decided.connect(self._on_correction_decided)
+        panel.calibration.correction_decided.connect(self.decide_correction)
         panel.record.recording_chosen.connect(lambda recording: self.change_config(recording=recording))
         panel.source.sources_chosen.connect(self._on_sources_chosen)
-        actions.connect("run", self._on_run_triggered)
         actions.connect("freeze", lambda: self.set_frozen(not self.frozen))
         actions.connect("hud", self.set_hud)
         actions.connect("timing", page.show_timing)
@@ -149,6 +148,9 @@ class LiveController(ViewController):
     def open_config(self, config: AppConfig, file: Path | None = None) -> None:
         """Start this configuration in place of the one that runs; `file` is where it came from."""
         self._remember()
+        if "directory" not in config.recording.model_fields_set:
+            folder = {"directory": default_recordings_folder()}
+            config = config.model_copy(update={"recording": config.recording.model_copy(update=folder)})
         self.config, self.config_file = config, file
         profile = self._settings.profile(config.rig)
         self.view, self.hud, self.panel = profile.view, profile.hud, profile.panel
@@ -225,12 +227,6 @@ class LiveController(ViewController):
         if generation == self._generation:
             self._set_state(ControllerState.IDLE)
         self.stopped.emit()
-
-    def _on_run_triggered(self) -> None:
-        if self.state in (ControllerState.RUNNING, ControllerState.STARTING):
-            self.stop()
-        else:
-            self.start()
 
     def _release_pipeline(self) -> Pipeline | None:
         self._generation += 1
@@ -412,7 +408,7 @@ class LiveController(ViewController):
             return CamerasInUse()
         return CamerasInUse(self._pipeline.cameras.devices(), self._pipeline.cameras.offset_between_ms)
 
-    def _on_correction_decided(self, accept: bool) -> None:
+    def decide_correction(self, accept: bool) -> None:
         """Move thermal by what the drift monitor proposes, or go back to the calibration as it was loaded."""
         self.call(
             "calibration", lambda pipeline: pipeline.alignment.accept() if accept else pipeline.alignment.discard()

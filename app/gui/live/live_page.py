@@ -14,7 +14,9 @@ from app.gui.common.theme import restyle
 from app.gui.common.window_actions import WindowActions
 from app.gui.live.control_panel import ControlPanel
 from app.gui.live.status_bar import StatusBar
+from app.gui.widgets.health import HealthLight
 from app.gui.widgets.name_label import NameLabel
+from app.gui.widgets.sections import Section
 from app.gui.widgets.stage import VideoStage, bar, tool_button, view_buttons
 from app.gui.widgets.status_text import Chip, hud_figures
 from app.gui.widgets.timing_plot import TimingPlot
@@ -44,6 +46,7 @@ class LivePage(QWidget):
         self.rig = NameLabel()
         self.record = tool_button(actions["record"], text=True)
         self.run = tool_button(actions["run"], text=True)
+        self.health_lights = (HealthLight(),)
         self.bar = self._make_bar()
         middle = QHBoxLayout()
         middle.setContentsMargins(0, 0, 0, 0)
@@ -62,6 +65,7 @@ class LivePage(QWidget):
         frame, row = bar("bar", (8, 6, 8, 6), 2)
         row.addWidget(tool_button(self._actions["home"]))
         row.addWidget(self.rig)
+        row.addWidget(self.health_lights[0])
         row.addSpacing(8)
         row.addWidget(view_buttons(self._actions))
         row.addStretch(1)
@@ -156,6 +160,13 @@ class LivePage(QWidget):
         self.timing.setVisible(on)
         if on and not self.timing.ready:
             self.timing_asked.emit()
+
+    def open_section(self, section: Section) -> None:
+        """Show one section of the control panel."""
+        if not self._actions["panel"].isChecked():
+            self._actions["panel"].trigger()
+        section.set_open(True)
+        self.panel.ensureWidgetVisible(section)
 
     def set_full_screen(self, on: bool, panel: bool) -> None:
         """Show only the picture, or everything."""

@@ -6,9 +6,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from PyQt6.QtCore import QObject
+from PyQt6.QtCore import QObject, pyqtSignal
 
 from app.gui.common.pipeline_protocol import ControllerState
+from app.gui.common.qt_application import show_in_folder
 from app.gui.common.settings import GuiSettings
 from app.gui.common.tasks import Lane, TaskRunner
 from app.gui.common.window_actions import WindowActions
@@ -21,7 +22,12 @@ __all__ = ["RecordingController"]
 
 
 class RecordingController(QObject):
-    """Records by the pipeline of `live`, and records the view itself while the user wants that too. GUI thread."""
+    """Records by the pipeline of `live`, and records the view itself while the user wants that too. GUI thread.
+
+    open_asked: path of a recording to play.
+    """
+
+    open_asked = pyqtSignal(object)
 
     def __init__(
         self,
@@ -49,6 +55,11 @@ class RecordingController(QObject):
         return snapshot is not None and snapshot.recording in (RecordingState.RECORDING, RecordingState.PAUSED)
 
     @property
+    def file(self) -> Path | None:
+        """That is being recorded, or was last and is not told yet."""
+        return Path(self._file).absolute() if self._file is not None else None
+
+    @property
     def recording_view(self) -> bool:
         """Whether the view is being recorded."""
         return self._view_recorder is not None
@@ -65,10 +76,17 @@ class RecordingController(QObject):
             return
         for segment in summary.segments:
             self._settings.add_recent("recordings", Path(segment.path))
-        text = self.tr("Recorded {0:.1f} s, {1:.1f} MB: {2}")
+        text = self.tr("Recorded {0:.1f} s, {1:.1f} MB: {2}\nin {3}")
         if summary.segments:
-            name = Path(summary.segments[0].path).name
-            self._live.notice.emit(text.format(summary.seconds, summary.bytes / 1e6, name))
+            path = Path(summary.segments[0].path).absolute()
+            self._offer(text.format(summary.seconds, summary.bytes / 1e6, path.name, path.parent), path)
+        self._file = None
+
+    def _offer(self, text: str, path: Path, *, plays: bool = True) -> None:
+        """Say what was written, and offer to open it and to show where it is."""
+        offers = [(self.tr("Open"), lambda: self.open_asked.emit(path))] if plays else []
+        offers.append((self.tr("Show in folder"), lambda: show_in_folder(path)))
+        self._page.stage.banners.show_notice(text, offers)
 
     def mark_event(self) -> None:
         """Mark this moment; with pre-event recording it also starts the clip."""
@@ -84,7 +102,7 @@ class RecordingController(QObject):
         self._live.call(
             "snapshot",
             lambda pipeline: pipeline.snapshot(folder),
-            lambda path: self._live.notice.emit(self.tr("Snapshot saved: {0}").format(path)),
+            lambda path: self._offer(self.tr("Snapshot saved: {0}").format(path), path, plays=False),
             Lane.FILES,
         )
 
@@ -104,7 +122,10 @@ class RecordingController(QObject):
             self._tasks.run(recorder.close, lambda _: self._on_view_recorded(recorder), lane=Lane.FILES)
 
     def _on_view_recorded(self, recorder: ViewRecorder) -> None:
-        self._live.notice.emit(recorder.error or self.tr("View recorded: {0}").format(recorder.path))
+        if recorder.error:
+            self._live.notice.emit(recorder.error)
+        else:
+            self._offer(self.tr("View recorded: {0}").format(recorder.path), recorder.path, plays=False)
 
     def _on_stats_ready(self, snapshot: StatsSnapshot) -> None:
         if snapshot.recording is RecordingState.RECORDING and snapshot.recording_file not in (None, self._file):
@@ -115,6 +136,9 @@ class RecordingController(QObject):
     def _on_state_changed(self, state: ControllerState) -> None:
         if state is not ControllerState.RUNNING:
             self._show(False)
+        if state is ControllerState.IDLE and self._file is not None:  # it ended with the rig
+            path, self._file = Path(self._file).absolute(), None
+            self._offer(self.tr("The recording has ended: {0}\nin {1}").format(path.name, path.parent), path)
 
     def _show(self, recording: bool) -> None:
         self._page.show_recording(recording)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from PyQt6.QtCore import QEvent, QSize, Qt, pyqtSignal
-from PyQt6.QtGui import QColor, QShowEvent
+from PyQt6.QtCore import QDateTime, QEvent, QLocale, QSize, Qt, pyqtSignal
+from PyQt6.QtGui import QColor, QIcon, QPixmap, QShowEvent
 from PyQt6.QtWidgets import (
     QFrame,
     QGridLayout,
@@ -21,7 +21,10 @@ from PyQt6.QtWidgets import (
     QWidget,
 )
 
+from app.gui.common.qt_image import rgb_image
 from app.gui.common.theme import colours, icon, set_icon
+from app.gui.widgets.status_text import clock
+from app.playback.preview import RecordingPreview
 from app.rig.setup_assistant import SourceChoice
 
 __all__ = ["StartPage"]
@@ -29,6 +32,7 @@ __all__ = ["StartPage"]
 _MOST_WIDE = 1080
 _LIST_PX = 480
 _HEAD_PX = 36
+_THUMBNAIL = QSize(80, 60)
 
 
 class _Card(QPushButton):
@@ -97,6 +101,14 @@ class _FileList(QFrame):
         column.setContentsMargins(16, 12, 16, 12)
         column.addLayout(self.head)
         column.addWidget(self.list)
+
+    def show_pictures(self, pictures: dict[str, QIcon]) -> None:
+        """Show a picture beside entries, by what they open."""
+        self.list.setIconSize(_THUMBNAIL)
+        for row in range(self.list.count()):
+            item = self.list.item(row)
+            if item is not None and (found := pictures.get(str(item.data(Qt.ItemDataRole.UserRole)))) is not None:
+                item.setIcon(found)
 
     def show_entries(self, entries: Sequence[tuple[str, str, str]]) -> None:
         """Show (what opens, title, explanation)."""
@@ -220,6 +232,18 @@ class StartPage(QWidget):
         """Show files opened lately."""
         self.configs.show_entries([(str(path), path.name, str(path.parent)) for path in configs])
         self.recordings.show_entries([(str(path), path.name, str(path.parent)) for path in recordings])
+
+    def show_previews(self, previews: Sequence[RecordingPreview]) -> None:
+        """Show when each recent recording was made, how long it is, and a small picture of it."""
+        entries, pictures = [], {}
+        for preview in previews:
+            when = QLocale().toString(QDateTime(preview.began), QLocale.FormatType.ShortFormat)
+            length = clock(preview.seconds) if preview.seconds is not None else self.tr("length not known")
+            entries.append((str(preview.path), f"{when}   {length}", preview.path.name))
+            if preview.picture is not None:
+                pictures[str(preview.path)] = QIcon(QPixmap.fromImage(rgb_image(preview.picture)))
+        self.recordings.show_entries(entries)
+        self.recordings.show_pictures(pictures)
 
     def show_cameras(self, choices: Sequence[SourceChoice]) -> None:
         """Show what is connected, with the reason why it is named so."""

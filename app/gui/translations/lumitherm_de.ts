@@ -480,19 +480,19 @@
 </context><context>
     <name>Banner</name>
     <message>
-        <location filename="../widgets/banner.py" line="47" />
+        <location filename="../widgets/banner.py" line="54" />
         <source>Close</source>
         <translation>Schließen</translation>
     </message>
     <message>
-        <location filename="../widgets/banner.py" line="48" />
+        <location filename="../widgets/banner.py" line="55" />
         <source>Close this message</source>
         <translation>Diese Meldung schließen</translation>
     </message>
 </context><context>
     <name>BannerStack</name>
     <message>
-        <location filename="../widgets/banner.py" line="112" />
+        <location filename="../widgets/banner.py" line="130" />
         <source>{0} more: see the log</source>
         <translation>{0} weitere: siehe Protokoll</translation>
     </message>
@@ -1352,6 +1352,157 @@
         <translation>AGC</translation>
     </message>
 </context><context>
+    <name>Health</name>
+    <message>
+        <location filename="../widgets/health.py" line="48" />
+        <source>Use a lighter model</source>
+        <translation>Ein leichteres Modell nehmen</translation>
+    </message>
+    <message>
+        <location filename="../widgets/health.py" line="49" />
+        <source>Calibrate the cameras…</source>
+        <translation>Kameras kalibrieren…</translation>
+    </message>
+    <message>
+        <location filename="../widgets/health.py" line="50" />
+        <source>Move the thermal picture into place</source>
+        <translation>Das Wärmebild zurechtrücken</translation>
+    </message>
+    <message>
+        <location filename="../widgets/health.py" line="51" />
+        <source>Reopen the cameras now</source>
+        <translation>Kameras jetzt neu öffnen</translation>
+    </message>
+    <message>
+        <location filename="../widgets/health.py" line="52" />
+        <source>Choose other cameras…</source>
+        <translation>Andere Kameras wählen…</translation>
+    </message>
+    <message>
+        <location filename="../widgets/health.py" line="53" />
+        <source>Show the recordings, to delete some</source>
+        <translation>Aufnahmen zeigen, um welche zu löschen</translation>
+    </message>
+    <message>
+        <location filename="../widgets/health.py" line="54" />
+        <source>Record to another folder…</source>
+        <translation>In einen anderen Ordner aufnehmen…</translation>
+    </message>
+    <message>
+        <location filename="../widgets/health.py" line="89" />
+        <source>Both cameras run, this computer keeps up, and the pictures lie on each other.</source>
+        <translation>Beide Kameras laufen, der Rechner hält mit, und die Bilder liegen aufeinander.</translation>
+    </message>
+    <message>
+        <location filename="../widgets/health.py" line="90" />
+        <source>Good</source>
+        <translation>Gut</translation>
+    </message>
+    <message>
+        <location filename="../widgets/health.py" line="98" />
+        <source>There is space for less than ten minutes of recording.</source>
+        <translation>Der Platz reicht für weniger als zehn Minuten Aufnahme.</translation>
+    </message>
+    <message>
+        <location filename="../widgets/health.py" line="100" />
+        <source>Nothing is being recorded: the disk is full or cannot be written.</source>
+        <translation>Es wird nichts aufgenommen: Der Datenträger ist voll oder lässt sich nicht beschreiben.</translation>
+    </message>
+    <message>
+        <location filename="../widgets/health.py" line="101" />
+        <source>Delete recordings that are not needed, or record to another disk.</source>
+        <translation>Nicht mehr benötigte Aufnahmen löschen oder auf einen anderen Datenträger aufnehmen.</translation>
+    </message>
+    <message>
+        <location filename="../widgets/health.py" line="103" />
+        <source>Disk</source>
+        <translation>Speicherplatz</translation>
+    </message>
+    <message>
+        <location filename="../widgets/health.py" line="111" />
+        <source>visible</source>
+        <translation>sichtbar</translation>
+    </message>
+    <message>
+        <location filename="../widgets/health.py" line="111" />
+        <source>thermal</source>
+        <translation>Wärmebild</translation>
+    </message>
+    <message>
+        <location filename="../widgets/health.py" line="112" />
+        <source>No pictures come from: {0}.</source>
+        <translation>Keine Bilder von: {0}.</translation>
+    </message>
+    <message>
+        <location filename="../widgets/health.py" line="113" />
+        <source>Check its cable and power. It is tried again on its own every few seconds.</source>
+        <translation>Kabel und Stromversorgung prüfen. Alle paar Sekunden wird es von selbst wieder versucht.</translation>
+    </message>
+    <message>
+        <location filename="../widgets/health.py" line="116" />
+        <source>Camera trouble</source>
+        <translation>Kamerastörung</translation>
+    </message>
+    <message>
+        <location filename="../widgets/health.py" line="130" />
+        <source>The cameras give {0:.0f} pictures a second, {1:.0f} of them can be fused.</source>
+        <translation>Die Kameras liefern {0:.0f} Bilder je Sekunde, {1:.0f} davon lassen sich fusionieren.</translation>
+    </message>
+    <message>
+        <location filename="../widgets/health.py" line="132" />
+        <source>Close other programs, or use a lighter model: it shows a little less detail.</source>
+        <translation>Andere Programme schließen oder ein leichteres Modell nehmen: Es zeigt etwas weniger Einzelheiten.</translation>
+    </message>
+    <message>
+        <location filename="../widgets/health.py" line="134" />
+        <source>This computer is too slow</source>
+        <translation>Rechner zu langsam</translation>
+    </message>
+    <message>
+        <location filename="../widgets/health.py" line="144" />
+        <source>The two pictures do not lie on each other; edges may appear twice.</source>
+        <translation>Die beiden Bilder liegen nicht aufeinander; Kanten können doppelt erscheinen.</translation>
+    </message>
+    <message>
+        <location filename="../widgets/health.py" line="145" />
+        <source>Something may have moved a camera. Correct it here, or calibrate with a board.</source>
+        <translation>Vielleicht wurde eine Kamera verstellt. Hier korrigieren oder mit einer Tafel kalibrieren.</translation>
+    </message>
+    <message>
+        <location filename="../widgets/health.py" line="147" />
+        <source>Check alignment</source>
+        <translation>Ausrichtung prüfen</translation>
+    </message>
+</context><context>
+    <name>HealthController</name>
+    <message>
+        <location filename="../live/health_controller.py" line="79" />
+        <source>A lighter model is being put to use</source>
+        <translation>Ein leichteres Modell wird eingesetzt</translation>
+    </message>
+    <message>
+        <location filename="../live/health_controller.py" line="82" />
+        <source>Record to</source>
+        <translation>Aufnehmen nach</translation>
+    </message>
+</context><context>
+    <name>HealthLight</name>
+    <message>
+        <location filename="../widgets/health.py" line="172" />
+        <source>Off</source>
+        <translation>Aus</translation>
+    </message>
+    <message>
+        <location filename="../widgets/health.py" line="174" />
+        <source>Health: {0}</source>
+        <translation>Zustand: {0}</translation>
+    </message>
+    <message>
+        <location filename="../widgets/health.py" line="175" />
+        <source>Nothing runs</source>
+        <translation>Es läuft nichts</translation>
+    </message>
+</context><context>
     <name>HelpOverlay</name>
     <message>
         <location filename="../help_overlay.py" line="24" />
@@ -1393,64 +1544,64 @@
 </context><context>
     <name>LiveController</name>
     <message>
-        <location filename="../live/live_controller.py" line="463" />
+        <location filename="../live/live_controller.py" line="459" />
         <source>Nothing is running: start a rig first</source>
         <translation>Es läuft nichts: zuerst eine Anlage starten</translation>
     </message>
 </context><context>
     <name>LivePage</name>
     <message>
-        <location filename="../live/live_page.py" line="93" />
+        <location filename="../live/live_page.py" line="97" />
         <source>Cameras off</source>
         <translation>Kameras aus</translation>
     </message>
     <message>
-        <location filename="../live/live_page.py" line="93" />
+        <location filename="../live/live_page.py" line="97" />
         <source>Cameras on</source>
         <translation>Kameras an</translation>
     </message>
     <message>
-        <location filename="../live/live_page.py" line="96" />
+        <location filename="../live/live_page.py" line="100" />
         <source>stopped</source>
         <translation>angehalten</translation>
     </message>
     <message>
-        <location filename="../live/live_page.py" line="97" />
+        <location filename="../live/live_page.py" line="101" />
         <source>starting…</source>
         <translation>startet…</translation>
     </message>
     <message>
-        <location filename="../live/live_page.py" line="98" />
+        <location filename="../live/live_page.py" line="102" />
         <source>waiting for the first picture…</source>
         <translation>wartet auf das erste Bild…</translation>
     </message>
     <message>
-        <location filename="../live/live_page.py" line="99" />
+        <location filename="../live/live_page.py" line="103" />
         <source>stopping, ending the recording…</source>
         <translation>hält an, die Aufnahme wird beendet…</translation>
     </message>
     <message>
-        <location filename="../live/live_page.py" line="135" />
+        <location filename="../live/live_page.py" line="139" />
         <source>A  as it fuses now</source>
         <translation>A  wie jetzt fusioniert</translation>
     </message>
     <message>
-        <location filename="../live/live_page.py" line="135" />
+        <location filename="../live/live_page.py" line="139" />
         <source>fused</source>
         <translation>fusioniert</translation>
     </message>
     <message>
-        <location filename="../live/live_page.py" line="136" />
+        <location filename="../live/live_page.py" line="140" />
         <source>B</source>
         <translation>B</translation>
     </message>
     <message>
-        <location filename="../live/live_page.py" line="147" />
+        <location filename="../live/live_page.py" line="151" />
         <source>Stop recording</source>
         <translation>Aufnahme beenden</translation>
     </message>
     <message>
-        <location filename="../live/live_page.py" line="147" />
+        <location filename="../live/live_page.py" line="151" />
         <source>Record</source>
         <translation>Aufnehmen</translation>
     </message>
@@ -1839,24 +1990,43 @@
 </context><context>
     <name>RecordingController</name>
     <message>
-        <location filename="../live/recording_controller.py" line="68" />
-        <source>Recorded {0:.1f} s, {1:.1f} MB: {2}</source>
-        <translation>Aufgenommen: {0:.1f} s, {1:.1f} MB: {2}</translation>
+        <location filename="../live/recording_controller.py" line="79" />
+        <source>Recorded {0:.1f} s, {1:.1f} MB: {2}
+in {3}</source>
+        <translation>Aufgenommen: {0:.1f} s, {1:.1f} MB: {2}
+in {3}</translation>
     </message>
     <message>
-        <location filename="../live/recording_controller.py" line="77" />
+        <location filename="../live/recording_controller.py" line="87" />
+        <source>Open</source>
+        <translation>Öffnen</translation>
+    </message>
+    <message>
+        <location filename="../live/recording_controller.py" line="88" />
+        <source>Show in folder</source>
+        <translation>Im Ordner zeigen</translation>
+    </message>
+    <message>
+        <location filename="../live/recording_controller.py" line="95" />
         <source>Event marked at {0}</source>
         <translation>Ereignis markiert um {0}</translation>
     </message>
     <message>
-        <location filename="../live/recording_controller.py" line="87" />
+        <location filename="../live/recording_controller.py" line="105" />
         <source>Snapshot saved: {0}</source>
         <translation>Schnappschuss gespeichert: {0}</translation>
     </message>
     <message>
-        <location filename="../live/recording_controller.py" line="107" />
+        <location filename="../live/recording_controller.py" line="128" />
         <source>View recorded: {0}</source>
         <translation>Ansicht aufgenommen: {0}</translation>
+    </message>
+    <message>
+        <location filename="../live/recording_controller.py" line="141" />
+        <source>The recording has ended: {0}
+in {1}</source>
+        <translation>Die Aufnahme ist beendet: {0}
+in {1}</translation>
     </message>
 </context><context>
     <name>Section</name>
@@ -2006,296 +2176,301 @@
 </context><context>
     <name>StartPage</name>
     <message>
-        <location filename="../setup/start_page.py" line="153" />
+        <location filename="../setup/start_page.py" line="165" />
         <source>One picture from a visible and a thermal camera</source>
         <translation>Ein Bild aus einer sichtbaren und einer Wärmebildkamera</translation>
     </message>
     <message>
-        <location filename="../setup/start_page.py" line="164" />
+        <location filename="../setup/start_page.py" line="176" />
         <source>Settings</source>
         <translation>Einstellungen</translation>
     </message>
     <message>
-        <location filename="../setup/start_page.py" line="165" />
+        <location filename="../setup/start_page.py" line="177" />
         <source>Help</source>
         <translation>Hilfe</translation>
     </message>
     <message>
-        <location filename="../setup/start_page.py" line="178" />
+        <location filename="../setup/start_page.py" line="190" />
         <source>Simulated rig</source>
         <translation>Simulierte Anlage</translation>
     </message>
     <message>
-        <location filename="../setup/start_page.py" line="179" />
+        <location filename="../setup/start_page.py" line="191" />
         <source>Two simulated cameras before a moving scene. No hardware needed.</source>
         <translation>Zwei simulierte Kameras vor einer bewegten Szene. Keine Geräte nötig.</translation>
     </message>
     <message>
-        <location filename="../setup/start_page.py" line="184" />
+        <location filename="../setup/start_page.py" line="196" />
         <source>Set up two cameras</source>
         <translation>Zwei Kameras einrichten</translation>
     </message>
     <message>
-        <location filename="../setup/start_page.py" line="185" />
+        <location filename="../setup/start_page.py" line="197" />
         <source>Pick visible and thermal, see both live, measure the offset, save the configuration.</source>
         <translation>Beide Kameras wählen, beide live sehen, den Versatz messen, die Konfiguration speichern.</translation>
     </message>
     <message>
-        <location filename="../setup/start_page.py" line="189" />
+        <location filename="../setup/start_page.py" line="201" />
         <source>Open</source>
         <translation>Öffnen</translation>
     </message>
     <message>
-        <location filename="../setup/start_page.py" line="189" />
+        <location filename="../setup/start_page.py" line="201" />
         <source>A configuration (.yaml) or a recording (.mkv) from disk.</source>
         <translation>Eine Konfiguration (.yaml) oder eine Aufnahme (.mkv) von der Platte.</translation>
     </message>
     <message>
-        <location filename="../setup/start_page.py" line="199" />
+        <location filename="../setup/start_page.py" line="211" />
         <source>Recent configurations</source>
         <translation>Letzte Konfigurationen</translation>
     </message>
     <message>
-        <location filename="../setup/start_page.py" line="201" />
-        <location filename="../setup/start_page.py" line="199" />
+        <location filename="../setup/start_page.py" line="213" />
+        <location filename="../setup/start_page.py" line="211" />
         <source>None yet</source>
         <translation>Noch keine</translation>
     </message>
     <message>
-        <location filename="../setup/start_page.py" line="201" />
+        <location filename="../setup/start_page.py" line="213" />
         <source>Recent recordings</source>
         <translation>Letzte Aufnahmen</translation>
     </message>
     <message>
-        <location filename="../setup/start_page.py" line="203" />
+        <location filename="../setup/start_page.py" line="215" />
         <source>Connected cameras</source>
         <translation>Angeschlossene Kameras</translation>
     </message>
     <message>
-        <location filename="../setup/start_page.py" line="203" />
+        <location filename="../setup/start_page.py" line="215" />
         <source>None found</source>
         <translation>Keine gefunden</translation>
     </message>
     <message>
-        <location filename="../setup/start_page.py" line="209" />
+        <location filename="../setup/start_page.py" line="221" />
         <source>Look again</source>
         <translation>Neu suchen</translation>
     </message>
     <message>
-        <location filename="../setup/start_page.py" line="210" />
+        <location filename="../setup/start_page.py" line="222" />
         <source>Look for cameras again</source>
         <translation>Neu nach Kameras suchen</translation>
+    </message>
+    <message>
+        <location filename="../setup/start_page.py" line="241" />
+        <source>length not known</source>
+        <translation>Länge unbekannt</translation>
     </message>
 </context><context>
     <name>Status</name>
     <message>
-        <location filename="../widgets/status_text.py" line="76" />
+        <location filename="../widgets/status_text.py" line="86" />
         <source>THERMAL ONLY</source>
         <translation>NUR WÄRMEBILD</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="78" />
+        <location filename="../widgets/status_text.py" line="88" />
         <source>VISIBLE ONLY</source>
         <translation>NUR SICHTBILD</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="92" />
+        <location filename="../widgets/status_text.py" line="102" />
         <source>REC {0}</source>
         <translation>REC {0}</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="95" />
+        <location filename="../widgets/status_text.py" line="105" />
         <source>DISK FULL, NOT RECORDING</source>
         <translation>PLATTE VOLL, KEINE AUFNAHME</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="97" />
+        <location filename="../widgets/status_text.py" line="107" />
         <source>RECORDING FAILED</source>
         <translation>AUFNAHME FEHLGESCHLAGEN</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="99" />
+        <location filename="../widgets/status_text.py" line="109" />
         <source>DISK {0} LEFT</source>
         <translation>PLATTE: NOCH {0}</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="240" />
-        <location filename="../widgets/status_text.py" line="101" />
+        <location filename="../widgets/status_text.py" line="249" />
+        <location filename="../widgets/status_text.py" line="111" />
         <source>FROZEN</source>
         <translation>STANDBILD</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="103" />
+        <location filename="../widgets/status_text.py" line="113" />
         <source>NO CAMERA</source>
         <translation>KEINE KAMERA</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="105" />
+        <location filename="../widgets/status_text.py" line="115" />
         <source>FALLBACK: preparing the network, {0} s</source>
         <translation>ERSATZ: Netz wird vorbereitet, {0} s</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="108" />
+        <location filename="../widgets/status_text.py" line="118" />
         <source>FALLBACK: the network does not run</source>
         <translation>ERSATZ: Netz läuft nicht</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="144" />
+        <location filename="../widgets/status_text.py" line="154" />
         <source>Rate</source>
         <translation>Rate</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="214" />
-        <location filename="../widgets/status_text.py" line="145" />
+        <location filename="../widgets/status_text.py" line="224" />
+        <location filename="../widgets/status_text.py" line="155" />
         <source>fps</source>
         <translation>B/s</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="146" />
+        <location filename="../widgets/status_text.py" line="156" />
         <source>fused and shown pictures a second; all stages: </source>
         <translation>fusionierte und gezeigte Bilder je Sekunde; alle Stufen: </translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="151" />
+        <location filename="../widgets/status_text.py" line="161" />
         <source>Latency</source>
         <translation>Latenz</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="154" />
+        <location filename="../widgets/status_text.py" line="164" />
         <source>grab to screen, 50 % and 95 %</source>
         <translation>von der Aufnahme zum Schirm, 50 % und 95 %</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="158" />
+        <location filename="../widgets/status_text.py" line="168" />
         <source>Skew</source>
         <translation>Zeitversatz</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="160" />
+        <location filename="../widgets/status_text.py" line="170" />
         <source>time between the two pictures of a pair</source>
         <translation>Zeit zwischen den beiden Bildern eines Paars</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="164" />
+        <location filename="../widgets/status_text.py" line="174" />
         <source>Drops</source>
         <translation>Verluste</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="166" />
+        <location filename="../widgets/status_text.py" line="176" />
         <source>frames lost, by cause: </source>
         <translation>verlorene Bilder nach Ursache: </translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="166" />
+        <location filename="../widgets/status_text.py" line="176" />
         <source>none</source>
         <translation>keine</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="174" />
+        <location filename="../widgets/status_text.py" line="184" />
         <source>Engine</source>
         <translation>Verfahren</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="177" />
+        <location filename="../widgets/status_text.py" line="187" />
         <source>what fuses the pictures</source>
         <translation>was die Bilder fusioniert</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="188" />
+        <location filename="../widgets/status_text.py" line="198" />
         <source>Cameras</source>
         <translation>Kameras</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="191" />
+        <location filename="../widgets/status_text.py" line="201" />
         <source>being reopened, for ever</source>
         <translation>wird immer wieder geöffnet</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="198" />
+        <location filename="../widgets/status_text.py" line="208" />
         <source>Shutter</source>
         <translation>Verschluss</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="234" />
-        <location filename="../widgets/status_text.py" line="199" />
+        <location filename="../widgets/status_text.py" line="244" />
+        <location filename="../widgets/status_text.py" line="209" />
         <source>closed</source>
         <translation>geschlossen</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="201" />
+        <location filename="../widgets/status_text.py" line="211" />
         <source>thermal flat-field correction</source>
         <translation>Abgleich des Wärmebilds</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="217" />
+        <location filename="../widgets/status_text.py" line="227" />
         <source>latency</source>
         <translation>Latenz</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="218" />
+        <location filename="../widgets/status_text.py" line="228" />
         <source>skew</source>
         <translation>Zeitversatz</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="219" />
+        <location filename="../widgets/status_text.py" line="229" />
         <source>drops</source>
         <translation>Verluste</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="226" />
+        <location filename="../widgets/status_text.py" line="236" />
         <source>align</source>
         <translation>Ausricht.</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="232" />
+        <location filename="../widgets/status_text.py" line="242" />
         <source>engine</source>
         <translation>Verfahren</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="234" />
+        <location filename="../widgets/status_text.py" line="244" />
         <source>shutter</source>
         <translation>Verschluss</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="240" />
+        <location filename="../widgets/status_text.py" line="249" />
         <source>picture</source>
         <translation>Bild</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="278" />
+        <location filename="../widgets/status_text.py" line="287" />
+        <location filename="../widgets/status_text.py" line="279" />
         <location filename="../widgets/status_text.py" line="270" />
-        <location filename="../widgets/status_text.py" line="261" />
-        <location filename="../widgets/status_text.py" line="251" />
+        <location filename="../widgets/status_text.py" line="260" />
         <source>rec</source>
         <translation>Aufn.</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="262" />
+        <location filename="../widgets/status_text.py" line="271" />
         <source>armed</source>
         <translation>bereit</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="263" />
+        <location filename="../widgets/status_text.py" line="272" />
         <source>keeps the seconds before an event</source>
         <translation>bewahrt die Sekunden vor einem Ereignis</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="271" />
+        <location filename="../widgets/status_text.py" line="280" />
         <source>no disk space</source>
         <translation>kein Platz</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="278" />
+        <location filename="../widgets/status_text.py" line="287" />
         <source>failed</source>
         <translation>fehlgeschlagen</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="286" />
+        <location filename="../widgets/status_text.py" line="295" />
         <source>disk</source>
         <translation>Platte</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="289" />
+        <location filename="../widgets/status_text.py" line="298" />
         <source>recording time for which there is space</source>
         <translation>Aufnahmezeit, für die Platz ist</translation>
     </message>
@@ -2600,13 +2775,53 @@
 </context><context>
     <name>WindowController</name>
     <message>
-        <location filename="../window_controller.py" line="190" />
+        <location filename="../window_controller.py" line="137" />
+        <source>Leave</source>
+        <translation>Verlassen</translation>
+    </message>
+    <message>
+        <location filename="../window_controller.py" line="196" />
         <source>reading {0}…</source>
         <translation>{0} wird gelesen…</translation>
     </message>
     <message>
-        <location filename="../window_controller.py" line="198" />
+        <location filename="../window_controller.py" line="204" />
         <source>opening {0}…</source>
         <translation>{0} wird geöffnet…</translation>
+    </message>
+    <message>
+        <location filename="../window_controller.py" line="247" />
+        <source>Open</source>
+        <translation>Öffnen</translation>
+    </message>
+    <message>
+        <location filename="../window_controller.py" line="342" />
+        <source>A recording is running</source>
+        <translation>Es wird aufgenommen</translation>
+    </message>
+    <message>
+        <location filename="../window_controller.py" line="343" />
+        <source>A recording is running. It will be ended and kept:</source>
+        <translation>Es wird aufgenommen. Die Aufnahme wird beendet und behalten:</translation>
+    </message>
+    <message>
+        <location filename="../window_controller.py" line="345" />
+        <source>Stop recording: {0}</source>
+        <translation>Aufnahme beenden: {0}</translation>
+    </message>
+    <message>
+        <location filename="../window_controller.py" line="346" />
+        <source>Go on recording</source>
+        <translation>Weiter aufnehmen</translation>
+    </message>
+    <message>
+        <location filename="../window_controller.py" line="361" />
+        <source>Cameras off</source>
+        <translation>Kameras aus</translation>
+    </message>
+    <message>
+        <location filename="../window_controller.py" line="368" />
+        <source>Quit</source>
+        <translation>Beenden</translation>
     </message>
 </context></TS>

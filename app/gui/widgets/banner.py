@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from PyQt6.QtCore import QSize, Qt, QTimer, pyqtSignal
-from PyQt6.QtWidgets import QFrame, QHBoxLayout, QLabel, QToolButton, QVBoxLayout, QWidget
+from PyQt6.QtWidgets import QFrame, QHBoxLayout, QLabel, QPushButton, QToolButton, QVBoxLayout, QWidget
 
 from app.gui.common.theme import Level, icon, level_colour, restyle, set_icon
 from app.pipeline.state.problems import PipelineProblem, Severity
 
-__all__ = ["Banner", "BannerStack"]
+__all__ = ["Banner", "BannerStack", "Offer"]
 
 _MOST = 3
-_NOTICE_MS = 5000
+_NOTICE_MS, _OFFER_MS = 5000, 12000
+
+Offer = tuple[str, Callable[[], None]]
+"""What a notice offers to do: the text of its button, and what is called."""
 
 
 class Banner(QFrame):
@@ -21,7 +24,9 @@ class Banner(QFrame):
 
     closed = pyqtSignal()
 
-    def __init__(self, level: Level, text: str, advice: str = "", parent: QWidget | None = None) -> None:
+    def __init__(
+        self, level: Level, text: str, advice: str = "", parent: QWidget | None = None, offers: Sequence[Offer] = ()
+    ) -> None:
         super().__init__(parent)
         self.setObjectName("banner")
         self.setProperty("level", level.value)
@@ -41,6 +46,8 @@ class Banner(QFrame):
             hint.setWordWrap(True)
             hint.setProperty("role", "dim")
             words.addWidget(hint)
+        if offers:
+            words.addLayout(self._offers(offers))
         close = QToolButton()
         close.setProperty("flat", True)
         set_icon(close, "close")
@@ -55,6 +62,16 @@ class Banner(QFrame):
         row.addWidget(close, 0, Qt.AlignmentFlag.AlignTop)
         self.setAccessibleName(f"{text} {advice}")
 
+    def _offers(self, offers: Sequence[Offer]) -> QHBoxLayout:
+        row = QHBoxLayout()
+        for words, call in offers:
+            button = QPushButton(words)
+            button.setMinimumHeight(44)
+            button.clicked.connect(lambda _, call=call: call())
+            row.addWidget(button)
+        row.addStretch(1)
+        return row
+
 
 class BannerStack(QWidget):
     """The problems that are not over, worst first, and now and then a short notice."""
@@ -68,6 +85,7 @@ class BannerStack(QWidget):
         self._layout.setSpacing(6)
         self._problems: tuple[PipelineProblem, ...] = ()
         self._notice = ""
+        self._offers: tuple[Offer, ...] = ()
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
         self._timer.timeout.connect(lambda: self.show_notice(""))
@@ -78,11 +96,11 @@ class BannerStack(QWidget):
         self._problems = tuple(problems)
         self._rebuild()
 
-    def show_notice(self, text: str) -> None:
-        """Show a short message for five seconds; "" takes it away."""
-        self._notice = text
+    def show_notice(self, text: str, offers: Sequence[Offer] = ()) -> None:
+        """Show a short message for five seconds, or twelve with something to press; "" takes it away."""
+        self._notice, self._offers = text, tuple(offers)
         if text:
-            self._timer.start(_NOTICE_MS)
+            self._timer.start(_OFFER_MS if offers else _NOTICE_MS)
         else:
             self._timer.stop()
         self._rebuild()
@@ -113,7 +131,7 @@ class BannerStack(QWidget):
             banner.closed.connect(self._dismiss_rest)
             self._layout.addWidget(banner)
         if self._notice:
-            banner = Banner(Level.NEUTRAL, self._notice, parent=self)
+            banner = Banner(Level.NEUTRAL, self._notice, parent=self, offers=self._offers)
             banner.closed.connect(lambda: self.show_notice(""))
             self._layout.addWidget(banner)
         for banner in self.findChildren(Banner, options=Qt.FindChildOption.FindDirectChildrenOnly):

@@ -20,6 +20,8 @@ from app.pipeline.state.stats import (
 from fusion_core.frames import FrameFlag, FusedFrame
 
 __all__ = [
+    "CAMERA_WELL",
+    "DISK_BAD_S",
     "Chip",
     "ChipKind",
     "ChipShape",
@@ -33,8 +35,8 @@ __all__ = [
 ]
 
 _LATENCY_GOOD_MS, _LATENCY_BAD_MS = 60.0, 150.0  # the share of the software: grab to screen, 95 %
-_DISK_CAUTION_S, _DISK_BAD_S = 1800.0, 600.0
-_WELL = ("streaming", "opening", "closed")  # a source that ended gives no pictures: it is a lost camera
+_DISK_CAUTION_S, DISK_BAD_S = 1800.0, 600.0
+CAMERA_WELL = ("streaming", "opening", "closed")  # a source that ended gives no pictures: it is a lost camera
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,11 +105,11 @@ def rig_chips(snapshot: StatsSnapshot, frozen: bool = False, building_s: float |
         chips.append(Chip(translate("Status", "DISK FULL, NOT RECORDING"), ChipShape.SQUARE))
     elif state is RecordingState.FAILED:
         chips.append(Chip(translate("Status", "RECORDING FAILED"), ChipShape.SQUARE))
-    if left_s is not None and left_s < _DISK_BAD_S and state is not RecordingState.PAUSED:
+    if left_s is not None and left_s < DISK_BAD_S and state is not RecordingState.PAUSED:
         chips.append(Chip(translate("Status", "DISK {0} LEFT").format(clock(left_s)), ChipShape.SQUARE))
     if frozen:
         chips.append(Chip(translate("Status", "FROZEN"), ChipShape.BARS))
-    if snapshot.cameras and all(camera not in _WELL for camera in snapshot.cameras.values()):
+    if snapshot.cameras and all(camera not in CAMERA_WELL for camera in snapshot.cameras.values()):
         chips.append(Chip(translate("Status", "NO CAMERA"), ChipShape.CROSS))
     if snapshot.fallback_reason and building_s is not None:
         text = translate("Status", "FALLBACK: preparing the network, {0} s")
@@ -188,7 +190,7 @@ def _engine(snapshot: StatsSnapshot) -> Figure:
 
 def _troubles(snapshot: StatsSnapshot) -> list[Figure]:
     figures = []
-    lost = [f"{stream} {state}" for stream, state in snapshot.cameras.items() if state not in _WELL]
+    lost = [f"{stream} {state}" for stream, state in snapshot.cameras.items() if state not in CAMERA_WELL]
     if lost:
         figures.append(
             Figure(
@@ -240,9 +242,8 @@ def hud_figures(snapshot: StatsSnapshot, frozen: bool = False) -> list[Figure]:
     lines.append(Figure("engine", translate("Status", "engine"), snapshot.engine, caution))
     if snapshot.ffc_active:
         lines.append(Figure("ffc", translate("Status", "shutter"), translate("Status", "closed"), Level.CAUTION))
-    lines.extend(
-        Figure("camera", stream, state, Level.BAD) for stream, state in snapshot.cameras.items() if state not in _WELL
-    )
+    lost = [(stream, state) for stream, state in snapshot.cameras.items() if state not in CAMERA_WELL]
+    lines.extend(Figure("camera", stream, state, Level.BAD) for stream, state in lost)
     lines.extend(_recording(snapshot))
     if frozen:
         lines.append(Figure("frozen", translate("Status", "picture"), translate("Status", "FROZEN"), Level.CAUTION))
@@ -287,7 +288,7 @@ def _recording(snapshot: StatsSnapshot) -> list[Figure]:
         )
     left = snapshot.disk_s_left
     if left is not None:
-        level = Level.BAD if left < _DISK_BAD_S else Level.CAUTION if left < _DISK_CAUTION_S else Level.NEUTRAL
+        level = Level.BAD if left < DISK_BAD_S else Level.CAUTION if left < _DISK_CAUTION_S else Level.NEUTRAL
         figures.append(
             Figure(
                 "disk",
