@@ -22,7 +22,8 @@ from fusion_core.frames import Frame, Stream
 
 if TYPE_CHECKING:
     from app.capture.cameras.factory import CameraPair
-    from app.capture.config import CameraConfig, SyncConfig
+    from app.capture.config import CameraConfig
+    from app.capture.sync_config import SyncConfig
 
 __all__ = ["Finding", "Measurement", "check_disk", "check_video_group", "judge", "measure"]
 

@@ -13,7 +13,7 @@ from enum import StrEnum
 from statistics import median
 from typing import TYPE_CHECKING, Final
 
-from app.capture.config import FfcFallback, OutputRate, SyncConfig
+from app.capture.sync_config import FfcFallback, OutputRate, SyncConfig
 from fusion_core.frames import Frame, FrameFlag, FramePair, Stream
 
 if TYPE_CHECKING:

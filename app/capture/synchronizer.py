@@ -17,7 +17,7 @@ from fusion_core.frames import FrameFlag, FramePair, Stream
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from app.capture.config import SyncConfig
+    from app.capture.sync_config import SyncConfig
     from fusion_core.frames import Frame
 
 __all__ = ["DropCause", "PairMatcher", "PairSynchronizer", "SyncStats", "match_nearest", "output_time_ns"]

@@ -13,7 +13,8 @@ from typing import Annotated, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from app.capture.cameras.uri import parse_camera_uri
-from app.capture.config import CameraConfig, FfcConfig, SyncConfig
+from app.capture.config import CameraConfig, FfcConfig
+from app.capture.sync_config import SyncConfig
 from app.configuration.service import ServiceConfig
 from app.recording.config import RecordingConfig
 from app.view.views import FileView

@@ -10,9 +10,10 @@ from typer.testing import CliRunner
 from app.__main__ import build_cli
 from app.capture.cameras.identity import DeviceRecord
 from app.capture.capture_thread import CaptureState, CaptureStats
-from app.capture.config import CameraConfig, SyncConfig
+from app.capture.config import CameraConfig
 from app.capture.doctor import Measurement, check_disk, judge
 from app.capture.offset_estimator import OffsetEstimate
+from app.capture.sync_config import SyncConfig
 from app.capture.synchronizer import PairSynchronizer
 from fusion_core.frames import Stream
 

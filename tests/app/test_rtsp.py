@@ -14,7 +14,8 @@ from app.capture.cameras.av_camera import AvLiveCamera
 from app.capture.cameras.camera import MonotonicClock
 from app.capture.cameras.uri import parse_camera_uri
 from app.capture.capture_thread import CaptureState, CaptureThread
-from app.capture.config import CameraConfig, ReopenConfig, SyncConfig
+from app.capture.config import CameraConfig, ReopenConfig
+from app.capture.sync_config import SyncConfig
 from app.capture.synchronizer import PairSynchronizer
 from fusion_core.errors import CameraLost, CameraTimeout
 from fusion_core.frames import Frame, FrameFlag, Stream, TimestampSource

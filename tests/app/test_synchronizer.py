@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.capture.config import FfcFallback, OutputRate, SyncConfig
 from app.capture.pairing import DropCause, PairMatcher, match_nearest, output_time_ns
+from app.capture.sync_config import FfcFallback, OutputRate, SyncConfig
 from app.capture.synchronizer import PairSynchronizer
 from fusion_core.errors import CameraTimeout, EndOfStream
 from fusion_core.frames import Frame, FrameFlag, FramePair, Stream, TimestampSource

@@ -13,7 +13,8 @@ import yaml
 
 from app.capture.cameras.factory import create_cameras
 from app.capture.capture_thread import CaptureThread
-from app.capture.config import CameraConfig, SyncConfig
+from app.capture.config import CameraConfig
+from app.capture.sync_config import SyncConfig
 from app.capture.synchronizer import PairSynchronizer
 from app.media.pairing import default_max_skew_ns, pair_by_time
 from app.media.reader import open_reader
