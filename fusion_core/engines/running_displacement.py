@@ -14,9 +14,10 @@ import contextlib
 import os
 import sys
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import NamedTuple, Protocol, runtime_checkable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Generic, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import cv2
 import numpy as np
@@ -24,7 +25,17 @@ import numpy.typing as npt
 
 from fusion_core.rfvif.config import FRAME_PX
 
-__all__ = ["Estimate", "Estimator", "RefiningEstimator", "RunningDisplacement", "remap_maps"]
+__all__ = [
+    "JUMP_PX",
+    "Estimate",
+    "Estimator",
+    "Pending",
+    "RefiningEstimator",
+    "RunningDisplacement",
+    "RunningField",
+    "is_doubtful",
+    "remap_maps",
+]
 
 SMOOTHING = 0.5
 """Weight of a new estimate against the running one."""
@@ -41,6 +52,9 @@ change would: the whole range is searched next, since a look around finds nothin
 
 _NICENESS = 5
 
+P = TypeVar("P")
+E = TypeVar("E")
+E_co = TypeVar("E_co", covariant=True)
 Floats = npt.NDArray[np.float32]
 Estimator = Callable[[np.ndarray, np.ndarray], tuple[Floats, Floats]]
 """(visible luminance, thermal), both (H, W) uint8 -> displacement (2, h, w) px, log-confidence (1, h, w)."""
@@ -67,48 +81,51 @@ class Estimate(NamedTuple):
     maps: tuple[np.ndarray, np.ndarray]
 
 
-class RunningDisplacement:
-    """The field in use. One owner thread calls it; with every > 1 a thread of its own runs the estimates."""
+class Pending(Protocol[E_co]):
+    """An estimate under way; `concurrent.futures.Future` is one."""
 
-    def __init__(self, estimator: Estimator, every: int, *, smoothing: float = SMOOTHING, waits: bool = True) -> None:
-        """Estimate nothing yet.
+    def done(self) -> bool:
+        """Whether `result` comes at once."""
+        ...
 
-        Args:
-            estimator: of each frame by itself; a `RefiningEstimator` mostly looks around the running field instead.
-            every: frames between two estimates; 1 estimates anew on each frame, in the caller's thread, unsmoothed.
-            smoothing: weight of a new estimate against the running one, above 0 to 1 (no smoothing).
-            waits: see `VideoOptions.align_waits`.
-        """
-        self._waits = waits
-        self._estimator = estimator
-        self._every = every
-        self._smoothing = smoothing
-        self._pool = (
-            ThreadPoolExecutor(1, thread_name_prefix="displacement", initializer=_give_way) if every > 1 else None
-        )
-        self._current: Estimate | None = None
-        self._pending: Future[Estimate] | None = None
+    def result(self) -> E_co:
+        """What was found; waits for it."""
+        ...
+
+    def cancel(self) -> object:
+        """It is not wanted any more."""
+        ...
+
+
+class RunningField(ABC, Generic[P, E]):
+    """When a field is estimated, and from which frame on it counts; where and how, the subclass says.
+
+    One owner thread. P: the pictures of a frame; E: an estimate.
+    """
+
+    def __init__(self, every: int, *, waits: bool = True) -> None:
+        """every: frames between two estimates; 1: on each frame. waits: see `VideoOptions.align_waits`."""
+        self._every, self._waits = every, waits
+        self._current: E | None = None
+        self._pending: Pending[E] | None = None
         self._age = 0
         self._renewals = 0
 
     @property
-    def displacement_px(self) -> Floats | None:
-        """(2, h, w), None before the first frame."""
-        return self._current.displacement_px if self._current is not None else None
+    def current(self) -> E | None:
+        """The estimate in use, None before the first frame."""
+        return self._current
 
-    def at(self, visible: np.ndarray, thermal: np.ndarray) -> Estimate:
-        """The field to fuse this frame with.
+    def of(self, pictures: P) -> E:
+        """The estimate to fuse this frame with.
 
-        The first frame after a start or `reset` waits for its own estimate; later ones get the running field.
-
-        Args:
-            visible, thermal: (H, W) uint8 of the same size as in all calls since the last `reset`.
+        The first frame after a start or `reset` waits for its own; later ones get the running one.
 
         Raises:
             Whatever the estimator raises.
         """
-        if self._pool is None or self._current is None:
-            self._current = self._make(visible, thermal, None)
+        if self._every == 1 or self._current is None:
+            self._current = self._at_once(pictures)
             self._age = 0
             return self._current
         self._age += 1
@@ -118,13 +135,11 @@ class RunningDisplacement:
             if self._pending is not None:
                 pending, self._pending = self._pending, None
                 renewed = pending.result()
-                if _doubtful(self._current, renewed):
+                if self._doubts(self._current, renewed):
                     self._renewals = _WHOLE_EVERY - 1
                 self._current = renewed
-            # Copies: the caller may reuse its arrays while the estimate runs.
             self._renewals += 1
-            around = self._renewals % _WHOLE_EVERY != 0
-            self._pending = self._pool.submit(self._make, visible.copy(), thermal.copy(), self._current, around)
+            self._pending = self._begin(pictures, self._current, self._renewals % _WHOLE_EVERY != 0)
         return self._current
 
     def reset(self) -> None:
@@ -135,11 +150,69 @@ class RunningDisplacement:
         self._current = None
         self._age = self._renewals = 0
 
+    @abstractmethod
+    def _at_once(self, pictures: P) -> E:
+        """Estimate from these pictures alone, and wait for it."""
+
+    @abstractmethod
+    def _begin(self, pictures: P, before: E, around: bool) -> Pending[E]:
+        """Begin to estimate beside the fusion. around: look around `before`, where the estimator can."""
+
+    @abstractmethod
+    def _doubts(self, before: E, after: E) -> bool:
+        """Whether the field moved more than a slow change would, so that the whole range is searched next."""
+
+
+def is_doubtful(step_px: float, lost_log_confidence: float) -> bool:
+    """Whether a renewal that moved the field by so much (median), and cost so much confidence (mean), says of a hit."""
+    return step_px > _DOUBT_PX or lost_log_confidence > _DOUBT
+
+
+class RunningDisplacement(RunningField[tuple[np.ndarray, np.ndarray], Estimate]):
+    """The field in use on a CPU. One owner thread calls it; with every > 1 a thread of its own runs the estimates."""
+
+    def __init__(self, estimator: Estimator, every: int, *, smoothing: float = SMOOTHING, waits: bool = True) -> None:
+        """Estimate nothing yet.
+
+        Args:
+            estimator: of each frame by itself; a `RefiningEstimator` mostly looks around the running field instead.
+            every: frames between two estimates; 1 estimates anew on each frame, in the caller's thread, unsmoothed.
+            smoothing: weight of a new estimate against the running one, above 0 to 1 (no smoothing).
+            waits: see `VideoOptions.align_waits`.
+        """
+        super().__init__(every, waits=waits)
+        self._estimator = estimator
+        self._smoothing = smoothing
+        self._pool = (
+            ThreadPoolExecutor(1, thread_name_prefix="displacement", initializer=_give_way) if every > 1 else None
+        )
+
+    @property
+    def displacement_px(self) -> Floats | None:
+        """(2, h, w), None before the first frame."""
+        return self._current.displacement_px if self._current is not None else None
+
+    def at(self, visible: np.ndarray, thermal: np.ndarray) -> Estimate:
+        """As `of`. visible, thermal: (H, W) uint8 of the same size as in all calls since the last `reset`."""
+        return self.of((visible, thermal))
+
     def close(self) -> None:
         """End the thread, after the estimate under way. Safe to call twice."""
         self.reset()
         if self._pool is not None:
             self._pool.shutdown(wait=True)
+
+    def _at_once(self, pictures: tuple[np.ndarray, np.ndarray]) -> Estimate:
+        return self._make(*pictures, None)
+
+    def _begin(self, pictures: tuple[np.ndarray, np.ndarray], before: Estimate, around: bool) -> Pending[Estimate]:
+        assert self._pool is not None  # every > 1
+        # Copies: the caller may reuse its arrays while the estimate runs.
+        return self._pool.submit(self._make, pictures[0].copy(), pictures[1].copy(), before, around)
+
+    def _doubts(self, before: Estimate, after: Estimate) -> bool:
+        step_px = float(np.median(np.abs(after.displacement_px - before.displacement_px)))
+        return is_doubtful(step_px, float(np.mean(before.log_confidence - after.log_confidence)))
 
     def _make(
         self, visible: np.ndarray, thermal: np.ndarray, before: Estimate | None, around: bool = False
@@ -154,11 +227,6 @@ class RunningDisplacement:
                 displacement = before.displacement_px + self._smoothing * (displacement - before.displacement_px)
                 confidence = before.log_confidence + self._smoothing * (confidence - before.log_confidence)
         return Estimate(displacement, confidence, remap_maps(displacement, *visible.shape))
-
-
-def _doubtful(before: Estimate, after: Estimate) -> bool:
-    step_px = float(np.median(np.abs(after.displacement_px - before.displacement_px)))
-    return step_px > _DOUBT_PX or float(np.mean(before.log_confidence - after.log_confidence)) > _DOUBT
 
 
 def _give_way() -> None:
