@@ -14,21 +14,23 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
-from app.capture.cameras.uri import redact
 from app.configuration.config import LogFormat, LoggingConfig
 from fusion_core.errors import ConfigError
+from fusion_core.redaction import HIDDEN, redacted
 
 __all__ = ["RateLimit", "configure_logging", "redact_values"]
 
 _MAX_FILE_BYTES = 20_000_000
 _KEPT_FILES = 5
 _MAX_MESSAGES = 512  # different messages watched for repetition
-_SECRET_KEYS = frozenset({"password", "passwd", "credentials", "secret", "token", "authorization"})
+_SECRET_KEYS = frozenset(
+    {"password", "passwd", "pwd", "credentials", "secret", "token", "access_token", "api_key", "authorization"}
+)
 
 
 def configure_logging(config: LoggingConfig, stream: TextIO | None = None) -> None:
@@ -74,7 +76,7 @@ def configure_logging(config: LoggingConfig, stream: TextIO | None = None) -> No
 def redact_values(_logger: WrappedLogger, _name: str, event: EventDict) -> EventDict:
     """structlog processor: hide passwords in addresses, and the values of keys that hold secrets."""
     for key, value in event.items():
-        event[key] = "***" if key.lower() in _SECRET_KEYS else _redacted(value)
+        event[key] = HIDDEN if key.lower() in _SECRET_KEYS else redacted(value, _SECRET_KEYS)
     return event
 
 
@@ -177,15 +179,3 @@ def _file_handler(path: Path) -> logging.Handler:
         raise ConfigError(
             f"logging.file: {path} cannot be written ({error.strerror or error}); wanted a file in a folder of yours"
         ) from error
-
-
-def _redacted(value: Any) -> Any:
-    if isinstance(value, str):
-        return redact(value)
-    if isinstance(value, dict):
-        return {k: "***" if str(k).lower() in _SECRET_KEYS else _redacted(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_redacted(item) for item in value]
-    if isinstance(value, BaseException | Path):
-        return redact(str(value))
-    return value

@@ -23,6 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from fusion_core.errors import BadInputError, ConfigError
 from fusion_core.files import write_atomic
+from fusion_core.redaction import redact_address
 
 __all__ = [
     "Calibration",
@@ -248,9 +249,9 @@ def check_identities(calibration: Calibration, visible: str | None, thermal: str
         BadInputError: another camera.
     """
     for name, side, identity in (("visible", calibration.visible, visible), ("thermal", calibration.thermal, thermal)):
-        if identity and side.identity and identity != side.identity:
+        if identity and side.identity and redact_address(identity) != redact_address(side.identity):
             raise BadInputError(
-                f"the {name} camera is {identity!r}, the calibration belongs to {side.identity!r}. "
+                f"the {name} camera is {identity!r}, the calibration belongs to {redact_address(side.identity)!r}. "
                 "Load the calibration of this rig, or calibrate again (lumitherm calibrate capture)."
             )
 

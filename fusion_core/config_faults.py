@@ -12,6 +12,8 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
+from fusion_core.redaction import redacted
+
 __all__ = ["KeyPath", "dotted", "explain", "real_path", "short"]
 
 KeyPath = tuple[str | int, ...]
@@ -74,8 +76,7 @@ def short(value: object) -> str:
     """Cut a value for a message: at most 60 characters, without credentials."""
     if value is None:
         return "empty (null)"
-    text = json.dumps(value, default=str, ensure_ascii=False)
-    text = re.sub(r"//[^/@\s]*@", "//***@", text)  # a URI's credentials never reach a message
+    text = json.dumps(redacted(value), default=str, ensure_ascii=False)
     return text if len(text) <= 60 else text[:57] + "..."
 
 

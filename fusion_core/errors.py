@@ -18,6 +18,8 @@ Every message says what happened, what was expected, and what to do. Anything el
 
 from __future__ import annotations
 
+from fusion_core.redaction import redacted
+
 __all__ = [
     "BadInputError",
     "CameraLost",
@@ -35,9 +37,12 @@ __all__ = [
 
 
 class LumithermError(Exception):
-    """Root of all errors raised on purpose; `str(error)` is fit for the user."""
+    """Root of all errors raised on purpose; `str(error)` is fit for the user, its text without credentials."""
 
     exit_code = 1
+
+    def __init__(self, *arguments: object) -> None:
+        super().__init__(*(redacted(argument) if isinstance(argument, str) else argument for argument in arguments))
 
 
 class UsageError(LumithermError):

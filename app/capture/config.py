@@ -6,8 +6,9 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from app.capture.cameras.uri import parse_camera_uri, redact
+from app.capture.cameras.uri import parse_camera_uri
 from fusion_core.errors import ConfigError
+from fusion_core.redaction import Address, redact_address
 
 __all__ = ["CameraConfig", "FfcConfig", "ReopenConfig"]
 
@@ -42,7 +43,7 @@ class ReopenConfig(_Section):
 class CameraConfig(_Section):
     """One of the two streams: where it comes from and how it is set up."""
 
-    uri: str
+    uri: Address
     """v4l2:serial=... | v4l2:by-id=... | v4l2:port=... | rtsp://... | rtsps://... | file:PATH | images:DIR |
     sim:visible | sim:thermal | dshow:NAME | avfoundation:NAME; `lumitherm devices` prints what is connected."""
     offset_ms: Annotated[float, Field(ge=-5_000, le=5_000)] | None = None
@@ -77,7 +78,7 @@ class CameraConfig(_Section):
 
     @field_validator("uri")
     @classmethod
-    def _uri(cls, value: str) -> str:
+    def _uri(cls, value: Address) -> Address:
         try:
             parse_camera_uri(value)
         except ConfigError as error:
@@ -103,7 +104,7 @@ class CameraConfig(_Section):
     @property
     def shown_uri(self) -> str:
         """The URI without a password: the only form for messages and logs."""
-        return redact(self.uri)
+        return redact_address(self.uri)
 
 
 class FfcConfig(_Section):

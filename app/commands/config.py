@@ -76,7 +76,7 @@ def _schema() -> None:
 
 def _lines(values: dict[str, Any], prefix: KeyPath, tree: ConfigTree) -> list[str]:
     """YAML lines of one section, each value with its origin as a comment."""
-    from app.capture.cameras.uri import redact
+    from fusion_core.redaction import redacted
 
     lines: list[str] = []
     for key, value in values.items():
@@ -86,7 +86,7 @@ def _lines(values: dict[str, Any], prefix: KeyPath, tree: ConfigTree) -> list[st
             lines.append(f"{indent}{_word(key)}:")
             lines += _lines(value, path, tree)
             continue
-        text = redact(json.dumps(value, ensure_ascii=False))  # JSON is YAML
+        text = json.dumps(redacted(value), ensure_ascii=False)  # JSON is YAML
         lines.append(f"{indent}{_word(key)}: {text}  # {tree.origins.get(path, 'default')}")
     return lines
 

@@ -7,9 +7,11 @@ import re
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal, Self
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from fusion_core.redaction import Address
 
 __all__ = [
     "ControlConfig",
@@ -127,9 +129,8 @@ class PushConfig(_Section):
     """One stream to a media server that exists already."""
 
     name: Name = Field("fused", description="name in logs and metrics")
-    url: str | None = Field(
+    url: Address | None = Field(
         None,
-        max_length=2048,
         description="rtsp: or rtsps: address to publish to, or http(s): for WHIP, which needs the openssl command",
     )
     url_file: Path | None = Field(
@@ -156,13 +157,16 @@ class PushConfig(_Section):
         return self
 
 
-def check_push_url(url: str) -> str:
+def check_push_url(url: Address) -> Address:
     """Give the URL back. Raises ValueError, without repeating it, when nothing can be pushed there."""
     try:
-        parts = urlsplit(url)
+        parts = urlsplit(url.plain)
         parts.port  # noqa: B018 - raises for a port that is none
-    except ValueError as error:
-        raise ValueError(f"the push address is no URL ({error}); wanted e.g. rtsp://server:8554/rig") from None
+    except ValueError:  # its words repeat parts of the address
+        raise ValueError(
+            "the push address is no URL; wanted e.g. rtsp://server:8554/rig, with #, /, ? and @ in a user name or"
+            " password written as %23, %2F, %3F and %40"
+        ) from None
     if parts.scheme not in ("rtsp", "rtsps", "http", "https") or not parts.hostname:
         raise ValueError("the push address must be rtsp://, rtsps:// or, for WHIP, http(s)://SERVER/...")
     return url
@@ -242,9 +246,9 @@ class HookConfig(_Section):
         max_length=32,
         description="program and arguments, run without a shell; facts come as LUMITHERM_* variables and JSON on stdin",
     )
-    webhook: str | None = Field(None, max_length=2048, description="http(s) address that gets the facts as JSON")
-    mqtt: str | None = Field(
-        None, max_length=2048, description="mqtt(s)://BROKER[:PORT]/TOPIC that gets the facts as JSON; needs paho-mqtt"
+    webhook: Address | None = Field(None, description="http(s) address that gets the facts as JSON")
+    mqtt: Address | None = Field(
+        None, description="mqtt(s)://BROKER[:PORT]/TOPIC that gets the facts as JSON; needs paho-mqtt"
     )
     secret_file: Path | None = Field(
         None, description="file with the webhook's bearer token, or USER:PASSWORD of the MQTT broker"
@@ -257,12 +261,21 @@ class HookConfig(_Section):
             raise ValueError(f"hook {self.name}: wanted one of command, webhook and mqtt")
         for value, schemes in ((self.webhook, ("http", "https")), (self.mqtt, ("mqtt", "mqtts"))):
             if value is not None:
-                parts = urlsplit(value)
+                parts = _split(value, self.name)
                 if parts.scheme not in schemes or not parts.hostname:
                     raise ValueError(f"hook {self.name}: wanted {schemes[0]}://HOST/... as its address")
                 if "@" in parts.netloc:
                     raise ValueError(f"hook {self.name}: put the password into secret_file, not into the address")
         return self
+
+
+def _split(address: Address, hook: str) -> SplitResult:
+    try:
+        parts = urlsplit(address.plain)
+        parts.port  # noqa: B018 - raises for a port that is none
+    except ValueError:  # its words repeat parts of the address
+        raise ValueError(f"hook {hook}: its address is no URL; wanted e.g. https://HOST/path") from None
+    return parts
 
 
 class RetentionConfig(_Section):

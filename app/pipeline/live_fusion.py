@@ -12,7 +12,6 @@ from typing import Any, Final
 
 from app.capture.cameras.camera import Clock, MonotonicClock
 from app.capture.cameras.factory import CameraPair, create_cameras
-from app.capture.cameras.uri import redact
 from app.capture.offsets import resolve_offsets
 from app.capture.synchronizer import output_time_ns
 from app.configuration.config import AppConfig
@@ -32,6 +31,7 @@ from app.recording.writing.recorder import Recorder
 from fusion_core.engines.engine import create_engine
 from fusion_core.errors import LumithermError, RunError
 from fusion_core.frames import FrameFlag, FusedFrame, Stream
+from fusion_core.redaction import redacted
 from fusion_core.thermal.agc import contract_of
 
 __all__ = ["LiveFusion", "PipelineProblem", "PipelineState", "Severity"]
@@ -267,7 +267,7 @@ class LiveFusion:
         self.recording.describe(
             calibration=grid.identity or "none",
             offsets_ns={stream.value: offset_ns for stream, offset_ns in self.cameras.offsets_ns.items()},
-            settings={"app": _without_secrets(config.model_dump(mode="json"))},
+            settings={"app": redacted(config.model_dump(mode="json"))},
         )
 
     def _publish(self, frame: FusedFrame) -> None:
@@ -313,13 +313,3 @@ class LiveFusion:
         return_free_memory()
         if not self.alignment.join(max(0.3, deadline_s - time.monotonic())):
             self.problems.add(Severity.WARNING, "calibration", "the drift monitor did not end in time")
-
-
-def _without_secrets(value: Any) -> Any:
-    if isinstance(value, str):
-        return redact(value)
-    if isinstance(value, dict):
-        return {key: _without_secrets(inner) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [_without_secrets(inner) for inner in value]
-    return value

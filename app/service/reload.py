@@ -31,7 +31,7 @@ ConfigReader = Callable[[], "AppConfig"]
 
 def changed_keys(old: BaseModel, new: BaseModel) -> list[str]:
     """Dotted keys whose values differ, in the order of the models."""
-    return list(_differences(old.model_dump(mode="json"), new.model_dump(mode="json"), ""))
+    return list(_differences(old.model_dump(), new.model_dump(), ""))
 
 
 def split_changes(keys: list[str]) -> tuple[list[str], list[str]]:

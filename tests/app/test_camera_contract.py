@@ -21,12 +21,13 @@ from app.capture.cameras.image_sequence_camera import ImageSequenceCamera
 from app.capture.cameras.sender_clock import SenderClock
 from app.capture.cameras.simulated_camera import SimulatedCamera
 from app.capture.cameras.split_camera import SplitCamera, SplitSource
-from app.capture.cameras.uri import parse_camera_uri, redact
+from app.capture.cameras.uri import parse_camera_uri
 from app.capture.cameras.v4l2_camera import RawPicture, V4l2Camera
 from app.capture.cameras.v4l2_formats import V4l2Mode, bytes_to_pixels, choose_mode, explain_os_error
 from app.capture.config import CameraConfig
 from fusion_core.errors import BadInputError, CameraLost, CameraTimeout, ConfigError, EndOfStream
 from fusion_core.frames import FrameFlag, Stream, TimestampSource
+from fusion_core.redaction import redact
 
 V, T = Stream.VISIBLE, Stream.THERMAL
 HEIGHT, WIDTH, FRAMES, FPS = 48, 64, 12, 25

@@ -28,6 +28,7 @@ from app.service.runner import ServiceHandle
 from app.service.state.metrics import METRICS
 from app.service.web.auth import Authenticator, FailureLimit, hash_password
 from fusion_core.errors import ConfigError, RunError
+from fusion_core.redaction import Address
 
 Rig = tuple[LiveFusion, ServiceHandle]
 
@@ -437,7 +438,7 @@ def test_a_taken_port_is_named(open_rig: Rig, tmp_path: Path) -> None:
 
 def test_no_planted_secret_comes_out_anywhere(tmp_path: Path) -> None:
     """Passwords in camera and push addresses, tokens and the login: in no log, page, metric, recording or answer."""
-    secrets = ("planted-camera-pw", "planted-push-pw", "planted-query", TOKEN, PASSWORD)
+    secrets = ("planted-camera-pw", "planted-push-pw", "planted-query", "planted-path-pw", TOKEN, PASSWORD)
     log = tmp_path / "log.jsonl"
     configure_logging(LoggingConfig.model_validate({"file": log, "format": "json", "level": "debug"}))
     web = {
@@ -448,10 +449,12 @@ def test_no_planted_secret_comes_out_anywhere(tmp_path: Path) -> None:
     config = service_settings(
         tmp_path,
         web,
-        service={"push": [{"url": "rtsp://u:planted-push-pw@127.0.0.1:9/x?token=planted-query", "retry_s": 0.2}]},
+        service={"push": [{"url": "rtsp://u:planted-push-pw@127.0.0.1:9/x?key=planted-query", "retry_s": 0.2}]},
     )
     visible = config.visible.model_copy(update={"uri": "rtsp://u:planted-camera-pw@127.0.0.1:9/x"})
-    config = config.model_copy(update={"visible": visible})
+    xm = "rtsp://127.0.0.1:9/user=admin_password=planted-path-pw_channel=1_stream=0.sdp"
+    thermal = config.thermal.model_copy(update={"uri": Address(xm)})
+    config = config.model_copy(update={"visible": visible, "thermal": thermal})
     seen: list[str] = []
     try:
         with running(config) as (live, handle), client(handle, TOKEN) as http:

@@ -15,12 +15,13 @@ import av
 
 from app.capture.cameras.camera import CameraInfo, Clock, TimeBase
 from app.capture.cameras.sender_clock import SenderClock
-from app.capture.cameras.uri import CameraUri, redact
+from app.capture.cameras.uri import CameraUri
 from app.media.decoded import FrameConverter
 from app.media.geometry import MediaInput
 from app.media.reader import VideoReader
 from fusion_core.errors import BadInputError, CameraLost, CameraTimeout, ConfigError, EndOfStream
 from fusion_core.frames import Frame, FrameFlag, Stream, TimestampSource
+from fusion_core.redaction import redact, redact_address
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,7 +49,7 @@ class _AvSource:
     """One open container and its chosen video track; used by one thread."""
 
     def __init__(self, uri: CameraUri, config: CameraConfig, clock: Clock) -> None:
-        self.shown = redact(config.uri)
+        self.shown = config.shown_uri
         self._clock = clock
         name, format_name, options = _open_arguments(uri, config)
         # FFmpeg's own time limits: one for opening, one for each packet.
@@ -398,11 +399,11 @@ def rtsp_url_with_credentials(url: str, config: CameraConfig) -> str:
         except OSError as error:
             raise ConfigError(f"{origin} cannot be read ({error.strerror}); it must hold user:password") from None
     else:
-        return url
+        return str.__str__(url)
     if not secret or ":" not in secret:
-        raise ConfigError(f"{origin} is not set or not of the form user:password, needed for {redact(url)}")
+        raise ConfigError(f"{origin} is not set or not of the form user:password, needed for {redact_address(url)}")
     user, _, password = secret.partition(":")
-    parts = urlsplit(url)
+    parts = urlsplit(str.__str__(url))
     host = parts.netloc.rpartition("@")[2]
     return urlunsplit(parts._replace(netloc=f"{quote(user, safe='')}:{quote(password, safe='')}@{host}"))
 

@@ -124,7 +124,9 @@ def _make_rig(
         if uri.kind != "sim":
             continue
         if uri.target != stream.value or uri.half is not None:
-            raise ConfigError(f"the {stream} camera is {configs[stream].uri}, must be sim:{stream} for a simulated rig")
+            raise ConfigError(
+                f"the {stream} camera is {configs[stream].shown_uri}, must be sim:{stream} for a simulated rig"
+            )
         fps = configs[stream].fps
         if fps is not None:
             values[f"{stream}_fps"] = fps

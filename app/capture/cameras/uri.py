@@ -11,14 +11,19 @@ from urllib.parse import parse_qsl, unquote, urlsplit, urlunsplit
 
 from app.media.geometry import PictureCut, parse_cut
 from fusion_core.errors import BadInputError, ConfigError
+from fusion_core.redaction import Address, redact_address
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["KINDS", "CameraUri", "parse_camera_uri", "redact"]
+__all__ = ["KINDS", "CameraUri", "parse_camera_uri"]
 
 KINDS: Final = ("v4l2", "rtsp", "rtsps", "file", "images", "sim", "dshow", "avfoundation")
 _CUT: Final = ("counts", "rotate", "mirror")  # every kind has these; they may differ between the halves of a source
+_RESERVED: Final = (
+    "Write #, /, ? and @ in a user name or password as %23, %2F, %3F and %40, or put user:password into a file and name"
+    " it by credentials_file"
+)
 _V4L2_KEYS: Final = ("serial", "by-id", "port")
 _FLAG_VALUES: Final = {"1": "1", "true": "1", "yes": "1", "0": "0", "false": "0", "no": "0"}
 _QUERY_KEYS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
@@ -65,19 +70,14 @@ class CameraUri:
         )
 
 
-def redact(text: str) -> str:
-    """Replace every `user:password@` in a text, so that it is fit for messages and logs."""
-    text = re.sub(r"(?i)\b(rtsps?|https?)://[^/\s]*@", r"\1://***@", text)
-    return re.sub(r"(?i)\b(password|passwd|pwd|pass|token)=[^&\s#'\"]+", r"\1=***", text)
-
-
 def parse_camera_uri(uri: str) -> CameraUri:
     """Take a camera URI apart.
 
     Raises:
         ConfigError: unknown kind, a V4L2 index, a missing name, or an option that the kind does not have.
     """
-    shown = redact(uri)
+    uri = str.__str__(uri)
+    shown = redact_address(uri)
     kind, colon, rest = uri.partition(":")
     if not colon or kind not in KINDS:
         if re.fullmatch(r"(/dev/video)?\d+", uri):
@@ -90,19 +90,20 @@ def parse_camera_uri(uri: str) -> CameraUri:
     if kind == "file" and any(mark in path for mark in "#?%") and Path(path).is_file():
         return CameraUri(kind, path)  # a file of exactly this name is that file
     rest, _, fragment = rest.partition("#")
-    own = _own_options(fragment, shown)
+    own = _own_options(fragment, uri, shown)
     half = own.pop("half", None)
     try:
         parse_cut(f"camera uri {shown!r}", own | ({} if half is None else {"half": half}))
     except BadInputError as error:
-        raise ConfigError(str(error)) from None
+        told = str(error) if shown == uri else f"camera uri {shown!r}: half, rotate, mirror or counts has no such value"
+        raise ConfigError(told) from None
     if kind in ("rtsp", "rtsps"):
-        return _parse_rtsp(kind, f"{kind}:{rest}", own, half, shown)
+        return _parse_rtsp(kind, f"{kind}:{rest}", own, half, uri, shown)
     if kind == "v4l2":
         key, equals, value = rest.partition("=")
         if key not in _V4L2_KEYS or not equals or not value:
             raise ConfigError(_index_message(shown))
-        return CameraUri(kind, value, key, _checked(own, _CUT, shown), half)
+        return CameraUri(kind, value, key, _checked(own, _CUT, uri, shown), half)
     target, _, query = rest.partition("?")
     if kind in _QUERY_KEYS:
         own |= dict(parse_qsl(query, keep_blank_values=True))
@@ -115,11 +116,15 @@ def parse_camera_uri(uri: str) -> CameraUri:
         raise ConfigError(f"camera uri {shown!r} names nothing after {kind}:, e.g. {_example(kind)}")
     if kind == "sim" and target not in ("visible", "thermal"):
         raise ConfigError(f"camera uri {shown!r}: the simulated rig has sim:visible and sim:thermal, not sim:{target}")
-    return CameraUri(kind, target, "", _checked(own, (*_QUERY_KEYS.get(kind, ()), *_CUT), shown), half)
+    return CameraUri(kind, target, "", _checked(own, (*_QUERY_KEYS.get(kind, ()), *_CUT), uri, shown), half)
 
 
-def _parse_rtsp(kind: str, url: str, own: dict[str, str], half: str | None, shown: str) -> CameraUri:
-    parts = urlsplit(url)
+def _parse_rtsp(kind: str, url: str, own: dict[str, str], half: str | None, uri: str, shown: str) -> CameraUri:
+    try:
+        parts = urlsplit(url)
+        parts.port  # noqa: B018 - raises for a port that is none, as when a password holds a slash
+    except ValueError:  # its words repeat parts of the address
+        raise ConfigError(f"camera uri {shown!r} is no address. {_RESERVED}") from None
     if not parts.hostname:
         raise ConfigError(f"camera uri {shown!r} has no host, e.g. {_example(kind)}")
     kept = []
@@ -129,36 +134,40 @@ def _parse_rtsp(kind: str, url: str, own: dict[str, str], half: str | None, show
             own[name] = value
         else:
             kept.append(item)
-    options = _checked(own, ("transport", "track", *_CUT), shown)
+    options = _checked(own, ("transport", "track", *_CUT), uri, shown)
     if options.get("transport", "tcp") not in ("tcp", "udp"):
-        raise ConfigError(f"camera uri {shown!r}: transport is {options['transport']!r}, must be tcp or udp")
+        raise ConfigError(f"camera uri {shown!r}: transport must be tcp or udp")
     clean = urlunsplit((parts.scheme, parts.netloc, parts.path, "&".join(kept), ""))
-    return CameraUri(kind, clean, "", options, half)
+    return CameraUri(kind, Address(clean), "", options, half)
 
 
-def _own_options(fragment: str, shown: str) -> dict[str, str]:
+def _own_options(fragment: str, uri: str, shown: str) -> dict[str, str]:
     options = {}
     for item in filter(None, fragment.split("&")):
         name, equals, value = item.partition("=")
+        if "@" in fragment and shown != uri:
+            raise ConfigError(f"camera uri {shown!r} has a # in its user name or password. {_RESERVED}")
         if not equals:
-            raise ConfigError(f"camera uri {shown!r}: {item!r} after # must be name=value, e.g. #half=left")
+            what = repr(item) if shown == uri else "what comes"
+            raise ConfigError(f"camera uri {shown!r}: {what} after # must be name=value, e.g. #half=left")
         options[name] = value
     return options
 
 
-def _checked(options: dict[str, str], known: tuple[str, ...], shown: str) -> Mapping[str, str]:
+def _checked(options: dict[str, str], known: tuple[str, ...], uri: str, shown: str) -> Mapping[str, str]:
     for name, value in options.items():
+        named, given = (repr(name), repr(value)) if shown == uri else ("of another name", "something else")
         if name not in known:
             raise ConfigError(
-                f"camera uri {shown!r} has the option {name!r}; this kind takes {', '.join((*known, 'half'))}"
+                f"camera uri {shown!r} has the option {named}; this kind takes {', '.join((*known, 'half'))}"
             )
         if name in ("realtime", "loop", "counts", "mirror"):
             if value.lower() not in _FLAG_VALUES:
-                raise ConfigError(f"camera uri {shown!r}: {name} is {value!r}, must be 0 or 1")
+                raise ConfigError(f"camera uri {shown!r}: {name} is {given}, must be 0 or 1")
             options[name] = _FLAG_VALUES[value.lower()]
-        if name == "track" and not value.isdecimal():
+        if name == "track" and not (value.isdecimal() and len(value) < 4):
             raise ConfigError(
-                f"camera uri {shown!r}: track is {value!r}, must be a number from 0 (the first video track)"
+                f"camera uri {shown!r}: track is {given}, must be a number from 0 (the first video track)"
             )
     return MappingProxyType(options)
 

@@ -8,7 +8,7 @@ from collections import deque
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from app.capture.cameras.uri import redact
+from fusion_core.redaction import redact
 
 __all__ = ["LogLine", "LogRing"]
 

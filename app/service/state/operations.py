@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from app.capture.cameras.uri import redact
 from app.configuration.config import EngineName, Preset
 from app.configuration.service import HookEvent
 from app.recording.segments import is_protected, list_recordings
 from app.service.state.log_ring import LogRing
 from fusion_core.errors import BadInputError, LumithermError, RunError
+from fusion_core.redaction import redact
 
 if TYPE_CHECKING:
     from app.pipeline.live_fusion import LiveFusion

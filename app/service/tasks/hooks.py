@@ -18,11 +18,11 @@ from urllib.parse import urlsplit
 
 import structlog
 
-from app.capture.cameras.uri import redact
 from app.configuration.service import HookConfig, HookEvent
 from app.service.state.health import ServiceWorker
 from app.service.state.secrets import read_secret
 from fusion_core.errors import ConfigError, RunError
+from fusion_core.redaction import redact
 
 __all__ = ["HookRunner", "call_hook"]
 
@@ -44,9 +44,9 @@ def call_hook(hook: HookConfig, event: HookEvent, facts: Mapping[str, Any]) -> N
         if hook.command is not None:
             _run(hook, message)
         elif hook.webhook is not None:
-            _post(hook, hook.webhook, message, secret)
+            _post(hook, hook.webhook.plain, message, secret)
         elif hook.mqtt is not None:
-            _publish(hook, hook.mqtt, message, secret)
+            _publish(hook, hook.mqtt.plain, message, secret)
     except (OSError, ValueError, http.client.HTTPException, subprocess.SubprocessError) as error:
         raise RunError(f"hook {hook.name} failed: {redact(str(error))}") from error
 

@@ -30,7 +30,6 @@ import numpy as np
 import structlog
 from av.video.codeccontext import VideoCodecContext
 
-from app.capture.cameras.uri import redact
 from app.capture.synchronizer import output_time_ns
 from app.configuration.service import PushConfig, check_push_url
 from app.pipeline.state.latest_slot import LatestSlot
@@ -41,6 +40,7 @@ from app.service.state.secrets import read_secret
 from app.service.tasks.push_child import HEADER, make_identity
 from fusion_core.errors import ConfigError, RunError
 from fusion_core.frames import FusedFrame
+from fusion_core.redaction import Address, redact
 
 __all__ = ["PushThread", "resolve_url"]
 
@@ -68,17 +68,17 @@ _NVENC: Final = {
 }
 
 
-def resolve_url(config: PushConfig) -> str:
+def resolve_url(config: PushConfig) -> Address:
     """The address to publish to.
 
     Raises:
         ConfigError: its file cannot be read, or holds no such address. The message does not hold it.
     """
     if config.url_file is None:
-        return config.url or ""
+        return config.url or Address()
     url = read_secret(config.url_file, f"service.push {config.name}.url_file")
     try:
-        return check_push_url(url)
+        return check_push_url(Address(url))
     except ValueError as error:
         raise ConfigError(f"service.push {config.name}.url_file: {error}") from None
 
@@ -96,7 +96,7 @@ class PushThread(ServiceWorker):
         super().__init__(f"push {config.name}", self._work, on_failure)
         self._config, self._latest = config, latest
         self._url = resolve_url(config)
-        self._parts = urlsplit(self._url)
+        self._parts = urlsplit(self._url.plain)
         self._token = (
             read_secret(config.token_file, f"service.push {config.name}.token_file")
             if config.token_file is not None
@@ -137,12 +137,12 @@ class PushThread(ServiceWorker):
             self.heartbeat.beat()
 
     def _note(self, error: Exception) -> None:
-        reason = redact(str(error)).replace(self._url, "the server")
+        reason = redact(str(error).replace(self._url.plain, "the server"))
         if self._token:
             reason = reason.replace(self._token, "***")
         if reason != self._told:  # a reason that repeats itself is told once
             self._told = reason
-            self._log.warning("pushing is interrupted", push=self._config.name, server=redact(self._url), reason=reason)
+            self._log.warning("pushing is interrupted", push=self._config.name, server=str(self._url), reason=reason)
 
     def _session(self) -> None:
         """Connect and push until something fails or the picture changes its size."""
@@ -158,7 +158,7 @@ class PushThread(ServiceWorker):
             self._connected = not self.stopping
             self._reconnects += 1 if self._ever else 0
             self._ever, self._told = True, ""
-            self._log.info("pushing", push=self._config.name, server=redact(self._url), encoder=encoder.name)
+            self._log.info("pushing", push=self._config.name, server=str(self._url), encoder=encoder.name)
             self._stream(child, encoder, height, width)
 
     def _stream(self, child: subprocess.Popen[bytes], encoder: VideoCodecContext, height: int, width: int) -> None:
@@ -255,7 +255,7 @@ class PushThread(ServiceWorker):
 
     def _start_child(self, options: dict[str, str], height: int, width: int) -> subprocess.Popen[bytes]:
         setup = {
-            "url": self._url,
+            "url": self._url.plain,
             "format": "whip" if self._is_whip else "rtsp",
             "options": options,
             "fps": max(1, round(self._config.max_fps)),
