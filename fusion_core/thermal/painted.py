@@ -28,6 +28,7 @@ _OTHERS = {  # stops, cold to hot, that cameras and programs use under these nam
 _CATALOGUE = ("gnuplot:gnuplot", "gnuplot:gnuplot2", "bids:plasma", "matlab:hot", "matlab:jet")
 _GREYS = frozenset({"white_hot", "black_hot"})
 _SAMPLE = 2000
+_FIRST_LOOK = 200
 _MOST_DISTANCE = 12.0  # levels from the palette's line in RGB; lossy codecs and reduced colour give 2 to 6
 _FAR_DISTANCE = 60.0
 _LEAST_LEVELS = 24
@@ -72,33 +73,39 @@ def find_palette(rgb: npt.NDArray[np.uint8]) -> str | None:
     """The known palette that (H, W, 3) uint8 RGB was painted with; None for any other picture in colour."""
     pixels = rgb.reshape(-1, 3)
     pixels = pixels[:: max(1, len(pixels) // _SAMPLE)].astype(np.float32)
+    few = pixels[:: max(1, len(pixels) // _FIRST_LOOK)]
     best, best_distance = None, _MOST_DISTANCE
     for name, table in _tables().items():
         line = table.astype(np.float32)
-        squared = (pixels**2).sum(1)[:, None] - 2 * pixels @ line.T + (line**2).sum(1)[None]
-        nearest = np.sqrt(np.maximum(squared.min(axis=1), 0.0))
-        low, high = np.percentile(squared.argmin(axis=1), (5, 95))
+        if float(np.median(_nearest(few, line)[0])) > 2 * _MOST_DISTANCE:  # most palettes are far off
+            continue
+        distances, levels = _nearest(pixels, line)
+        low, high = np.percentile(levels, (5, 95))
         if high - low < _LEAST_LEVELS:  # one colour lies on many a palette
             continue
-        median, far = np.percentile(nearest, (50, 95))
+        median, far = np.percentile(distances, (50, 95))
         if far < _FAR_DISTANCE and float(median + far / 4) < best_distance:
             best, best_distance = name, float(median + far / 4)
     return best
 
 
+def _nearest(
+    pixels: npt.NDArray[np.float32], line: npt.NDArray[np.float32]
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.intp]]:
+    """Of each pixel, (N, 3): its distance from the palette's line (256, 3), and the level there."""
+    squared = (pixels**2).sum(1)[:, None] - 2 * pixels @ line.T + (line**2).sum(1)[None]
+    return np.sqrt(np.maximum(squared.min(axis=1), 0.0)), squared.argmin(axis=1)
+
+
 @lru_cache(maxsize=4)
 def _levels_by_colour(name: str) -> npt.NDArray[np.uint8]:
     """(64 * 64 * 64,) uint8: the level whose colour is nearest to each colour."""
-    line = _tables()[name].astype(np.float32)
+    from scipy.spatial import KDTree  # only for painted pictures
+
     axis = (np.arange(_STEPS, dtype=np.float32) + 0.5) * (256 / _STEPS) - 0.5
-    levels = np.empty(_STEPS**3, np.uint8)
-    green, blue = (part.ravel() for part in np.meshgrid(axis, axis, indexing="ij"))
-    weights = (line**2).sum(1)
-    for number, red in enumerate(axis):
-        plane = np.stack([np.full_like(green, red), green, blue], axis=1)
-        nearest = (weights[None] - 2 * plane @ line.T).argmin(axis=1)
-        levels[number * _STEPS**2 : (number + 1) * _STEPS**2] = nearest
-    return levels
+    colours = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), axis=-1).reshape(-1, 3)
+    _, levels = KDTree(_tables()[name].astype(np.float32)).query(colours)
+    return np.asarray(levels, np.uint8)
 
 
 class Unpainter:
