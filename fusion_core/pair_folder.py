@@ -32,9 +32,14 @@ __all__ = [
 
 # Folders of ours and of published sets: LLVIP, M3FD, MSRS, RoadScene, KAIST, FLIR and what people make of them.
 VISIBLE_NAMES = ("vi", "visible", "vis", "rgb", "visual", "viscrop", "crop_lr_visible", "color", "colour")
-THERMAL_NAMES = ("ir", "infrared", "thermal", "lwir", "t", "inf", "cropinfrared", "cropinfrared2", "tir", "therm")
-_PARTS = ("train", "test", "val", "valid", "validation", "images")
-_MARKS = ("vi", "vis", "visible", "rgb", "ir", "lwir", "t", "thermal", "infrared", "inf", "co", "th")
+THERMAL_NAMES = (
+    "ir", "infrared", "thermal", "lwir", "t", "inf", "cropinfrared", "cropinfrared2", "tir", "therm",
+    "thermal_8_bit", "thermal_16_bit",
+)  # fmt: skip
+_DEEPEST = 3  # KAIST: set00/V000/visible
+_MOST_FOLDERS = 2000  # that are looked into to say where pairs lie
+_FLIR_ADAS_2 = re.compile(r"(?:images|video)_(?:rgb|thermal)_\w+")
+_MARKS = ("vi", "vis", "visible", "rgb", "ir", "lwir", "t", "thermal", "infrared", "inf", "co", "th", "previewdata")
 _MARK = re.compile(rf"[-_. ](?:{'|'.join(_MARKS)})$|^(?:{'|'.join(_MARKS)})[-_. ]", re.IGNORECASE)
 
 
@@ -99,15 +104,56 @@ def _only_folder(root: Path, names: tuple[str, ...], kind: str) -> Path:
         return found[0]
     wanted = " or ".join(f"{name}/" for name in names[:3])
     if not found:
-        deeper = [path.name for path in _folders(root) if path.name.lower() in _PARTS]
-        if deeper:
-            raise BadInputError(
-                f"{root} is divided into {', '.join(deeper)}, each with its own folders of pictures; give one of them,"
-                f" e.g. {root / deeper[0]}"
-            )
-        raise BadInputError(f"{root} has no folder of {kind} pictures, expected {wanted}; rename the one you have")
+        raise BadInputError(
+            _where_pairs_are(root)
+            or f"{root} has no folder of {kind} pictures, expected {wanted}; rename the one you have"
+        )
     have = " and ".join(f"{entry.name}/" for entry in found)
     raise BadInputError(f"{root} has {have}, expected only one folder of {kind} pictures; move one away")
+
+
+def _where_pairs_are(root: Path) -> str:
+    """How to point to what lies otherwise than `list_pairs` expects; "" where nothing is found."""
+    if any(_FLIR_ADAS_2.fullmatch(path.name.lower()) for path in _folders(root)):
+        return (
+            f"{root} is laid out as FLIR ADAS 2, whose two pictures of a pair have different names: copy those that"
+            " rgb_to_thermal_vid_map.json lists into vi/ and ir/ of a new folder, both under one name, and give that"
+        )
+    inside = _folders_of_pairs(root)
+    if inside:
+        others = f" ({len(inside)} such folders)" if len(inside) > 1 else ""
+        return f"{root} holds its pairs deeper; give a folder that has both kinds, e.g. {inside[0]}{others}"
+    stems = sorted(path.stem for path in root.iterdir() if is_picture(path))
+    plain = [_MARK.sub("", stem) for stem in stems]
+    if len(set(plain)) < len(plain):
+        return (
+            f"{root} holds both pictures of a pair side by side ({stems[0]}, {stems[1]}, ...); move the visible ones"
+            f" into {root / 'vi'} and the thermal ones into {root / 'ir'}"
+        )
+    return ""
+
+
+def _folders_of_pairs(root: Path) -> list[Path]:
+    """Folders at most `_DEEPEST` below that hold a folder of visible and one of thermal pictures, in order."""
+    found: list[Path] = []
+    level, seen = [root], 0
+    for _ in range(_DEEPEST):
+        below = []
+        for folder in level:
+            seen += 1
+            if seen > _MOST_FOLDERS:
+                return found
+            try:
+                inside = _folders(folder)
+            except OSError:  # one that may not be read
+                continue
+            names = {path.name.lower() for path in inside}
+            if folder != root and names & set(VISIBLE_NAMES) and names & set(THERMAL_NAMES):
+                found.append(folder)
+            else:
+                below += [path for path in inside if not path.is_symlink()]
+        level = below
+    return found
 
 
 def without_marks(pictures: dict[str, Path]) -> dict[str, Path]:

@@ -29,7 +29,7 @@ Pixels = NDArray[np.integer | np.floating]
 MOST_VISIBLE_PIXELS: Final = 1 << 26
 _TIFF_HEADS: Final = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _PNG_HEAD: Final = b"\x89PNG\r\n\x1a\n"
-_PNG_NEEDED: Final = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
+_PNG_NEEDED: Final = (b"IHDR", b"PLTE", b"IDAT", b"IEND")  # opacity is dropped anyhow
 _PNG_CHANNELS: Final = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 _ADAM7: Final = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 """First column and row of each pass of an interlaced PNG, and the steps to the next."""

@@ -7,11 +7,11 @@ values, as many as the sensor has pixels. Both are sensor counts: they rise with
 
 from __future__ import annotations
 
+import io
 import re
 import struct
 from collections.abc import Iterator
 
-import cv2
 import numpy as np
 
 __all__ = ["jpeg_is_whole", "jpeg_segments", "radiometric_counts"]
@@ -105,11 +105,8 @@ def _raw_record(record: bytes) -> np.ndarray | None:
     if body.startswith(b"\x89PNG"):
         if len(body) < 24 or struct.unpack_from(">II", body, 16) != (width, height):
             return None
-        try:
-            picture = cv2.imdecode(np.frombuffer(body, np.uint8), cv2.IMREAD_UNCHANGED)
-        except cv2.error:
-            return None
-        if picture is None or picture.dtype != np.uint16 or picture.ndim != 2:
+        picture = _png_counts(body)
+        if picture is None:
             return None
         swapped = picture.byteswap()
         # Neighbours differ little in the right order of bytes, and by whole 256s in the wrong one.
@@ -117,6 +114,17 @@ def _raw_record(record: bytes) -> np.ndarray | None:
     if len(body) < 2 * width * height:
         return None
     return np.frombuffer(body, f"{order}u2", width * height).reshape(height, width).astype(np.uint16)
+
+
+def _png_counts(body: bytes) -> np.ndarray | None:
+    from PIL import Image  # only for such a picture
+
+    try:
+        with Image.open(io.BytesIO(body), formats=("PNG",)) as opened:
+            opened.load()
+            return np.array(opened, np.uint16) if opened.mode == "I;16" else None
+    except (OSError, ValueError, SyntaxError, struct.error):
+        return None
 
 
 def _roughness(picture: np.ndarray) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import threading
 import time
 from dataclasses import dataclass, replace
@@ -28,6 +29,8 @@ _STOP_S: Final = 5.0
 _LIE_NS: Final = 5_000_000_000  # a live stamp further than this from its arrival is not believed
 _AHEAD_NS: Final = 50_000_000  # ... or this far in the future
 _RATE_WINDOW: Final = 30
+_NOTES_EVERY: Final = 100  # frames
+_MOST_NOTES: Final = 20
 _FIXED_TIME: Final = (TimestampSource.FILE, TimestampSource.SIMULATED)  # stamps that need not be near now
 
 
@@ -76,6 +79,7 @@ class CaptureThread:
         mark: looks at each frame before the sink and may flag it, e.g. `FfcDetector.mark`.
         on_state: called in this thread at each change of state, with the reason.
         on_end: called in this thread when a file has ended, e.g. `PairSynchronizer.end`.
+        on_note: called in this thread with each thing that the camera did to its pictures and a user should know.
         on_failure: called in this thread with an error that reopening cannot mend; the thread then ends.
     """
 
@@ -90,12 +94,14 @@ class CaptureThread:
         mark: Callable[[Frame], Frame] | None = None,
         on_state: Callable[[Stream, CaptureState, str], None] | None = None,
         on_end: Callable[[Stream], None] | None = None,
+        on_note: Callable[[Stream, str], None] | None = None,
         on_failure: Callable[[Stream, Exception], None] | None = None,
     ) -> None:
         self.stream = stream
         self._camera, self._config, self._sink = camera, config, sink
         self._clock = clock if clock is not None else MonotonicClock()
         self._mark, self._on_state, self._on_end, self._on_failure = mark, on_state, on_end, on_failure
+        self._on_note = on_note
         self._offset_ns = round((config.offset_ms or 0.0) * 1e6)
         self._stopping = threading.Event()
         self._nudged = threading.Event()
@@ -114,6 +120,7 @@ class CaptureThread:
         self._index_base = 0
         self._last_raw_index: int | None = None
         self._last_index = -1
+        self._noted: set[str] = set()
 
     def start(self) -> None:
         """Start the thread; returns at once."""
@@ -198,6 +205,7 @@ class CaptureThread:
                 self._stream_until_lost()
                 return
             except EndOfStream:
+                self._tell_notes()
                 return
             except CaptureError as error:
                 self._camera.close()
@@ -239,6 +247,17 @@ class CaptureThread:
                 self._check_silence()
                 continue
             self._deliver(frame)
+            if self._counts["frames"] % _NOTES_EVERY == 1:
+                self._tell_notes()
+
+    def _tell_notes(self) -> None:
+        if self._on_note is None:
+            return
+        for note in self._camera.info.notes:
+            kind = re.sub(r"\d+", "", note)  # the same with another count is no news
+            if kind not in self._noted and len(self._noted) < _MOST_NOTES:
+                self._noted.add(kind)
+                self._on_note(self.stream, note)
 
     def _stall_ns(self) -> float:
         reopen = self._config.reopen

@@ -65,7 +65,7 @@ class FrameConverter:
     @property
     def notes(self) -> list[str]:
         """What was done to the pictures, one line each."""
-        lines = [f"{self._name}: {self._unpainter.note}"] if self._unpainter.note else []
+        lines = list(self._unpainter.notes(self._name))
         if self._is_hdr:
             lines.append(f"{self._name}: its high dynamic range was brought to an ordinary screen's")
         return lines

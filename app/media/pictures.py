@@ -22,6 +22,7 @@ __all__ = [
     "write_picture",
 ]
 
+_KNOWN = ", ".join(sorted(PICTURE_SUFFIXES))
 NO_ROOM_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
@@ -56,7 +57,9 @@ def list_pictures(folder: Path) -> dict[str, Path]:
     except OSError as error:
         raise BadInputError(f"folder {folder} cannot be read: {error.strerror}.") from error
     if not files:
-        raise BadInputError(f"folder {folder} holds no picture ({', '.join(sorted(PICTURE_SUFFIXES))}).")
+        deeper = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+        where = f" itself; give one of the folders in it: {_some(deeper)}." if deeper else ""
+        raise BadInputError(f"folder {folder} holds no picture{where or f' ({_KNOWN}).'}")
     by_stem: dict[str, Path] = {}
     for path in files:
         if path.stem in by_stem:

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -130,7 +131,7 @@ class VideoReader:
         self._stream = stream
         self._cut = source.cut
         self._converter = FrameConverter(stream, source.path.name, accept_colour, source.cut)
-        self._index = 0
+        self._count = 0
         self._is_end_certain = True
         self._resized = 0
         self._container: Any = _open_container(source.path, options or {})
@@ -239,28 +240,23 @@ class VideoReader:
 
     def _stamped(self) -> Iterator[tuple[Any, int]]:
         first, self._first = self._first, None
-        if first is not None:
-            yield first
-        for decoded in self._decoded:
-            yield decoded, self._times.stamp(decoded)
+        later = ((decoded, self._times.stamp(decoded)) for decoded in self._decoded)
+        end = 0
+        for decoded, pts in later if first is None else chain((first,), later):
+            self._count += 1
+            end = pts - self._times.begins + (self._duration(decoded) or self._times.step)
+            yield decoded, pts
+        self._finish(float(end * self.time_base))
+
+    def _duration(self, decoded: Any) -> int:
+        return self._times.step if self._times.by_rate else int(decoded.duration or 0)
 
     def frames(self) -> Iterator[MediaFrame]:
         """See FrameReader. No frame is left out for its stamp."""
-        end_s = self.start_s
-        for decoded, pts in self._stamped():
-            duration = self._times.step if self._times.by_rate else int(decoded.duration or 0)
-            shown = pts - self._times.begins
-            end_s = float((shown + (duration or self._times.step)) * self.time_base)
-            frame = Frame(
-                stream=self._stream,
-                pixels=self.pixels(decoded),
-                index=self._index,
-                timestamp_ns=round(shown * self.time_base * 1_000_000_000),
-                ts_source=TimestampSource.FILE,
-            )
-            self._index += 1
-            yield MediaFrame(frame, pts, duration)
-        self._finish(end_s)
+        for index, (decoded, pts) in enumerate(self._stamped()):
+            time_ns = round((pts - self._times.begins) * self.time_base * 1_000_000_000)
+            frame = Frame(self._stream, self.pixels(decoded), index, time_ns, TimestampSource.FILE)
+            yield MediaFrame(frame, pts, self._duration(decoded))
 
     def _finish(self, end_s: float) -> None:
         frame_s = float(1 / (self.rate or _FALLBACK_RATE))
@@ -268,12 +264,12 @@ class VideoReader:
         missing_s = 0.0 if self.end_s is None or not is_certain else self.end_s - end_s
         if self.damage is None and missing_s > max(3 * frame_s, 0.02 * (end_s - self.start_s)):
             self.damage = (
-                f"{self.path} breaks off: {self._index} frames until {end_s:.2f} s can be read, "
+                f"{self.path} breaks off: {self._count} frames until {end_s:.2f} s can be read, "
                 f"but it says that it lasts until {self.end_s:.2f} s"
             )
         elif self.damage is not None:
-            self.damage += f", after {self._index} frames ({end_s:.2f} s)"
-        elif self.skipped_packets > _MANY_SKIPPED * (self._index + self.skipped_packets):
+            self.damage += f", after {self._count} frames ({end_s:.2f} s)"
+        elif self.skipped_packets > _MANY_SKIPPED * (self._count + self.skipped_packets):
             self.damage = f"{self.path}: {self.skipped_packets} of its packets are damaged and were left out"
         elif self.skipped_packets:
             self._notes.append(f"{self.path.name}: {self.skipped_packets} damaged packets were skipped")
@@ -313,7 +309,8 @@ def _open_container(path: Path, options: Mapping[str, str]) -> Any:
     except OSError as error:
         raise BadInputError(f"{path} cannot be read: {error.strerror}. Check the name.") from error
     try:
-        return av.open(f"file:{path}", options=dict(options))  # a path is never an address with a protocol
+        # A path is never an address with a protocol; tags in an old encoding are no reason to refuse a file.
+        return av.open(f"file:{path}", options=dict(options), metadata_errors="replace")
     except (av.error.FFmpegError, UnicodeError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise BadInputError(

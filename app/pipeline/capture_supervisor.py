@@ -186,6 +186,7 @@ class CaptureSupervisor:
             clock=self._clock,
             on_state=self._on_state,
             on_end=self.synchronizer.end,
+            on_note=lambda stream, note: self._problems.add(Severity.INFO, stream.value, note),
             on_failure=self._on_camera_failure,
             **extra,
         )

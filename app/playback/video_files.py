@@ -37,7 +37,7 @@ class _SeekableVideo(VideoReader):
         times: set[int] = set()
         last: int | None = None
         starts_over = False
-        with av.open(f"file:{self.path}") as container:
+        with av.open(f"file:{self.path}", metadata_errors="replace") as container:
             try:
                 for packet in container.demux(container.streams.video[0]):
                     if packet.dts is not None:

@@ -71,8 +71,8 @@ def _tables() -> dict[str, npt.NDArray[np.uint8]]:
 
 def find_palette(rgb: npt.NDArray[np.uint8]) -> str | None:
     """The known palette that (H, W, 3) uint8 RGB was painted with; None for any other picture in colour."""
-    pixels = rgb.reshape(-1, 3)
-    pixels = pixels[:: max(1, len(pixels) // _SAMPLE)].astype(np.float32)
+    colours = rgb.reshape(-1, 3)
+    pixels = colours[:: max(1, len(colours) // _SAMPLE)].astype(np.float32)
     few = pixels[:: max(1, len(pixels) // _FIRST_LOOK)]
     best, best_distance = None, _MOST_DISTANCE
     for name, table in _tables().items():
@@ -119,6 +119,10 @@ class Unpainter:
         self._accept = accept_colour
         self._palette: str | None = None
         self._is_unknown = False
+
+    def notes(self, name: str) -> tuple[str, ...]:
+        """The note with the source's name before it; empty while every picture was grey."""
+        return (f"{name}: {self.note}",) if self.note else ()
 
     def grey(self, rgb: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8] | None:
         """(H, W) uint8 levels of (H, W, 3) uint8 RGB; None where an unknown palette may not be taken."""

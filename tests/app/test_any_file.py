@@ -269,19 +269,48 @@ def test_both_halves_of_a_file_end_together(tmp_path: Path) -> None:
             camera.read(1.0)
 
 
-@pytest.mark.parametrize("names", [("Vis", "Ir"), ("rgb", "lwir"), ("crop_LR_visible", "cropinfrared")])
-def test_folders_of_published_sets_are_found(tmp_path: Path, names: tuple[str, str]) -> None:
-    for name, mark in zip(names, ("vis", "ir"), strict=True):
-        (tmp_path / name).mkdir()
-        cv2.imwrite(str(tmp_path / name / f"000_{mark}.png"), COUNTS)
-        (tmp_path / name / f"._000_{mark}.png").write_bytes(b"sidecar")
-    assert [pair.stem for pair in find_pairs(tmp_path)] == ["000"]
+def layout(root: Path, files: str) -> Path:
+    """Files of a published set by their names: small pictures, whose content tells nothing."""
+    for name in files.split():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(root / name), SCENE)
+    return root
 
 
-@pytest.mark.parametrize("inner", ["visible/train infrared/train", "train/visible train/infrared"])
-def test_pictures_one_folder_deeper_are_pointed_to(tmp_path: Path, inner: str) -> None:
-    for folder in inner.split():
-        (tmp_path / folder).mkdir(parents=True)
-        cv2.imwrite(str(tmp_path / folder / "a.png"), COUNTS)
-    with pytest.raises(BadInputError, match="train"):
-        list_pairs(tmp_path)
+@pytest.mark.parametrize(
+    ("files", "stem"),
+    [
+        ("Vis/00000.png Ir/00000.png Annotation/00000.png", "00000"),  # M3FD
+        ("crop_LR_visible/FLIR_04424.jpg crop_HR_visible/FLIR_04424.jpg cropinfrared/FLIR_04424.jpg", "FLIR_04424"),
+        ("vi/00001D.png ir/00001D.png Segmentation_labels/00001D.png", "00001D"),  # MSRS/train
+        ("visible/I00000.jpg lwir/I00000.jpg", "I00000"),  # KAIST/set00/V000
+        ("RGB/FLIR_00001.jpg thermal_8_bit/FLIR_00001.jpeg", "FLIR_00001"),  # FLIR ADAS 1
+        ("rgb/FLIR_2_RGB.jpg thermal/FLIR_2_PreviewData.jpeg", "FLIR_2"),  # FLIR aligned, in two folders
+        ("vis/000_vis.png ir/000_ir.png vis/._000_vis.png", "000"),
+    ],
+)
+def test_layouts_of_published_sets_are_taken(tmp_path: Path, files: str, stem: str) -> None:
+    assert [pair.stem for pair in find_pairs(layout(tmp_path, files))] == [stem]
+
+
+@pytest.mark.parametrize(
+    ("files", "where"),
+    [
+        (
+            "visible/train/01.jpg visible/test/19.jpg infrared/train/01.jpg infrared/test/19.jpg",
+            "test/visible",
+        ),  # LLVIP
+        ("train/vi/1.png train/ir/1.png test/vi/2.png test/ir/2.png", "test (2 such folders)"),  # MSRS
+        ("set00/V000/visible/I0.jpg set00/V000/lwir/I0.jpg set01/V000/visible/I0.jpg", "set00/V000"),  # KAIST
+        ("M3FD_Detection/Vis/1.png M3FD_Detection/Ir/1.png", "M3FD_Detection"),
+        ("train/RGB/F_1.jpg train/thermal_8_bit/F_1.jpeg", "train"),  # FLIR ADAS 1
+        ("RGB/F_1.jpg thermal_8_bit/F_1.jpeg thermal_16_bit/F_1.tiff", "thermal_16_bit/ and thermal_8_bit/"),
+        ("images_rgb_train/data/video-a-0.jpg images_thermal_train/data/video-b-0.jpg", "rgb_to_thermal_vid_map"),
+        ("FLIR_1_RGB.jpg FLIR_1_PreviewData.jpeg", "side by side"),  # FLIR aligned
+        ("day/1.png", "no folder of visible"),
+    ],
+)
+def test_other_layouts_are_pointed_to_in_one_sentence(tmp_path: Path, files: str, where: str) -> None:
+    with pytest.raises(BadInputError) as caught:
+        list_pairs(layout(tmp_path, files))
+    assert where in str(caught.value) and "\n" not in str(caught.value)

@@ -102,7 +102,7 @@ def _videos(place: Callable[[], Path], kind: str) -> None:
             container.mux(stream.encode(None))
 
 
-def mutated(data: bytes, kind: str, rng: random.Random) -> bytes:
+def mutated(data: bytes, rng: random.Random) -> bytes:
     """One to eight changes: bits, numbers, zeroes, pieces cut out, doubled or moved, the end cut off."""
     out = bytearray(data)
     for _ in range(rng.choice((1, 1, 2, 4, 8))):
@@ -130,20 +130,29 @@ def mutated(data: bytes, kind: str, rng: random.Random) -> bytes:
             out[at:at] = rng.randbytes(length)
         else:
             del out[max(1, at) :]
-    whole = bytes(out)
-    return _with_check_sums(whole) if kind == "png" and rng.random() < 0.7 else whole
-
-
-def _with_check_sums(data: bytes) -> bytes:
-    """A PNG whose parts have the right check sums, so that what is in them is looked at."""
-    out, at = bytearray(data), 8
-    while at + 12 <= len(out):
-        end = at + 12 + int.from_bytes(out[at : at + 4], "big")
-        if end > len(out):
-            break
-        out[end - 4 : end] = zlib.crc32(bytes(out[at + 4 : end - 4])).to_bytes(4, "big")
-        at = end
     return bytes(out)
+
+
+def mutated_png(data: bytes, rng: random.Random) -> bytes:
+    """A PNG with one part changed, or its rows before they are packed, under the right length and check sum."""
+    parts, at = [], 8
+    while at < len(data):
+        length = int.from_bytes(data[at : at + 4], "big")
+        parts.append((data[at + 4 : at + 8], data[at + 8 : at + 8 + length]))
+        at += 12 + length
+    chosen = rng.randrange(len(parts))
+    kind, content = parts[chosen]
+    if kind == b"IDAT" and rng.random() < 0.8:
+        parts[chosen] = (kind, zlib.compress(mutated(zlib.decompress(content), rng)))
+    else:
+        parts[chosen] = (kind, mutated(content, rng))
+    extra = rng.choice((b"gAMA", b"sBIT", b"eXIf", b"acTL", b"tRNS", b"iCCP", b"zTXt"))
+    parts.insert(1, (extra, rng.randbytes(rng.choice((1, 4, 30)))))
+    body = b"".join(
+        struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+        for kind, content in parts
+    )
+    return data[:8] + body
 
 
 def _read(path: Path, kind: str, stream: Stream) -> str:
@@ -175,7 +184,8 @@ def main() -> None:
     for number in range(first, last):
         rng = random.Random(f"{kind} {number}")
         path = folder / f"file_{number}.{kind}"
-        path.write_bytes(mutated(rng.choice(sound).read_bytes(), kind, rng))
+        data = rng.choice(sound).read_bytes()
+        path.write_bytes(mutated_png(data, rng) if kind == "png" and rng.random() < 0.7 else mutated(data, rng))
         print(json.dumps({"start": number}), flush=True)
         began_s = time.monotonic()
         said = [_read(path, kind, stream) for stream in (Stream.VISIBLE, Stream.THERMAL)]

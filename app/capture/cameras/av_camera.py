@@ -55,7 +55,9 @@ class _AvSource:
         # FFmpeg's own time limits: one for opening, one for each packet.
         timeout = (config.open_timeout_s, max(_MIN_SILENCE_S, 4 / config.fps if config.fps else 0.0))
         try:
-            self._container = av.open(name, format=format_name, options=options, timeout=timeout)
+            self._container = av.open(
+                name, format=format_name, options=options, timeout=timeout, metadata_errors="replace"
+            )
         except (av.FFmpegError, ValueError, OSError) as error:
             raise self._cannot_open(error) from None
         try:
@@ -229,7 +231,10 @@ class AvFileCamera:
     @property
     def info(self) -> CameraInfo:
         """As the file says."""
-        return self._info
+        reader = self._reader
+        if reader is None:
+            return self._info
+        return replace(self._info, notes=(*reader.notes, *([reader.damage] if reader.damage else [])))
 
 
 class _Pump:
@@ -319,6 +324,8 @@ class _Pump:
             size = (pixels.shape[0], pixels.shape[1])
             frame = Frame(self._stream, pixels, index, stamp_ns, ts_source, flags)
             info = self.info if self.info is not None else source.describe(self._uri, ts_source)
+            if len(info.notes) != len(converter.notes):
+                info = replace(info, notes=tuple(converter.notes))
             with self._changed:
                 self.info = info
                 while len(self._frames) >= _QUEUE_FRAMES:
@@ -380,6 +387,8 @@ class AvLiveCamera:
     @property
     def info(self) -> CameraInfo:
         """As the stream says, from its first picture on."""
+        if self._pump is not None and self._pump.info is not None:
+            self._info = self._pump.info
         return self._info
 
 

@@ -70,6 +70,7 @@ class CameraInfo:
     identity: a URI that finds this very device again, without secrets.
     fps: nominal; 0 when the source does not say.
     pixel_format: as the device delivers it (YUYV, Y16, h264 yuv420p, ...).
+    notes: what was done to the pictures so far and a user should know, one line each.
     """
 
     identity: str
@@ -79,6 +80,7 @@ class CameraInfo:
     fps: float
     pixel_format: str
     ts_source: TimestampSource
+    notes: tuple[str, ...] = ()
 
 
 @runtime_checkable

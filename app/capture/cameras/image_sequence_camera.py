@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -98,7 +99,7 @@ class ImageSequenceCamera:
     @property
     def info(self) -> CameraInfo:
         """As the first picture says."""
-        return self._info
+        return replace(self._info, notes=tuple(self._reader.notes))
 
 
 def _by_number(path: Path) -> tuple[list[int], str]:

@@ -132,7 +132,7 @@ class SplitCamera:
     def info(self) -> CameraInfo:
         """Of this half."""
         if self._info is not None:
-            return self._info
+            return replace(self._info, notes=self._unpainter.notes(self._config.shown_uri))
         whole = self._source.camera.info
         sides = self._half in ("left", "right")
         width, height = (whole.width // 2, whole.height) if sides else (whole.width, whole.height // 2)

@@ -339,4 +339,5 @@ class V4l2Camera:
             fps=self._mode.fps,
             pixel_format=self._mode.pixel_format,
             ts_source=self._ts_source,
+            notes=self._unpainter.notes(self._config.shown_uri),
         )
