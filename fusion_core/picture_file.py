@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from fusion_core.errors import BadInputError
 from fusion_core.frames import Stream
-from fusion_core.picture_decoders import (
+from fusion_core.picture_formats.decoders import (
     MOST_VISIBLE_PIXELS,
     Pixels,
     Stored,
@@ -26,7 +26,7 @@ from fusion_core.picture_decoders import (
     turned,
     unsupported,
 )
-from fusion_core.radiometric import radiometric_counts
+from fusion_core.picture_formats.radiometric import radiometric_counts
 from fusion_core.thermal.painted import Unpainter, luminance
 
 __all__ = [

@@ -15,8 +15,7 @@ QT = {"PyQt6", "superqt", "pyqtgraph", "qtawesome"}
 HEAVY = {"torch", "torch_tensorrt", "openvino", "onnxruntime", "onnx"}
 NUMPY_ONLY = ("fusion_core/frames.py", "fusion_core/errors.py")
 NO_TORCH = (
-    "fusion_core/pair_folder.py", "fusion_core/picture_decoders.py", "fusion_core/picture_file.py",
-    "fusion_core/radiometric.py",
+    "fusion_core/pair_folder.py", "fusion_core/picture_file.py", "fusion_core/picture_formats/",
     "fusion_core/simulation/", "fusion_core/thermal/", "fusion_core/shift.py",
     "fusion_core/cross_spectral.py",
     "fusion_core/colour.py", "fusion_core/measures/metrics.py", "fusion_core/measures/ghost.py",
@@ -33,9 +32,8 @@ LAYERS = (
     ("fusion_core.redaction",),
     ("fusion_core.config_faults", "fusion_core.cross_spectral", "fusion_core.errors",
      "fusion_core.files", "fusion_core.frames"),
-    ("fusion_core.colour", "fusion_core.radiometric", "fusion_core.shift", "fusion_core.simulation",
+    ("fusion_core.colour", "fusion_core.picture_formats", "fusion_core.shift", "fusion_core.simulation",
      "fusion_core.thermal", "fusion_core.rfvif", "fusion_core.yaml_config"),
-    ("fusion_core.picture_decoders",),
     ("fusion_core.picture_file",),
     ("fusion_core.pair_folder",),
     ("fusion_core.checkpoint",),

@@ -19,7 +19,7 @@ from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoRef
 from app.media.geometry import PictureCut, frame_orientation
 from fusion_core.errors import BadInputError
 from fusion_core.frames import Stream
-from fusion_core.picture_decoders import turned
+from fusion_core.picture_formats.decoders import turned
 from fusion_core.thermal.painted import Unpainter
 
 __all__ = ["FrameConverter"]

@@ -20,9 +20,9 @@ from app.media.reader import VideoReader, open_reader
 from fusion_core.errors import BadInputError, EndOfStream
 from fusion_core.frames import Frame, Stream
 from fusion_core.pair_folder import find_pairs, list_pairs, read_thermal, read_visible
-from fusion_core.picture_decoders import turned
 from fusion_core.picture_file import PictureReader
-from fusion_core.radiometric import jpeg_is_whole
+from fusion_core.picture_formats.decoders import turned
+from fusion_core.picture_formats.radiometric import jpeg_is_whole
 from fusion_core.thermal.painted import Unpainter, find_palette
 from fusion_core.thermal.palettes import PALETTES, colorize
 

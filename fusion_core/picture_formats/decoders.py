@@ -20,7 +20,7 @@ import tifffile
 from numpy.typing import NDArray
 
 from fusion_core.errors import BadInputError
-from fusion_core.radiometric import jpeg_is_whole, jpeg_segments
+from fusion_core.picture_formats.radiometric import jpeg_is_whole, jpeg_segments
 
 __all__ = ["MOST_VISIBLE_PIXELS", "Pixels", "Stored", "bytes_of", "decode", "jpeg_orientation", "turned", "unsupported"]
 

@@ -1,0 +1,1 @@
+"""The formats of picture files: from bytes to what they store."""
