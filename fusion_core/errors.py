@@ -7,6 +7,7 @@
     │       └── CheckpointError     weights that are damaged, foreign or do not fit
     └── RunError                    exit code 1: a sound request failed at run time
         ├── EngineError             an engine would not start, build or run
+        │   └── DeviceMemoryError   the GPU has no memory left for it just now
         ├── RecordingError          a recording could not be written or read
         └── CaptureError            a camera or stream
             ├── CameraTimeout       no frame within the time asked for; the camera may come back
@@ -27,6 +28,7 @@ __all__ = [
     "CaptureError",
     "CheckpointError",
     "ConfigError",
+    "DeviceMemoryError",
     "EndOfStream",
     "EngineError",
     "LumithermError",
@@ -69,6 +71,10 @@ class RunError(LumithermError):
 
 class EngineError(RunError):
     """A fusion engine would not start, build or run."""
+
+
+class DeviceMemoryError(EngineError):
+    """The GPU has no memory left for an engine; it may have later, and nothing is wrong with the engine's files."""
 
 
 class RecordingError(RunError):

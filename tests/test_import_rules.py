@@ -38,6 +38,7 @@ LAYERS = (
     ("fusion_core.pair_folder",),
     ("fusion_core.checkpoint",),
     ("fusion_core.model_store",),
+    ("fusion_core.engines.gpu",),
     ("fusion_core.engines",),
     ("fusion_core.measures", "fusion_core.benchmark", "fusion_core.training", "fusion_core"),
     ("fusion_core.training.finetuning",),

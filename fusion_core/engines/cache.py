@@ -43,8 +43,9 @@ class CacheEntry:
     age_s: float
 
 
-BEFORE_MAKING: ContextVar[Callable[[], None] | None] = ContextVar("BEFORE_MAKING", default=None)
-"""Called in this thread before a missing entry is made, not under its lock: another process may make it meanwhile."""
+BEFORE_MAKING: ContextVar[Callable[[str], None] | None] = ContextVar("BEFORE_MAKING", default=None)
+"""Called in this thread with the kind of a missing entry before it is made, not under its lock: another process may
+make it meanwhile. Raises EngineError where it is not to be made here."""
 
 
 class EngineCache:
@@ -95,7 +96,7 @@ class EngineCache:
         path = self.path_of(key)
         ahead = BEFORE_MAKING.get()
         if ahead is not None and not path.exists():
-            ahead()
+            ahead(str(key.get("kind", "engine")))
         try:
             with FileLock(f"{path}.lock", timeout=_LOCK_TIMEOUT_S):
                 if path.is_symlink() or path.exists():

@@ -40,7 +40,7 @@ def convert_in_child(
     wanted: Callable[[], bool],
     progress: Callable[[float], None],
     program: Sequence[str] = (sys.executable, "-P", "-m", "fusion_core.engines.convert"),
-) -> bool:
+) -> str:
     """Fill the cache with this engine in a child process, and wait for it.
 
     Args:
@@ -51,7 +51,7 @@ def convert_in_child(
         program: a test's stand-in.
 
     Returns:
-        Whether everything is in the cache. What was in the way is logged, unless it is no longer wanted.
+        What was in the way, "" when everything is in the cache or it is no longer wanted. It is logged.
     """
     options = [video.align_every, video.align_smoothing, video.kernels_every, video.kernels_smoothing]
     call = [*program, "--engine", name, "--preset", preset, "--size", *map(str, size), "--video", *map(str, options)]
@@ -69,8 +69,8 @@ def convert_in_child(
             creationflags=flags,
         )
     except OSError as error:
-        _log.warning("no process to convert the network in; it is converted beside the live picture", reason=str(error))
-        return False
+        _log.warning("no process to convert the network in", reason=str(error))
+        return f"no process can be started: {error}"
     said: list[str] = []
     readers = [
         threading.Thread(target=_follow, args=(child.stdout, progress), name="conversion progress"),
@@ -92,13 +92,12 @@ def convert_in_child(
     for stream in (child.stdin, child.stdout, child.stderr):
         if stream is not None:
             stream.close()
-    if ended != 0 and wanted():
-        _log.warning(
-            "converting in a process of its own failed; it is done beside the live picture",
-            code=ended,
-            reason=said[-1] if said else "",
-        )
-    return ended == 0
+    if ended == 0 or not wanted():
+        return ""
+    what = f"ended with code {ended}" if ended is not None else f"took longer than {_LIMIT_S / 60:.0f} minutes"
+    reason = f"{what}; {said[-1]}" if said else what
+    _log.warning("converting in a process of its own failed", engine=name, reason=reason)
+    return reason
 
 
 def _follow(lines: object, progress: Callable[[float], None]) -> None:
@@ -136,9 +135,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     every, smoothing, kernels_every, kernels_smoothing = given.video
     video = VideoOptions(int(every), smoothing, kernels_every=int(kernels_every), kernels_smoothing=kernels_smoothing)
     parts = 2 if kernels_every <= 1 else 3  # the estimate, and the fusion in one or two
+    if given.engine == "tensorrt":
+        parts += every > 1  # the estimate around an earlier one
     made = 0
 
-    def before_making() -> None:
+    def before_making(kind: str) -> None:
         nonlocal made
         _say(0.25 + 0.7 * min(made / parts, 1.0))
         made += 1

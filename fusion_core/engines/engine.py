@@ -20,8 +20,10 @@ from fusion_core.errors import EngineError, UsageError
 if TYPE_CHECKING:
     from fusion_core.checkpoint import LoadedCheckpoint
     from fusion_core.engines.cache import EngineCache
+    from fusion_core.engines.gpu.runner import Fused
+    from fusion_core.thermal.field_of_view import ThermalWarp
 
-__all__ = ["AT_ONCE", "ENGINE_NAMES", "NETWORK_ENGINES", "FusionEngine", "create_engine"]
+__all__ = ["AT_ONCE", "ENGINE_NAMES", "NETWORK_ENGINES", "CountsEngine", "FusionEngine", "create_engine"]
 
 
 @runtime_checkable
@@ -59,6 +61,15 @@ class FusionEngine(Protocol):
         """Free what the engine holds. Safe to call twice."""
 
 
+class CountsEngine(Protocol):
+    """An engine that takes raw thermal counts too: AGC table, warp and fill run where the network does."""
+
+    def fuse_counts(
+        self, visible: np.ndarray, counts: np.ndarray, table: np.ndarray, warp: ThermalWarp | None
+    ) -> Fused:
+        """See `fusion_core.engines.torch_cuda_engine.GpuEngine.fuse_counts`."""
+
+
 NETWORK_ENGINES = ("auto", "tensorrt", "torch-cuda", "openvino", "torch")
 """Engines that fuse by a network: they need weights, and seconds to start."""
 
@@ -85,7 +96,7 @@ def create_engine(
         preset: which shipped network, for the engines that run one.
         weights: a weights file instead of the shipped one; its network is the one in its header.
         threads: of the engine on the CPU; None: `default_threads` for openvino, the library's own choice for torch.
-        video: what is carried over between pictures, by default nothing (engines that split the network).
+        video: what is carried over between pictures, by default nothing.
 
     Raises:
         UsageError: there is no such engine or preset. CheckpointError: no such weights, or damaged.
@@ -113,36 +124,18 @@ def create_engine(
     checkpoint = load_checkpoint(resolve_weights(weights if weights is not None else preset))
     label = checkpoint.path.stem if weights is not None else preset
     makers: dict[str, Callable[[], FusionEngine]] = {
-        "tensorrt": lambda: _tensorrt(checkpoint, label),
-        "torch-cuda": lambda: _torch_cuda(checkpoint, label),
+        "tensorrt": lambda: _tensorrt(checkpoint, label, video),
+        "torch-cuda": lambda: _torch_cuda(checkpoint, label, video),
         "openvino": lambda: _openvino(checkpoint, label, threads, video),
-        "torch": lambda: _torch(checkpoint, label, threads),
+        "torch": lambda: _torch(checkpoint, label, threads, video),
     }
     if name == "aligned-pyramid":
         return _aligned_pyramid(checkpoint, threads, video)
     if name != "auto":
         return makers[name]()
-    reasons: dict[str, str] = {}
-    for candidate, make in makers.items():
-        try:
-            engine = make()
-        except EngineError as error:
-            reasons[candidate] = str(error)
-            continue
-        # Without any CUDA device the two GPU engines are no loss, and not worth a warning at every start.
-        lost = {key: why for key, why in reasons.items() if candidate == "torch" or not why.startswith(_NO_CUDA)}
-        log = structlog.get_logger("engine")
-        if lost or structlog.is_configured():  # a script that fuses wants no line for an engine that it expects
-            (log.warning if lost else log.info)("engine chosen", engine=engine.name, **_as_fields(reasons))
-        return engine
-    raise EngineError(f"no engine runs the network here: {'; '.join(f'{k}: {v}' for k, v in reasons.items())}")
+    from fusion_core.engines.auto_engine import AutoEngine
 
-
-_NO_CUDA = "PyTorch sees no CUDA device"
-
-
-def _as_fields(reasons: dict[str, str]) -> dict[str, str]:
-    return {f"not_{name.replace('-', '_')}": reason for name, reason in reasons.items()}
+    return AutoEngine(makers, checkpoint.sha256)
 
 
 def _cache() -> EngineCache | None:
@@ -164,16 +157,16 @@ def _aligned_pyramid(checkpoint: LoadedCheckpoint, threads: int | None, video: V
     return AlignedPyramidEngine(checkpoint, threads=own, video=video, cache=_cache())
 
 
-def _tensorrt(checkpoint: LoadedCheckpoint, label: str) -> FusionEngine:
+def _tensorrt(checkpoint: LoadedCheckpoint, label: str, video: VideoOptions) -> FusionEngine:
     from fusion_core.engines.tensorrt_engine import TensorRtEngine
 
-    return TensorRtEngine(checkpoint, label=label, cache=_cache())
+    return TensorRtEngine(checkpoint, label=label, video=video, cache=_cache())
 
 
-def _torch_cuda(checkpoint: LoadedCheckpoint, label: str) -> FusionEngine:
+def _torch_cuda(checkpoint: LoadedCheckpoint, label: str, video: VideoOptions) -> FusionEngine:
     from fusion_core.engines.torch_cuda_engine import TorchCudaEngine
 
-    return TorchCudaEngine(checkpoint, label=label)
+    return TorchCudaEngine(checkpoint, label=label, video=video)
 
 
 def _openvino(checkpoint: LoadedCheckpoint, label: str, threads: int | None, video: VideoOptions) -> FusionEngine:
@@ -185,11 +178,15 @@ def _openvino(checkpoint: LoadedCheckpoint, label: str, threads: int | None, vid
         raise EngineError(f"OpenVINO is not usable here ({error}); `pip install openvino`") from error
 
 
-def _torch(checkpoint: LoadedCheckpoint, label: str, threads: int | None) -> FusionEngine:
+def _torch(checkpoint: LoadedCheckpoint, label: str, threads: int | None, video: VideoOptions) -> FusionEngine:
     import torch
-
-    from fusion_core.engines.torch_engine import TorchEngine
 
     if threads:
         torch.set_num_threads(threads)
-    return TorchEngine(checkpoint, label=label)
+    if video.align_every == 1 and video.kernels_every == 1:
+        from fusion_core.engines.torch_engine import TorchEngine
+
+        return TorchEngine(checkpoint, label=label)
+    from fusion_core.engines.torch_cuda_engine import TorchCudaEngine
+
+    return TorchCudaEngine(checkpoint, label=label, device="cpu", dtype=torch.float32, video=video)

@@ -147,12 +147,22 @@ class Rfvif(nn.Module):
         """Pixels of a picture of this size to one of its working grid, along each side; 1 without a working grid."""
         return reduction_factor(height, width, self.config.working_px)
 
-    def fuse_aligned(self, visible: Tensor, moved: Tensor, alignment: Alignment | None, factor: int = 1) -> RfvifOutput:
-        """The network after the displacement estimate; sizes as `pad` makes them for this `reduction`."""
+    def fuse_aligned(
+        self,
+        visible: Tensor,
+        moved: Tensor,
+        alignment: Alignment | None,
+        factor: int = 1,
+        carried: CarriedKernels | None = None,
+    ) -> RfvifOutput:
+        """The network after the displacement estimate; sizes as `pad` makes them for this `reduction`.
+
+        carried: see `fuse_warped`.
+        """
         if alignment is None:
-            return self.fuse_warped(visible, moved, None, factor=factor)
+            return self.fuse_warped(visible, moved, None, carried, factor=factor)
         infrared = warp(moved, alignment.displacements[-1], cubic=True, inset_px=FRAME_PX).clamp(0.0, 1.0)
-        out = self.fuse_warped(visible, infrared, alignment.log_confidence, factor=factor)
+        out = self.fuse_warped(visible, infrared, alignment.log_confidence, carried, factor=factor)
         return RfvifOutput(out.fused, out.aligned_infrared, alignment.displacements, alignment.log_confidence)
 
     @property

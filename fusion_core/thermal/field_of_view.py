@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from fusion_core.errors import BadInputError
 
-__all__ = ["FieldFiller", "FieldMatrices", "to_grid"]
+__all__ = ["FieldFiller", "FieldMatrices", "ThermalWarp", "to_grid"]
 
 FEATHER_PX: Final = 48
 """How far outside the border the level fades to that of the visible picture."""
@@ -44,6 +44,18 @@ class FieldMatrices:
     up_y: F32  # (H, h)
     up_x: F32  # (W, w)
     seen: npt.NDArray[np.bool_]  # (H, W)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ThermalWarp:
+    """How a thermal picture comes onto the visible grid, for a device that has no OpenCV. Never changes."""
+
+    grid: F32
+    """(H, W, 2) in [-1, 1], align_corners=False: where each visible pixel lies in the thermal picture
+    (`calibration.align.ThermalAligner.sampling_grid`)."""
+    thermal_size: tuple[int, int]  # (height, width)
+    matrices: FieldMatrices
+    """Of the filler of what thermal does not see there."""
 
 
 class FieldFiller:

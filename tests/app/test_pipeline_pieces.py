@@ -223,12 +223,14 @@ def test_builder_closes_what_nobody_wants_any_more(failures: list[object]) -> No
 class CachedEngine(NamedEngine):
     """Warms up as an engine does that finds two parts missing in the cache."""
 
+    kind = "openvino-estimate"
+
     def warm_up(self, height: int, width: int) -> None:
         super().warm_up(height, width)
         for _ in range(2):
             ahead = BEFORE_MAKING.get()
             assert ahead is not None
-            ahead()
+            ahead(self.kind)
 
 
 def test_builder_has_the_network_converted_in_another_process_once(
@@ -236,11 +238,11 @@ def test_builder_has_the_network_converted_in_another_process_once(
 ) -> None:
     calls, seen = [], []
 
-    def convert(*what: object, wanted: Callable[[], bool], progress: Callable[[float], None]) -> bool:
+    def convert(*what: object, wanted: Callable[[], bool], progress: Callable[[float], None]) -> str:
         calls.append(what)
         progress(0.4)
         seen.append(builder.progress)
-        return wanted()
+        return "no memory left"  # it is then converted here
 
     monkeypatch.setattr(engine_builder, "convert_in_child", convert)
     engine = CachedEngine("one")
@@ -259,11 +261,11 @@ def test_builder_gives_up_a_conversion_that_nobody_wants(
 ) -> None:
     began, ended = threading.Event(), []
 
-    def convert(*_: object, wanted: Callable[[], bool], progress: object) -> bool:
+    def convert(*_: object, wanted: Callable[[], bool], progress: object) -> str:
         began.set()
         support.wait_until(lambda: not wanted())
         ended.append("child")
-        return False
+        return ""
 
     monkeypatch.setattr(engine_builder, "convert_in_child", convert)
     engines = [CachedEngine("old"), NamedEngine("new")]
@@ -276,6 +278,29 @@ def test_builder_gives_up_a_conversion_that_nobody_wants(
     built = result_of(builder)
     assert isinstance(built, BuiltEngine) and built.engine.name == "new"
     assert ended == ["child"] and old.closed == 1 and not failures
+    builder.request_stop()
+    assert builder.join(20.0)
+
+
+def test_what_tensorrt_cannot_build_in_a_child_is_not_built_beside_the_live_picture(
+    failures: list[object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+
+    def convert(*what: object, wanted: object, progress: object) -> str:
+        calls.append(what)
+        return "ended with code -11"
+
+    monkeypatch.setattr(engine_builder, "convert_in_child", convert)
+    engine = CachedEngine("gpu")
+    engine.kind = "tensorrt-fuse"
+    builder = make_builder(lambda *_, **__: engine, failures)
+    builder.set_size(10, 20)
+    builder.request(spec("auto"))
+    failed = result_of(builder)
+    assert isinstance(failed, BuildFailure) and isinstance(failed.error, EngineError)
+    assert "could not build the network in a process of its own: ended with code -11" in str(failed.error)
+    assert [call[0] for call in calls] == ["tensorrt"]  # of all that auto may be, this one
     builder.request_stop()
     assert builder.join(20.0)
 

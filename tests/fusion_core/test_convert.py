@@ -13,7 +13,7 @@ from fusion_core.engines.convert import convert_in_child
 from fusion_core.engines.video_options import VideoOptions
 
 
-def convert(script: str, told: list[float]) -> bool:
+def convert(script: str, told: list[float]) -> str:
     return convert_in_child(
         *("openvino", "tiny", None, None, VideoOptions(), (64, 96)),
         wanted=lambda: True,
@@ -24,21 +24,29 @@ def convert(script: str, told: list[float]) -> bool:
 
 def test_progress_is_told_and_other_lines_are_not(capsys: pytest.CaptureFixture[str]) -> None:
     told: list[float] = []
-    assert convert("print('progress 0.25'); print('a library speaks'); print('progress x'); print('progress 7')", told)
+    script = "print('progress 0.25'); print('a library speaks'); print('progress x'); print('progress 7')"
+    assert convert(script, told) == ""
     assert told == [0.25, 1.0]
     assert "failed" not in capsys.readouterr().out
 
 
 def test_a_child_that_fails_is_told_with_its_last_words(capsys: pytest.CaptureFixture[str]) -> None:
-    assert not convert("raise SystemExit('no memory left')", [])
+    assert convert("raise SystemExit('no memory left')", []) == "ended with code 1; no memory left"
     assert "no memory left" in capsys.readouterr().out
+
+
+def test_a_child_that_a_library_crashes_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    """As TensorRT may: it costs the child and nothing else."""
+    assert convert("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", []) == "ended with code -11"
+    assert "ended with code -11" in capsys.readouterr().out
 
 
 def test_a_child_that_cannot_be_started_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     none = ("/no/such/program",)
     options = ("openvino", "tiny", None, None, VideoOptions(), (64, 96))
-    assert not convert_in_child(*options, wanted=lambda: True, progress=lambda _: None, program=none)
-    assert "beside the live picture" in capsys.readouterr().out
+    said = convert_in_child(*options, wanted=lambda: True, progress=lambda _: None, program=none)
+    assert "no process can be started" in said
+    assert "no process to convert the network in" in capsys.readouterr().out
 
 
 def test_a_child_that_nobody_wants_any_more_is_ended(tmp_path: Path) -> None:
@@ -61,7 +69,7 @@ def test_the_cache_holds_what_the_engine_needs(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     told: list[float] = []
     options = ("aligned-pyramid", "tiny", None, 1, VideoOptions(), (64, 96))
-    assert convert_in_child(*options, wanted=lambda: True, progress=told.append)
+    assert convert_in_child(*options, wanted=lambda: True, progress=told.append) == ""
     assert told == sorted(told) and told[0] == 0.05 and told[-1] == 1.0
     kinds = [entry.key["kind"] for entry in EngineCache(tmp_path / "lumitherm" / "engines").entries()]
     assert kinds == ["openvino-estimate"]

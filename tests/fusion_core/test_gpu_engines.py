@@ -110,9 +110,7 @@ def test_keeps_the_contract(engine: GpuEngine, size: tuple[int, int]) -> None:
 def test_the_frame_is_one_graph(checkpoint: LoadedCheckpoint) -> None:
     engine = TorchCudaEngine(checkpoint)
     engine.warm_up(*CROP)
-    runner = engine._runner
-    assert runner is not None
-    assert runner.graphed
+    assert engine.graphed
     before = torch.cuda.memory_allocated()
     for seed in range(3):
         engine.fuse(*contract.picture_pair(seed, *CROP))

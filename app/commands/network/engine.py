@@ -67,12 +67,14 @@ def _make(engine: str, preset: str, weights: Path | None, progress: Any) -> Fusi
 
     if engine == "tensorrt":
         from fusion_core.engines.tensorrt_engine import TensorRtEngine
+        from fusion_core.engines.video_options import VideoOptions
 
         if weights is None:
             preset_config(preset)
         checkpoint = load_checkpoint(resolve_weights(weights if weights is not None else preset))
         label = weights.stem if weights is not None else preset
-        return TensorRtEngine(checkpoint, label=label, cache=EngineCache(), progress=progress)
+        video = VideoOptions()  # the programs that live and files run
+        return TensorRtEngine(checkpoint, label=label, video=video, cache=EngineCache(), progress=progress)
     return create_engine(engine, preset, weights)
 
 

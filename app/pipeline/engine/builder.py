@@ -30,6 +30,7 @@ __all__ = ["BuildFailure", "BuiltEngine", "EngineBuilder", "EngineFactory", "Eng
 _FIRST_RETRY_S = 5.0
 _LONGEST_RETRY_S = 300.0
 _WAIT_S = 0.2
+_GPU_FAMILY = "tensorrt"  # of kinds in the cache of engines
 _TIMED_LEAST, _TIMED_MOST, _TIMED_MS = 5, 25, 1000.0  # pictures, and what they take in all
 
 
@@ -268,22 +269,26 @@ class EngineBuilder:
 
     @contextmanager
     def _converting(self, request: _Request, size: tuple[int, int], stopping: threading.Event) -> Iterator[None]:
-        """Whatever is missing in the cache of engines is made in a child process first, once."""
-        spec, asked = request.spec, False
+        """Whatever is missing in the cache of engines is made in a child process first, once for each engine."""
+        spec, asked = request.spec, set[str]()
 
-        def ahead() -> None:
-            nonlocal asked
-            if asked or not self._child:
+        def ahead(kind: str) -> None:
+            family = kind.partition("-")[0]
+            if family in asked or not self._child:
                 return
-            asked = True
-            convert_in_child(
-                *(spec.name, spec.preset, spec.weights, spec.threads, spec.video, size),
+            asked.add(family)
+            on_gpu = family == _GPU_FAMILY
+            name = family if spec.name == "auto" else spec.name  # not the engines that have failed before it
+            failed = convert_in_child(
+                *(name, spec.preset, spec.weights, spec.threads, spec.video, size),
                 wanted=lambda: not (stopping.is_set() or request.cancelled.is_set()),
                 progress=partial(setattr, request, "progress"),
             )
             request.progress = None
             if stopping.is_set() or request.cancelled.is_set():
                 raise EngineError(f"{spec.shown} is not wanted any more")
+            if failed and on_gpu:  # minutes of the interpreter's lock, or a crash, beside the live picture
+                raise EngineError(f"TensorRT could not build the network in a process of its own: {failed}")
 
         token = BEFORE_MAKING.set(ahead)
         try:
