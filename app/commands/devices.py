@@ -56,11 +56,13 @@ def _profile_lines(usb_id: str, modes: list[V4l2Mode], uri: str) -> list[str]:
             lines.append(f"a picture above raw counts: thermal.uri: {uri} takes the counts by itself")
         return lines
     layout = ", split into picture and counts by itself" if profile.double else ""
-    scale = f", {profile.kelvin_per_count:g} K a count" if profile.kelvin_per_count else ""
     mode = profile.mode
     tested = "tested" if profile.tested else "not tested on a device yet"
     lines.append(f"known as {profile.name} ({profile.also}); {tested}")
-    lines.append(f"thermal.uri: {uri}  ({mode.pixel_format} {mode.width}x{mode.height}{layout}{scale})")
+    lines.append(f"thermal.uri: {uri}  ({mode.pixel_format} {mode.width}x{mode.height}{layout})")
+    if profile.kelvin_per_count:
+        lines.append(f"thermal.kelvin_per_count: {profile.kelvin_per_count:g}  (for degrees)")
+    lines.append(f"expect {mode.fps:g} frames/s; its shutter stops the picture for {profile.freeze_s:g} s now and then")
     return lines
 
 

@@ -262,8 +262,8 @@ def _png_facts(data: bytes) -> _PngFacts:
             name = kind.decode("ascii") if kind.isalpha() else repr(kind)
             facts.damage = f"the check sum of its {name} part is wrong"
             return facts
-        if len(kept) == 1 and (kind != b"IHDR" or len(content) != 13):
-            facts.damage = "it does not begin with its header"
+        if len(kept) == 1 and (kind != b"IHDR" or len(content) != 13 or content[10:12] != b"\0\0" or content[12] > 1):
+            facts.damage = "it does not begin with a header of this format"
             return facts
         if kind in _PNG_NEEDED:
             kept.append(data[at:end])

@@ -8,7 +8,15 @@ from typer.testing import CliRunner
 
 from app.__main__ import build_cli
 from app.capture.cameras.identity import DeviceRecord
-from app.capture.cameras.profiles import UsbProfile, doubles, load_profiles, profile_of
+from app.capture.cameras.profiles import (
+    UsbProfile,
+    counts_row,
+    doubles,
+    load_profiles,
+    profile_of,
+    sensor_rows,
+    without_telemetry,
+)
 from app.capture.cameras.uri import parse_camera_uri
 from app.capture.cameras.v4l2_camera import RawPicture, V4l2Camera
 from app.capture.cameras.v4l2_formats import V4l2Mode
@@ -34,7 +42,10 @@ def bytes_of(profile: UsbProfile) -> bytes:
         return counts.tobytes()
     above = np.empty((*counts.shape, 2), np.uint8)
     above[..., 0], above[..., 1] = 120, 128
-    return above.tobytes() + counts.tobytes()
+    picture = np.full((profile.mode.height, profile.mode.width, 2), 255, np.uint8)  # telemetry, where nothing else is
+    rows, start = profile.sensor[1], {384: 192, 386: 194, 392: 196}[profile.mode.height]
+    picture[:rows], picture[start : start + rows] = above, counts.view(np.uint8).reshape(above.shape)
+    return picture.tobytes()
 
 
 def opened(profile: UsbProfile, stream: Stream, others: list[V4l2Mode]) -> V4l2Camera:
@@ -74,6 +85,18 @@ def test_an_unlisted_double_height_camera_is_split_too() -> None:
     assert doubles([V4l2Mode("YUYV", 640, 480, 30.0), V4l2Mode("YUYV", 1280, 960, 30.0)]) == []
 
 
+@pytest.mark.parametrize("height", [384, 386, 392])
+@pytest.mark.parametrize("alone", [True, False])
+def test_rows_of_telemetry_are_left_out_of_unlisted_cameras_too(height: int, alone: bool) -> None:
+    mode = V4l2Mode("YUYV", 256, height, 25.0)
+    both = [mode] if alone else [V4l2Mode("YUYV", 256, 192, 25.0), mode]
+    assert doubles(both) == [mode] and sensor_rows(mode, both) == 192
+    packed = np.zeros((height, 256, 2), np.uint8)
+    packed[:192], packed[counts_row(height, 192) :][:192] = 1, 2
+    parts = without_telemetry(packed, 192)
+    assert parts.shape == (384, 256, 2) and (parts[:192] == 1).all() and (parts[192:] == 2).all()
+
+
 def test_network_profiles_are_addresses() -> None:
     for network in PROFILES.network:
         for address in (network.visible, network.thermal):
@@ -95,5 +118,5 @@ def test_devices_prints_the_uri_that_works(monkeypatch: pytest.MonkeyPatch) -> N
     output = CliRunner().invoke(build_cli(), ["devices"]).output
     assert "known as Topdon TC001" in output
     assert "thermal.uri: v4l2:serial=B1234" in output
-    assert "0.015625 K a count" in output
+    assert "thermal.kelvin_per_count: 0.015625" in output and "25 frames/s" in output
     assert "Channels/201" in output

@@ -17,8 +17,20 @@ from fusion_core.frames import Stream
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["CameraProfiles", "NetworkProfile", "UsbProfile", "doubles", "load_profiles", "profile_of", "split_double"]
+__all__ = [
+    "CameraProfiles",
+    "NetworkProfile",
+    "UsbProfile",
+    "counts_row",
+    "doubles",
+    "load_profiles",
+    "profile_of",
+    "sensor_rows",
+    "split_double",
+    "without_telemetry",
+]
 
+_TELEMETRY_ROWS = (0, 2, 8)
 Price = Literal["low", "middle", "high"]
 
 
@@ -45,7 +57,7 @@ class UsbProfile(_Entry):
     mode: ProfileMode
     double: bool
     kelvin_per_count: float | None
-    ffc: str
+    freeze_s: float
     price: Price
     tested: bool
 
@@ -57,6 +69,7 @@ class NetworkProfile(_Entry):
     visible: str
     thermal: str
     fps: float
+    freeze_s: float
     price: Price
     tested: bool
 
@@ -96,15 +109,42 @@ def profile_of(usb_id: str, modes: Sequence[V4l2Mode]) -> UsbProfile | None:
     return None
 
 
+def counts_row(height: int, rows: int) -> int:
+    """The first row of counts in a double-height picture of `height` rows, for a sensor of `rows`.
+
+    What is over belongs to telemetry: four rows under each part, or two between the parts.
+    """
+    return height // 2 if (height - 2 * rows) % 8 == 0 else height - rows
+
+
+def sensor_rows(mode: V4l2Mode, modes: Sequence[V4l2Mode]) -> int:
+    """The rows of the sensor behind a double-height mode: those of a mode of half its height, but for telemetry.
+
+    Sensors have multiples of 16 rows, where no such mode tells.
+    """
+    possible = [(mode.height - telemetry) // 2 for telemetry in _TELEMETRY_ROWS]
+    offered = [other.height for other in modes if other.width == mode.width and other.height in possible]
+    return next(iter(offered or [rows for rows in possible if rows % 16 == 0]), mode.height // 2)
+
+
 def doubles(modes: Sequence[V4l2Mode]) -> list[V4l2Mode]:
     """The YUYV modes of twice the height of another mode of a thermal sensor's size: a picture above, counts below."""
     sizes = {(mode.width, mode.height) for mode in modes}
+    halves = {(width, 2 * height + more) for width, height in sizes for more in _TELEMETRY_ROWS}
     return [
         mode
         for mode in modes
         if mode.pixel_format == "YUYV" and mode.height % 2 == 0 and mode.height > mode.width
-        and ((mode.width, mode.height // 2) in sizes or len(sizes) == 1)
+        and ((mode.width, mode.height) in halves or len(sizes) == 1)
     ]  # fmt: skip
+
+
+def without_telemetry(packed: np.ndarray, rows: int) -> np.ndarray:
+    """(2 * rows, W, 2) of a double-height picture of YUYV bytes: the rows of picture and counts alone."""
+    if packed.shape[0] == 2 * rows:
+        return packed
+    start = counts_row(packed.shape[0], rows)
+    return np.concatenate([packed[:rows], packed[start : start + rows]])
 
 
 def split_double(packed: np.ndarray, stream: Stream) -> np.ndarray:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from app.capture.cameras.camera import CameraInfo, Clock, to_stream_pixels
 from app.capture.cameras.identity import DeviceRecord, find_device, list_devices
-from app.capture.cameras.profiles import doubles, profile_of, split_double
+from app.capture.cameras.profiles import doubles, profile_of, sensor_rows, split_double, without_telemetry
 from app.capture.cameras.v4l2_formats import BYTES_PER_PIXEL, V4l2Mode, bytes_to_pixels, choose_mode, explain_os_error
 from fusion_core.errors import CameraLost, CameraTimeout, ConfigError
 from fusion_core.frames import Frame, FrameFlag, Stream, TimestampSource
@@ -188,6 +188,7 @@ class V4l2Camera:
         self._record: DeviceRecord | None = None
         self._mode = V4l2Mode(config.pixel_format or "", config.width or 0, config.height or 0, config.fps or 0.0)
         self._double = False
+        self._rows = 0  # of the sensor, where the mode holds picture and counts
         self._bytes_per_line = 0
         self._last_sequence: int | None = None
         self._index = -1
@@ -226,25 +227,30 @@ class V4l2Camera:
 
     def _choose(self, record: DeviceRecord, offered: list[V4l2Mode]) -> V4l2Mode:
         """Choose the mode. One with a picture above counts is split, unless the configuration names a mode."""
-        config, self._double = self._config, False
+        config, self._double, self._rows = self._config, False, 0
         if config.pixel_format is not None or config.width is not None:
             return choose_mode(offered, config, self._stream)
         profile, double = profile_of(record.usb_id, offered), doubles(offered)
         if self._packed:  # the halves are cut by `SplitCamera`
-            return max(double, key=_rate_and_size) if double else choose_mode(offered, config, self._stream)
+            return self._double_mode(double, offered) if double else choose_mode(offered, config, self._stream)
         if profile is not None and not profile.double and self._stream is Stream.VISIBLE:
             profile = None
         if profile is None and double and self._stream is Stream.THERMAL:
             self._double = True
-            return max(double, key=_rate_and_size)
+            return self._double_mode(double, offered)
         if profile is None:
             return choose_mode(offered, config, self._stream)
         wanted = profile.mode
-        self._double = profile.double
+        self._double, self._rows = profile.double, profile.sensor[1] if profile.double else 0
         size = config.model_copy(
             update={"pixel_format": wanted.pixel_format, "width": wanted.width, "height": wanted.height}
         )
         return choose_mode(offered, size, Stream.THERMAL)
+
+    def _double_mode(self, double: Sequence[V4l2Mode], offered: Sequence[V4l2Mode]) -> V4l2Mode:
+        chosen = max(double, key=_rate_and_size)
+        self._rows = sensor_rows(chosen, offered)
+        return chosen
 
     def _check_taken(self, asked: V4l2Mode, taken: V4l2Mode) -> None:
         same = (asked.pixel_format, asked.width, asked.height) == (taken.pixel_format, taken.width, taken.height)
@@ -310,6 +316,8 @@ class V4l2Camera:
             )
         if pixels is None:
             return None
+        if self._rows:
+            pixels = without_telemetry(pixels, self._rows)
         if self._double:
             pixels = split_double(pixels, self._stream)
         is_yuyv_bytes = pixels.ndim == 3 and pixels.shape[2] == 2
@@ -335,7 +343,7 @@ class V4l2Camera:
             identity=f"v4l2:{self._uri.key}={self._uri.target}",
             model=name,
             width=self._mode.width,
-            height=self._mode.height // 2 if self._double else self._mode.height,
+            height=(self._rows if self._double else 2 * self._rows) or self._mode.height,
             fps=self._mode.fps,
             pixel_format=self._mode.pixel_format,
             ts_source=self._ts_source,
