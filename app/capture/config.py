@@ -64,6 +64,9 @@ class CameraConfig(_Section):
     accept_colour: bool = False
     """Thermal only: take a picture in colour (a palette the camera painted) as its brightness. Off, such a picture is
     refused, because it mostly means that the two cameras are swapped."""
+    kelvin_per_count: Annotated[float, Field(gt=0, le=10)] | None = None
+    """Thermal only: kelvin a count, where counts are temperatures from absolute zero on (0.01, 0.015625, 0.0625, ...);
+    shows degrees and lets triggers use them. `lumitherm devices` tells it for cameras that it knows."""
     rotate: Literal[0, 90, 180, 270] = 0
     """Degrees clockwise by which a camera's picture is turned, for one that is mounted on its side or head."""
     mirror: bool = False

@@ -192,8 +192,9 @@ class TriggerConfig(_Section):
     counts: int | None = Field(
         None, ge=0, le=65535, description="counts, threshold of hot, cold and motion in the camera's own unit"
     )
-    scale: Literal["auto", "relative", "tlinear-0.01", "tlinear-0.1", "simulated"] = Field(
-        "auto", description="what a count means in degrees; auto knows the simulated rig's alone"
+    scale: Literal["auto", "relative", "tlinear-0.01", "tlinear-0.1", "kelvin-64", "kelvin-16", "simulated"] = Field(
+        "auto",
+        description="what a count means in degrees; auto takes thermal.kelvin_per_count, and knows the simulated rig's",
     )
     area_percent: float = Field(0.1, gt=0, le=100, description="% of the region that must be so")
     region: tuple[float, float, float, float] = Field(

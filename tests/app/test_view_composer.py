@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from app.rig.radiometry import SCALES, default_scale
+from app.rig.radiometry import SCALES, default_scale, is_scale, scale_of
 from app.rig.setup_assistant import simulated_config
 from app.view.composer import ViewComposer, counts_statistics, heat_levels
 from app.view.settings import (
@@ -194,6 +194,17 @@ def test_statistics_of_a_region_and_scales() -> None:
     assert scale is not None and scale.celsius(24000) == pytest.approx(20.0) and scale.counts(20.0) == 24000
     assert default_scale(simulated_config()) == "simulated"
     assert default_scale(simulated_config(thermal={"uri": "file:x.mkv"})) == "relative"
+
+
+@pytest.mark.parametrize(
+    ("kelvin", "name"), [(1 / 64, "kelvin-64"), (1 / 16, "kelvin-16"), (0.01, "tlinear-0.01"), (0.025, "kelvin:0.025")]
+)
+def test_a_camera_says_its_scale(kelvin: float, name: str) -> None:
+    config = simulated_config(thermal={"uri": "file:x.mkv", "kelvin_per_count": kelvin})
+    assert default_scale(config) == name and is_scale(name)
+    scale = scale_of(name)
+    assert scale is not None and scale.celsius(scale.counts(36.6)) == pytest.approx(36.6, abs=kelvin)
+    assert not is_scale("kelvin:hot") and scale_of("kelvin:-1") is None
 
 
 def test_viewport_keeps_the_point_under_the_pointer() -> None:

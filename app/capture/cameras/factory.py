@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CameraPair", "create_cameras"]
 
-_OWN_FIELDS: Final = frozenset({"uri", "offset_ms", "accept_colour", "reopen", "rotate", "mirror"})
+_OWN_FIELDS: Final = frozenset({"uri", "offset_ms", "accept_colour", "reopen", "rotate", "mirror", "kelvin_per_count"})
 """May differ between the halves of a source."""
 
 

@@ -26,7 +26,7 @@ from app.gui.widgets.status_text import rig_chips
 from app.gui.widgets.timing_plot import load_library
 from app.pipeline.state.stats import StatsSnapshot
 from app.rig.calibration_session import CamerasInUse
-from app.rig.radiometry import SCALES, Radiometry, default_scale
+from app.rig.radiometry import Radiometry, default_scale, is_scale, scale_of
 from app.rig.setup_assistant import SourceChoice
 from app.view.settings import Picture
 from fusion_core.errors import ConfigError
@@ -155,7 +155,7 @@ class LiveController(ViewController):
         profile = self._settings.profile(config.rig)
         self.view, self.hud, self.panel = profile.view, profile.hud, profile.panel
         super().set_strength(config.engine.strength if profile.strength is None else profile.strength)
-        self.scale = profile.scale if profile.scale in SCALES else default_scale(config)
+        self.scale = profile.scale if is_scale(profile.scale) else default_scale(config)
         self.view_changed.emit(self.view)
         self._show_figures()
         self._show_config(config)
@@ -364,11 +364,11 @@ class LiveController(ViewController):
     @property
     def radiometry(self) -> Radiometry | None:
         """The scale in use; None = relative."""
-        return SCALES.get(self.scale)
+        return scale_of(self.scale)
 
     def set_scale(self, scale: str) -> None:
         """Choose how counts are read."""
-        self.scale = scale if scale in SCALES else "relative"
+        self.scale = scale if is_scale(scale) else "relative"
         self._remember()
         self._page.panel.view.show_scale(self.scale)
         self.scale_changed.emit()

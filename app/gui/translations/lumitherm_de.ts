@@ -2621,13 +2621,13 @@ in {1}</translation>
         <translation>Isotherme</translation>
     </message>
     <message>
-        <location filename="../widgets/view_panel.py" line="151" />
+        <location filename="../widgets/view_panel.py" line="153" />
         <location filename="../widgets/view_panel.py" line="62" />
         <source>from</source>
         <translation>von</translation>
     </message>
     <message>
-        <location filename="../widgets/view_panel.py" line="152" />
+        <location filename="../widgets/view_panel.py" line="154" />
         <location filename="../widgets/view_panel.py" line="63" />
         <source>to</source>
         <translation>bis</translation>
@@ -2759,18 +2759,33 @@ in {1}</translation>
     </message>
     <message>
         <location filename="../widgets/view_panel.py" line="127" />
+        <source>1/64 K a count</source>
+        <translation>1/64 K je Zählwert</translation>
+    </message>
+    <message>
+        <location filename="../widgets/view_panel.py" line="128" />
+        <source>1/16 K a count</source>
+        <translation>1/16 K je Zählwert</translation>
+    </message>
+    <message>
+        <location filename="../widgets/view_panel.py" line="129" />
         <source>Simulated rig</source>
         <translation>Simulierte Anlage</translation>
     </message>
     <message>
-        <location filename="../widgets/view_panel.py" line="151" />
+        <location filename="../widgets/view_panel.py" line="153" />
         <source>below</source>
         <translation>unter</translation>
     </message>
     <message>
-        <location filename="../widgets/view_panel.py" line="152" />
+        <location filename="../widgets/view_panel.py" line="154" />
         <source>above</source>
         <translation>über</translation>
+    </message>
+    <message>
+        <location filename="../widgets/view_panel.py" line="175" />
+        <source>{kelvin} K a count</source>
+        <translation>{kelvin} K je Zählwert</translation>
     </message>
 </context><context>
     <name>WindowController</name>

@@ -11,7 +11,7 @@ from PyQt6.QtWidgets import QHBoxLayout, QLabel, QPushButton, QWidget
 from app.gui.common.qt_image import rgb_image
 from app.gui.common.theme import icon_button
 from app.gui.widgets.sections import CheckBox, Section, ShareSlider, Spin, combo, form
-from app.rig.radiometry import SCALES, Radiometry
+from app.rig.radiometry import Radiometry, scale_of
 from app.view.settings import HEAT_SHARE_MAX, HEAT_SHARE_MIN, Isotherm, IsothermKind, Picture, ViewMode, ViewSettings
 from fusion_core.colour import STRENGTH_MAX
 from fusion_core.thermal.palettes import PALETTES, palette_table
@@ -124,6 +124,8 @@ class ViewPanel(Section):
                 (self.tr("Relative (counts)"), "relative"),
                 (self.tr("TLinear 0.01 K"), "tlinear-0.01"),
                 (self.tr("TLinear 0.1 K"), "tlinear-0.1"),
+                (self.tr("1/64 K a count"), "kelvin-64"),
+                (self.tr("1/16 K a count"), "kelvin-16"),
                 (self.tr("Simulated rig"), "simulated"),
             ],
             lambda name: self.scale_chosen.emit(str(name)),
@@ -167,7 +169,11 @@ class ViewPanel(Section):
     def show_scale(self, name: str) -> None:
         """Show how counts are read; limits are then given in degrees."""
         counts = self._counts(self._low), self._counts(self._high)
-        self._scale = SCALES.get(name)
+        self._scale = scale_of(name)
+        if self._scale is not None and self._scale_box.findData(name) < 0:  # the configuration's own
+            self._scale_box.addItem(
+                self.tr("{kelvin} K a count").format(kelvin=f"{self._scale.kelvin_per_count:g}"), name
+            )
         self._scale_box.setCurrentIndex(max(0, self._scale_box.findData(name)))
         for box, value in zip((self._low, self._high), counts, strict=True):
             box.blockSignals(True)

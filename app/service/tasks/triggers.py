@@ -35,14 +35,14 @@ def threshold_counts(config: TriggerConfig, automatic_scale: str) -> int | None:
     """
     if config.celsius is None:
         return config.counts
-    from app.rig.radiometry import SCALES  # imports the configuration, which imports ours
+    from app.rig.radiometry import scale_of  # imports the configuration, which imports ours
 
     name = automatic_scale if config.scale == "auto" else config.scale
-    scale = SCALES[name]
+    scale = scale_of(name)
     if scale is None:
         raise ConfigError(
             f"service.triggers: {config.name} has a threshold in degrees, but the camera's scale is {name}; set"
-            " scale: tlinear-0.01 or tlinear-0.1 if the camera is so, or give counts"
+            " thermal.kelvin_per_count or scale: tlinear-0.01, kelvin-64, ... if the camera is so, or give counts"
         )
     return scale.counts(config.celsius)
 
