@@ -175,7 +175,7 @@ class ModelStore:
         }
         with self._locked():
             if target.exists() and not replace:
-                raise UsageError(f"there is a model {name!r} already; give another --name, or --replace")
+                raise UsageError(f"there is a model {name!r} already; give another --name, or --overwrite")
             data = source.read_bytes()
             if hashlib.sha256(data).hexdigest() != loaded.sha256:
                 raise CheckpointError(f"{source} changed while it was read; add it again when it is complete")
@@ -198,7 +198,7 @@ class ModelStore:
         if model.sha256 and loaded.sha256 != model.sha256:
             raise CheckpointError(
                 f"{model.path} is not the file that was added: its SHA-256 is {loaded.sha256[:16]}, "
-                f"it was {model.sha256[:16]}. Add it again with --replace if that is what you want"
+                f"it was {model.sha256[:16]}. Add it again with --overwrite if that is what you want"
             )
         return model
 

@@ -105,7 +105,7 @@ def load_tree(path: Path | str, overrides: Sequence[str] = (), env: Mapping[str,
             raw = stream.read(MAX_BYTES + 1)
     except OSError as error:
         raise ConfigError(
-            f"{file}: cannot be read ({error.strerror or error}); wanted a YAML file, see configs/ for examples"
+            f"{file}: cannot be read ({error.strerror or error}); wanted YAML, as `lumitherm config init` writes"
         ) from error
     if len(raw) > MAX_BYTES:
         raise ConfigError(f"{file}: is larger than {MAX_BYTES} bytes; wanted a YAML configuration")

@@ -59,6 +59,7 @@ LAYERS = (
     ("app.gui.live",),
     ("app.gui.playback", "app.gui.setup"),
     ("app.gui",),
+    ("app.commands.common",),
     ("app.commands.calibrate", "app.commands.network"),
     ("app.commands",),
     ("app.__main__",),

@@ -7,12 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from pydantic import ValidationError
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from app.commands.fuse import stop_on_signals
-from app.view.views import FileView
+from app.commands.common.options import ViewName
+from app.commands.common.output import output as current_output
+from app.commands.common.output import progress_console, say, stop_on_signals
 from fusion_core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -36,11 +34,11 @@ def _archive(
     preset: Annotated[str | None, typer.Option(help="Size of the network: tiny, small or base.")] = None,
     weights: Annotated[Path | None, typer.Option(help="Weights file, or a model's name.")] = None,
     calibration: Annotated[Path | None, typer.Option(help="The rig's calibration. [default: plain resize]")] = None,
-    view: Annotated[FileView | None, typer.Option(help="What the videos show.")] = None,
+    view: Annotated[ViewName | None, typer.Option(help="What the videos show.")] = None,
     crf: Annotated[int | None, typer.Option(min=0, max=51, help="H.264 quality: 0 lossless, 51 worst.")] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes side by side.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads of each process.")] = None,
-    again: Annotated[bool, typer.Option("--again", help="Fuse also what is done already.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Fuse also what is done already.")] = False,
     ray: Annotated[bool, typer.Option("--ray", help="Run on Ray (optional extra).")] = False,
     ray_address: Annotated[
         str | None, typer.Option(metavar="ADDRESS", help="Of the cluster. [default: Ray on this machine]")
@@ -51,6 +49,8 @@ def _archive(
     One recording that fails does not stop the others: the error is listed, in DIR/report.json too, and the exit code
     is 1. Options given here win over those of a job file.
     """
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
     from app.jobs.archive import run_archive
 
     options: dict[str, Any] = {
@@ -63,7 +63,7 @@ def _archive(
         from app.jobs.archive_ray import ray_runner
 
         runner = ray_runner(ray_address)
-    console = Console(stderr=True)
+    console = progress_console()
     columns = (TextColumn("fusing"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with (
         stop_on_signals() as (stop, received),
@@ -75,7 +75,7 @@ def _archive(
             progress.update(bar, completed=count, total=total)
             progress.console.print(f"[{count}/{total}] {_line(result)}", highlight=False, soft_wrap=True, markup=False)
 
-        report = run_archive(job, runner=runner, again=again, on_result=tell, stop=stop)
+        report = run_archive(job, runner=runner, again=overwrite, on_result=tell, stop=stop)
     _say(job, report)
     if report.interrupted:
         raise typer.Exit(128 + (received[0] if received else signal.SIGINT))
@@ -84,6 +84,8 @@ def _archive(
 
 
 def _job(inputs: list[Path], options: dict[str, Any]) -> ArchiveJob:
+    from pydantic import ValidationError
+
     from app.jobs.archive import ArchiveJob
     from fusion_core.yaml_config import load_model
 
@@ -114,7 +116,13 @@ def _say(job: ArchiveJob, report: ArchiveReport) -> None:
     text = f"{len(report.done)} fused, {len(report.skipped)} were done before, {len(report.failed)} failed"
     if report.left:
         text += f", {len(report.left)} left (run the same command again)"
-    typer.echo(text)
+    say(text)
     for result in report.failed:
-        typer.echo(f"  {result.name}: {result.error}")
-    typer.echo(f"{job.output / 'report.json'}")
+        say(f"  {result.name}: {result.error}")
+    say(f"{job.output / 'report.json'}")
+    current_output().facts |= {
+        "done": [result.name for result in report.done],
+        "failed": {result.name: result.error for result in report.failed},
+        "left": len(report.left),
+        "report": str(job.output / "report.json"),
+    }

@@ -1,4 +1,4 @@
-"""`lumitherm config check|show|schema`: what a configuration file says, and whether it can be used."""
+"""`lumitherm config init|check|show|schema`: a file to begin with, whether one can be used, and what it says."""
 
 from __future__ import annotations
 
@@ -9,30 +9,67 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from app.commands.common.options import Cli, Overrides, Overwrite, Simulated
+from app.commands.common.output import claim, output, say
+
 if TYPE_CHECKING:
     from fusion_core.yaml_config import ConfigTree, KeyPath
 
 __all__ = ["register"]
 
-ConfigArgument = Annotated[Path, typer.Argument(metavar="FILE", help="Configuration, e.g. configs/simulated.yaml.")]
-SetOption = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Override one setting, e.g. --set engine.threads=2. Repeatable."),
-]
+ConfigArgument = Annotated[Path, typer.Argument(metavar="FILE", help="Configuration, e.g. rig.yaml.")]
 
 
 def register(cli: typer.Typer) -> None:
     """Add the commands."""
-    group = typer.Typer(name="config", help="Check, show and explain configuration files.", no_args_is_help=True)
+    group = Cli(name="config", help="Make, check, show and explain configuration files.")
+    group.command("init")(_init)
     group.command("check")(_check)
     group.command("show")(_show)
     group.command("schema")(_schema)
     cli.add_typer(group)
 
 
+def _init(
+    simulated: Simulated = False,
+    usb: Annotated[bool, typer.Option("--usb", help="Two USB cameras.")] = False,
+    rtsp: Annotated[bool, typer.Option("--rtsp", help="A network camera of two channels.")] = False,
+    replay: Annotated[bool, typer.Option("--replay", help="A recording in place of cameras.")] = False,
+    train: Annotated[bool, typer.Option("--train", help="A training run, for `lumitherm train`.")] = False,
+    file: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FILE", help="File to write; - for standard output.")
+    ] = Path("rig.yaml"),
+    overwrite: Overwrite = False,
+) -> None:
+    """Write a configuration to begin with: every key with its unit and reason. Without a kind: the simulated rig."""
+    from app.configuration.examples import example
+    from fusion_core.errors import RunError, UsageError
+    from fusion_core.files import replacing
+
+    kinds = {"usb_pair": usb, "rtsp_pair": rtsp, "replay": replay, "train": train, "simulated": simulated}
+    chosen = [name for name, wanted in kinds.items() if wanted] or ["simulated"]
+    if len(chosen) > 1:
+        raise UsageError("give one of --simulated, --usb, --rtsp, --replay and --train")
+    claim(file, overwrite)
+    text = example(chosen[0]).read_text(encoding="utf-8")
+    if str(file) == "-":
+        output().results_elsewhere = True
+        typer.echo(text, nl=False)
+        return
+    try:
+        with replacing(file) as part:
+            part.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise RunError(
+            f"{file} cannot be written ({error.strerror or error}); name a file in a folder of yours"
+        ) from error
+    output().facts["output"] = str(file)
+    say(f"wrote {file}; `lumitherm config check {file}` says whether it can be used")
+
+
 def _check(
     files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Configuration files.")],
-    overrides: SetOption = None,
+    overrides: Overrides = None,
 ) -> None:
     """Say whether configuration files can be used; otherwise name every fault by file, line and key (exit code 2)."""
     from app.configuration.config import load_config
@@ -44,9 +81,11 @@ def _check(
             config = load_config(file, overrides or (), os.environ)
         except ConfigError as error:
             failed = True
+            output().facts.setdefault("faults", {})[str(file)] = str(error)
             typer.echo(str(error), err=True)
         else:
-            typer.echo(f"{file}: sound; rig {config.rig!r}, {config.visible.shown_uri} + {config.thermal.shown_uri}")
+            output().facts.setdefault("sound", []).append(str(file))
+            say(f"{file}: sound; rig {config.rig!r}, {config.visible.shown_uri} + {config.thermal.shown_uri}")
     if failed:
         raise typer.Exit(2)
 
@@ -54,24 +93,27 @@ def _check(
 def _show(
     file: ConfigArgument,
     effective: Annotated[bool, typer.Option("--effective", help="Every setting, defaults included.")] = False,
-    overrides: SetOption = None,
+    overrides: Overrides = None,
 ) -> None:
     """Print the settings as YAML, each with the place it comes from. Passwords in addresses are hidden."""
     from app.configuration.config import AppConfig
+    from fusion_core.redaction import redacted
     from fusion_core.yaml_config import load_tree, validate_tree
 
     tree = load_tree(file, overrides or (), os.environ)
     config = validate_tree(AppConfig, tree)
     values = config.model_dump(mode="json", exclude_unset=not effective)
+    output().document = redacted(values)
     for line in _lines(values, (), tree):
-        typer.echo(line)
+        say(line)
 
 
 def _schema() -> None:
     """Print the JSON schema of the configuration: every key with its type, limits and meaning."""
     from app.configuration.config import AppConfig
 
-    typer.echo(json.dumps(AppConfig.model_json_schema(), indent=2))
+    output().document = AppConfig.model_json_schema()
+    say(json.dumps(output().document, indent=2))
 
 
 def _lines(values: dict[str, Any], prefix: KeyPath, tree: ConfigTree) -> list[str]:

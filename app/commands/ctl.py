@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from app.commands.common.options import Cli
+from app.commands.common.output import output, say
+
 __all__ = ["register"]
 
 _Socket = Annotated[Path | None, typer.Option("--socket", help="Socket of the rig; default: found by --rig.")]
 _Rig = Annotated[str | None, typer.Option("--rig", help="Name of the rig; needed where several run.")]
-_Json = Annotated[bool, typer.Option("--json", help="Print the whole answer as JSON.")]
 _Label = Annotated[str, typer.Option("--label", help="Name of the recording or event.")]
 
 
 def register(cli: typer.Typer) -> None:
     """Add the commands."""
-    ctl = typer.Typer(help="Control a rig that runs as a service on this computer.", no_args_is_help=True)
+    ctl = Cli(help="Control a rig that runs as a service on this computer.")
     ctl.command("status")(_status)
     ctl.command("start")(_start)
     ctl.command("stop")(_stop)
@@ -70,11 +71,12 @@ def _ask(socket: Path | None, rig: str | None, command: str, **arguments: Any) -
     return ask(_find(socket, rig), command, arguments)
 
 
-def _print(answer: dict[str, Any], as_json: bool, text: str) -> None:
-    typer.echo(json.dumps(answer, indent=2, ensure_ascii=False) if as_json else text)
+def _print(answer: dict[str, Any], text: str) -> None:
+    output().document = answer
+    say(text)
 
 
-def _status(socket: _Socket = None, rig: _Rig = None, as_json: _Json = False) -> None:
+def _status(socket: _Socket = None, rig: _Rig = None) -> None:
     """Show what the rig does. Exit code 1 when it is not ready."""
     answer = _ask(socket, rig, "status")
     stats = answer["stats"]
@@ -87,32 +89,32 @@ def _status(socket: _Socket = None, rig: _Rig = None, as_json: _Json = False) ->
         *(f"stuck: {text}" for text in answer["stuck"]),
         *(f"warning: {text}" for text in stats["warnings"]),
     ]
-    _print(answer, as_json, "\n".join(lines))
+    _print(answer, "\n".join(lines))
     if not answer["ready"]:
         raise typer.Exit(1)
 
 
-def _start(label: _Label = "", socket: _Socket = None, rig: _Rig = None, as_json: _Json = False) -> None:
+def _start(label: _Label = "", socket: _Socket = None, rig: _Rig = None) -> None:
     """Begin a recording."""
-    _print(_ask(socket, rig, "start", label=label), as_json, "recording")
+    _print(_ask(socket, rig, "start", label=label), "recording")
 
 
-def _stop(socket: _Socket = None, rig: _Rig = None, as_json: _Json = False) -> None:
+def _stop(socket: _Socket = None, rig: _Rig = None) -> None:
     """End the recording, check it, and name its files."""
     answer = _ask(socket, rig, "stop")
     lines = [*answer["files"], *(f"problem: {problem}" for problem in answer["problems"])]
-    _print(answer, as_json, "\n".join(lines) or "there was no recording")
+    _print(answer, "\n".join(lines) or "there was no recording")
 
 
-def _event(label: _Label = "", socket: _Socket = None, rig: _Rig = None, as_json: _Json = False) -> None:
+def _event(label: _Label = "", socket: _Socket = None, rig: _Rig = None) -> None:
     """Mark this moment; begins a recording with the seconds before."""
-    _print(_ask(socket, rig, "trigger", label=label), as_json, "marked")
+    _print(_ask(socket, rig, "trigger", label=label), "marked")
 
 
-def _snapshot(socket: _Socket = None, rig: _Rig = None, as_json: _Json = False) -> None:
+def _snapshot(socket: _Socket = None, rig: _Rig = None) -> None:
     """Save the newest picture with both sources."""
     answer = _ask(socket, rig, "snapshot")
-    _print(answer, as_json, answer["snapshot"])
+    _print(answer, answer["snapshot"])
 
 
 def _engine(
@@ -120,13 +122,12 @@ def _engine(
     preset: Annotated[str, typer.Option("--preset", help="tiny, small or base.")] = "tiny",
     socket: _Socket = None,
     rig: _Rig = None,
-    as_json: _Json = False,
 ) -> None:
     """Build another engine and swap it in between two pictures."""
-    _print(_ask(socket, rig, "engine", name=name, preset=preset), as_json, f"building {name}")
+    _print(_ask(socket, rig, "engine", name=name, preset=preset), f"building {name}")
 
 
-def _recordings(socket: _Socket = None, rig: _Rig = None, as_json: _Json = False) -> None:
+def _recordings(socket: _Socket = None, rig: _Rig = None) -> None:
     """List recordings, newest first."""
     answer = _ask(socket, rig, "recordings")
     lines = [
@@ -135,30 +136,29 @@ def _recordings(socket: _Socket = None, rig: _Rig = None, as_json: _Json = False
         + ("  kept" if entry["kept"] else "")
         for entry in answer["recordings"]
     ]
-    _print(answer, as_json, "\n".join(lines) or "none")
+    _print(answer, "\n".join(lines) or "none")
 
 
 def _protect(
     name: Annotated[str, typer.Argument(help="File name of the recording.")],
     socket: _Socket = None,
     rig: _Rig = None,
-    as_json: _Json = False,
 ) -> None:
     """Keep a recording from being deleted."""
     answer = _ask(socket, rig, "protect", name=name)
-    _print(answer, as_json, f"kept {answer['kept']}")
+    _print(answer, f"kept {answer['kept']}")
 
 
-def _log(socket: _Socket = None, rig: _Rig = None, as_json: _Json = False) -> None:
+def _log(socket: _Socket = None, rig: _Rig = None) -> None:
     """Show the newest log lines."""
     answer = _ask(socket, rig, "log")
-    _print(answer, as_json, "\n".join(f"{line['when']} {line['level']} {line['text']}" for line in answer["lines"]))
+    _print(answer, "\n".join(f"{line['when']} {line['level']} {line['text']}" for line in answer["lines"]))
 
 
-def _reload(socket: _Socket = None, rig: _Rig = None, as_json: _Json = False) -> None:
+def _reload(socket: _Socket = None, rig: _Rig = None) -> None:
     """Read the configuration again; a bad file changes nothing."""
     answer = _ask(socket, rig, "reload")
     lines = [f"changed: {', '.join(answer['changed']) or 'nothing'}"]
     if answer["needs_restart"]:
         lines.append(f"needs a restart: {', '.join(answer['needs_restart'])}")
-    _print(answer, as_json, "\n".join(lines))
+    _print(answer, "\n".join(lines))

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import signal
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from app.commands.fuse import ProgressPrinter, describe, stop_on_signals
-from app.jobs.demo import DemoScene, run_demo
-from fusion_core.engines.engine import FusionEngine
+from app.commands.common.options import Overwrite
+from app.commands.common.output import claim, say, stop_on_signals
+from app.commands.fuse import ProgressPrinter, describe
 from fusion_core.errors import CheckpointError, EngineError, RecordingError
+
+if TYPE_CHECKING:
+    from fusion_core.engines.engine import FusionEngine
 
 __all__ = ["register"]
 
@@ -27,15 +30,17 @@ def _demo(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the files; made if missing.")] = Path(
         "out/demo"
     ),
-    seconds: Annotated[float, typer.Option(min=0.2, max=600.0, help="Length of the recording.")] = 8.0,
+    duration_s: Annotated[float, typer.Option(min=0.2, max=600.0, metavar="S", help="Length of the recording.")] = 8.0,
     preset: Annotated[str, typer.Option(help="Size of the network: tiny, small or base.")] = "tiny",
     engine: Annotated[str, typer.Option(help="As in `lumitherm fuse`.")] = "auto",
     seed: Annotated[int, typer.Option(min=0, help="Chooses houses, people and noise.")] = 7,
+    overwrite: Overwrite = False,
 ) -> None:
     """Record a simulated rig that is 6 px out of calibration, fuse it, and lay the result out on a contact sheet.
 
     Leaves visible.mkv, thermal.mkv (16 bit), fused.mkv and contact_sheet.png.
     """
+    from app.jobs.demo import DemoScene, run_demo
     from fusion_core.engines.engine import create_engine
     from fusion_core.engines.pyramid_engine import LaplacianPyramidEngine
     from fusion_core.engines.video_options import VideoOptions
@@ -49,7 +54,8 @@ def _demo(
             typer.echo(f"lumitherm: the network cannot run, {_FALLBACK} stands in for it: {error}", err=True)
             return create_engine(_FALLBACK, preset, None, None)
 
-    scene = DemoScene(seconds=seconds, seed=seed)
+    claim(output, overwrite)
+    scene = DemoScene(seconds=duration_s, seed=seed)
     with (
         stop_on_signals() as (stop, received),
         ProgressPrinter(verb="recording") as recording,
@@ -67,13 +73,13 @@ def _demo(
             )
             raise typer.Exit(128 + received[0]) from None
     x_px, y_px = scene.residual_shift_px
-    typer.echo(f"simulated rig, thermal off by ({x_px:g}, {y_px:g}) px: {files.visible} and {files.thermal}")
+    say(f"simulated rig, thermal off by ({x_px:g}, {y_px:g}) px: {files.visible} and {files.thermal}")
     for line in describe(files.report)[:-1]:
-        typer.echo(line)
+        say(line)
     if files.fused.exists():
-        typer.echo(f"fused video: {files.fused}")
+        say(f"fused video: {files.fused}")
     if files.contact_sheet.exists():
-        typer.echo(f"contact sheet: {files.contact_sheet}")
+        say(f"contact sheet: {files.contact_sheet}")
     if files.report.interrupted:
         typer.echo("lumitherm: stopped early; what was fused until then plays", err=True)
         raise typer.Exit(128 + (received[0] if received else signal.SIGINT))

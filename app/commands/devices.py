@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from app.commands.common.options import Overrides
+from app.commands.common.output import output, say
+
 if TYPE_CHECKING:
     from app.capture.cameras.v4l2_formats import V4l2Mode
     from app.capture.doctor import Finding
@@ -29,20 +32,23 @@ def _devices() -> None:
 
     records = list_devices()
     if not records:
-        typer.echo(
+        say(
             "no USB camera is connected (or this system does not show it as a video device). Network cameras are not"
             " listed: name them by rtsp://..., and try `lumitherm doctor --config FILE`."
         )
     for record in records:
         identity = identify(record, records)
-        typer.echo(f"{record.name}  {record.usb_id}  {record.node}".rstrip())
-        typer.echo(f"  uri: {identity.uri or '-'}\n       {identity.reason}")
+        output().facts.setdefault("cameras", []).append(
+            {"name": record.name, "usb_id": record.usb_id, "node": record.node, "uri": identity.uri}
+        )
+        say(f"{record.name}  {record.usb_id}  {record.node}".rstrip())
+        say(f"  uri: {identity.uri or '-'}\n       {identity.reason}")
         for line in _modes(record.node, record.usb_id, identity.uri):
-            typer.echo(f"  {line}")
-    typer.echo("network cameras of two channels (put its address for HOST; the password goes into credentials_env):")
+            say(f"  {line}")
+    say("network cameras of two channels (put its address for HOST; the password goes into credentials_env):")
     for network in load_profiles().network:
-        typer.echo(f"  {network.name}: visible {network.visible}  thermal {network.thermal}")
-    typer.echo("always there: sim:visible and sim:thermal, the simulated rig")
+        say(f"  {network.name}: visible {network.visible}  thermal {network.thermal}")
+    say("always there: sim:visible and sim:thermal, the simulated rig")
 
 
 def _profile_lines(usb_id: str, modes: list[V4l2Mode], uri: str) -> list[str]:
@@ -90,12 +96,11 @@ def _modes(node: str, usb_id: str, uri: str) -> list[str]:
 
 def _doctor(
     config_file: Annotated[
-        Path | None, typer.Option("--config", metavar="FILE", help="Also measure the cameras of this configuration.")
+        Path | None,
+        typer.Option("--config", "-c", metavar="FILE", help="Also measure the cameras of this one."),
     ] = None,
-    seconds: Annotated[float, typer.Option("--seconds", min=1, max=600, help="How long to measure, s.")] = 10.0,
-    overrides: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override one setting. Repeatable.")
-    ] = None,
+    duration_s: Annotated[float, typer.Option(min=1, max=600, metavar="S", help="How long to measure.")] = 10.0,
+    overrides: Overrides = None,
 ) -> None:
     """Check cameras, time stamps, offset, engine, disk and permissions; each fault with its remedy (exit code 1)."""
     from app.capture.cameras.identity import list_devices
@@ -115,22 +120,25 @@ def _doctor(
     for finding in findings:
         _show(finding)
     if config is None:
-        typer.echo("      cameras are not measured without --config FILE")
+        say("      cameras are not measured without --config FILE")
     else:
-        findings += _measured(config, seconds)
+        findings += _measured(config, duration_s)
         engine = _check_engine(config)
         _show(engine)
         findings.append(engine)
     bad = sum(not finding.ok for finding in findings)
-    typer.echo(f"{bad} of {len(findings)} checks failed" if bad else f"all {len(findings)} checks passed")
+    say(f"{bad} of {len(findings)} checks failed" if bad else f"all {len(findings)} checks passed")
     if bad:
         raise typer.Exit(1)
 
 
 def _show(finding: Finding) -> None:
-    typer.echo(f"{'ok  ' if finding.ok else 'FAIL'}  {finding.name}: {finding.text}")
+    output().facts.setdefault("findings", []).append(
+        {"name": finding.name, "ok": finding.ok, "text": finding.text, "fix": finding.fix}
+    )
+    say(f"{'ok  ' if finding.ok else 'FAIL'}  {finding.name}: {finding.text}")
     if finding.fix:
-        typer.echo(f"      -> {finding.fix}")
+        say(f"      -> {finding.fix}")
 
 
 def _measured(config: AppConfig, seconds: float) -> list[Finding]:
@@ -142,7 +150,7 @@ def _measured(config: AppConfig, seconds: float) -> list[Finding]:
     grid = ThermalGrid(config.calibration.file)
     configs, _ = resolve_offsets(config.visible, config.thermal, grid.visible_minus_thermal_ms)
     cameras = create_cameras(config.visible, config.thermal, simulation=config.simulation)
-    typer.echo(f"      measuring both cameras for {seconds:g} s; let something warm move through both pictures")
+    say(f"      measuring both cameras for {seconds:g} s; let something warm move through both pictures")
     findings = judge(measure(cameras, configs, config.sync, seconds), configs, config.sync)
     for finding in findings:
         _show(finding)

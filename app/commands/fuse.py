@@ -2,34 +2,30 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import signal
-import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from types import FrameType
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from pydantic import ValidationError
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from app.jobs.fuse_files import fuse_files
-from app.jobs.report import FuseProgress, FuseReport
-from app.jobs.request import FuseOptions, FuseRequest
-from app.media.pairing import DEFAULT_MAX_HOLD_MS
-from app.view.views import FileView
-from fusion_core.colour import STRENGTH_MAX
-from fusion_core.engines.engine import FusionEngine
+from app.commands.common.options import AgcName, Overwrite, ViewName
+from app.commands.common.output import output as current_output
+from app.commands.common.output import progress_console, say, stop_on_signals
 from fusion_core.errors import BadInputError, UsageError
-from fusion_core.thermal.agc import AgcConfig, AgcMode
 
-__all__ = ["ProgressPrinter", "describe", "register", "stop_on_signals"]
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from app.jobs.report import FuseProgress, FuseReport
+    from app.jobs.request import FuseRequest
+    from fusion_core.engines.engine import FusionEngine
+    from fusion_core.thermal.agc import AgcConfig
+
+__all__ = ["ProgressPrinter", "describe", "register", "report_facts"]
 
 _PLAIN_EVERY_S = 2.0
 
@@ -45,7 +41,8 @@ def _fuse(
         typer.Argument(help="Picture, folder, video, or numbered pictures (frames/%05d.png); or only a recording."),
     ],
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="Picture, folder, or video (.mkv, or .mp4); never an input.")
+        Path,
+        typer.Option("--output", "-o", help="Picture, folder, or video (.mkv, .mp4); or -; never an input."),
     ],
     thermal: Annotated[
         Path | None, typer.Argument(help="As the visible input: 8- or 16-bit pictures, or a grey or gray16 video.")
@@ -58,10 +55,10 @@ def _fuse(
     ] = "auto",
     strength: Annotated[
         float,
-        typer.Option(min=0.0, max=STRENGTH_MAX, help="0: visible alone, 1: as trained, above: heat first."),
+        typer.Option(min=0.0, max=1.5, help="0: visible alone, 1: as trained, above: heat first."),
     ] = 1.0,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads of the engine; default: its own choice.")] = None,
-    view: Annotated[FileView, typer.Option(help="What the output shows.")] = FileView.FUSED,
+    view: Annotated[ViewName, typer.Option(help="What the output shows.")] = "fused",
     calibration: Annotated[
         Path | None, typer.Option(help="The rig's calibration. [default: plain scaling onto the visible picture]")
     ] = None,
@@ -75,12 +72,12 @@ def _fuse(
     ] = None,
     max_hold_ms: Annotated[
         float, typer.Option(min=0.0, help="How long the last thermal frame stands in for missing ones.")
-    ] = DEFAULT_MAX_HOLD_MS,
+    ] = 500.0,
     thermal_offset_ms: Annotated[
         float, typer.Option(help="Added to the thermal time stamps, when the two clocks differ.")
     ] = 0.0,
     sequence_fps: Annotated[float, typer.Option(min=0.01, help="Frames a second of numbered pictures.")] = 25.0,
-    agc: Annotated[AgcMode, typer.Option(help="How 16-bit counts become 8 bit.")] = AgcConfig().mode,
+    agc: Annotated[AgcName, typer.Option(help="How 16-bit counts become 8 bit.")] = "plateau",
     agc_range: Annotated[
         str | None, typer.Option(metavar="LOW:HIGH", help="Values shown black and white, in the input's unit.")
     ] = None,
@@ -96,16 +93,19 @@ def _fuse(
     allow_damage: Annotated[
         bool, typer.Option("--allow-damage", help="Exit code 0 though an input breaks off or lost frames.")
     ] = False,
-    force: Annotated[bool, typer.Option("--force", "-f", help="Replace an existing output.")] = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """Fuse a visible and a thermal picture, folder of pictures, or video; or a recording of Lumitherm anew.
 
     Videos are paired by time stamp. Every visible frame appears once in the output, with its own time stamp; where
     thermal is missing, its last frame is held for --max-hold-ms, then the visible frame stands alone.
     """
+    from app.jobs.request import FuseOptions, FuseRequest
+    from app.view.views import FileView
+
     value_range = _value_range(agc_range)
     options = FuseOptions(
-        view=view,
+        view=FileView(view),
         crf=crf,
         limit=limit,
         max_skew_ns=None if max_skew_ms is None else round(max_skew_ms * 1e6),
@@ -117,7 +117,7 @@ def _fuse(
         calibration=calibration,
         strength=strength,
     )
-    request = FuseRequest(visible, thermal, output, options, force, allow_unmatched, sequence_fps)
+    request = FuseRequest(visible, thermal, output, options, overwrite, allow_unmatched, sequence_fps)
     _carry_out(request, partial(_make_engine, engine, preset, weights, threads), allow_damage)
 
 
@@ -129,10 +129,15 @@ def _make_engine(name: str, preset: str, weights: Path | None, threads: int | No
 
 
 def _carry_out(request: FuseRequest, make_engine: Callable[[], FusionEngine], allow_damage: bool) -> None:
+    from app.jobs.fuse_files import fuse_files
+
+    if str(request.output) == "-":
+        current_output().results_elsewhere = True
     with stop_on_signals() as (stop, received), ProgressPrinter() as printer:
         report = fuse_files(request, make_engine, printer.update, stop)
     for line in describe(report):
-        typer.echo(line)
+        say(line)
+    current_output().facts |= report_facts(report)
     if report.interrupted:
         what = "it plays" if report.seconds > 0 else "each is complete"
         kept = f"{report.output} holds what was fused until then, {what}" if report.frames else "nothing was written"
@@ -142,8 +147,12 @@ def _carry_out(request: FuseRequest, make_engine: Callable[[], FusionEngine], al
         raise BadInputError(f"{'; '.join(report.damage)}. What could be read is in {report.output}.")
 
 
-def _agc_config(mode: AgcMode, damping_s: float | None, value_range: tuple[float, float] | None) -> AgcConfig:
-    values: dict[str, object] = {"mode": AgcMode.PLATEAU if value_range is not None else mode}
+def _agc_config(mode: AgcName, damping_s: float | None, value_range: tuple[float, float] | None) -> AgcConfig:
+    from pydantic import ValidationError
+
+    from fusion_core.thermal.agc import AgcConfig
+
+    values: dict[str, object] = {"mode": "plateau" if value_range is not None else mode}
     if damping_s is not None:
         values["damping_s"] = damping_s
     try:
@@ -195,32 +204,13 @@ def describe(report: FuseReport) -> list[str]:
     return lines
 
 
-@contextlib.contextmanager
-def stop_on_signals() -> Iterator[tuple[threading.Event, list[int]]]:
-    """Turn the first Ctrl-C or SIGTERM into a request to stop in order; a second one interrupts at once.
-
-    Outside the main thread, where Python allows no handlers, the event is never set by a signal.
-    """
-    stop, received = threading.Event(), list[int]()
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    if threading.current_thread() is not threading.main_thread():
-        yield stop, received
-        return
-    previous = {number: signal.getsignal(number) for number in numbers}
-
-    def handle(number: int, _frame: FrameType | None) -> None:
-        received.append(number)
-        stop.set()
-        for each in numbers:
-            signal.signal(each, previous[each])
-
-    for number in numbers:
-        signal.signal(number, handle)
-    try:
-        yield stop, received
-    finally:
-        for number in numbers:
-            signal.signal(number, previous[number])
+def report_facts(report: FuseReport) -> dict[str, Any]:
+    """The report for `--json`."""
+    return {
+        "output": str(report.output), "engine": report.engine, "frames": report.frames, "fps": round(report.fps, 2),
+        "seconds": report.seconds, "held": report.held, "visible_only": report.visible_only,
+        "notes": list(report.notes), "damage": list(report.damage), "interrupted": report.interrupted,
+    }  # fmt: skip
 
 
 class ProgressPrinter:
@@ -229,13 +219,15 @@ class ProgressPrinter:
     def __init__(
         self, console: Console | None = None, clock: Callable[[], float] = time.monotonic, verb: str = "fusing"
     ) -> None:
-        self._console = console or Console(file=sys.stderr)
+        self._console = console or progress_console()
         self._clock = clock
         self._verb = verb
         self._last_line_s: float | None = None
-        self._task: TaskID | None = None
-        self._bar: Progress | None = None
+        self._task: Any = None
+        self._bar: Any = None
         if self._console.is_terminal:
+            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
             self._bar = Progress(
                 TextColumn(verb),
                 BarColumn(),
@@ -272,4 +264,6 @@ class ProgressPrinter:
             seconds = max(0, round((progress.total - progress.done) / progress.fps))
             left = f", {seconds // 60}:{seconds % 60:02d} left"
         total = "" if progress.total is None else f"/{progress.total}"
-        typer.echo(f"{self._verb} frame {progress.done}{total}, {progress.fps:.1f} fps{left}", file=self._console.file)
+        if not self._console.quiet:
+            line = f"{self._verb} frame {progress.done}{total}, {progress.fps:.1f} fps{left}"
+            typer.echo(line, file=self._console.file)

@@ -10,6 +10,8 @@ from typing import Annotated
 
 import typer
 
+from app.commands.common.options import Overrides, Simulated
+from app.commands.common.output import output
 from fusion_core.errors import RunError
 
 __all__ = ["register"]
@@ -28,12 +30,10 @@ def _gui(
         ),
     ] = None,
     config: Annotated[
-        Path | None, typer.Option("--config", "-c", exists=True, dir_okay=False, help="Configuration to start at once.")
+        Path | None, typer.Option("--config", "-c", metavar="FILE", help="Configuration to start at once.")
     ] = None,
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", help="Change a setting of --config, e.g. engine.name=pyramid.")
-    ] = None,
-    simulated: Annotated[bool, typer.Option("--simulated", help="Start the simulated rig at once.")] = False,
+    set_: Overrides = None,
+    simulated: Simulated = False,
 ) -> None:
     """Open the window: live picture, recording, playback, set-up. Without arguments it begins with a start page."""
     if sys.platform == "linux" and not any(
@@ -49,7 +49,7 @@ def _gui(
     chosen = load_config(config, set_ or [], os.environ) if config is not None else None
     if chosen is None and simulated:
         chosen = simulated_config()
-    configure_logging(chosen.logging if chosen is not None else LoggingConfig())
+    configure_logging(output().logging(chosen.logging if chosen is not None else LoggingConfig()))
     cv2.setNumThreads(1)  # the stages run side by side already; OpenCV's own threads would only get in their way
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # until the window is there, which then ends in order
     from app.gui.application import run

@@ -1,23 +1,23 @@
-"""`lumitherm recover`, `lumitherm recording info|check` and `lumitherm play`: what to do with a recording."""
+"""`lumitherm recording info|check|play|recover|export`: what to do with a recording."""
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from app.playback.recorded_views import export_png, play_in_terminal
-from app.recording.reader import RecordingReader
-from app.recording.recover import RecoverReport, recover
-from app.recording.self_check import check_recording
-from app.recording.sidecar import GapLine, read_sidecar, sidecar_path
-from app.recording.timing import timing_page
-from app.view.views import FileView
+from app.commands.common.options import AgcName, Cli, DurationS, Overwrite, ViewName
+from app.commands.common.output import claim, say
+from app.commands.common.output import output as current_output
 from fusion_core.errors import BadInputError, RecordingError, UsageError
-from fusion_core.thermal.agc import AgcConfig, AgcMode
+
+if TYPE_CHECKING:
+    from app.recording.reader import RecordingReader
+    from app.recording.recover import RecoverReport
+    from app.view.views import FileView
+    from fusion_core.thermal.agc import AgcConfig
 
 __all__ = ["register"]
 
@@ -26,12 +26,15 @@ _File = Annotated[Path, typer.Argument(metavar="FILE", help="A recording: NAME.m
 
 def register(cli: typer.Typer) -> None:
     """Add the commands."""
-    group = typer.Typer(help="Look at a recording and check it.", no_args_is_help=True)
+    group = Cli(help="Look at a recording: play, check, mend, export.")
     group.command("info")(_info)
     group.command("check")(_check)
+    group.command("play")(_play)
+    group.command("recover")(_recover)
+    group.command("export")(_export)
     cli.add_typer(group, name="recording")
-    cli.command("recover")(_recover)
-    cli.command("play")(_play)
+    cli.command("recover", hidden=True)(_recover)  # the names of before
+    cli.command("play", hidden=True)(_play)
 
 
 def _recover(
@@ -45,8 +48,10 @@ def _recover(
 
     The pictures are never changed. Running it on a sound recording changes nothing.
     """
+    from app.recording.recover import recover
+
     for line in _describe(recover(file, finish_video)):
-        typer.echo(line)
+        say(line)
 
 
 def _describe(report: RecoverReport) -> list[str]:
@@ -65,45 +70,43 @@ def _describe(report: RecoverReport) -> list[str]:
     return lines
 
 
-def _info(
-    file: _File,
-    as_json: Annotated[bool, typer.Option("--json", help="For programs: one JSON object.")] = False,
-) -> None:
+def _info(file: _File) -> None:
     """Say what a recording holds, and how regular its frames are."""
+    from app.recording.reader import RecordingReader
+    from app.recording.sidecar import GapLine, read_sidecar, sidecar_path
+    from app.recording.timing import timing_page
+
     with RecordingReader(file) as reader:
         info = reader.info
-        if as_json:
-            document = {
-                "path": str(info.path),
-                "pairs": info.pairs,
-                "duration_s": info.duration_s,
-                "tracks": info.tracks,
-                "metadata": info.metadata,
-                "closed_in_order": info.closed_in_order,
-                "damage": list(info.damage),
-                "gaps": sum(isinstance(mark, GapLine) for mark in info.marks),
-                "recording": info.header.recording if info.header is not None else None,
-                "segment": info.header.segment if info.header is not None else None,
-                "wall_start": info.header.wall_start if info.header is not None else None,
-            }
-            typer.echo(json.dumps(document, indent=2))
-            return
-        typer.echo(f"{info.path}: {info.pairs} pairs, {info.duration_s:.3f} s")
+        current_output().document = {
+            "path": str(info.path),
+            "pairs": info.pairs,
+            "duration_s": info.duration_s,
+            "tracks": info.tracks,
+            "metadata": info.metadata,
+            "closed_in_order": info.closed_in_order,
+            "damage": list(info.damage),
+            "gaps": sum(isinstance(mark, GapLine) for mark in info.marks),
+            "recording": info.header.recording if info.header is not None else None,
+            "segment": info.header.segment if info.header is not None else None,
+            "wall_start": info.header.wall_start if info.header is not None else None,
+        }
+        say(f"{info.path}: {info.pairs} pairs, {info.duration_s:.3f} s")
         for track, text in info.tracks.items():
-            typer.echo(f"  {track:8} {text}")
+            say(f"  {track:8} {text}")
         source = {
             "sidecar": "the sidecar",
             "embedded": "the video's own metadata track (no usable sidecar)",
             "container": "the container's stamps alone (no metadata)",
         }[info.metadata]
-        typer.echo(f"  stamps and flags come from {source}")
+        say(f"  stamps and flags come from {source}")
         if not info.closed_in_order:
-            typer.echo(f"  it was not closed in order: lumitherm recover {file} makes sidecar and video agree")
+            say(f"  it was not closed in order: lumitherm recording recover {file} makes sidecar and video agree")
         for text in info.damage:
-            typer.echo(f"  damage: {text}")
+            say(f"  damage: {text}")
     if info.metadata == "sidecar":
-        typer.echo()
-        typer.echo(timing_page(file.stem, read_sidecar(sidecar_path(file)), info.damage), nl=False)
+        say()
+        say(timing_page(file.stem, read_sidecar(sidecar_path(file)), info.damage), nl=False)
 
 
 def _check(
@@ -113,44 +116,117 @@ def _check(
     ] = False,
 ) -> None:
     """Count the pictures against the sidecar and decode them. Exit code 1 when something is wrong."""
+    from app.recording.self_check import check_recording
+
     report = check_recording(file, every_frame=every_frame)
     frames = ", ".join(f"{track} {count}" for track, count in report.frames.items())
-    typer.echo(f"{file.name}: {frames}; {report.decoded} pictures decoded")
+    say(f"{file.name}: {frames}; {report.decoded} pictures decoded")
     for problem in report.problems:
-        typer.echo(f"  {problem}")
+        say(f"  {problem}")
     if report.problems:
-        raise RecordingError(f"{file} has {len(report.problems)} problem(s); lumitherm recover FILE may help")
-    typer.echo("sound")
+        raise RecordingError(f"{file} has {len(report.problems)} problem(s); lumitherm recording recover FILE may help")
+    say("sound")
+
+
+_View = Annotated[ViewName | None, typer.Option("--view", help="What to show. [default: fused, else what there is]")]
+_StartS = Annotated[float, typer.Option("--start-s", min=0.0, metavar="S", help="Begin so many seconds in.")]
+_AgcOption = Annotated[AgcName, typer.Option("--agc", help="How 16-bit counts become 8 bit.")]
 
 
 def _play(
     file: _File,
-    view: Annotated[FileView | None, typer.Option(help="What to show. [default: fused, else what there is]")] = None,
-    export: Annotated[
+    view: _View = None,
+    output: Annotated[
         Path | None,
-        typer.Option(metavar="PNGDIR", help="Write PNG files instead; the thermal view gives the 16-bit counts."),
+        typer.Option("--output", "-o", metavar="PNGDIR", help="Write PNG files instead, as `recording export` does."),
     ] = None,
-    start_s: Annotated[float, typer.Option("--start", min=0.0, help="Begin so many seconds in.")] = 0.0,
-    seconds: Annotated[float | None, typer.Option(min=0.0, help="Only so many seconds.")] = None,
+    start_s: _StartS = 0.0,
+    duration_s: DurationS = None,
     speed: Annotated[float, typer.Option(min=0.05, max=64.0, help="1 is the pace of the recording.")] = 1.0,
-    agc: Annotated[AgcMode, typer.Option(help="How 16-bit counts become 8 bit.")] = AgcConfig().mode,
+    agc: _AgcOption = "plateau",
+    overwrite: Overwrite = False,
 ) -> None:
-    """Play a recording in the terminal, or export its pictures."""
-    if agc is AgcMode.MANUAL:
-        raise UsageError("play has no manual AGC: choose linear, percentile, plateau or clahe")
-    config = AgcConfig(mode=agc)
+    """Play a recording in the terminal; `lumitherm gui FILE` plays it in the window."""
+    from app.playback.recorded_views import export_png, play_in_terminal
+    from app.recording.reader import RecordingReader
+
+    config = _agc(agc)
     with RecordingReader(file) as reader:
-        if not len(reader):
-            raise BadInputError(f"{file} holds no pictures")
-        if start_s > reader.info.duration_s:
-            raise UsageError(f"--start {start_s} is behind the end: {file.name} has {reader.info.duration_s:.3f} s")
-        start = reader.index_at(start_s)
-        stop = len(reader) if seconds is None else min(len(reader), reader.index_at(start_s + seconds) + 1)
-        chosen = view if view is not None else FileView(str(reader.tracks[0]))
-        if export is not None:
-            count = export_png(reader, export, chosen, start, stop, config)
-            typer.echo(f"{count} pictures in {export}")
-        elif sys.stdout.isatty():
+        start, stop = _span(reader, start_s, duration_s)
+        chosen = _view_of(reader, view)
+        if output is not None:
+            claim(output, overwrite)
+            count = export_png(reader, output, chosen, start, stop, config)
+            say(f"{count} pictures in {output}")
+        elif sys.stdout.isatty() and not current_output().as_json:
             play_in_terminal(reader, sys.stdout, chosen, start, stop, speed, config)
         else:
-            raise UsageError("play shows pictures in a terminal, and this is none: use --export PNGDIR")
+            raise UsageError(
+                "play shows pictures in a terminal, and this is none: use `lumitherm recording export FILE -o FOLDER`"
+                " (or play --output PNGDIR)"
+            )
+
+
+def _export(
+    file: _File,
+    output: Annotated[
+        Path,
+        typer.Option("--output", "-o", help="A video (.mp4, .mkv), a folder for pictures and CSV, .mcap; - for video."),
+    ],
+    view: _View = None,
+    start_s: _StartS = 0.0,
+    duration_s: DurationS = None,
+    agc: _AgcOption = "plateau",
+    crf: Annotated[int, typer.Option(min=0, max=51, help="H.264 quality: 0 lossless, 18 fine, 51 worst.")] = 18,
+    calibration: Annotated[Path | None, typer.Option(help="The rig's calibration, to go with the pictures.")] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Write a recording for other programs.
+
+    A video shows the view. A folder gets PNG for visible and fused, 16-bit TIFF for thermal counts, pairs.csv with
+    stamps and flags, and the calibration. MCAP gets all pictures with their stamps, and both cameras' calibration.
+    """
+    import app.playback.export as export
+    from app.recording.reader import RecordingReader
+
+    claim(output, overwrite)
+    config = _agc(agc)
+    with RecordingReader(file) as reader:
+        start, stop = _span(reader, start_s, duration_s)
+        if output.suffix.lower() == ".mcap":
+            count = export.to_mcap(reader, output, start, stop, calibration)
+        elif output.suffix.lower() in (".mp4", ".mkv") or str(output) == "-":
+            current_output().results_elsewhere = str(output) == "-"
+            count = export.to_video(reader, output, _view_of(reader, view), start, stop, config, crf)
+        elif not output.suffix or output.is_dir():
+            count = export.to_folder(reader, output, start, stop, calibration)
+        else:
+            raise UsageError(f"{output} has an ending that is not known: give .mp4, .mkv, .mcap, or a folder")
+    current_output().facts |= {"output": str(output), "pairs": count}
+    say(f"{count} pairs in {output}")
+
+
+def _agc(name: AgcName) -> AgcConfig:
+    from fusion_core.thermal.agc import AgcConfig, AgcMode
+
+    if name == "manual":
+        raise UsageError("there is no manual AGC here: choose linear, percentile, plateau or clahe")
+    return AgcConfig(mode=AgcMode(name))
+
+
+def _view_of(reader: RecordingReader, view: ViewName | None) -> FileView:
+    from app.view.views import FileView
+
+    return FileView(view if view is not None else str(reader.tracks[0]))
+
+
+def _span(reader: RecordingReader, start_s: float, duration_s: float | None) -> tuple[int, int]:
+    """First pair, and the one behind the last."""
+    if not len(reader):
+        raise BadInputError(f"{reader.path} holds no pictures")
+    if start_s > reader.info.duration_s:
+        raise UsageError(
+            f"--start-s {start_s} is behind the end: {reader.path.name} has {reader.info.duration_s:.3f} s"
+        )
+    stop = len(reader) if duration_s is None else min(len(reader), reader.index_at(start_s + duration_s) + 1)
+    return reader.index_at(start_s), stop

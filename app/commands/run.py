@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from app.commands.common.options import Overrides, Simulated
+from app.commands.common.output import output, progress_console, say, stop_on_signals
+
 if TYPE_CHECKING:
     import threading
 
@@ -29,47 +32,54 @@ def register(cli: typer.Typer) -> None:
 
 
 def _run(
-    config: Annotated[Path, typer.Option("--config", "-c", help="Configuration, e.g. configs/simulated.yaml.")],
+    config: Annotated[
+        Path | None, typer.Option("--config", "-c", metavar="FILE", help="Configuration of the rig.")
+    ] = None,
+    simulated: Simulated = False,
     headless: Annotated[bool, typer.Option("--headless", help="No window: statistics on the terminal.")] = False,
-    duration: Annotated[
+    duration_s: Annotated[
         float | None,
-        typer.Option(min=0.1, metavar="SECONDS", help="Stop after so long; counts from the first picture."),
+        typer.Option(min=0.1, metavar="S", help="Stop after so long; counts from the first picture."),
     ] = None,
     record: Annotated[
         bool | None, typer.Option("--record/--no-record", help="Record from the start; default: as the file says.")
     ] = None,
-    overrides: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override one setting. Repeatable.")
-    ] = None,
+    overrides: Overrides = None,
     service: Annotated[
         bool, typer.Option("--service", help="Unattended, with all of the section `service`; goes with --headless.")
     ] = False,
 ) -> None:
-    """Run the live pipeline until Ctrl-C, SIGTERM, the end of the sources, or --duration.
+    """Run the live pipeline until Ctrl-C, SIGTERM, the end of the sources, or --duration-s.
 
     Cameras that are missing or fail are reopened for ever; what is wrong is shown and logged. Every way of ending
     closes the recording in order.
     """
     from app.configuration.config import load_config
+    from app.configuration.examples import example
     from app.logging_setup import configure_logging
     from fusion_core.errors import UsageError
 
     changes = list(overrides or ())
     if record is not None:
         changes.append(f"recording.autostart={'true' if record else 'false'}")
-    settings = load_config(config, changes, os.environ)
+    if (config is None) != simulated:
+        raise UsageError(
+            "give --config FILE or --simulated; `lumitherm config init` writes a configuration to begin with"
+        )
+    file = config if config is not None else example("simulated")
+    settings = load_config(file, changes, os.environ)
     if service and not headless:
         raise UsageError("--service goes with --headless; a window needs somebody who looks at it")
     if not headless:
-        if duration is not None:
-            raise UsageError("--duration goes with --headless; close the window to stop")
+        if duration_s is not None:
+            raise UsageError("--duration-s goes with --headless; close the window to stop")
         from app.gui.application import run as run_window  # Qt loads only for a window
 
-        configure_logging(settings.logging)
+        configure_logging(output().logging(settings.logging))
         raise typer.Exit(run_window([], settings))
-    configure_logging(settings.logging)
-    read_config = (lambda: load_config(config, changes, os.environ)) if service else None
-    run_headless(settings, duration, read_config)
+    configure_logging(output().logging(settings.logging))
+    read_config = (lambda: load_config(file, changes, os.environ)) if service else None
+    run_headless(settings, duration_s, read_config)
 
 
 def run_headless(
@@ -81,7 +91,6 @@ def run_headless(
     """`read_config`: run as a service, and read the configuration again by it. `make_live`: for fault drills."""
     import cv2
 
-    from app.commands.fuse import stop_on_signals
     from app.pipeline.live_fusion import LiveFusion
 
     cv2.setNumThreads(1)  # the stages run side by side already; OpenCV's own threads would only get in their way
@@ -110,7 +119,7 @@ def _watch(live: LiveFusion, settings: AppConfig, stop: threading.Event, duratio
     from app.commands.stats_view import StatsView
 
     end_s: float | None = None
-    with StatsView(log_interval_s=settings.logging.stats_interval_s) as view:
+    with StatsView(progress_console(), log_interval_s=settings.logging.stats_interval_s) as view:
         next_s = 0.0
         while not stop.is_set() and not live.wait(0.1):
             now_s = time.monotonic()
@@ -128,12 +137,21 @@ def _tell_end(live: LiveFusion) -> None:
     snapshot = live.stats.snapshot()
     total = snapshot.latency_total_ms["grab_to_fused"]
     latency = "" if total.p50 is None else f", latency p50 {total.p50:.1f} ms, p95 {total.p95:.1f} ms"
-    typer.echo(f"{snapshot.frames['fused']} pictures fused by {snapshot.engine}{latency}, {snapshot.total_drops} lost")
+    say(f"{snapshot.frames['fused']} pictures fused by {snapshot.engine}{latency}, {snapshot.total_drops} lost")
+    output().facts |= {
+        "frames": dict(snapshot.frames), "engine": snapshot.engine, "drops": dict(snapshot.drops),
+        "latency_p50_ms": total.p50, "latency_p95_ms": total.p95,
+    }  # fmt: skip
     for cause, count in snapshot.drops.items():
-        typer.echo(f"lost: {cause} {count}")
+        say(f"lost: {cause} {count}")
     if live.recording.summary is not None:
+        summary = live.recording.summary
+        output().facts["recording"] = {
+            "seconds": summary.seconds, "bytes": summary.bytes, "frames": dict(summary.frames),
+            "problems": list(summary.problems), "files": [str(segment.path) for segment in summary.segments],
+        }  # fmt: skip
         for line in _describe_recording(live.recording.summary):
-            typer.echo(line)
+            say(line)
 
 
 def _describe_recording(summary: RecordingSummary) -> list[str]:

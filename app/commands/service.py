@@ -10,6 +10,9 @@ from typing import Annotated
 
 import typer
 
+from app.commands.common.options import Cli, ConfigFile
+from app.commands.common.output import say
+
 __all__ = ["register"]
 
 _UNIT = "lumitherm.service"
@@ -18,7 +21,7 @@ _User = Annotated[bool, typer.Option("--user", help="For this user's systemd ins
 
 def register(cli: typer.Typer) -> None:
     """Add the commands."""
-    service = typer.Typer(help="Run a rig unattended, by systemd.", no_args_is_help=True)
+    service = Cli(help="Run a rig unattended, by systemd.")
     service.command("install")(_install)
     service.command("status")(_status)
     service.command("uninstall")(_uninstall)
@@ -35,7 +38,7 @@ def _folder(user: bool) -> Path:
 
 
 def _install(
-    config: Annotated[Path, typer.Option("--config", "-c", help="Configuration of the rig.")],
+    config: ConfigFile,
     user: _User = False,
     account: Annotated[str, typer.Option("--account", help="Unprivileged account that it runs as.")] = "lumitherm",
     memory: Annotated[str, typer.Option("--memory", help="Most memory, as systemd writes it.")] = "4G",
@@ -76,7 +79,7 @@ def _install(
         )
     )
     if dry_run:
-        typer.echo(text)
+        say(text)
         return
     target = (folder if folder is not None else _folder(user)) / _UNIT
     try:
@@ -86,14 +89,14 @@ def _install(
         raise RunError(
             f"{target} cannot be written ({error.strerror or error}); do it as root, or choose --user"
         ) from error
-    typer.echo(f"wrote {target}")
+    say(f"wrote {target}")
     if start and not user and folder is None and directory.is_absolute():
         _make_recordings(directory, account)
     if start and folder is None:
         _systemctl(user, "daemon-reload")
         _systemctl(user, "enable", "--now", _UNIT)
         who = " --user" if user else ""
-        typer.echo(f"started; `lumitherm service status{who}` and `journalctl{who} -u lumitherm` tell how it is")
+        say(f"started; `lumitherm service status{who}` and `journalctl{who} -u lumitherm` tell how it is")
 
 
 def _status(user: _User = False) -> None:
@@ -112,7 +115,7 @@ def _uninstall(
 
     target = (folder if folder is not None else _folder(user)) / _UNIT
     if not target.exists():
-        typer.echo(f"{target} is not there")
+        say(f"{target} is not there")
         return
     if folder is None:
         _systemctl(user, "disable", "--now", _UNIT)
@@ -122,7 +125,7 @@ def _uninstall(
         raise RunError(f"{target} cannot be removed ({error.strerror or error}); do it as root") from error
     if folder is None:
         _systemctl(user, "daemon-reload")
-    typer.echo(f"removed {target}")
+    say(f"removed {target}")
 
 
 def _password(
@@ -176,7 +179,7 @@ def _make_recordings(directory: Path, account: str) -> None:
     try:
         if directory.exists():
             if directory.stat().st_uid != owner.pw_uid:
-                typer.echo(f"{directory} does not belong to {account}, who has to write there: chown {account} it")
+                say(f"{directory} does not belong to {account}, who has to write there: chown {account} it")
             return
         directory.mkdir(parents=True, mode=0o750)
         os.chown(directory, owner.pw_uid, owner.pw_gid)
@@ -184,7 +187,7 @@ def _make_recordings(directory: Path, account: str) -> None:
         raise RunError(
             f"recording.directory: {directory} cannot be made for {account} ({error.strerror or error})"
         ) from error
-    typer.echo(f"made {directory} for {account}")
+    say(f"made {directory} for {account}")
 
 
 def _write_secret(file: Path, secret: str) -> None:
@@ -199,7 +202,7 @@ def _write_secret(file: Path, secret: str) -> None:
                 stream.write(secret + "\n")
     except OSError as error:
         raise RunError(f"{file} cannot be written ({error.strerror or error}); choose a folder of yours") from error
-    typer.echo(f"wrote {file}, readable by you alone")
+    say(f"wrote {file}, readable by you alone")
 
 
 def _command(user: bool, *words: str) -> list[str]:

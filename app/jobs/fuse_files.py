@@ -97,7 +97,7 @@ def _open_pictures(request: FuseRequest, kind: InputKind, output: Path) -> tuple
     if present and not request.overwrite:
         raise UsageError(
             f"{output} already holds {len(present)} of the pictures to write (first {present[0]}). "
-            "Give another folder, or --force to replace them."
+            "Give another folder, or --overwrite to replace them."
         )
     output.mkdir(exist_ok=True)
     files = [(MediaInput(visible), MediaInput(thermal)) for _, visible, thermal in matched]

@@ -98,6 +98,10 @@ def output_of(request: FuseRequest, kind: InputKind) -> Path:
         UsageError: the suffix does not fit, the folder is missing, or the output is in the way or an input.
     """
     output = request.output
+    if str(output) == "-":
+        if kind is InputKind.FOLDER:
+            raise UsageError("folders are fused into a folder, not to standard output; give -o FOLDER")
+        return output
     _refuse_long_name(output)
     if kind is not InputKind.FOLDER:
         suffix, wanted = (
@@ -120,7 +124,7 @@ def output_of(request: FuseRequest, kind: InputKind) -> Path:
         if output.exists() and not output.is_dir():
             raise UsageError(f"{output} is a file; two folders are fused into a folder.")
     elif output.exists() and not request.overwrite:
-        raise UsageError(f"{output} already exists. Give another name, or --force to replace it.")
+        raise UsageError(f"{output} already exists. Give another name, or --overwrite to replace it.")
     return output
 
 

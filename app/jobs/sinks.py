@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -10,7 +11,7 @@ from typing import Protocol
 import numpy as np
 
 from app.jobs.sources import TimedPair, VideoTiming
-from app.media.pictures import write_picture
+from app.media.pictures import encode_picture, write_picture
 from app.media.writer import VideoFormat, VideoWriter
 
 __all__ = ["PictureSink", "Sink", "VideoSink"]
@@ -45,7 +46,12 @@ class PictureSink:
 
     def write(self, shown: np.ndarray, timed: TimedPair, engine: str) -> None:
         """See `Sink`; the pair's `pts` is the number of its target."""
-        write_picture(self._targets[timed.pts], shown)
+        target = self._targets[timed.pts]
+        if str(target) == "-":
+            sys.stdout.buffer.write(encode_picture(shown, ".png", "standard output"))
+            sys.stdout.buffer.flush()
+        else:
+            write_picture(target, shown)
         self.written += 1
 
     def close(self) -> None:
@@ -105,7 +111,8 @@ class VideoSink:
 
     def discard(self) -> None:
         """See `Sink`."""
-        self.path.unlink(missing_ok=True)
+        if str(self.path) != "-":
+            self.path.unlink(missing_ok=True)
 
 
 def _encoder_threads(height: int, width: int) -> int:

@@ -15,6 +15,7 @@ from fusion_core.picture_file import PICTURE_SUFFIXES, PictureReader, is_picture
 
 __all__ = [
     "NO_ROOM_ERRNOS",
+    "encode_picture",
     "list_pictures",
     "match_folders",
     "no_room_message",
@@ -110,6 +111,22 @@ def no_room_message(path: Path, what_remains: str) -> str:
     return f"no room left to write {path}: the disk, quota or size limit is full. Free some space. {what_remains}"
 
 
+def encode_picture(pixels: np.ndarray, suffix: str, name: str) -> bytes:
+    """(H, W, 3) uint8 RGB or (H, W) uint8/uint16 in the format of a suffix; `name` is for the error.
+
+    Raises:
+        BadInputError: a suffix that cannot be written.
+    """
+    stored = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR) if pixels.ndim == 3 else pixels
+    try:
+        done, encoded = cv2.imencode(suffix.lower(), stored)
+    except cv2.error as error:
+        raise BadInputError(f"{name} cannot be written: {suffix!r} is no picture format; use .png") from error
+    if not done:
+        raise BadInputError(f"{name} cannot be written as {suffix}; use .png")
+    return encoded.tobytes()
+
+
 def write_picture(path: Path, pixels: np.ndarray) -> None:
     """Write (H, W, 3) uint8 RGB or (H, W) uint8/uint16 as a picture; the suffix names the format.
 
@@ -118,15 +135,9 @@ def write_picture(path: Path, pixels: np.ndarray) -> None:
     Raises:
         RecordingError: the disk is full or refuses the file. BadInputError: a suffix that cannot be written.
     """
-    stored = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR) if pixels.ndim == 3 else pixels
+    data = encode_picture(pixels, path.suffix, str(path))
     try:
-        done, encoded = cv2.imencode(path.suffix.lower(), stored)
-    except cv2.error as error:
-        raise BadInputError(f"{path} cannot be written: {path.suffix!r} is no picture format; use .png") from error
-    if not done:
-        raise BadInputError(f"{path} cannot be written as {path.suffix}; use .png")
-    try:
-        write_atomic(path, encoded.tobytes())
+        write_atomic(path, data)
     except OSError as error:
         if error.errno in NO_ROOM_ERRNOS:
             raise RecordingError(no_room_message(path, "Pictures written before it are complete.")) from error

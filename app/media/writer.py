@@ -62,7 +62,7 @@ class VideoWriter:
         """Create the file; an existing one is replaced.
 
         Args:
-            path: .mkv or .mp4.
+            path: .mkv or .mp4; - for Matroska on standard output.
             height, width: of the frames that will come.
             time_base: unit of the `pts` given to `write`. MP4 keeps it; Matroska stores whole milliseconds.
             rate: nominal frames a second, for the encoder's rate control only.
@@ -70,7 +70,8 @@ class VideoWriter:
         Raises:
             BadInputError: another suffix. RecordingError: the file cannot be created.
         """
-        if path.suffix.lower() not in VIDEO_SUFFIXES:
+        self._to_stdout = str(path) == "-"
+        if not self._to_stdout and path.suffix.lower() not in VIDEO_SUFFIXES:
             raise BadInputError(f"{path}: a fused video is .mkv or .mp4, got {path.suffix or 'no suffix'!r}.")
         self.path = path
         self.frames_written = 0
@@ -84,7 +85,11 @@ class VideoWriter:
         self._durations: dict[int, int] = {}
         self._container: Any = None
         try:
-            self._container = av.open(f"file:{path}", "w", options=self._container_options())
+            self._container = (
+                av.open("pipe:1", "w", format="matroska", options=self._container_options())
+                if self._to_stdout
+                else av.open(f"file:{path}", "w", options=self._container_options())
+            )
             for key, value in (metadata or {}).items():
                 self._container.metadata[key] = value
             self._stream: Any = self._add_stream(rate or Fraction(25), sample_aspect_ratio)
@@ -94,7 +99,7 @@ class VideoWriter:
             raise self._failure(error) from error
 
     def _container_options(self) -> dict[str, str]:
-        if self.path.suffix.lower() == ".mkv":
+        if self._to_stdout or self.path.suffix.lower() == ".mkv":
             return {"cluster_time_limit": "500", "flush_packets": "1"}
         return {
             # delay_moov writes the edit list that keeps a start later than zero

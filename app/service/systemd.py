@@ -250,6 +250,7 @@ def unit_text(settings: UnitSettings) -> str:
         _word(part)
         for part in (
             str(settings.python),
+            "-P",
             "-m",
             "app",
             "run",

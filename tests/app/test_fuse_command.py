@@ -252,8 +252,8 @@ def test_folders_are_matched_by_name(tmp_path: Path, run: Run) -> None:
     assert code == 0 and "2 pictures without a partner were left out" in out
     assert sorted(p.name for p in out_folder.iterdir()) == ["b.png", "c.png"]
     code, _, err = run(visible, thermal, "-o", out_folder, "--allow-unmatched")
-    assert code == 2 and "--force" in err
-    assert run(visible, thermal, "-o", out_folder, "--allow-unmatched", "--force")[0] == 0
+    assert code == 2 and "--overwrite" in err
+    assert run(visible, thermal, "-o", out_folder, "--allow-unmatched", "--overwrite")[0] == 0
 
 
 def test_a_bad_picture_in_a_folder_keeps_those_before_it(tmp_path: Path, run: Run) -> None:
@@ -316,8 +316,8 @@ def test_an_output_in_the_way_needs_force(tmp_path: Path, run: Run) -> None:
     thermal = write_thermal(tmp_path / "t.mkv", [0, 40, 80])
     (tmp_path / "f.mkv").write_text("precious")
     code, _, err = run(visible, thermal, "-o", tmp_path / "f.mkv")
-    assert code == 2 and "--force" in one_line(err) and (tmp_path / "f.mkv").read_text() == "precious"
-    assert run(visible, thermal, "-o", tmp_path / "f.mkv", "--force")[0] == 0
+    assert code == 2 and "--overwrite" in one_line(err) and (tmp_path / "f.mkv").read_text() == "precious"
+    assert run(visible, thermal, "-o", tmp_path / "f.mkv", "--overwrite")[0] == 0
     assert len(frames_of(tmp_path / "f.mkv")) == 3
 
 

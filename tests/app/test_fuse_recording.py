@@ -106,7 +106,7 @@ def test_what_is_no_recording_needs_its_thermal_partner(recording: Path, tmp_pat
     with pytest.raises(UsageError, match="thermal picture, folder or video must be given"):
         fuse(str(bare), "-o", str(tmp_path / "x.mkv"))
     with pytest.raises(UsageError, match="also an input"):
-        fuse(str(recording), "-o", str(recording), "--force")
+        fuse(str(recording), "-o", str(recording), "--overwrite")
 
 
 def test_damage_in_the_middle_is_left_out_and_told(recording: Path, tmp_path: Path) -> None:

@@ -89,7 +89,7 @@ def test_export_gives_the_exact_counts_and_every_view(video: Path, tmp_path: Pat
 
 def test_play_needs_a_terminal_and_shows_pictures_there(video: Path) -> None:
     code, text = run("play", str(video))
-    assert code == 2 and "--export" in text
+    assert code == 2 and "recording export" in text
     code, text = run("play", str(video), "--start", "99")
     assert code == 2 and "behind the end" in text
     screen = io.StringIO()

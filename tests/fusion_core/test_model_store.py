@@ -104,7 +104,7 @@ def test_unusable_names_are_refused(store: ModelStore, weights: tuple[Path, Path
 
 def test_taken_name_needs_replace(store: ModelStore, weights: tuple[Path, Path]) -> None:
     store.add(weights[0], "mine")
-    with pytest.raises(UsageError, match="--replace"):
+    with pytest.raises(UsageError, match="--overwrite"):
         store.add(weights[1], "mine")
     assert store.add(weights[1], "mine", replace=True).sha256 == load_checkpoint(weights[1]).sha256
 

@@ -6,41 +6,22 @@ import itertools
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import numpy as np
 import typer
 
 from app.commands.calibrate.points import points
-from app.commands.calibrate.sources import (
-    PairStream,
-    live_pairs,
-    open_pairs,
-    read_devices,
-    save_devices,
-    save_pair,
-    simulated_pairs,
-)
-from calibration.board import parse_board
-from calibration.board_pdf import write_board
-from calibration.capture_guide import TARGET_VIEWS, CaptureGuide
-from calibration.extrinsics import PairView, transfer_errors_px
-from calibration.report import write_report
-from calibration.residual_field import ResidualField
-from calibration.rig import (
-    PlaneCalibration,
-    RigCalibration,
-    check_cameras,
-    load_calibration,
-    plain_scaling,
-    save_calibration,
-)
-from calibration.shared_field import BUDGET_PX, distance_range
-from calibration.solve import solve_views
-from calibration.targetless import measure_residual, refine_alignment
-from calibration.time_offset import MOVEMENT_FILE, BoardMovement, timed
-from calibration.views import detect_views
+from app.commands.common.options import Cli, Overwrite
+from app.commands.common.output import claim, say
 from fusion_core.errors import BadInputError, CaptureError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from app.commands.calibrate.sources import PairStream
+    from calibration.capture_guide import CaptureGuide
+    from calibration.residual_field import ResidualField
+    from calibration.rig import PlaneCalibration, RigCalibration
 
 __all__ = ["register"]
 
@@ -58,9 +39,7 @@ ThermalVideo = Annotated[Path | None, typer.Argument(help="The thermal video, if
 
 def register(cli: typer.Typer) -> None:
     """Add the command group."""
-    group = typer.Typer(
-        help="Calibrate: print a board, capture, solve, check, refine, pick points.", no_args_is_help=True
-    )
+    group = Cli(help="Calibrate: print a board, capture, solve, check, refine, pick points.")
     group.command("board")(_board)
     group.command("capture")(_capture)
     group.command("solve")(_solve)
@@ -75,13 +54,18 @@ def _board(
     board: BoardOption = "acircles:4x11:28mm",
     page: Annotated[str, typer.Option(help="a4, a3, a2, a1, a0, exact, or auto for the smallest that fits.")] = "auto",
     cut_lines: Annotated[bool, typer.Option("--cut-lines", help="Circles as outlines for a cutter.")] = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """Write a board to print or cut, to scale, with notes on materials and heat."""
+    from calibration.board import parse_board
+    from calibration.board_pdf import write_board
+
+    claim(output, overwrite)
     parsed = parse_board(board)
     drawing = write_board(parsed, output, page, cut_lines=cut_lines)
-    typer.echo(f"{output}: {parsed.describe()} on {drawing.width_mm:.0f} x {drawing.height_mm:.0f} mm")
+    say(f"{output}: {parsed.describe()} on {drawing.width_mm:.0f} x {drawing.height_mm:.0f} mm")
     if len(parsed.equivalent_orders(polarity_known=True)) > 1:
-        typer.echo("This board looks the same when turned; an asymmetric one (acircles with odd rows) is safer.")
+        say("This board looks the same when turned; an asymmetric one (acircles with odd rows) is safer.")
 
 
 def _capture(
@@ -101,16 +85,22 @@ def _capture(
         int, typer.Option(min=0, max=200, help="How many views to keep; 0: as many as it takes, 12 to 40.")
     ] = 0,
     every: Annotated[int, typer.Option(min=1, help="Look at every n-th picture of a video.")] = 3,
-    distance: Annotated[
+    distance_m: Annotated[
         float, typer.Option(min=0, help="Working distance Z0 to be exact at, m; 0: chosen for near to horizon.")
     ] = 0.0,
     timeout_s: Annotated[float, typer.Option(min=1, help="Give up a live capture after this time.")] = 600.0,
     accept_colour: AcceptColour = False,
-    roll: Annotated[
+    roll_deg: Annotated[
         float, typer.Option(help="How the thermal camera is turned about its line of sight, degrees.")
     ] = 0.0,
+    overwrite: Overwrite = False,
 ) -> None:
     """Keep still, sharp, new views of the board, and say where to hold it next."""
+    from app.commands.calibrate.sources import live_pairs, open_pairs, simulated_pairs
+    from calibration.board import parse_board
+    from calibration.capture_guide import TARGET_VIEWS, CaptureGuide
+
+    claim(output, overwrite)
     if sum((source is not None, live is not None, simulated)) != 1:
         raise BadInputError("give one source of pictures: a folder, recording or videos, or --live, or --simulated")
     parsed = parse_board(board)
@@ -123,13 +113,13 @@ def _capture(
         assert source is not None  # by the check above
         stream = open_pairs(source, thermal, every, accept_colour)
     guide = CaptureGuide(
-        parsed, require_still=stream.moving, roll_deg=roll, target=views or TARGET_VIEWS, exactly=views > 0,
-        working_distance_m=distance,
+        parsed, require_still=stream.moving, roll_deg=roll_deg, target=views or TARGET_VIEWS, exactly=views > 0,
+        working_distance_m=distance_m,
     )  # fmt: skip
     _keep_views(guide, stream, output)
-    typer.echo(f"{len(guide.accepted)} views in {output}, {guide.coverage:.0%} {guide.covered_field} covered")
+    say(f"{len(guide.accepted)} views in {output}, {guide.coverage:.0%} {guide.covered_field} covered")
     if guide.assessment is not None:
-        typer.echo(guide.assessment.reached.words())
+        say(guide.assessment.reached.words())
     if len(guide.accepted) < 3:
         raise BadInputError(
             f"only {len(guide.accepted)} usable views were found, at least 3 are needed. {guide.guidance()}"
@@ -138,6 +128,9 @@ def _capture(
 
 def _keep_views(guide: CaptureGuide, stream: PairStream, output: Path) -> None:
     """Offer every pair to the guide, save what it accepts, and say what it advises; close the stream."""
+    from app.commands.calibrate.sources import save_devices, save_pair
+    from calibration.time_offset import MOVEMENT_FILE, BoardMovement
+
     said = ""
     movement = BoardMovement(stream.added_ms)
     try:
@@ -150,7 +143,7 @@ def _keep_views(guide: CaptureGuide, stream: PairStream, output: Path) -> None:
                 save_pair(output, f"{len(guide.accepted):03d}_{view.name}", view.visible, view.thermal)
             line = f"{verdict.reason}. {verdict.guidance}"
             if line != said:
-                typer.echo(f"{pair.name}: {line}")
+                say(f"{pair.name}: {line}")
                 said = line
             if guide.done:
                 break
@@ -170,54 +163,67 @@ def _solve(
     output: Annotated[Path, typer.Option("--output", "-o", help="The calibration file (.yaml).")],
     board: BoardOption = "acircles:4x11:28mm",
     report: Annotated[Path | None, typer.Option(help="HTML report; default: beside the calibration file.")] = None,
-    distance: Annotated[
+    distance_m: Annotated[
         float, typer.Option(min=0, help="Working distance Z0, m; 0: chosen for near to horizon.")
     ] = 0.0,
     visible_camera: Annotated[
         str, typer.Option(help="Identity of the visible camera. [default: as noted by a live capture]")
     ] = "",
     thermal_camera: Annotated[str, typer.Option(help="Identity of the thermal camera.")] = "",
-    roll: Annotated[
+    roll_deg: Annotated[
         float, typer.Option(help="How the thermal camera is turned about its line of sight, degrees.")
     ] = 0.0,
     accept_colour: AcceptColour = False,
+    overwrite: Overwrite = False,
 ) -> int:
     """Solve the rig from board views, write the file and the report. Exit code 1 when a check of the report fails."""
+    import numpy as np
+
+    from app.commands.calibrate.sources import open_pairs, read_devices
+    from calibration.board import parse_board
+    from calibration.report import write_report
+    from calibration.rig import save_calibration
+    from calibration.shared_field import BUDGET_PX
+    from calibration.solve import solve_views
+    from calibration.time_offset import MOVEMENT_FILE, BoardMovement, timed
+    from calibration.views import detect_views
+
+    claim(output, overwrite)
     parsed = parse_board(board)
     stream = open_pairs(source, None, 1, accept_colour)
     views = detect_views(
-        ((p.name, p.visible, p.thermal) for p in stream.pairs), parsed, roll_deg=roll, progress=typer.echo
+        ((p.name, p.visible, p.thermal) for p in stream.pairs), parsed, roll_deg=roll_deg, progress=say
     )
     noted = read_devices(source)
     identities = (visible_camera or noted[0], thermal_camera or noted[1])
-    solution = solve_views(views, parsed, working_distance_m=distance, identities=identities)
+    solution = solve_views(views, parsed, working_distance_m=distance_m, identities=identities)
     page = report or output.with_suffix(".html")
     rig, offset = timed(solution.rig, parsed, BoardMovement.load(source / MOVEMENT_FILE))
     digest = write_report(solution, page, offset)
     save_calibration(replace(rig, report_sha256=digest), output)
     for name, why in solution.rejected.items():
-        typer.echo(f"rejected {name}: {why}")
+        say(f"rejected {name}: {why}")
     if solution.contradiction:
-        typer.echo(solution.contradiction)
+        say(solution.contradiction)
     for gate in solution.gates:
-        typer.echo(f"{'passed' if gate.passed else 'FAILED'}  {gate.name}: {gate.got} (wanted {gate.wanted})")
+        say(f"{'passed' if gate.passed else 'FAILED'}  {gate.name}: {gate.got} (wanted {gate.wanted})")
         if not gate.passed:
-            typer.echo(f"        {gate.advice}")
-    typer.echo(
+            say(f"        {gate.advice}")
+    say(
         f"known to 1 sigma: rotation {solution.bundle.rotation_sigma_deg:.3f} degrees, baseline "
         f"{solution.rig.baseline_m * 1e3:.1f} +- {solution.bundle.baseline_sigma_m * 1e3:.1f} mm; points to "
         f"{solution.bundle.noise_px[0]:.2f} px visible, {solution.bundle.noise_px[1]:.2f} px thermal"
     )
-    typer.echo(solution.reached_aim.words())
+    say(solution.reached_aim.words())
     if offset is not None:
-        typer.echo(offset.words())
+        say(offset.words())
     far = solution.range_8px.far_m
-    typer.echo(
+    say(
         f"exact at {solution.range_8px.exact_m:.2f} m; parallax inside {BUDGET_PX:g} px from "
         f"{solution.range_8px.near_m:.2f} m "
         f"to {'the horizon' if np.isinf(far) else f'{far:.1f} m'}"
     )
-    typer.echo(f"{output} ({'good' if solution.good else 'NOT good'}), report {page}")
+    say(f"{output} ({'good' if solution.good else 'NOT good'}), report {page}")
     return 0 if solution.good else 1
 
 
@@ -233,6 +239,12 @@ def _check(
     accept_colour: AcceptColour = False,
 ) -> int:
     """Measure how well a calibration fits pictures: on a board, or on any scene. Exit code 1 above the budget."""
+    import numpy as np
+
+    from app.commands.calibrate.sources import open_pairs
+    from calibration.rig import RigCalibration, load_calibration
+    from calibration.shared_field import distance_range
+
     rig = load_calibration(calibration)
     stream = open_pairs(source, thermal, every, accept_colour)
     pairs = itertools.islice(stream.pairs, frames)
@@ -243,15 +255,15 @@ def _check(
     field = _scene_field(rig, pairs)
     if isinstance(rig, RigCalibration):
         spans = distance_range(rig)
-        typer.echo(f"made for {spans.near_m:.2f} m to {spans.far_m:.1f} m")
+        say(f"made for {spans.near_m:.2f} m to {spans.far_m:.1f} m")
     _say_field("residual", field)
     if np.isnan(field.magnitude_px):
-        typer.echo("The scene has too little structure that both cameras see; nothing can be said.")
+        say("The scene has too little structure that both cameras see; nothing can be said.")
         return 1
-    typer.echo(f"visible px: median {field.magnitude_px:.1f}, 95 % {field.p95_px:.1f}")
+    say(f"visible px: median {field.magnitude_px:.1f}, 95 % {field.p95_px:.1f}")
     known = field.confidence > _SURE
     if not known.any():
-        typer.echo("No single place is sure by itself: the worst place cannot be told, nothing is promised.")
+        say("No single place is sure by itself: the worst place cannot be told, nothing is promised.")
         return 1
     return _judge(np.linalg.norm(field.d_px[known], axis=-1), field.centres_px[known], field.size)
 
@@ -262,8 +274,12 @@ def _judge(off_px: np.ndarray, at_px: np.ndarray, size: tuple[int, int]) -> int:
     Args:
         off_px: (N,) visible pixels, at at_px (N, 2) of the visible picture. size: its (height, width).
     """
+    import numpy as np
+
+    from calibration.shared_field import BUDGET_PX
+
     worst = int(np.argmax(off_px))
-    typer.echo(
+    say(
         f"worst place: {off_px[worst]:.1f} visible px off, at x {at_px[worst, 0]:.0f}, y {at_px[worst, 1]:.0f} of the "
         "visible picture; the largest in each part of it (. not known):"
     )
@@ -272,9 +288,9 @@ def _judge(off_px: np.ndarray, at_px: np.ndarray, size: tuple[int, int]) -> int:
     column = np.clip(at_px[:, 0] * 8 / size[1], 0, 7).astype(int)
     np.fmax.at(cells, (row, column), off_px)
     for line in cells:
-        typer.echo(" " + "".join("     ." if np.isnan(value) else f"{value:6.1f}" for value in line))
+        say(" " + "".join("     ." if np.isnan(value) else f"{value:6.1f}" for value in line))
     inside = float(off_px[worst]) <= BUDGET_PX
-    typer.echo(
+    say(
         f"{'inside' if inside else 'OUTSIDE'} the {BUDGET_PX:g} px that the network absorbs"
         + ("" if inside else f" in {np.mean(off_px > BUDGET_PX):.0%} of the known places")
     )
@@ -292,15 +308,23 @@ def _refine(
     frames: Annotated[int, typer.Option(min=1, help="Pictures to sum over.")] = 40,
     every: Annotated[int, typer.Option(min=1, help="Use every n-th picture of a video.")] = 3,
     rounds: Annotated[int, typer.Option(min=1, max=6, help="Repeat on the corrected pictures.")] = 2,
-    search: Annotated[float, typer.Option(min=2, max=64, help="Largest displacement looked for, px.")] = 24.0,
+    search_px: Annotated[float, typer.Option(min=2, max=64, help="Largest displacement looked for, px.")] = 24.0,
     accept: Annotated[
         bool, typer.Option("--accept", help="Write it though it does not hold all over, if kept-back pictures gain.")
     ] = False,
+    overwrite: Overwrite = False,
 ) -> int:
     """Refine an alignment from ordinary scenes, without a board: for rigs in the field.
 
     A correction that does not hold on pictures kept back is not written: exit code 1.
     """
+    import numpy as np
+
+    from app.commands.calibrate.sources import open_pairs
+    from calibration.rig import load_calibration, plain_scaling, save_calibration
+    from calibration.targetless import refine_alignment
+
+    claim(output, overwrite)
     stream = open_pairs(source, thermal, every)
     pairs = [(p.visible, p.thermal) for p in itertools.islice(stream.pairs, frames)]
     if not pairs:
@@ -311,20 +335,20 @@ def _refine(
         rig = load_calibration(calibration)
     else:
         rig = plain_scaling(visible.shape[:2], (first.shape[0], first.shape[1]))
-    found = refine_alignment(rig, pairs, model, rounds=rounds, search_px=search, progress=_say_field)
+    found = refine_alignment(rig, pairs, model, rounds=rounds, search_px=search_px, progress=_say_field)
     _say_field("after", found.after)
     if found.model != model:
-        typer.echo(f"a correction of kind {model} does not hold; what holds is a {found.model}")
+        say(f"a correction of kind {model} does not hold; what holds is a {found.model}")
     if np.isfinite(found.spread_px):
-        typer.echo(
+        say(
             f"parts of the picture agree about it to {found.spread_px:.1f} visible px (1 sigma, 95 % of it); "
             f"known from {found.where}"
         )
     if found.held_out_px is not None:
-        typer.echo("pictures kept back: {:.1f} visible px before, {:.1f} px after".format(*found.held_out_px))
+        say("pictures kept back: {:.1f} visible px before, {:.1f} px after".format(*found.held_out_px))
     if found.problem and not (accept and found.gained):
-        typer.echo(f"The correction does not hold: {found.problem}. Nothing is written.")
-        typer.echo(
+        say(f"The correction does not hold: {found.problem}. Nothing is written.")
+        say(
             f"{found.before.magnitude_px:.1f} px become {found.after.magnitude_px:.1f} px where it can be told: "
             "--accept takes it all the same; pictures of other places would check it."
             if found.gained
@@ -332,18 +356,23 @@ def _refine(
         )
         return 1
     if found.problem:
-        typer.echo(
-            f"taken as you say, though {found.problem}; {found.after.magnitude_px:.1f} px are left where it tells"
-        )
+        say(f"taken as you say, though {found.problem}; {found.after.magnitude_px:.1f} px are left where it tells")
     save_calibration(replace(found.calibration, verdict="refined without a board"), output)
     matrix = np.array2string(found.calibration.correction_visible, precision=4, suppress_small=True)
-    typer.echo(f"{output}: correction {matrix}")
+    say(f"{output}: correction {matrix}")
     return 0
 
 
 def _check_board(rig: RigCalibration, board: str, pairs: Iterator[Any]) -> int:
+    import numpy as np
+
+    from calibration.board import parse_board
+    from calibration.extrinsics import PairView, transfer_errors_px
+    from calibration.rig import check_cameras
+    from calibration.views import detect_views
+
     parsed = parse_board(board)
-    views = detect_views(((p.name, p.visible, p.thermal) for p in pairs), parsed, progress=typer.echo)
+    views = detect_views(((p.name, p.visible, p.thermal) for p in pairs), parsed, progress=say)
     points = parsed.object_points()
     errors, places = [], []
     for view in views:
@@ -354,11 +383,11 @@ def _check_board(rig: RigCalibration, board: str, pairs: Iterator[Any]) -> int:
         if len(pair.ids) >= 6:
             errors.append(transfer_errors_px(rig, pair, points[pair.ids]))
             places.append(pair.visible_px)
-            typer.echo(f"{view.name}: median {np.median(errors[-1]):.2f} visible px, largest {errors[-1].max():.2f} px")
+            say(f"{view.name}: median {np.median(errors[-1]):.2f} visible px, largest {errors[-1].max():.2f} px")
     if not errors:
         raise BadInputError("the board was found in no pair of pictures; is it the right board?")
     every = np.concatenate(errors)
-    typer.echo(
+    say(
         f"{len(errors)} of {len(views)} views, visible px: median {np.median(every):.2f}, "
         f"95 % {np.percentile(every, 95):.2f}"
     )
@@ -367,6 +396,8 @@ def _check_board(rig: RigCalibration, board: str, pairs: Iterator[Any]) -> int:
 
 
 def _scene_field(rig: RigCalibration | PlaneCalibration, pairs: Iterator[Any]) -> ResidualField:
+    from calibration.targetless import measure_residual
+
     chosen = [(p.visible, p.thermal) for p in pairs]
     if not chosen:
         raise BadInputError("the source holds no pair of pictures")
@@ -376,7 +407,7 @@ def _scene_field(rig: RigCalibration | PlaneCalibration, pairs: Iterator[Any]) -
 def _say_field(label: str, field: ResidualField) -> None:
     sure = float((field.confidence > _SURE).mean())
     x, y = field.median_px
-    typer.echo(
+    say(
         f"{label}: {field.magnitude_px:.1f} visible px (x {x:+.1f}, y {y:+.1f}) over {field.frames} pictures, "
         f"{sure:.0%} of the picture sure"
     )

@@ -6,16 +6,17 @@ import itertools
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
-import numpy as np
 import typer
 
-from app.commands.calibrate.sources import CalibrationPair, live_pairs, open_pairs, read_thermal_or_colour
-from app.rig.point_picking import PointPicking, read_points
-from calibration.homography import Model
+from app.commands.common.options import Overwrite
+from app.commands.common.output import claim, say
 from fusion_core.errors import BadInputError, RunError
-from fusion_core.pair_folder import PICTURE_SUFFIXES, read_visible
+
+if TYPE_CHECKING:
+    from app.commands.calibrate.sources import CalibrationPair
+    from app.rig.point_picking import PointPicking
 
 __all__ = ["points"]
 
@@ -42,13 +43,20 @@ def points(
             "--points", help="CSV file, x_visible,y_visible,x_thermal,y_thermal a line, in place of a window."
         ),
     ] = None,
-    model: Annotated[Model, typer.Option(help="Map to fit; auto grows with the number of points.")] = "auto",
-    distance: Annotated[float, typer.Option(min=0, help="Distance at which the points lie, m; 0: not known.")] = 0.0,
+    model: Annotated[
+        Literal["auto", "similarity", "affine", "homography"],
+        typer.Option(help="Map to fit; auto grows with the number of points."),
+    ] = "auto",
+    distance_m: Annotated[float, typer.Option(min=0, help="Distance at which the points lie, m; 0: not known.")] = 0.0,
     accept_colour: Annotated[
         bool, typer.Option("--accept-colour", help="Take the brightness of thermal pictures coloured by a palette.")
     ] = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """Pick the same places in both pictures: a homography, right at their distance, without a board."""
+    from app.rig.point_picking import PointPicking, read_points
+
+    claim(output, overwrite)
     if (source is None) == (live is None):
         raise BadInputError("give one source of pictures: files, or --live with two cameras")
     if live is not None:
@@ -58,7 +66,7 @@ def points(
     picking = PointPicking(pair.visible, pair.thermal, model)
 
     def save() -> Path:
-        picking.save(output, distance, devices)
+        picking.save(output, distance_m, devices)
         return output
 
     if list_ is not None:
@@ -74,40 +82,45 @@ def points(
         from app.gui.setup.point_picker import pick_points
 
         if pick_points(picking, save) is None:
-            typer.echo("nothing was saved")
+            say("nothing was saved")
             return
     _tell(picking, output)
 
 
 def _tell(picking: PointPicking, output: Path) -> None:
+    import numpy as np
+
     solution = picking.solution
     assert solution is not None  # saved, hence solved
     far = iter(solution.far)
     for number, point in enumerate(picking.points, start=1):
         if point.residual_px is None:
-            typer.echo(f"point {number}: not used, it is placed in one picture only")
+            say(f"point {number}: not used, it is placed in one picture only")
             continue
         left_out = f"{point.left_out_px:.2f}" if point.left_out_px is not None else "-"
-        typer.echo(
+        say(
             f"point {number}: {point.residual_px:.2f} px off, {left_out} px when left out"
             + ("" if point.used else "  OUTLIER, not used")
         )
         if next(far) and point.used:
-            typer.echo(
+            say(
                 f"  WARNING: the other points foretell point {number} {left_out} px elsewhere. Look at it again; "
                 "if it is right, pick one or two more near it: nothing checks it now."
             )
     if picking.model not in ("auto", solution.model):
-        typer.echo(f"  a {picking.model} map would bend to these points: {solution.model} map in its place")
+        say(f"  a {picking.model} map would bend to these points: {solution.model} map in its place")
     left = solution.left_out_px[solution.inlier]
     worth = f", {np.median(left):.2f} px at a new point (median)" if np.isfinite(left).all() else ""
-    typer.echo(
+    say(
         f"{output}: {solution.model} map from {int(solution.inlier.sum())} points, {solution.rms_px:.2f} visible px rms"
         f"{worth}"
     )
 
 
 def _stored_pair(source: Path | None, thermal: Path | None, number: int, accept_colour: bool) -> CalibrationPair:
+    from app.commands.calibrate.sources import CalibrationPair, open_pairs, read_thermal_or_colour
+    from fusion_core.pair_folder import PICTURE_SUFFIXES, read_visible
+
     assert source is not None  # by the caller's check
     if source.suffix.lower() in PICTURE_SUFFIXES and source.is_file():
         if thermal is None:
@@ -123,6 +136,8 @@ def _stored_pair(source: Path | None, thermal: Path | None, number: int, accept_
 
 
 def _live_pair(cameras: tuple[str, str], accept_colour: bool) -> tuple[CalibrationPair, tuple[str, str]]:
+    from app.commands.calibrate.sources import live_pairs
+
     stream = live_pairs(*cameras, _LIVE_S, accept_colour)
     try:
         for pair in itertools.islice(stream.pairs, _SETTLE_PAIRS, _SETTLE_PAIRS + 1):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from app.commands.common.output import output, result_console, say
 from fusion_core.errors import RunError, UsageError
 
 if TYPE_CHECKING:
@@ -54,10 +55,10 @@ def _benchmark(
         bool, typer.Option("--cost", help="Cost against size: 320x240 to 1920x1080, and 3840x2160 in tiles.")
     ] = False,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads of the engine.")] = None,
-    seconds: Annotated[float, typer.Option(min=0.1, max=600, help="Time for each measurement, s.")] = 3.0,
-    json: Annotated[Path | None, typer.Option(help="Write every figure and the environment.")] = None,
+    duration_s: Annotated[float, typer.Option(min=0.1, max=600, metavar="S", help="Time for each measurement.")] = 3.0,
+    report: Annotated[Path | None, typer.Option(help="Write every figure and the environment (.json).")] = None,
     add: Annotated[
-        bool, typer.Option("--add", help="Keep what the --json file holds, and measure only what is missing there.")
+        bool, typer.Option("--add", help="Keep what the --report file holds, and measure only what is missing there.")
     ] = False,
     plot: Annotated[Path | None, typer.Option(help="Write time and memory against size (.png).")] = None,
     check: Annotated[
@@ -75,17 +76,17 @@ def _benchmark(
     from fusion_core.benchmark.measure import BENCHMARK_ENGINES
 
     if show:
-        typer.echo("\n".join(BENCHMARK_ENGINES))
+        say("\n".join(BENCHMARK_ENGINES))
         return
     if plot is not None and plot.suffix.lower() not in (".png", ".svg", ".pdf"):
         raise UsageError(f"--plot {plot} must end in .png, .svg or .pdf")
-    if add and json is None:
-        raise UsageError("--add goes with --json FILE, whose results it keeps")
+    if add and report is None:
+        raise UsageError("--add goes with --report FILE, whose results it keeps")
     if everything and (preset or engine):
         raise UsageError("--all takes every engine and preset; leave out --engine and --preset")
     stored = _read_ratios(check) if check is not None else {}
-    cases = _cases(preset, weights, engine, size, everything, cost, threads, seconds)
-    _measure_all(cases, stored, _Outputs(json, plot, store), add)
+    cases = _cases(preset, weights, engine, size, everything, cost, threads, duration_s)
+    _measure_all(cases, stored, _Outputs(report, plot, store), add)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,11 +100,9 @@ class _Outputs:
 
 def _measure_all(cases: list[Case], stored: dict[str, float], outputs: _Outputs, add: bool) -> None:
     """Measure, print and write. Raises RunError when nothing can be measured, or a ratio is worse than stored."""
-    from rich.console import Console
+    from fusion_core.benchmark.measure import as_json, check_ratios, environment, with_ratios
 
-    from fusion_core.benchmark.measure import check_ratios, environment, with_ratios
-
-    console = Console()
+    console = result_console()
     facts = environment()
     kept = add and outputs.json is not None and outputs.json.exists()
     results, runs = _read_json(outputs.json) if kept and outputs.json is not None else ([], [])
@@ -112,6 +111,7 @@ def _measure_all(cases: list[Case], stored: dict[str, float], outputs: _Outputs,
     order = {case.key: position for position, case in enumerate(cases)}
     results = with_ratios(sorted([*results, *measured], key=lambda r: order.get(r.case.key, -1)))
     _print(console, facts, results, failures)
+    output().facts["results"] = [as_json(result) for result in results]
     if outputs.json is not None:
         _write_json(outputs.json, [*runs, facts], results, failures)
     if outputs.plot is not None:

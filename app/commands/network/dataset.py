@@ -6,22 +6,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from pydantic import ValidationError
-from rich.console import Console
 
+from app.commands.common.options import Cli
+from app.commands.common.output import output as current_output
+from app.commands.common.output import progress_console, say
 from fusion_core.errors import UsageError
-from fusion_core.thermal.agc import AgcConfig
 
 if TYPE_CHECKING:
     from app.dataset.builder import DatasetSummary, PairRecord
     from app.dataset.sources import Source
+    from fusion_core.thermal.agc import AgcConfig
 
 __all__ = ["register"]
 
 
 def register(cli: typer.Typer) -> None:
     """Add the commands."""
-    group = typer.Typer(help="Make training sets from your footage.", no_args_is_help=True)
+    group = Cli(help="Make training sets from your footage.")
     group.callback()(_group)
     group.command("build")(_build)
     cli.add_typer(group, name="dataset")
@@ -82,7 +83,7 @@ def _build(
         max_expected_p95_px=standard.max_expected_p95_px * max_residual_px / standard.max_median_px,
         agc=_agc_of(model),
     )
-    console = Console(stderr=True)
+    console = progress_console()
     counts = {"kept": 0, "rejected": 0}
     with console.status("choosing frames") as status:
 
@@ -98,14 +99,18 @@ def _build(
 
 
 def _say(summary: DatasetSummary) -> None:
-    typer.echo(
+    say(
         f"{len(summary.kept)} pairs kept ({summary.count('training')} to train on, "
         f"{summary.count('validation')} held out), {len(summary.rejected)} rejected"
     )
     for warning in summary.warnings:
-        typer.echo(f"note: {warning}")
-    typer.echo(f"report: {summary.output / 'report.html'}")
-    typer.echo(f"next: lumitherm train --from small --data {summary.output}")
+        say(f"note: {warning}")
+    current_output().facts |= {
+        "kept": len(summary.kept), "rejected": len(summary.rejected), "warnings": list(summary.warnings),
+        "output": str(summary.output),
+    }  # fmt: skip
+    say(f"report: {summary.output / 'report.html'}")
+    say(f"next: lumitherm train --from small --data {summary.output}")
 
 
 def _sources(recordings: list[Path], visible: list[Path], thermal: list[Path], offset_ms: float) -> list[Source]:
@@ -121,6 +126,10 @@ def _sources(recordings: list[Path], visible: list[Path], thermal: list[Path], o
 
 
 def _agc_of(model: str | None) -> AgcConfig:
+    from pydantic import ValidationError
+
+    from fusion_core.thermal.agc import AgcConfig
+
     if model is None:
         return AgcConfig()
     from fusion_core.checkpoint import load_checkpoint

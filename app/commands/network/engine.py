@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from app.commands.common.options import Cli
+from app.commands.common.output import output, result_console, say
 from app.commands.network.benchmark import parse_size
 from fusion_core.errors import UsageError
 
@@ -21,9 +23,7 @@ _BUILT = ("tensorrt", "openvino")
 
 def register(cli: typer.Typer) -> None:
     """Add the commands."""
-    commands = typer.Typer(
-        help="Engines on disk: the network converted or compiled for this machine.", no_args_is_help=True
-    )
+    commands = Cli(help="Engines on disk: the network converted or compiled for this machine.")
     commands.command("build")(_build)
     commands.command("list")(_list)
     commands.command("clean")(_clean)
@@ -39,12 +39,10 @@ def _build(
     ] = None,
 ) -> None:
     """Build now what the first live picture would otherwise wait for: seconds for OpenVINO, minutes for TensorRT."""
-    from rich.console import Console
-
     sizes = [parse_size(text) for text in size or ["640x480"]]
     if engine not in ("auto", *_BUILT):
         raise UsageError(f"there is nothing to build for engine {engine!r}; engines with files are {', '.join(_BUILT)}")
-    console = Console()
+    console = result_console()
     with console.status("loading") as status:
         made = _make(engine, preset, weights, lambda what, seconds: status.update(f"{what}, {seconds:.0f} s"))
         try:
@@ -80,15 +78,15 @@ def _make(engine: str, preset: str, weights: Path | None, progress: Any) -> Fusi
 
 def _list() -> None:
     """Show which engines are kept, newest first."""
-    from rich.console import Console
     from rich.table import Table
 
     from app.commands.network.evaluation_report import print_table
     from fusion_core.engines.cache import EngineCache
 
     cache = EngineCache()
-    console = Console()
+    console = result_console()
     entries = cache.entries()
+    output().facts["engines"] = [{**entry.key, "bytes": entry.size_bytes} for entry in entries]
     if not entries:
         console.print(f"no engines in {cache.folder}", highlight=False, soft_wrap=True)
         return
@@ -118,4 +116,4 @@ def _clean(
     from fusion_core.engines.cache import EngineCache
 
     freed = EngineCache().clean(everything=everything)
-    typer.echo(f"freed {freed / 2**20:.1f} MiB")
+    say(f"freed {freed / 2**20:.1f} MiB")

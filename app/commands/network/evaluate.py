@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from app.commands.common.output import output, progress_console, result_console
 from fusion_core.errors import BadInputError, UsageError
-from fusion_core.pair_folder import PICTURE_SUFFIXES
 
 if TYPE_CHECKING:
     import numpy as np
+    from rich.progress import Progress, TaskID
 
     from app.commands.network.evaluation_report import Study
     from fusion_core.engines.engine import FusionEngine
@@ -72,7 +71,7 @@ def _evaluate(
     visible: Annotated[Path | None, typer.Option(help="With --fused: their visible pictures, same names.")] = None,
     thermal: Annotated[Path | None, typer.Option(help="With --fused: their thermal pictures, same names.")] = None,
     csv: Annotated[Path | None, typer.Option(help="Write every single measurement.")] = None,
-    json: Annotated[Path | None, typer.Option(help="Write the means and the settings.")] = None,
+    report: Annotated[Path | None, typer.Option(help="Write the means and the settings (.json).")] = None,
     plot: Annotated[Path | None, typer.Option(help="Write curves of each value against displacement (.png).")] = None,
 ) -> None:
     """Measure how well pairs are fused: eight metrics, and which edges are drawn in the right place.
@@ -88,7 +87,7 @@ def _evaluate(
     from clear peaks of a block correlation and from one affine map, and, on simulated rigs, from the truth.
     """
     if estimate:
-        if any((fused, visible, thermal, engine, json)) or not weights:
+        if any((fused, visible, thermal, engine, report)) or not weights:
             raise UsageError(
                 "--estimate takes --weights, --pairs, --shifts, --fields, --subset, --seed, --limit, --csv and --plot"
             )
@@ -102,11 +101,11 @@ def _evaluate(
             raise UsageError("give --pairs with --weights or --engine, or --fused with its sources, not both")
         if fused is None or visible is None or thermal is None:
             raise UsageError("--fused, --visible and --thermal are needed together")
-        if plot is not None or json is not None:
-            raise UsageError("--plot and --json need --pairs: finished pictures have no displacements; use --csv")
+        if plot is not None or report is not None:
+            raise UsageError("--plot and --report need --pairs: finished pictures have no displacements; use --csv")
         _measure_finished(fused, visible, thermal, limit, csv)
         return
-    outputs = _Outputs(csv, json, plot)
+    outputs = _Outputs(csv, report, plot)
     folder = _checked(pairs, bool(weights or engine), plot)
     displacements = _displacements(shifts, half_pixel, fields)
     stems = _stems(subset)
@@ -161,7 +160,7 @@ class _Outputs:
     """Files to write; None = not asked for."""
 
     csv: Path | None
-    json: Path | None
+    report: Path | None
     plot: Path | None
 
 
@@ -237,7 +236,7 @@ def _study_estimates(
             for name, method in methods.items():
                 on_rigs[name][rig] = rig_errors(method, moments, standing=not RIGS[rig].pan_deg_per_s)
     studies = [report.EstimateStudy(name, on_pairs.get(name), on_rigs[name]) for name in methods]
-    console = Console()
+    console = result_console()
     if pairs:
         print_table(console, report.pairs_table(studies))
     print_table(console, report.rigs_table(studies))
@@ -275,16 +274,20 @@ def _report(studies: list[Study], outputs: _Outputs, settings: dict[str, object]
     """Print the means and write the files."""
     from app.commands.network.evaluation_report import print_table, study_table, write_csv, write_json, write_plot
 
-    console = Console()
+    console = result_console()
+    output().facts |= {
+        "settings": settings,
+        "means": {study.method: {group: study.groups[group] for group in study.groups} for study in studies},
+    }
     for group in studies[0].groups:
         print_table(console, study_table(studies, group))
     if outputs.csv is not None:
         write_csv(outputs.csv, studies)
-    if outputs.json is not None:
-        write_json(outputs.json, studies, settings)
+    if outputs.report is not None:
+        write_json(outputs.report, studies, settings)
     if outputs.plot is not None:
         write_plot(outputs.plot, studies, list(studies[0].groups)[-1])
-    for path in (outputs.csv, outputs.json, outputs.plot):
+    for path in (outputs.csv, outputs.report, outputs.plot):
         if path is not None:
             console.print(f"wrote {path}", highlight=False, soft_wrap=True)
 
@@ -313,7 +316,7 @@ def _measure_finished(fused: Path, visible: Path, thermal: Path, limit: int | No
                 values[stem] = measure(*pictures)
             except BadInputError as error:
                 raise BadInputError(f"{stem}: {error}") from error
-    console = Console()
+    console = result_console()
     print_table(console, measured_table(values))
     if csv is not None:
         write_values_csv(csv, values)
@@ -321,6 +324,8 @@ def _measure_finished(fused: Path, visible: Path, thermal: Path, limit: int | No
 
 
 def _pictures(name: str, folder: Path) -> dict[str, Path]:
+    from fusion_core.pair_folder import PICTURE_SUFFIXES
+
     if not folder.is_dir():
         raise BadInputError(f"--{name} {folder} is not a folder of pictures")
     files: dict[str, Path] = {}
@@ -336,7 +341,9 @@ def _pictures(name: str, folder: Path) -> dict[str, Path]:
 
 
 def _progress() -> Progress:
-    console = Console(stderr=True)
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = progress_console()
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),

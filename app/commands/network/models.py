@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
+from app.commands.common.options import Cli, Overwrite
+from app.commands.common.output import claim, result_console, say
+from app.commands.common.output import output as current_output
 from fusion_core.errors import RunError, UsageError
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from fusion_core.checkpoint import LoadedCheckpoint
     from fusion_core.engines.engine import FusionEngine
     from fusion_core.measures.evaluation import EvaluationPair
@@ -29,7 +32,7 @@ _Name = Annotated[str, typer.Argument(metavar="NAME", help="A name from `models 
 
 def register(cli: typer.Typer) -> None:
     """Add the commands."""
-    group = typer.Typer(help="The models: list, add, use, compare, roll back.", no_args_is_help=True)
+    group = Cli(help="The models: list, add, use, compare, roll back, export.")
     group.command("list")(_list)
     group.command("show")(_show)
     group.command("add")(_add)
@@ -38,6 +41,7 @@ def register(cli: typer.Typer) -> None:
     group.command("remove")(_remove)
     group.command("compare")(_compare)
     group.command("card")(_card)
+    group.command("export")(_export)
     cli.add_typer(group, name="models")
 
 
@@ -49,6 +53,8 @@ def _open(folder: Path | None) -> ModelStore:
 
 def _list(store: _Store = None) -> None:
     """List shipped and added models; * marks the one in use."""
+    from rich.table import Table
+
     opened = _open(store)
     table = Table("", "name", "origin", "size", "parameters", "trained from", "added", box=None, pad_edge=False)
     for model in opened.models():
@@ -61,7 +67,11 @@ def _list(store: _Store = None) -> None:
             str(model.facts.get("preset", "")),
             model.problem or model.added[:16].replace("T", " "),
         )
-    console = Console()
+    current_output().facts["models"] = [
+        {"name": model.name, "origin": model.origin, "in_use": model.in_use, "parameters": model.parameters}
+        for model in opened.models()
+    ]
+    console = result_console()
     if table.row_count:
         console.print(table)
     else:
@@ -72,8 +82,9 @@ def _list(store: _Store = None) -> None:
 def _show(name: _Name, store: _Store = None) -> None:
     """Show what is known of a model, after checking that it can be used."""
     model = _open(store).check(name)
-    console = Console()
+    console = result_console()
     for key, value in _facts(model):
+        current_output().facts[key] = value
         console.print(f"{key:16}{value}", highlight=False, soft_wrap=True)
 
 
@@ -104,29 +115,29 @@ def _facts(model: StoredModel) -> Iterator[tuple[str, str]]:
 def _add(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Weights: NAME.safetensors.")],
     name: Annotated[str | None, typer.Option(help="Name in the store. [default: the file's own]")] = None,
-    replace: Annotated[bool, typer.Option("--replace", help="Replace an added model of that name.")] = False,
+    overwrite: Overwrite = False,
     store: _Store = None,
 ) -> None:
     """Check a weights file and copy it into the store. It is not put to use yet."""
-    model = _open(store).add(file, name, replace=replace)
-    typer.echo(f"added {model.name}; put it to use with: lumitherm models use {model.name}")
+    model = _open(store).add(file, name, replace=overwrite)
+    say(f"added {model.name}; put it to use with: lumitherm models use {model.name}")
 
 
 def _use(name: _Name, store: _Store = None) -> None:
     """Put a model to use: wherever weights are called "active", it is meant."""
     model = _open(store).use(name)
-    typer.echo(f"{model.name} is in use; `lumitherm models rollback` goes back")
+    say(f"{model.name} is in use; `lumitherm models rollback` goes back")
 
 
 def _rollback(store: _Store = None) -> None:
     """Put the model to use that was in use before."""
-    typer.echo(f"{_open(store).rollback().name} is in use again")
+    say(f"{_open(store).rollback().name} is in use again")
 
 
 def _remove(name: _Name, store: _Store = None) -> None:
     """Delete an added model that is not in use."""
     _open(store).remove(name)
-    typer.echo(f"removed {name}")
+    say(f"removed {name}")
 
 
 def _compare(
@@ -139,6 +150,7 @@ def _compare(
     ] = None,
     shifts: Annotated[str, typer.Option(help="Displacements along both axes, px.")] = "0,3,5,8",
     limit: Annotated[int, typer.Option(min=1, help="Take only so many pairs.")] = 24,
+    overwrite: Overwrite = False,
     pictures: Annotated[int, typer.Option(min=0, help="A/B pictures to write.")] = 6,
     picture_shift_px: Annotated[float, typer.Option(min=0.0, max=64.0, help="Displacement in the pictures.")] = 5.0,
     store: _Store = None,
@@ -150,6 +162,8 @@ def _compare(
     if len(names) < 2 or len(set(names)) < len(names):
         raise UsageError("give two or more different models to compare")
     sizes = _numbers(shifts)
+    if output is not None:
+        claim(output, overwrite)
 
     from app.commands.network.evaluation_report import Study, print_table, study_table, write_csv
     from fusion_core.engines.torch_engine import TorchEngine
@@ -162,7 +176,7 @@ def _compare(
     models = {label: _checkpoint(name, store) for label, name in zip(labels, names, strict=True)}
     engines: list[tuple[str, FusionEngine]] = [(label, TorchEngine(m, label=label)) for label, m in models.items()]
     loaded = list(load_pairs(pairs, None, limit))
-    console = Console()
+    console = result_console()
     studies = []
     with console.status("measuring") as status:
         for label, engine in engines:
@@ -215,6 +229,8 @@ def _print_errors(
     estimating = {label: model for label, model in models.items() if model.network.alignment is not None}
     if not estimating:
         return
+    from rich.table import Table
+
     table = Table("method", box=None, pad_edge=False)
     for size in sizes:
         table.add_column(f"{size:g} px", justify="right")
@@ -253,9 +269,12 @@ def _card(
     failures: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Text: what is known not to work, one point a line.")
     ] = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Write the model card of a run: data, training, figures at every displacement, known failures."""
     from fusion_core.training.finetuning.model_card import write_model_card
+
+    claim(output, overwrite)
 
     try:
         known = failures.read_text(encoding="utf-8") if failures is not None else ""
@@ -269,4 +288,38 @@ def _card(
         weights=weights,
         known_failures=known,
     )
-    typer.echo(f"wrote {output}")
+    say(f"wrote {output}")
+
+
+def _export(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A model, preset or weights file.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="NAME.onnx; or NAME.xml for OpenVINO, with a .bin beside it.")
+    ],
+    format_: Annotated[
+        Literal["onnx", "openvino"] | None, typer.Option("--format", help="[default: by the file's ending]")
+    ] = None,
+    size: Annotated[str, typer.Option(help="WIDTHxHEIGHT of the pictures; the model takes no other.")] = "640x480",
+    overwrite: Overwrite = False,
+    store: _Store = None,
+) -> None:
+    """Write a model for other programs, and check the file against the reference engine.
+
+    Inputs `visible_y` and `infrared`, output `fused`: (1, 1, H, W) float32 in [0, 1], luminance and thermal levels.
+    """
+    from app.commands.network.benchmark import parse_size
+    from fusion_core.benchmark.onnx_engine import export_model
+    from fusion_core.simulation.rig import SimulatedRig, SimulatedRigConfig
+    from fusion_core.thermal.agc import Agc
+
+    kind = format_ or ("openvino" if output.suffix.lower() == ".xml" else "onnx")
+    claim(output, overwrite)
+    wanted = ".xml" if kind == "openvino" else ".onnx"
+    if output.suffix.lower() != wanted:
+        raise UsageError(f"{output} is to be {kind}; name it NAME{wanted}")
+    height, width = parse_size(size)
+    rig = SimulatedRig(SimulatedRigConfig(height=height, width=width, thermal_height=height, thermal_width=width))
+    pair = rig.visible(0.0), Agc().apply(rig.thermal(0.0), None)
+    db = export_model(_checkpoint(name, store), output, kind, (height, width), pair)
+    current_output().facts |= {"output": str(output), "format": kind, "parity_db": db, "size": size}
+    say(f"wrote {output}: {kind} for {width}x{height}, {db:.1f} dB from the reference engine on a simulated pair")

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from app.commands.common.options import Cli, CommandGroup, Overrides, Overwrite
+from app.commands.common.output import claim, result_console
 from fusion_core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -21,7 +23,12 @@ __all__ = ["register"]
 
 def register(cli: typer.Typer) -> None:
     """Add `train`, `train doctor` and `train registration`."""
-    group = typer.Typer(help="Train the fusion network on your own pairs.", invoke_without_command=True)
+    group = Cli(
+        help="Train the fusion network on your own pairs.",
+        invoke_without_command=True,
+        no_args_is_help=False,
+        cls=CommandGroup,
+    )
     group.callback()(_train)
     group.command("doctor")(_check_data)
     group.command("registration")(_registration)
@@ -30,10 +37,8 @@ def register(cli: typer.Typer) -> None:
 
 def _train(
     context: typer.Context,
-    config: Annotated[Path | None, typer.Option(help="YAML file of the run, e.g. configs/train.yaml.")] = None,
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one setting: schedule.max_steps=1000")
-    ] = None,
+    config: Annotated[Path | None, typer.Option(help="YAML file of the run, e.g. train.yaml.")] = None,
+    set_: Overrides = None,
     resume: Annotated[Path | None, typer.Option(metavar="RUN", help="Go on with the run in this folder.")] = None,
     vgg16: Annotated[
         Path | None, typer.Option(metavar="FILE", help="VGG16 features (.safetensors) for the perception loss.")
@@ -90,8 +95,6 @@ def _train(
 
 
 def _train_anew(config: Path | None, resume: Path | None, overrides: list[str]) -> None:
-    from rich.console import Console
-
     from fusion_core.training.config import load_training_config
     from fusion_core.training.session import load_run_config, train
 
@@ -102,8 +105,8 @@ def _train_anew(config: Path | None, resume: Path | None, overrides: list[str]) 
     elif config is not None:
         settings = load_training_config(config, overrides)
     else:
-        raise UsageError("give --config FILE (e.g. configs/train.yaml) or --resume RUN")
-    console = Console()
+        raise UsageError("give --config FILE (`lumitherm config init --train` writes one) or --resume RUN")
+    console = result_console()
     weights = train(settings, resume=resume, console=console)
     console.print(f"weights: {weights}", highlight=False)
 
@@ -132,12 +135,10 @@ def _finetune_request(
 
 
 def _finetune(request: FinetuneRequest, resume: Path | None, name: str | None) -> None:
-    from rich.console import Console
-
     from fusion_core.model_store import ModelStore
     from fusion_core.training.finetuning.finetune import finetune
 
-    console = Console()
+    console = result_console()
     result = finetune(request, resume=resume, console=console)
     if result is None:  # not the first process of torchrun, or stopped by a signal
         return
@@ -184,13 +185,12 @@ def _check_data(
     html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write all of it as a page, too.")] = None,
 ) -> None:
     """Look for unreadable, unequal, constant, doubled and misaligned pairs. Exit code 1 if there are any."""
-    from rich.console import Console
     from rich.table import Table
 
     from app.commands.network.data_check_report import SHIFT_BOUNDS_PX, shift_counts, write_data_check_report
     from fusion_core.training.data_check import FaultKind, check_data
 
-    console = Console()
+    console = result_console()
     with console.status("looking at every pair"):
         found = check_data(directory, validation_root=validation, max_shift_px=max_shift_px)
     table = Table("problem", "pair", "what", title=f"{directory}: {found.pairs} pairs")
@@ -224,16 +224,16 @@ def _registration(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of pairs: vi/NAME.* and ir/NAME.*.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="PNG to write.")] = Path("registration.png"),
     rows: Annotated[int, typer.Option(min=1, help="Pairs to show, those with the largest shift.")] = 6,
+    overwrite: Overwrite = False,
 ) -> None:
     """Register the pairs as training does, say how many remain, and draw them before and after."""
-    from rich.console import Console
-
+    claim(output, overwrite)
     from fusion_core.training.config import DataConfig, RunConfig, TrainingConfig
     from fusion_core.training.dataset import load_pairs
     from fusion_core.training.registration_figure import write_registration_figure
     from fusion_core.training.session import register_pairs
 
-    console = Console()
+    console = result_console()
     config = TrainingConfig(data=DataConfig(root=directory))
     pairs = register_pairs(load_pairs(directory), config, RunConfig().folder / "registration", console)
     write_registration_figure(pairs, output, rows=rows)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from PyQt6.QtCore import QUrl
-from PyQt6.QtGui import QDesktopServices
+from PyQt6.QtGui import QDesktopServices, QIcon
 from PyQt6.QtWidgets import QApplication
 
 __all__ = ["make_application", "show_in_folder"]
@@ -17,6 +17,7 @@ def make_application(arguments: list[str]) -> QApplication:
     application.setApplicationName("lumitherm")
     application.setApplicationDisplayName("Lumitherm")
     application.setDesktopFileName("lumitherm")
+    application.setWindowIcon(QIcon(str(Path(__file__).resolve().parents[1] / "icons" / "lumitherm.svg")))
     return application
 
 

@@ -263,7 +263,7 @@ class PushThread(ServiceWorker):
             "width": width,
         }
         child = subprocess.Popen(
-            [sys.executable, "-m", "app.service.tasks.push_child"],
+            [sys.executable, "-P", "-m", "app.service.tasks.push_child"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

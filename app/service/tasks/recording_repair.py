@@ -80,7 +80,7 @@ class RecordingRepair(ServiceWorker):
         tell: Callable[[Path], None],
         on_failure: Callable[[BaseException], None],
         clock_s: Callable[[], float] = time.monotonic,
-        recover: Sequence[str] = (sys.executable, "-m", "app", "recover"),
+        recover: Sequence[str] = (sys.executable, "-P", "-m", "app", "recording", "recover"),
     ) -> None:
         super().__init__("recording repair", self._work, on_failure)
         self._directory, self._prefix, self._busy = directory, prefix, busy

@@ -1,0 +1,1 @@
+"""What all commands share: names of options, how results are said, examples."""

@@ -1,0 +1,102 @@
+"""Examples of every command, for its help, its manual page and the reference. A test parses each of them."""
+
+from __future__ import annotations
+
+__all__ = ["EXAMPLES"]
+
+EXAMPLES: dict[str, tuple[str, ...]] = {
+    "archive": ("archive recordings/ -o again/ --preset small", "archive job.yaml"),
+    "benchmark": ("benchmark", "benchmark --preset tiny --size 640x480 --report figures.json"),
+    "calibrate board": (
+        "calibrate board -o board.pdf",
+        "calibrate board -o dots.svg -b acircles:4x11:28mm --cut-lines",
+    ),
+    "calibrate capture": (
+        "calibrate capture --live v4l2:/dev/video0 v4l2:/dev/video2 -o views/",
+        "calibrate capture --simulated -o views/",
+    ),
+    "calibrate solve": ("calibrate solve views/ -o rig.yaml --distance-m 6",),
+    "calibrate check": (
+        "calibrate check rig.yaml recording.mkv",
+        "calibrate check rig.yaml views/ -b acircles:4x11:28mm",
+    ),
+    "calibrate refine": ("calibrate refine recording.mkv -o refined.yaml --calibration rig.yaml",),
+    "calibrate points": (
+        "calibrate points day.jpg heat.tiff -o rig.yaml",
+        "calibrate points day.jpg heat.tiff -o rig.yaml --points points.csv",
+    ),
+    "config check": ("config check rig.yaml",),
+    "config init": ("config init --simulated -o rig.yaml", "config init --usb -o -"),
+    "config show": ("config show rig.yaml --effective",),
+    "config schema": ("config schema",),
+    "ctl status": ("ctl status", "ctl status --rig yard --json"),
+    "ctl start": ("ctl start --label gate",),
+    "ctl stop": ("ctl stop",),
+    "ctl event": ("ctl event --label gate",),
+    "ctl snapshot": ("ctl snapshot",),
+    "ctl engine": ("ctl engine openvino --preset small",),
+    "ctl recordings": ("ctl recordings --json",),
+    "ctl protect": ("ctl protect yard_20260301_120000.mkv",),
+    "ctl log": ("ctl log", "ctl log --follow"),
+    "ctl reload": ("ctl reload",),
+    "dataset build": (
+        "dataset build recordings/monday.mkv recordings/tuesday.mkv -o pairs/ --calibration rig.yaml",
+        "dataset build --visible day.mp4 --thermal heat.mkv -o pairs/",
+    ),
+    "demo": ("demo", "demo -o demo/ --duration-s 4 --overwrite"),
+    "desktop install": ("desktop install",),
+    "desktop uninstall": ("desktop uninstall",),
+    "devices": ("devices", "devices --json"),
+    "doctor": ("doctor", "doctor -c rig.yaml --duration-s 20"),
+    "engine build": ("engine build --engine openvino --preset small --size 1280x720",),
+    "engine list": ("engine list",),
+    "engine clean": ("engine clean --all",),
+    "evaluate": ("evaluate --weights small --pairs pairs/ --shifts 0,3,5,8 --plot curve.png",),
+    "fuse": (
+        "fuse visible.mp4 thermal.mkv -o fused.mkv",
+        "fuse visible/ thermal/ -o fused/ --preset small",
+        "fuse day.jpg heat.tiff -o fused.png",
+        "fuse recording.mkv -o again.mp4 --overwrite",
+        "fuse day.jpg heat.tiff -o - > fused.png",
+    ),
+    "gui": ("gui", "gui --simulated", "gui recording.mkv"),
+    "models list": ("models list", "models list --json"),
+    "models show": ("models show small",),
+    "models add": ("models add run/weights.safetensors --name yard",),
+    "models use": ("models use yard",),
+    "models rollback": ("models rollback",),
+    "models remove": ("models remove yard",),
+    "models compare": ("models compare small yard --pairs pairs/validation -o comparison/",),
+    "models card": ("models card run/ -o card.md",),
+    "models export": (
+        "models export tiny -o tiny.onnx --size 640x480",
+        "models export small -o small.xml --format openvino --size 1280x720",
+    ),
+    "recording info": ("recording info recording.mkv", "recording info recording.mkv --json"),
+    "recording check": ("recording check recording.mkv --every-frame",),
+    "recording play": ("recording play recording.mkv", "recording play recording.mkv --view thermal --speed 4"),
+    "recording recover": ("recording recover recording.mkv --finish-video",),
+    "recording export": (
+        "recording export recording.mkv -o clip.mp4 --start-s 10 --duration-s 5",
+        "recording export recording.mkv -o pictures/ --calibration rig.yaml",
+        "recording export recording.mkv -o recording.mcap",
+    ),
+    "run": (
+        "run --simulated --headless --duration-s 10",
+        "run -c rig.yaml",
+        "run -c rig.yaml --headless --record --set engine.preset=small",
+    ),
+    "service install": ("service install -c rig.yaml --dry-run", "service install -c rig.yaml --user"),
+    "service status": ("service status",),
+    "service uninstall": ("service uninstall",),
+    "service password": ("service password web.password",),
+    "service token": ("service token web.token",),
+    "train": (
+        "train --from small --data pairs/ --name yard",
+        "train --config train.yaml --set schedule.max_steps=1000",
+        "train --resume run/",
+    ),
+    "train doctor": ("train doctor pairs/ --html pairs.html",),
+    "train registration": ("train registration pairs/ -o registration.png",),
+}
+"""By the words after `lumitherm`; each example without that word."""

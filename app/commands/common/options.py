@@ -1,0 +1,222 @@
+"""The one command line: what options are called, the unit each carries, and what every command has beside its own.
+
+A number with a unit says so in its name (`--duration-s`, `--search-px`). What `-o` names is not replaced without
+`--overwrite` (a training set never); reports beside it (`--csv`, `--plot`, ...) are. `-o -` is standard output.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+from app.commands.common.examples import EXAMPLES
+from app.commands.common.output import speaking
+
+if TYPE_CHECKING:
+    from typer.models import CommandFunctionType
+
+__all__ = [
+    "FORMER",
+    "SHARED",
+    "UNITS",
+    "WITHOUT_UNIT",
+    "AgcName",
+    "Cli",
+    "ConfigFile",
+    "DurationS",
+    "Overrides",
+    "Overwrite",
+    "Simulated",
+    "ViewName",
+]
+
+UNITS = ("-s", "-ms", "-px", "-m", "-deg", "-fps", "-mb", "-c")
+"""Endings of the names of numbers that have a unit: seconds, pixels, metres, degrees, frames/s, 10^6 bytes, Celsius."""
+
+WITHOUT_UNIT = ("--speed", "--strength", "--generic-share", "--min-distance", "--confidence")
+"""Numbers with a fraction that are ratios."""
+
+SHARED: dict[str, str] = {
+    "--output": "what is written; never replaced without --overwrite",
+    "--overwrite": "replace what is there, or do again what is done",
+    "--config": "a rig's configuration file",
+    "--set": "one setting of the configuration, KEY=VALUE",
+    "--simulated": "the simulated rig in place of cameras",
+    "--duration-s": "how long, seconds",
+    "--start-s": "begin so far in, seconds",
+    "--timeout-s": "give up after so long, seconds",
+    "--calibration": "a rig's calibration file",
+    "--engine": "what fuses",
+    "--preset": "size of the network",
+    "--weights": "a weights file",
+    "--size": "WIDTHxHEIGHT of pictures",
+    "--threads": "of a processor",
+    "--seed": "of what is random",
+    "--limit": "at most so many",
+    "--board": "the calibration board",
+    "--accept-colour": "take the brightness of coloured thermal pictures",
+    "--distance-m": "working distance, metres",
+    "--roll-deg": "turn of the thermal camera, degrees",
+    "--search-px": "largest displacement looked for, pixels",
+    "--json": "one JSON object on standard output",
+    "--quiet": "only errors",
+    "--verbose": "log lines, and tracebacks of errors",
+}
+"""Names that several commands share. Wherever one occurs it means this, and takes the same kind of value."""
+
+FORMER: dict[str, str] = {
+    "--duration": "--duration-s",
+    "--seconds": "--duration-s",
+    "--start": "--start-s",
+    "--search": "--search-px",
+    "--distance": "--distance-m",
+    "--roll": "--roll-deg",
+    "--force": "--overwrite",
+    "-f": "--overwrite",
+    "--replace": "--overwrite",
+    "--again": "--overwrite",
+    "--export": "--output",
+    "--json": "--report",
+}
+"""Names of before that still work where the command has no option of that name (`--json` where a file follows)."""
+
+ViewName = Literal["fused", "visible", "thermal", "side-by-side", "quad"]
+"""`app.view.views.FileView`, without what that imports."""
+AgcName = Literal["linear", "percentile", "plateau", "clahe", "manual"]
+"""`fusion_core.thermal.agc.AgcMode`, likewise."""
+ConfigFile = Annotated[Path, typer.Option("--config", "-c", metavar="FILE", help="Configuration of the rig.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override one setting, e.g. engine.threads=2. Repeatable."),
+]
+Simulated = Annotated[bool, typer.Option("--simulated", help="The simulated rig in place of cameras.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there already.")]
+DurationS = Annotated[float | None, typer.Option("--duration-s", min=0.1, metavar="S", help="Only so many seconds.")]
+
+
+@cache
+def _everywhere() -> tuple[Any, ...]:
+    """The options that every command has."""
+
+    def shared(
+        as_json: Annotated[bool, typer.Option("--json", help="Say it as one JSON object, for programs.")] = False,
+        quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")] = False,
+        verbose: Annotated[
+            bool, typer.Option("--verbose", "-v", help="Show log lines too, and where an error comes from.")
+        ] = False,
+    ) -> None: ...
+
+    cli = typer.Typer(add_completion=False)
+    cli.command()(shared)
+    return tuple(typer.main.get_command(cli).params)
+
+
+class _Everywhere:
+    """Adds the options that every command has, its examples, and the names that options had before."""
+
+    params: list[Any]
+
+    def dress(self) -> None:
+        """Add what every command has."""
+        self.params = [*self.params, *_everywhere()]
+
+    def format_epilog(self, ctx: Any, formatter: Any) -> None:
+        """The examples."""
+        lines = EXAMPLES.get(ctx.command_path.split(" ", 1)[-1], ())
+        if lines:
+            with formatter.section("Examples"):
+                formatter.write("".join(f"{'':{formatter.current_indent}}lumitherm {line}\n" for line in lines))
+
+    def former(self, args: list[str]) -> list[str]:
+        """The words with the names of now."""
+        known = {name for parameter in self.params for name in (*parameter.opts, *parameter.secondary_opts)}
+        own = {name for parameter in self.params[: -len(_everywhere())] for name in parameter.opts}
+        renamed: list[str] = []
+        for number, word in enumerate(args):
+            if word == "--":
+                return renamed + args[number:]
+            name, equals, value = word.partition("=")
+            new = FORMER.get(name, "")
+            file_follows = bool(equals) or (number + 1 < len(args) and not args[number + 1].startswith("-"))
+            if new in own and (name not in known or (name == "--json" and file_follows)):
+                word = new + equals + value
+            renamed.append(word)
+        return renamed
+
+    def speak(self, context: typer.Context, run: Callable[[typer.Context], Any]) -> Any:
+        """Run it with what -q, -v and --json say, and end the JSON object."""
+        from fusion_core.errors import LumithermError
+
+        asked = {name: context.params.pop(name) for name in ("as_json", "quiet", "verbose")}
+        with speaking(**asked, command=context.command_path.split(" ", 1)[-1]) as said:
+            try:
+                code = run(context)
+            except LumithermError as error:
+                said.end(error.exit_code, str(error))
+                if said.verbose:
+                    traceback.print_exc()
+                raise
+            except typer.Exit as ended:
+                said.end(ended.exit_code)
+                raise
+            said.end(code if isinstance(code, int) else 0)
+            return code
+
+
+class Command(_Everywhere, TyperCommand):
+    """A command with --json, -q, -v and examples."""
+
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self.dress()
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Take former names too."""
+        return super().parse_args(ctx, self.former(args))
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run it; say the end as JSON."""
+        return self.speak(ctx, super().invoke)
+
+
+class CommandGroup(_Everywhere, TyperGroup):
+    """A group whose bare name is a command as well."""
+
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self.dress()
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Take former names too."""
+        return super().parse_args(ctx, self.former(args))
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run it; say the end as JSON. A command of the group speaks for itself."""
+        if not ctx._protected_args:
+            return self.speak(ctx, super().invoke)
+        for name in ("as_json", "quiet", "verbose"):
+            ctx.params.pop(name)
+        return super().invoke(ctx)
+
+
+class Cli(typer.Typer):
+    """Commands that all have --json, -q and -v."""
+
+    def __init__(self, **settings: Any) -> None:
+        defaults: dict[str, Any] = {
+            "no_args_is_help": True,
+            "rich_markup_mode": None,  # plain text: it costs a third of the time, and brackets stay what they are
+            "context_settings": {"help_option_names": ["-h", "--help"]},
+        }
+        super().__init__(**(defaults | settings))
+
+    def command(self, name: str | None = None, **settings: Any) -> Callable[[CommandFunctionType], CommandFunctionType]:
+        """Register a command."""
+        settings.setdefault("cls", Command)
+        return super().command(name, **settings)

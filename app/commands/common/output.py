@@ -1,0 +1,169 @@
+"""What every command says and how: text, nothing (`-q`), more (`-v`), or one JSON object (`--json`)."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from rich.console import Console
+
+    from app.configuration.config import LoggingConfig
+
+__all__ = ["Output", "claim", "output", "progress_console", "result_console", "say", "stop_on_signals"]
+
+
+@dataclass
+class Output:
+    """What one call of a command has to say. Results go to standard output; progress, warnings, errors to the other.
+
+    Attributes:
+        results_elsewhere: `-o -`: standard output carries the result itself, so text goes to standard error.
+        facts: of the JSON object, beside `lines` and `exit_code`.
+        document: takes the place of the whole object, for commands whose answer is one already.
+    """
+
+    command: str = ""
+    as_json: bool = False
+    quiet: bool = False
+    verbose: bool = False
+    results_elsewhere: bool = False
+    facts: dict[str, Any] = field(default_factory=dict)
+    document: dict[str, Any] | None = None
+    lines: list[str] = field(default_factory=list)
+
+    @property
+    def level(self) -> str:
+        """Of log lines that this call shows."""
+        return "error" if self.quiet else "debug" if self.verbose else "warning"
+
+    def logging(self, config: LoggingConfig) -> LoggingConfig:
+        """The logging of a configuration, with what `-q` and `-v` change of it."""
+        if not (self.quiet or self.verbose):
+            return config
+        return config.model_copy(update={"level": self.level})
+
+    def end(self, exit_code: int, error: str = "") -> None:
+        """Print the JSON object, if it was asked for. Call it once."""
+        if not self.as_json:
+            return
+        document = self.document
+        if document is None or error:
+            document = {"command": self.command, "exit_code": exit_code, **self.facts}
+            if error:
+                document["error"] = error
+            if self.lines:
+                document["lines"] = self.lines
+        text = json.dumps(document, indent=2, ensure_ascii=False, default=str)
+        typer.echo(text, err=self.results_elsewhere)
+
+
+_current: ContextVar[Output] = ContextVar("lumitherm_output", default=Output())  # noqa: B039
+
+
+def output() -> Output:
+    """That of the command which runs; outside of one, plain text."""
+    return _current.get()
+
+
+@contextlib.contextmanager
+def speaking(as_json: bool, quiet: bool, verbose: bool, command: str) -> Iterator[Output]:
+    """Make `output()` this one, and show log lines of its level on standard error, until a command sets up its own."""
+    import structlog
+
+    made = Output(command, as_json, quiet, verbose)
+    token = _current.set(made)
+    before = structlog.get_config()
+    number = {"debug": 10, "warning": 30, "error": 40}[made.level]
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(number),
+        logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
+        cache_logger_on_first_use=False,
+    )
+    ours = structlog.get_config()["logger_factory"]
+    try:
+        yield made
+    finally:
+        _current.reset(token)
+        if structlog.get_config()["logger_factory"] is ours:
+            structlog.configure(**before)
+
+
+def say(text: str = "", *, nl: bool = True) -> None:
+    """A result, or what was done: a line on standard output."""
+    now = output()
+    if now.as_json:
+        now.lines += text.splitlines()
+    elif not now.quiet:
+        typer.echo(text, nl=nl, err=now.results_elsewhere)
+
+
+def result_console() -> Console:
+    """For results as tables; says nothing with `--json` and `-q`."""
+    from rich.console import Console
+
+    now = output()
+    return Console(stderr=now.results_elsewhere, quiet=now.as_json or now.quiet)
+
+
+def progress_console() -> Console:
+    """For progress, on standard error; says nothing with `-q`."""
+    from rich.console import Console
+
+    return Console(file=sys.stderr, quiet=output().quiet)
+
+
+def claim(path: Path, overwrite: bool) -> None:
+    """The one rule for what `-o` names: a file, or a folder that holds something, stays unless `--overwrite` is given.
+
+    Raises:
+        UsageError: it is there.
+    """
+    from fusion_core.errors import UsageError
+
+    if overwrite or str(path) == "-":
+        return
+    if path.is_dir() and any(path.iterdir()):
+        raise UsageError(f"the folder {path} holds files already. Give another, or --overwrite to replace them.")
+    if path.is_file():
+        raise UsageError(f"{path} already exists. Give another name, or --overwrite to replace it.")
+
+
+@contextlib.contextmanager
+def stop_on_signals() -> Iterator[tuple[threading.Event, list[int]]]:
+    """Turn the first Ctrl-C or SIGTERM into a request to stop in order; a second one interrupts at once.
+
+    Outside the main thread, where Python allows no handlers, the event is never set by a signal.
+    """
+    stop, received = threading.Event(), list[int]()
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    if threading.current_thread() is not threading.main_thread():
+        yield stop, received
+        return
+    previous = {number: signal.getsignal(number) for number in numbers}
+
+    def handle(number: int, _frame: FrameType | None) -> None:
+        received.append(number)
+        stop.set()
+        for each in numbers:
+            signal.signal(each, previous[each])
+
+    for number in numbers:
+        signal.signal(number, handle)
+    try:
+        yield stop, received
+    finally:
+        for number in numbers:
+            signal.signal(number, previous[number])

@@ -1,0 +1,269 @@
+"""The whole command line: one table of names, units and rules; light help; what every command has."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections import defaultdict
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from app.__main__ import COMMANDS, build_cli
+from app.commands.common.examples import EXAMPLES
+from app.commands.common.options import FORMER, SHARED, UNITS, WITHOUT_UNIT, AgcName, ViewName
+from app.commands.desktop import man_pages
+from app.configuration.config import load_config
+from app.configuration.examples import EXAMPLES as CONFIGURATIONS
+from app.configuration.examples import example
+from app.view.views import FileView
+from fusion_core.errors import RunError, UsageError
+from fusion_core.thermal.agc import AgcMode
+from fusion_core.training.config import load_training_config
+
+ROOT = Path(__file__).resolve().parents[2]
+HEAVY = {"av", "cv2", "numpy", "scipy", "torch", "openvino", "matplotlib", "jinja2", "structlog", "yaml", "msgspec",
+         "rich", "PyQt6", "starlette", "prometheus_client"}  # fmt: skip
+
+
+def tree() -> Any:
+    return typer.main.get_command(build_cli())
+
+
+def leaves() -> dict[str, Any]:
+    """Every command that does something, by the words after `lumitherm`."""
+    root = tree()
+    found: dict[str, Any] = {}
+
+    def walk(command: Any, path: str) -> None:
+        below = getattr(command, "commands", {})
+        if not below or getattr(command, "invoke_without_command", False):
+            found[path] = command
+        for name, each in below.items():
+            if not each.hidden:
+                walk(each, f"{path} {name}")
+
+    for name, (_, line) in COMMANDS.items():
+        if line:
+            walk(root.load(name), name)
+    return found
+
+
+LEAVES = leaves()
+
+
+def options(command: Any) -> Iterator[Any]:
+    return (each for each in command.params if each.param_type_name == "option")
+
+
+def long_name(option: Any) -> str:
+    return max(option.opts, key=len)
+
+
+def run(*words: object) -> Any:
+    return CliRunner().invoke(build_cli(), [str(word) for word in words])
+
+
+def test_every_command_is_listed_under_its_module() -> None:
+    root = tree()
+    assert list(COMMANDS) == sorted(COMMANDS)
+    for name, (_, line) in COMMANDS.items():
+        assert root.load(name).name == name and len(line) <= 64
+
+
+def test_names_that_several_commands_have_are_in_the_table_and_take_one_kind_of_value() -> None:
+    uses: dict[str, dict[str, Any]] = defaultdict(dict)
+    for path, command in LEAVES.items():
+        for option in options(command):
+            uses[long_name(option)][path] = option.type_descriptor.annotation
+    common = {name for name, where in uses.items() if len({path.split()[0] for path in where}) >= 4}
+    assert common <= set(SHARED) | {"--view"}, "names that many commands share belong into SHARED"
+    for name in SHARED:
+        assert name in uses, f"{name} is in SHARED and no command has it"
+        kinds = {re.sub(r" \| None|list\[|\]|<class '|'>", "", str(each)) for each in uses[name].values()}
+        assert len(kinds) == 1 or name in ("--weights", "--preset", "--engine"), f"{name}: {uses[name]}"
+
+
+@pytest.mark.parametrize("path", LEAVES)
+def test_numbers_carry_their_unit(path: str) -> None:
+    for option in options(LEAVES[path]):
+        if "float" in str(option.type_descriptor.annotation):
+            name = long_name(option)
+            assert name.endswith(UNITS) or name in WITHOUT_UNIT, f"{path} {name} has no unit"
+
+
+@pytest.mark.parametrize("path", LEAVES)
+def test_every_command_has_json_quiet_verbose_help_and_examples_that_parse(path: str) -> None:
+    command = LEAVES[path]
+    names = {name for option in options(command) for name in option.opts}
+    assert {"--json", "-q", "--quiet", "-v", "--verbose"} <= names
+    assert not names & set(FORMER) - {"--json"} or path == "service install", "a former name came back"
+    if path != "dataset build":  # a training set is made once; a folder that holds anything is refused
+        assert ("--output" in names) <= ("--overwrite" in names), f"{path} writes, and knows no --overwrite"
+    assert EXAMPLES[path]
+    for line in EXAMPLES[path]:
+        words = shlex.split(line.split(" > ")[0], comments=True)
+        assert line.startswith(path)
+        with command.make_context(path, [], resilient_parsing=True) as context:
+            _, rest, _ = command.make_parser(context).parse_args(words[len(path.split()) :])
+        assert not rest, f"{line}: {rest} is not understood"
+
+
+def test_examples_are_of_commands_that_are_there() -> None:
+    assert set(EXAMPLES) == set(LEAVES)
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["--help", "fuse --help", "run --help", "calibrate solve --help", "recording export --help", "models --help",
+     "--version"],
+)  # fmt: skip
+def test_help_imports_little(line: str) -> None:
+    """Counts modules, since seconds depend on the machine."""
+    words = line.split()
+    code = (
+        f"import sys, runpy\nsys.argv = ['lumitherm', *{words!r}]\n"
+        "try:\n    runpy.run_module('app', run_name='__main__')\n"
+        "except SystemExit:\n    print('MODULES', len(sys.modules), *sorted({m.split('.')[0] for m in sys.modules}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=120)
+    _, count, *names = done.stdout.strip().splitlines()[-1].split()
+    assert not set(names) & HEAVY, done.stderr
+    assert int(count) <= (260 if words[0].startswith("--") and words[0] != "--version" else 420)
+
+
+def test_every_help_is_printed() -> None:
+    for path in LEAVES:
+        shown = run(*path.split(), "--help")
+        assert shown.exit_code == 0 and "Usage: " in shown.output and "Examples:" in shown.output, path
+
+
+def test_the_version_is_that_of_the_package() -> None:
+    assert run("--version").output == f"lumitherm {version('lumitherm')}\n"
+
+
+def test_choices_are_those_of_the_enumerations() -> None:
+    assert set(get_args(ViewName)) == {view.value for view in FileView}
+    assert set(get_args(AgcName)) == {mode.value for mode in AgcMode}
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("config", "init", "-o"),
+        ("calibrate", "board", "-o"),
+        ("calibrate", "solve", "views", "-o"),
+        ("calibrate", "refine", "views", "-o"),
+        ("calibrate", "points", "a.png", "b.png", "-o"),
+        ("models", "card", "run", "-o"),
+        ("models", "export", "tiny", "-o"),
+        ("recording", "export", "a.mkv", "-o"),
+        ("train", "registration", "pairs", "-o"),
+        ("demo", "-o"),
+        ("calibrate", "capture", "--simulated", "-o"),
+        ("models", "compare", "tiny", "small", "--pairs", "pairs", "-o"),
+    ],
+)
+def test_nothing_is_replaced_without_overwrite(words: tuple[str, ...], tmp_path: Path) -> None:
+    there = tmp_path / "there.yaml"
+    if words[0] == "demo" or "capture" in words or "compare" in words:
+        there = tmp_path / "folder"
+        there.mkdir()
+    kept = there / "precious" if there.is_dir() else there
+    kept.write_text("precious")
+    refused = run(*words, there)
+    assert isinstance(refused.exception, UsageError) and "--overwrite" in str(refused.exception), refused.output
+    assert kept.read_text() == "precious"
+
+
+def test_former_names_still_work(tmp_path: Path) -> None:
+    there = tmp_path / "board.pdf"
+    there.write_text("")
+    assert run("calibrate", "board", "-o", there, "-f").exit_code == 0 and there.stat().st_size
+    assert run("recording", "recover", tmp_path / "no.mkv").exit_code == run("recover", tmp_path / "no.mkv").exit_code
+    shown = run("benchmark", "--json", tmp_path / "x.json", "--seconds", "0.2", "--list")
+    assert shown.exit_code == 0 and "pyramid" in shown.output
+    assert not run("play", "--help").exit_code and "  play " not in run("--help").output
+
+
+def test_json_is_one_object_quiet_is_silent(tmp_path: Path) -> None:
+    file = tmp_path / "rig.yaml"
+    said = json.loads(run("config", "init", "-o", file, "--json").output)
+    assert said["exit_code"] == 0 and said["output"] == str(file) and said["command"] == "config init"
+    assert run("config", "check", file, "-q").output == ""
+    (tmp_path / "bad.yaml").write_text("visible: {uri: 3}\n")
+    failed = CliRunner().invoke(build_cli(), ["config", "check", str(tmp_path / "bad.yaml"), "--json"])
+    said = json.loads(failed.stdout)
+    assert failed.exit_code == 2 == said["exit_code"] and "bad.yaml" in next(iter(said["faults"].values()))
+    failed = CliRunner().invoke(build_cli(), ["recording", "info", str(tmp_path / "none.mkv"), "--json"])
+    assert "none.mkv" in json.loads(failed.stdout)["error"]
+
+
+@pytest.mark.parametrize("name", CONFIGURATIONS)
+def test_every_example_configuration_can_be_used(name: str) -> None:
+    if name.startswith("train"):
+        load_training_config(example(name), [])
+    else:
+        assert load_config(example(name), (), {}).rig
+
+
+def test_an_example_that_is_missing_is_named() -> None:
+    with pytest.raises(RunError, match="nothing"):
+        example("nothing")
+
+
+@pytest.mark.parametrize("kind", ["simulated", "usb", "rtsp", "replay", "train"])
+def test_init_writes_the_example(kind: str, tmp_path: Path) -> None:
+    file = tmp_path / "new.yaml"
+    assert run("config", "init", f"--{kind}", "-o", file).exit_code == 0
+    assert run("config", "init", f"--{kind}", "-o", "-").output == file.read_text() and "# " in file.read_text()
+
+
+def test_run_wants_a_configuration_or_simulated() -> None:
+    assert "config init" in str(run("run", "--headless").exception)
+    assert "config init" in str(run("run", "--headless", "--simulated", "-c", "x.yaml").exception)
+
+
+def test_manual_pages_are_made_of_the_command_line() -> None:
+    pages = man_pages(tree())
+    assert {"lumitherm", *(f"lumitherm-{path.replace(' ', '-')}" for path in LEAVES)} <= set(pages)
+    assert "\\-\\-overwrite" in pages["lumitherm-fuse"] and "day.jpg" in pages["lumitherm-fuse"]
+
+
+@pytest.mark.skipif(shutil.which("groff") is None, reason="no groff; Debian: apt-get install groff")
+def test_groff_has_nothing_to_say_of_the_manual_pages() -> None:
+    text = "\n".join(man_pages(tree()).values())
+    done = subprocess.run(["groff", "-man", "-Tutf8", "-ww", "-z"], input=text, capture_output=True, text=True)
+    assert done.returncode == 0 and not done.stderr
+
+
+def test_the_desktop_gets_entry_icon_and_pages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    assert run("desktop", "install").exit_code == 0
+    entry = tmp_path / "applications" / "lumitherm.desktop"
+    assert f'Exec="{sys.executable}" -P -m app gui %F' in entry.read_text()
+    if shutil.which("desktop-file-validate"):
+        done = subprocess.run(["desktop-file-validate", str(entry)], capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout
+    assert (tmp_path / "icons/hicolor/scalable/apps/lumitherm.svg").read_text().startswith("<svg")
+    assert (tmp_path / "man/man1/lumitherm-fuse.1").is_file()
+    assert run("desktop", "uninstall").exit_code == 0
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_children_take_nothing_from_the_working_folder() -> None:
+    """`-P`: a folder `app/` where the user stands must not be imported in place of ours."""
+    for folder in ("app", "fusion_core", "calibration"):
+        for path in (ROOT / folder).rglob("*.py"):
+            text = path.read_text()
+            for start in re.findall(r'sys\.executable,\s*"(-.)"', text):
+                assert start == "-P", path
