@@ -2,6 +2,7 @@
 # check of the system libraries that prints the exact apt line if one is missing.
 #
 #   SLOW=1          `make test` runs the slow tests too, as CI does.
+#   HEADLESS=1      `make setup` leaves out Qt and what hangs on it: every command but `gui` works.
 #   TORCH_PIP_ARGS  extra pip arguments for PyTorch alone. Without an NVIDIA GPU, give the arguments that PyTorch's own
 #                   "get started" page shows for CPU wheels: the default Linux wheel brings several GB of CUDA along.
 
@@ -18,6 +19,7 @@ TORCH_PIP_ARGS ?=
 OUT ?= out/demo
 PYTEST_ARGS ?=
 SLOW ?=
+HEADLESS ?=
 # More processes than two cores, since many tests of cameras and recordings wait for time to pass.
 WORKERS ?= 4
 QT_OFFSCREEN := QT_QPA_PLATFORM=$${QT_QPA_PLATFORM:-offscreen}
@@ -30,7 +32,7 @@ help:
 	@echo "make test         lint, types, import rules and the tests; SLOW=1: the slow ones too, as CI does"
 	@echo "make docs         the manual, in out/site"
 	@echo "make screenshots  every view and state of the window as PNG, under Xvfb"
-	@echo "make setup        only the virtual environment"
+	@echo "make setup        only the virtual environment; HEADLESS=1: without Qt, for a rig"
 	@echo "make clean        remove the virtual environment and caches"
 
 system:
@@ -38,18 +40,23 @@ system:
 
 setup: system $(READY)
 
-$(READY): pyproject.toml constraints.txt
+$(READY): pyproject.toml constraints.txt requirements-headless.txt
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer was not found. Debian/Ubuntu: sudo apt-get install -y python3 python3-venv" >&2; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { echo "The venv module is missing: sudo apt-get install -y python3-venv" >&2; exit 1; }
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch $(TORCH_PIP_ARGS)
+ifeq ($(HEADLESS),)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+else
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-headless.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+endif
 	@touch $(READY)
 
 demo: setup
-	$(BIN)/lumitherm demo --output $(OUT)
+	$(BIN)/lumitherm demo --output $(OUT) --overwrite
 	@if [ -n "$$DISPLAY$$WAYLAND_DISPLAY" ]; then \
 		echo "Opening the window on the simulated rig; close it to end."; \
-		$(BIN)/lumitherm gui --config configs/simulated.yaml; \
+		$(BIN)/lumitherm gui --simulated; \
 	else \
 		echo "No display here: \`lumitherm gui\` opens the window where there is one."; \
 	fi

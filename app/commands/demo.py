@@ -10,7 +10,8 @@ import typer
 
 from app.commands.common.options import Overwrite
 from app.commands.common.output import claim, say, stop_on_signals
-from app.commands.fuse import ProgressPrinter, describe
+from app.commands.common.output import output as current_output
+from app.commands.fuse import ProgressPrinter, describe, report_facts
 from fusion_core.errors import CheckpointError, EngineError, RecordingError
 
 if TYPE_CHECKING:
@@ -38,7 +39,8 @@ def _demo(
 ) -> None:
     """Record a simulated rig that is 6 px out of calibration, fuse it, and lay the result out on a contact sheet.
 
-    Leaves visible.mkv, thermal.mkv (16 bit), fused.mkv and contact_sheet.png.
+    Leaves visible.mkv, thermal.mkv (16 bit), fused.mkv, contact_sheet.png, and demo_TIME.mkv with demo_TIME.jsonl: a
+    recording of all three, which `lumitherm gui` and `lumitherm recording` open.
     """
     from app.jobs.demo import DemoScene, run_demo
     from fusion_core.engines.engine import create_engine
@@ -80,6 +82,12 @@ def _demo(
         say(f"fused video: {files.fused}")
     if files.contact_sheet.exists():
         say(f"contact sheet: {files.contact_sheet}")
+    if files.recording is not None:
+        say(f"recording: {files.recording} (lumitherm gui {files.recording})")
+    current_output().facts |= report_facts(files.report) | {
+        "visible": str(files.visible), "thermal": str(files.thermal), "fused": str(files.fused),
+        "contact_sheet": str(files.contact_sheet), "recording": str(files.recording or "") or None,
+    }  # fmt: skip
     if files.report.interrupted:
         typer.echo("lumitherm: stopped early; what was fused until then plays", err=True)
         raise typer.Exit(128 + (received[0] if received else signal.SIGINT))

@@ -52,6 +52,14 @@ def _gui(
     configure_logging(output().logging(chosen.logging if chosen is not None else LoggingConfig()))
     cv2.setNumThreads(1)  # the stages run side by side already; OpenCV's own threads would only get in their way
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # until the window is there, which then ends in order
-    from app.gui.application import run
+    try:
+        from app.gui.application import run
+    except ModuleNotFoundError as error:
+        if (error.name or "").split(".")[0] not in ("PyQt6", "superqt", "pyqtgraph", "qtawesome"):
+            raise
+        raise RunError(
+            f"this installation has no window: {error.name} is missing, as a set-up with HEADLESS=1 leaves it out; "
+            "`pip install lumitherm` brings it"
+        ) from error
 
     raise typer.Exit(run(list(files or []), chosen))

@@ -21,6 +21,8 @@ from app.jobs.report import FuseProgress, FuseReport
 from app.jobs.request import FuseRequest
 from app.media.pictures import write_picture
 from app.media.writer import VideoFormat, VideoWriter
+from app.recording.config import RecordingConfig
+from app.recording.writing.recorder import Recorder
 from app.view.views import contact_sheet, grey_to_rgb
 from fusion_core.engines.engine import FusionEngine
 from fusion_core.errors import RecordingError
@@ -30,6 +32,8 @@ from fusion_core.simulation.rig import SimulatedRig, SimulatedRigConfig
 __all__ = ["DemoFiles", "DemoScene", "record_rig", "run_demo", "visible_at"]
 
 _CROSS_FADE_S = 0.5
+_PREFIX = "demo"  # of the recording's name
+_PATIENCE_S = 30.0
 _LIGHTS = (("day", 0.0), ("dusk", 0.6), ("night", 1.0))  # name, SimulatedRigConfig.night
 
 
@@ -72,6 +76,7 @@ class DemoFiles:
     thermal: Path
     fused: Path
     contact_sheet: Path
+    recording: Path | None  # with all three tracks and its sidecar; None: stopped before the first picture
     report: FuseReport
 
 
@@ -166,21 +171,60 @@ def run_demo(
     except OSError as error:
         raise RecordingError(f"the folder {folder} cannot be created: {error.strerror}.") from error
     visible, thermal, fused = (folder / f"{name}.mkv" for name in ("visible", "thermal", "fused"))
+    for old in folder.glob(f"{_PREFIX}_*"):
+        old.unlink()
     record_rig(scene, visible, thermal, on_record, stop)
 
     total = max(1, round(scene.seconds * scene.visible_fps))
     moments = [min(total - 1, int((part + 0.4) * total / len(_LIGHTS))) for part in range(len(_LIGHTS))]
     rows: list[tuple[str, list[np.ndarray]]] = []
 
+    recording = _Recording(folder)
+
     def keep(frame: FusedFrame) -> None:
+        recording.take(frame)
         shown, levels = frame.pair.visible, frame.thermal_8bit
         if shown is not None and levels is not None and shown.index in moments:
             name = _LIGHTS[moments.index(shown.index)][0]
             rows.append((name, [shown.pixels, grey_to_rgb(levels), frame.pixels, unaligned.fuse(shown.pixels, levels)]))
 
-    report = fuse_files(FuseRequest(visible, thermal, fused, overwrite=True), make_engine, on_fuse, stop, keep)
+    try:
+        report = fuse_files(FuseRequest(visible, thermal, fused, overwrite=True), make_engine, on_fuse, stop, keep)
+    finally:
+        recorded = recording.close()
     sheet = folder / "contact_sheet.png"
     if rows:
         columns = ("visible", "thermal", f"fused ({report.engine})", "Laplacian pyramid, unaligned")
         write_picture(sheet, contact_sheet(rows, columns))
-    return DemoFiles(visible, thermal, fused, sheet, report)
+    return DemoFiles(visible, thermal, fused, sheet, recorded, report)
+
+
+class _Recording:
+    """A recording as the live pipeline makes it, by the same recorder; it waits where a live one would refuse."""
+
+    def __init__(self, folder: Path) -> None:
+        self._now_ns = 0
+        config = RecordingConfig(directory=folder, prefix=_PREFIX, split_s=0, reserve_mb=1)
+        self._recorder = Recorder(config, clock=lambda: self._now_ns)
+        self._recorder.start()
+
+    def take(self, frame: FusedFrame) -> None:
+        """Record it. Raises RecordingError: nothing was taken for half a minute."""
+        source = frame.pair.visible or frame.pair.thermal
+        self._now_ns = self._now_ns if source is None else source.timestamp_ns
+        end_s = time.monotonic() + _PATIENCE_S
+        while not self._recorder.has_room():
+            if time.monotonic() > end_s:
+                raise RecordingError(f"the recorder took nothing for {_PATIENCE_S:g} s; is the disk that slow or full?")
+            time.sleep(0.005)
+        self._recorder.offer(frame)
+
+    def close(self) -> Path | None:
+        """End it in order; the file, if there is one. Raises RecordingError: its check found something."""
+        summary = self._recorder.stop(_PATIENCE_S)
+        self._recorder.close()
+        if summary is None or not summary.segments:
+            return None
+        if summary.problems:
+            raise RecordingError(f"the recording of the demonstration has problems: {'; '.join(summary.problems)}")
+        return summary.segments[0].path

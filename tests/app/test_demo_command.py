@@ -14,9 +14,11 @@ import numpy as np
 import pytest
 
 import app.__main__ as command_line
-import app.commands.demo as demo_command
 from app.jobs.demo import DemoFiles, DemoScene, record_rig, run_demo, visible_at
 from app.media.reader import VideoReader
+from app.recording.config import TrackName
+from app.recording.reader import RecordingReader
+from app.recording.self_check import check_recording
 from fusion_core.engines.engine import FusionEngine
 from fusion_core.engines.pyramid_engine import AverageEngine, LaplacianPyramidEngine
 from fusion_core.errors import CheckpointError, RecordingError
@@ -61,6 +63,18 @@ def test_the_thermal_recording_holds_the_rigs_counts_bit_for_bit(demo: tuple[Dem
     reader.close()
 
 
+def test_it_leaves_a_recording_that_opens_as_any_other(demo: tuple[DemoFiles, list[int]]) -> None:
+    recording = demo[0].recording
+    assert recording is not None and recording.with_suffix(".jsonl").is_file()
+    assert check_recording(recording, every_frame=True).problems == ()
+    with RecordingReader(recording) as reader:
+        assert len(reader) == 12 and set(reader.tracks) == set(TrackName) and not reader.info.damage
+        assert reader.info.closed_in_order and reader.info.duration_s == pytest.approx(11 / 12, abs=0.01)
+        rig = SimulatedRig(SMALL.rig_config(0.0))
+        thermal = reader.pair(0).thermal
+        assert thermal is not None and np.array_equal(thermal.pixels, rig.thermal(rig.thermal_time_s(0)))
+
+
 def test_times_of_day_fade_into_each_other() -> None:
     rigs = [SimulatedRig(SMALL.rig_config(night)) for night in (0.0, 1.0)]
     levels = [visible_at(rigs, t_s, 4.0).mean() for t_s in (1.0, 1.6, 1.75, 1.9, 2.1)]
@@ -86,7 +100,7 @@ def test_the_command_falls_back_loudly_where_the_network_cannot_run(
 
     monkeypatch.setattr("fusion_core.engines.engine.create_engine", create_engine, raising=False)
     monkeypatch.setattr("app.jobs.demo._LIGHTS", (("day", 0.0),))  # one rig to build instead of three
-    monkeypatch.setattr(demo_command, "DemoScene", lambda seconds, seed: SMALL)
+    monkeypatch.setattr("app.jobs.demo.DemoScene", lambda seconds, seed: SMALL)
     monkeypatch.setattr(sys, "argv", ["lumitherm", "demo", "-o", str(tmp_path / "out")])
     with pytest.raises(SystemExit) as ended:
         command_line.main()
