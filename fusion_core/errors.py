@@ -4,6 +4,7 @@
     ├── UsageError                  exit code 2: the request itself is wrong
     │   ├── ConfigError             a configuration file or value
     │   └── BadInputError           a file or array that cannot be used
+    │       ├── DamagedInputError   exit code 1: a file of the right kind that breaks while it is read
     │       └── CheckpointError     weights that are damaged, foreign or do not fit
     └── RunError                    exit code 1: a sound request failed at run time
         ├── EngineError             an engine would not start, build or run
@@ -28,6 +29,7 @@ __all__ = [
     "CaptureError",
     "CheckpointError",
     "ConfigError",
+    "DamagedInputError",
     "DeviceMemoryError",
     "EndOfStream",
     "EngineError",
@@ -59,6 +61,12 @@ class ConfigError(UsageError):
 
 class BadInputError(UsageError, ValueError):
     """An input file or array cannot be used."""
+
+
+class DamagedInputError(BadInputError):
+    """A file of the right kind that breaks while it is read. The request was sound, so the exit code is 1."""
+
+    exit_code = 1
 
 
 class CheckpointError(BadInputError):

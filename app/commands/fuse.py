@@ -15,7 +15,7 @@ import typer
 from app.commands.common.options import AgcName, Overwrite, ViewName
 from app.commands.common.output import output as current_output
 from app.commands.common.output import progress_console, say, stop_on_signals
-from fusion_core.errors import BadInputError, UsageError
+from fusion_core.errors import DamagedInputError, UsageError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -135,7 +135,7 @@ def _carry_out(request: FuseRequest, make_engine: Callable[[], FusionEngine], al
         current_output().results_elsewhere = True
     with stop_on_signals() as (stop, received), ProgressPrinter() as printer:
         report = fuse_files(request, make_engine, printer.update, stop)
-    for line in describe(report):
+    for line in describe(report, allow_damage):
         say(line)
     current_output().facts |= report_facts(report)
     if report.interrupted:
@@ -144,7 +144,7 @@ def _carry_out(request: FuseRequest, make_engine: Callable[[], FusionEngine], al
         typer.echo(f"lumitherm: stopped early; {kept}", err=True)
         raise typer.Exit(128 + (received[0] if received else signal.SIGINT))
     if report.damage and not allow_damage:
-        raise BadInputError(f"{'; '.join(report.damage)}. What could be read is in {report.output}.")
+        raise DamagedInputError(f"{'; '.join(report.damage)}. What could be read is in {report.output}.")
 
 
 def _agc_config(mode: AgcName, damping_s: float | None, value_range: tuple[float, float] | None) -> AgcConfig:
@@ -180,7 +180,7 @@ def _value_range(text: str | None) -> tuple[float, float] | None:
     return values
 
 
-def describe(report: FuseReport) -> list[str]:
+def describe(report: FuseReport, with_damage: bool = False) -> list[str]:
     """The report as lines for the user; the output path stands alone on the last."""
     lines = []
     if report.seconds > 0:
@@ -199,7 +199,7 @@ def describe(report: FuseReport) -> list[str]:
             f"thermal missing: {report.held} frames with the last thermal picture held, {report.visible_only} frames "
             f"visible only, first at {report.first_gap_s or 0.0:.2f} s"
         )
-    lines += [f"note: {note}" for note in report.notes]
+    lines += [f"note: {note}" for note in (*(report.damage if with_damage else ()), *report.notes)]
     lines.append(str(report.output))
     return lines
 

@@ -11,6 +11,7 @@ from typing import Protocol
 
 import numpy as np
 
+from app.media.geometry import refuse_same_picture
 from app.media.pairing import default_max_skew_ns, pair_by_time
 from app.media.reader import open_reader
 from app.recording.reader import RecordingReader
@@ -150,6 +151,7 @@ class VideoSource:
         self._offset_ns = round(offset_ms * 1e6)
         self.offered = 0
         self.session = session_name(session if session is not None else visible.stem)
+        refuse_same_picture(visible, thermal)
         for path, stream in ((visible, Stream.VISIBLE), (thermal, Stream.THERMAL)):
             open_reader(path, stream).close()
 

@@ -11,7 +11,7 @@ from app.jobs.report import FuseProgress, FuseReport
 from app.jobs.request import FuseRequest, InputKind, kind_of, output_of
 from app.jobs.sinks import PictureSink, Sink, VideoSink
 from app.jobs.sources import FuseSource, PicturePairs, RecordingPairs, VideoPairs
-from app.media.geometry import MediaInput, parse_media_input
+from app.media.geometry import MediaInput, parse_media_input, refuse_same_picture
 from app.media.pictures import match_folders
 from app.recording.sidecar import sidecar_path
 from fusion_core.engines.engine import FusionEngine
@@ -43,7 +43,8 @@ def fuse_files(
 def _open(request: FuseRequest) -> tuple[FuseSource, Sink]:
     kind = _kind(request)
     output = output_of(request, kind)
-    _refuse_same_picture(request)
+    if request.thermal is not None:
+        refuse_same_picture(request.visible, request.thermal)
     if kind is not InputKind.VIDEO:
         return _open_pictures(request, kind, output)
     options = request.options
@@ -65,24 +66,10 @@ def _kind(request: FuseRequest) -> InputKind:
             )
     elif kind_of(request.thermal) is not kind:
         raise UsageError(
-            f"{request.visible} is a {kind} and {request.thermal} is a {kind_of(request.thermal)}; give two of the "
-            "same kind (frames/%05d.png names a folder of numbered pictures as a video)."
+            f"{request.visible} is taken as a {kind} and {request.thermal} as a {kind_of(request.thermal)}; give two "
+            "of the same kind (frames/%05d.png names a folder of numbered pictures as a video)."
         )
     return kind
-
-
-def _refuse_same_picture(request: FuseRequest) -> None:
-    """Raises UsageError where both inputs are the same whole picture of one file."""
-    if request.thermal is None:
-        return
-    first, second = parse_media_input(request.visible), parse_media_input(request.thermal)
-    same = first.path.exists() and second.path.exists() and first.path.samefile(second.path)
-    if same and first.track == second.track and first.cut.half == second.cut.half:
-        name = first.path.name
-        raise UsageError(
-            f"visible and thermal are the same, {request.visible}. Give the thermal one; or name the track or the half "
-            f"of each: '{name}?track=0' and '{name}?track=1', or '{name}#half=left' and '{name}#half=right'."
-        )
 
 
 def _open_pictures(request: FuseRequest, kind: InputKind, output: Path) -> tuple[PicturePairs, PictureSink]:

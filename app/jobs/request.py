@@ -85,7 +85,8 @@ def kind_of(path: Path) -> InputKind:
         if path.is_dir():
             return InputKind.FOLDER
         if not path.exists():
-            raise BadInputError(f"{path} does not exist. Check the name.")
+            lead = "is a link to nothing" if path.is_symlink() else "does not exist"
+            raise BadInputError(f"{path} {lead}. Check the name.")
     except OSError as error:
         raise BadInputError(f"{path} cannot be read: {error.strerror}. Check the name.") from error
     return InputKind.PICTURE if is_picture(path) else InputKind.VIDEO

@@ -20,6 +20,7 @@ __all__ = [
     "frame_orientation",
     "parse_cut",
     "parse_media_input",
+    "refuse_same_picture",
 ]
 
 HALVES = ("left", "right", "top", "bottom")
@@ -105,7 +106,7 @@ def parse_media_input(given: Path) -> MediaInput:
         BadInputError: an option that there is not, or a value that it cannot have.
     """
     text = str(given)
-    marks = [at for mark in ("?track=", "#") if (at := text.rfind(mark)) > 0]
+    marks = [at for mark in "?#" if (at := text.rfind(mark)) > 0]
     if not marks or _exists(given):
         return MediaInput(given)
     place = next((at for at in sorted(marks) if _exists(Path(text[:at]))), None)
@@ -121,6 +122,21 @@ def parse_media_input(given: Path) -> MediaInput:
             )
         values[found["name"]] = found["value"]
     return MediaInput(Path(text[:place]), _track(given, values), parse_cut(str(given), values))
+
+
+def refuse_same_picture(visible: Path, thermal: Path) -> None:
+    """Raises BadInputError where both are the same whole picture of one file, whatever its options are."""
+    first, second = parse_media_input(visible), parse_media_input(thermal)
+    try:
+        same = first.path.samefile(second.path)
+    except OSError:  # one is not there: its reader says so
+        same = False
+    if same and first.track == second.track and first.cut.half == second.cut.half:
+        name = first.path.name
+        raise BadInputError(
+            f"visible and thermal are the same, {visible}. Give the thermal one; or name the track or the half "
+            f"of each: '{name}?track=0' and '{name}?track=1', or '{name}#half=left' and '{name}#half=right'."
+        )
 
 
 def _exists(path: Path) -> bool:

@@ -22,7 +22,7 @@ from app.media.decoded import FrameConverter
 from app.media.geometry import MediaInput, frame_orientation, parse_media_input
 from app.media.pictures import read_picture
 from app.media.stamps import FrameTimes
-from fusion_core.errors import BadInputError
+from fusion_core.errors import BadInputError, DamagedInputError
 from fusion_core.frames import Frame, Stream, TimestampSource
 from fusion_core.picture_file import COUNTS, PictureReader, ValueScale, is_picture
 
@@ -31,6 +31,7 @@ __all__ = ["FrameReader", "MediaFrame", "SequenceReader", "VideoReader", "is_seq
 _FALLBACK_RATE = Fraction(25)
 _MOST_BAD_PACKETS_IN_A_ROW = 100
 _MOST_PIXELS = 36_000_000  # 8K; a damaged header must not ask for all of the memory
+_VIDEO_HEADS = (b"\x1a\x45\xdf\xa3", b"RIFF", b"\x47\x40")  # Matroska, AVI, transport stream; MP4 has ftyp
 _MANY_SKIPPED = 0.05  # share of damaged packets from which on the result is not called whole
 
 
@@ -170,7 +171,7 @@ class VideoReader:
         self._decoded = self._decode()
         first = next(self._decoded, None)
         if first is None:
-            raise BadInputError(
+            raise DamagedInputError(
                 f"{self.path} holds no frame that can be decoded: it is damaged or was cut off at the start."
             )
         self._first: tuple[Any, int] | None = (first, self._times.stamp(first))
@@ -303,9 +304,14 @@ class VideoReader:
 def _open_container(path: Path, options: Mapping[str, str]) -> Any:
     try:
         if not path.exists():
-            raise BadInputError(f"{path} does not exist. Check the name.")
-        if path.is_file() and path.stat().st_size == 0:
+            lead = "is a link to nothing" if path.is_symlink() else "does not exist"
+            raise BadInputError(f"{path} {lead}. Check the name.")
+        if not path.is_file():  # a pipe or device may never end
+            raise BadInputError(f"{path} is no ordinary file, expected a video. Save it as one first.")
+        if path.stat().st_size == 0:
             raise BadInputError(f"{path} is empty (0 bytes). Was it copied completely?")
+        with path.open("rb") as opened:
+            head = opened.read(8)
     except OSError as error:
         raise BadInputError(f"{path} cannot be read: {error.strerror}. Check the name.") from error
     try:
@@ -313,6 +319,10 @@ def _open_container(path: Path, options: Mapping[str, str]) -> Any:
         return av.open(f"file:{path}", options=dict(options), metadata_errors="replace")
     except (av.error.FFmpegError, UnicodeError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
+        if head.startswith(_VIDEO_HEADS) or head[4:8] == b"ftyp":
+            raise DamagedInputError(
+                f"{path} cannot be read as a video: {reason}. Its recording or copy was cut off, or it is damaged."
+            ) from error
         raise BadInputError(
             f"{path} cannot be read as a video: {reason}. It is another kind of file, or its recording or copy "
             "was cut off."

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import logging
+import stat
 import struct
 import zlib
 from dataclasses import dataclass, field
@@ -19,7 +20,7 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from fusion_core.errors import BadInputError
+from fusion_core.errors import BadInputError, DamagedInputError
 from fusion_core.picture_formats.radiometric import jpeg_is_whole, jpeg_segments
 
 __all__ = ["MOST_VISIBLE_PIXELS", "Pixels", "Stored", "bytes_of", "decode", "jpeg_orientation", "turned", "unsupported"]
@@ -27,12 +28,21 @@ __all__ = ["MOST_VISIBLE_PIXELS", "Pixels", "Stored", "bytes_of", "decode", "jpe
 Pixels = NDArray[np.integer | np.floating]
 
 MOST_VISIBLE_PIXELS: Final = 1 << 26
+_MOST_BYTES: Final = 1 << 29
 _TIFF_HEADS: Final = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _PNG_HEAD: Final = b"\x89PNG\r\n\x1a\n"
 _PNG_NEEDED: Final = (b"IHDR", b"PLTE", b"IDAT", b"IEND")  # opacity is dropped anyhow
 _PNG_CHANNELS: Final = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 _ADAM7: Final = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 """First column and row of each pass of an interlaced PNG, and the steps to the next."""
+_OTHER_COLOUR: Final = (
+    tifffile.PHOTOMETRIC.CIELAB,
+    tifffile.PHOTOMETRIC.ICCLAB,
+    tifffile.PHOTOMETRIC.ITULAB,
+    tifffile.PHOTOMETRIC.CFA,
+    tifffile.PHOTOMETRIC.LOGLUV,
+    tifffile.PHOTOMETRIC.LOGL,
+)
 _MOST_PAGES: Final = 16  # that are looked at to tell a sequence from previews
 _SCREEN_GAMMA: Final = 0.45455
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # their own error lines: ours say it with the file
@@ -72,12 +82,23 @@ def unsupported(path: Path, image: Pixels, wanted: str) -> BadInputError:
 
 
 def bytes_of(path: Path) -> bytes:
+    """All of a picture file.
+
+    Raises:
+        BadInputError: not there, no ordinary file, empty, too large, or not to be read.
+    """
     try:
+        found = path.stat()
+        if stat.S_ISDIR(found.st_mode):
+            raise BadInputError(f"{path} is a folder, expected a picture file")
+        if not stat.S_ISREG(found.st_mode):  # a pipe or device may never end
+            raise BadInputError(f"{path} is no ordinary file, expected a picture file; save it as one first")
+        if found.st_size > _MOST_BYTES:
+            raise BadInputError(f"{path} has {found.st_size >> 20} MiB, at most {_MOST_BYTES >> 20} are read")
         data = path.read_bytes()
-    except IsADirectoryError as error:
-        raise BadInputError(f"{path} is a folder, expected a picture file") from error
     except FileNotFoundError as error:
-        raise BadInputError(f"{path} does not exist, expected a picture file; check the path") from error
+        lead = "is a link to nothing" if path.is_symlink() else "does not exist"
+        raise BadInputError(f"{path} {lead}, expected a picture file; check the path") from error
     except OSError as error:
         raise BadInputError(f"{path} cannot be read ({error.strerror}); check its name and permissions") from error
     if not data:
@@ -109,14 +130,12 @@ def decode(path: Path, data: bytes, most_pixels: int) -> Stored:
     return Stored(_with_cv2(path, data))
 
 
-def _damaged(path: Path, why: str) -> BadInputError:
-    return BadInputError(f"{path} is damaged: {why}; copy it again from where it came")
+def _damaged(path: Path, why: str) -> DamagedInputError:
+    return DamagedInputError(f"{path} is damaged: {why}; copy it again from where it came")
 
 
-def _undecodable(path: Path) -> BadInputError:
-    return BadInputError(
-        f"{path} cannot be read as a picture: it cannot be decoded, so it is damaged or another kind of file"
-    )
+def _undecodable(path: Path) -> DamagedInputError:
+    return DamagedInputError(f"{path} cannot be read as a picture: it is damaged; copy it again from where it came")
 
 
 def _with_pillow(path: Path, data: bytes, kind: str, most_pixels: int = MOST_VISIBLE_PIXELS) -> Pixels:
@@ -160,7 +179,11 @@ def _with_cv2(path: Path, data: bytes) -> Pixels:
     except (cv2.error, MemoryError):
         image = None
     if image is None or image.size == 0:
-        raise _undecodable(path)
+        if data[:4] in _TIFF_HEADS or data.startswith(_PNG_HEAD):
+            raise _undecodable(path)
+        raise BadInputError(
+            f"{path} cannot be read as a picture: it cannot be decoded, so it is damaged or another kind of file"
+        )
     if image.ndim == 3 and image.shape[2] in (3, 4):
         image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB if image.shape[2] == 3 else cv2.COLOR_BGRA2RGBA)
     decoded: Pixels = image
@@ -183,8 +206,12 @@ def _decode_tiff(path: Path, data: bytes, most_pixels: int) -> Stored:
             tag = page.tags.get(274)
             orientation = int(tag.value) if tag is not None else 1
             no_data = _number_of(page.tags.get(42113))
-            inverted = page.photometric == tifffile.PHOTOMETRIC.MINISWHITE
-            image = _page_pixels(page)
+            inverted = page.tags.get(262) is not None and page.photometric == tifffile.PHOTOMETRIC.MINISWHITE
+            if page.photometric in _OTHER_COLOUR:
+                kind = tifffile.PHOTOMETRIC(page.photometric).name
+                raise BadInputError(f"{path} stores its colour as {kind}, expected grey, RGB or CMYK; convert it")
+            if page.photometric != tifffile.PHOTOMETRIC.YCBCR:  # which cv2 turns into RGB
+                image = _page_pixels(page)
     except (ValueError, KeyError, IndexError, TypeError, RuntimeError, OSError, struct.error, zlib.error) as error:
         if isinstance(error, BadInputError):
             raise
@@ -212,6 +239,9 @@ def _page_pixels(page: tifffile.TiffPage) -> Pixels:
         image = (np.moveaxis(np.asarray(page.colormap), 0, -1)[image] >> 8).astype(np.uint8)
     if page.planarconfig == tifffile.PLANARCONFIG.SEPARATE and image.ndim == 3:
         image = np.moveaxis(image, 0, -1)
+    if page.photometric == tifffile.PHOTOMETRIC.SEPARATED and image.ndim == 3 and image.shape[2] >= 4:
+        most = float(np.iinfo(image.dtype).max)  # inks: cyan, magenta, yellow, black
+        image = np.rint((most - image[..., :3]) * (most - image[..., 3:4]) / most).astype(image.dtype)
     return np.ascontiguousarray(image)
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
@@ -14,7 +16,9 @@ import numpy.typing as npt
 
 from fusion_core.colour import luminance
 from fusion_core.errors import BadInputError
-from fusion_core.pair_folder import PairFiles, list_pairs, read_thermal, read_visible
+from fusion_core.frames import Stream
+from fusion_core.pair_folder import PairFiles, list_pairs
+from fusion_core.picture_file import PictureReader
 from fusion_core.training.config import RegistrationConfig
 from fusion_core.training.dataset import TrainingPair, split_pairs, to_8bit
 from fusion_core.training.registration import PairRegistration, register_pair
@@ -56,6 +60,7 @@ class DataCheck:
     unclear: int  # pairs whose spectra do not: their alignment cannot be told
     sizes: tuple[tuple[str, int], ...]  # "640x480, 8 bit": number of pairs, most frequent first
     repeated: int  # near-duplicates inside the training part: no fault, but they weigh more
+    notes: tuple[str, ...] = ()  # what was done to pictures while they were read, one line each
 
 
 @dataclass(frozen=True)
@@ -66,6 +71,7 @@ class _Look:
     registration: PairRegistration | None = None
     thumbnail: npt.NDArray[np.float32] | None = None
     bits: npt.NDArray[np.bool_] | None = None
+    notes: tuple[str, ...] = ()
 
 
 def check_data(
@@ -117,16 +123,38 @@ def check_data(
         sum(not r.reliable for r in registrations),
         tuple(sorted(kinds.items(), key=lambda item: -item[1])),
         _repeated(training),
+        _notes_of(looks),
     )
 
 
 def _look(files: PairFiles, max_shift_px: float) -> _Look:
-    stem = files.stem
+    """What there is to say of a pair."""
+    readers = PictureReader(Stream.VISIBLE), PictureReader(Stream.THERMAL)
     try:
-        visible = luminance(read_visible(files.visible))
-        thermal = read_thermal(files.thermal)
+        visible, thermal = luminance(readers[0].read(files.visible)), readers[1].read(files.thermal)
     except BadInputError as error:
-        return _Look(None, (DataFault(FaultKind.UNREADABLE, stem, str(error)),))
+        return _Look(None, (DataFault(FaultKind.UNREADABLE, files.stem, str(error)),))
+    look = _look_at(files.stem, visible, thermal, max_shift_px)
+    return replace(look, notes=tuple(note for reader in readers for note in reader.notes))
+
+
+def _notes_of(looks: Sequence[_Look]) -> tuple[str, ...]:
+    """One line a kind of note, with the first picture that has it: they differ in their counts alone."""
+    first: dict[str, str] = {}
+    count: Counter[str] = Counter()
+    for note in (note for look in looks for note in look.notes):
+        kind = re.sub(r"\d+", "", note.partition(": ")[2])
+        first.setdefault(kind, note)
+        count[kind] += 1
+    return tuple(note if count[kind] == 1 else f"{count[kind]} pictures, e.g. {note}" for kind, note in first.items())
+
+
+def _look_at(
+    stem: str,
+    visible: npt.NDArray[np.uint8],
+    thermal: npt.NDArray[np.uint8] | npt.NDArray[np.uint16],
+    max_shift_px: float,
+) -> _Look:
     if visible.shape != thermal.shape:
         sizes = f"visible {visible.shape[1]}x{visible.shape[0]}, thermal {thermal.shape[1]}x{thermal.shape[0]}"
         return _Look(None, (DataFault(FaultKind.SIZE, stem, sizes),))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 import zlib
 from fractions import Fraction
@@ -12,12 +13,18 @@ import cv2
 import numpy as np
 import pytest
 import tifffile
+from PIL import Image
+from support.live import wait_until
 
 from app.capture.cameras.factory import create_cameras
+from app.capture.capture_thread import CaptureThread
 from app.capture.config import CameraConfig
+from app.commands.calibrate.sources import open_pairs
+from app.dataset.sources import VideoSource
 from app.media.geometry import parse_media_input
+from app.media.pairing import default_max_skew_ns, pair_by_time
 from app.media.reader import VideoReader, open_reader
-from fusion_core.errors import BadInputError, EndOfStream
+from fusion_core.errors import BadInputError, ConfigError, EndOfStream
 from fusion_core.frames import Frame, Stream
 from fusion_core.pair_folder import find_pairs, list_pairs, read_thermal, read_visible
 from fusion_core.picture_file import PictureReader
@@ -314,3 +321,187 @@ def test_other_layouts_are_pointed_to_in_one_sentence(tmp_path: Path, files: str
     with pytest.raises(BadInputError) as caught:
         list_pairs(layout(tmp_path, files))
     assert where in str(caught.value) and "\n" not in str(caught.value)
+
+
+# High dynamic range, uneven rates, odd formats
+
+
+PQ, HLG, WIDE = 16, 18, 9  # as ITU-T H.273 numbers them
+
+
+def light_code(light: np.ndarray, transfer: int) -> np.ndarray:
+    """Codes (0 to 1) of light, 1 = the white of paper: ITU-R BT.2100, 203 cd/m2 by BT.2408."""
+    if transfer == HLG:
+        scaled = light * 0.265
+        a, b, c = 0.17883277, 0.28466892, 0.55991073
+        return np.where(scaled <= 1 / 12, np.sqrt(3 * scaled), a * np.log(np.maximum(12 * scaled - b, 1e-9)) + c)
+    power = (light * 203 / 10_000) ** 0.1593017578125
+    return ((0.8359375 + 18.8515625 * power) / (1 + 18.6875 * power)) ** 78.84375
+
+
+@pytest.mark.parametrize("transfer", [PQ, HLG])
+@pytest.mark.parametrize("full_range", [False, True])
+def test_high_dynamic_range_is_brought_to_a_screen(tmp_path: Path, transfer: int, full_range: bool) -> None:
+    """Greys, whose primaries do not matter: each comes back as the level that the scene had."""
+    levels = np.repeat(np.linspace(20, 225, 8).astype(np.uint8), 8)
+    shown = levels / 255.0
+    light = np.where(shown < 0.081, shown / 4.5, ((shown + 0.099) / 1.099) ** (1 / 0.45))
+    codes = light_code(light, transfer)
+    luma = np.rint(codes * 1023 if full_range else 64 + codes * 876).astype("<u2")
+    with av.open(str(tmp_path / "h.mkv"), "w") as container:
+        stream = container.add_stream("ffv1", rate=RATE)
+        stream.height, stream.width, stream.pix_fmt = 48, 64, "yuv444p10le"
+        stream.codec_context.color_trc, stream.codec_context.color_primaries = transfer, WIDE
+        stream.codec_context.colorspace, stream.codec_context.color_range = WIDE, 2 if full_range else 1
+        frame = av.VideoFrame(64, 48, "yuv444p10le")
+        for number, plane in enumerate(frame.planes):
+            rows = np.full((48, plane.line_size // 2), 512, "<u2")
+            rows[:, :64] = luma if number == 0 else 512
+            plane.update(rows.tobytes())
+        frame.color_range, frame.colorspace = 2 if full_range else 1, WIDE
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    frames, reader = read_all(tmp_path / "h.mkv")
+    assert np.abs(frames[0].pixels[24].astype(int) - levels[:, None]).max() <= 8
+    assert any("dynamic range" in note for note in reader.notes)
+
+
+def test_an_uneven_rate_keeps_its_stamps_and_takes_the_nearest_partner(tmp_path: Path) -> None:
+    stamps = [0, 1, 3, 4, 5, 9, 10, 11]
+    path = video(tmp_path / "v.mkv", numbered(8), "libx264", "yuv420p", pts=stamps)
+    slow = video(tmp_path / "t.mkv", numbered(6), "ffv1", "bgr0", pts=list(range(0, 12, 2)))
+    frames, _ = read_all(path)
+    assert [frame.timestamp_ns for frame in frames] == [stamp * 10**8 for stamp in stamps]
+    readers = open_reader(path, V), open_reader(slow, T)
+    found = list(pair_by_time(readers[0].frames(), readers[1].frames(), default_max_skew_ns(readers[1].rate)))
+    for reader in readers:
+        reader.close()
+    partners = [None if pair.thermal is None else pair.thermal.frame.timestamp_ns // 10**8 for pair in found]
+    assert partners == [0, 0, 2, 4, 4, 8, 10, 10]
+
+
+@pytest.mark.parametrize("exponent", [1.0, 2.2])
+def test_the_gamma_of_a_png_is_brought_to_a_screens(tmp_path: Path, exponent: float) -> None:
+    """As viewers show it: a file of linear light is not dark. An sRGB part goes before it."""
+    stored = np.rint((SCENE / 255.0) ** (2.2 / exponent) * 65535).astype(np.uint16)
+    data = cv2.imencode(".png", stored[..., ::-1])[1].tobytes()
+    gamma = b"gAMA" + struct.pack(">I", round(100_000 / exponent))
+    part = struct.pack(">I", 4) + gamma + struct.pack(">I", zlib.crc32(gamma))
+    (tmp_path / "g.png").write_bytes(data[:33] + part + data[33:])
+    reader = PictureReader(V)
+    assert np.abs(reader.read(tmp_path / "g.png").astype(int) - SCENE).max() <= 2
+    assert bool(reader.notes) == (exponent == 1.0)
+
+
+@pytest.mark.parametrize("mode", ["L", "CMYK", "P", "1", "RGBA", "LA"])
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif", ".bmp"])
+def test_every_kind_of_colour_is_read_as_viewers_show_it(tmp_path: Path, mode: str, suffix: str) -> None:
+    path = tmp_path / f"p{suffix}"
+    picture = Image.fromarray(SCENE).convert(mode)
+    try:
+        picture.save(path, **({"quality": 95} if suffix == ".jpg" else {"lossless": True} if suffix == ".webp" else {}))
+    except (OSError, ValueError):
+        pytest.skip(f"{suffix} does not hold {mode}")
+    wanted = np.asarray(picture.convert("RGB")).astype(int)
+    assert np.abs(read_visible(path)[4:20:8, 4:60:8].astype(int) - wanted[4:20:8, 4:60:8]).max() <= 12
+
+
+@pytest.mark.parametrize("suffix", [".png", ".webp"])
+def test_an_animation_gives_its_first_picture_and_says_so(tmp_path: Path, suffix: str) -> None:
+    first, second = Image.fromarray(SCENE), Image.fromarray(255 - SCENE)
+    lossless = {"lossless": True} if suffix == ".webp" else {}
+    first.save(tmp_path / f"a{suffix}", save_all=True, append_images=[second], **lossless)
+    reader = PictureReader(V)
+    np.testing.assert_array_equal(reader.read(tmp_path / f"a{suffix}"), SCENE)
+    assert "animation" in reader.notes[0]
+
+
+@pytest.mark.parametrize("marker", [0, 65_535])
+def test_no_data_of_unsigned_counts_is_filled(tmp_path: Path, marker: int) -> None:
+    holed = COUNTS.copy()
+    holed[3:5, :20] = marker
+    tifffile.imwrite(tmp_path / "t.tif", holed, extratags=[(42113, 2, 6, str(marker), True)])
+    assert np.abs(read_thermal(tmp_path / "t.tif").astype(int) - COUNTS).max() <= 40
+
+
+def test_what_is_no_file_is_refused_at_once(tmp_path: Path) -> None:
+    """Links to nothing or to themselves, folders, and pipes, which would never end."""
+    for name in ("a.png", "a.mp4"):
+        path = tmp_path / name
+        read = (
+            (lambda given: PictureReader(V).read(given)) if name == "a.png" else (lambda given: open_reader(given, V))
+        )
+        for make, word in (
+            (lambda at: at.symlink_to(at), "a.m|a.p"),
+            (lambda at: at.symlink_to(tmp_path / "nothing"), "link to nothing"),
+            (Path.mkdir, "folder|ordinary"),
+            (os.mkfifo, "no ordinary file"),
+            (Path.touch, "empty"),
+        ):
+            make(path)
+            with pytest.raises(BadInputError, match=word) as caught:
+                read(path)
+            assert caught.value.exit_code == 2
+            path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink()
+
+
+@pytest.mark.parametrize(
+    ("name", "keep", "code"),
+    [("p.jpg", 0.5, 1), ("p.png", 0.5, 1), ("p.tif", 0.2, 1), ("v.mkv", 0.02, 1), ("v.mp4", 0.5, 1), ("no.png", 1.0, 2),
+     ("no.mp4", 1.0, 2)],
+)  # fmt: skip
+def test_a_broken_file_ends_with_1_and_a_wrong_one_with_2(tmp_path: Path, name: str, keep: float, code: int) -> None:
+    path = tmp_path / name
+    if name.startswith("no"):
+        path.write_text("nothing of the kind " * 50)
+    elif name.startswith("v"):
+        video(path, numbered(12), "libx264", "yuv420p")
+    elif name.endswith("tif"):
+        tifffile.imwrite(path, COUNTS, compression="zlib")
+    else:
+        cv2.imwrite(str(path), SCENE)
+    path.write_bytes(path.read_bytes()[: max(60, round(path.stat().st_size * keep))])
+    with pytest.raises(BadInputError) as caught:
+        open_reader(path, V).close() if path.suffix in (".mp4", ".mkv") else PictureReader(T, True).read(path)
+    assert caught.value.exit_code == code and "\n" not in str(caught.value)
+
+
+def test_the_same_picture_twice_is_refused_wherever_videos_are_read(tmp_path: Path) -> None:
+    path = video(tmp_path / "v.mkv", numbered(3))
+    (tmp_path / "link.mkv").symlink_to(path)
+    for other in (path, tmp_path / "link.mkv"):
+        with pytest.raises(BadInputError, match="are the same"):
+            open_pairs(path, other, 1)
+        with pytest.raises(BadInputError, match="are the same"):
+            VideoSource(path, other)
+    with pytest.raises(ConfigError, match="same source"):
+        create_cameras(CameraConfig(uri=f"file:{path}"), CameraConfig(uri=f"file:{path}"))
+
+
+def test_what_a_camera_did_to_its_pictures_is_told(tmp_path: Path) -> None:
+    (tmp_path / "t").mkdir()
+    painted = colorize(np.clip(COLUMNS * 4, 0, 255).astype(np.uint8), "iron")
+    for number in range(3):
+        cv2.imwrite(str(tmp_path / "t" / f"{number}.png"), np.roll(painted, number, 1)[..., ::-1])
+    uri = f"file:{video(tmp_path / 'p.mkv', [painted] * 3, 'ffv1', 'bgr0')}"
+    for config in (CameraConfig(uri=f"images:{tmp_path / 't'}"), CameraConfig(uri=uri)):
+        assert any("iron" in note for note in told_by(config))
+
+
+def told_by(config: CameraConfig) -> list[str]:
+    told: list[str] = []
+    camera = create_cameras(CameraConfig(uri="sim:visible"), config).thermal
+    thread = CaptureThread(camera, T, config, lambda _: None, on_note=lambda _, note: told.append(note))
+    thread.start()
+    wait_until(lambda: not thread.alive)
+    return told
+
+
+def test_other_colour_of_tiff_is_refused_or_turned_into_rgb(tmp_path: Path) -> None:
+    lab = np.repeat(COUNTS[..., None] >> 8, 3, axis=2).astype(np.uint8)
+    tifffile.imwrite(tmp_path / "lab.tif", lab, photometric="cielab")
+    with pytest.raises(BadInputError, match="CIELAB"):
+        read_visible(tmp_path / "lab.tif")
+    inks = np.asarray(Image.fromarray(SCENE).convert("CMYK"))
+    tifffile.imwrite(tmp_path / "inks.tif", inks.astype(np.uint16) * 257, photometric="separated")
+    assert np.abs(read_visible(tmp_path / "inks.tif").astype(int) - SCENE).max() <= 2

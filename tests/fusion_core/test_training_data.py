@@ -11,15 +11,27 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import tifffile
 import torch
 import torch.nn.functional as F
 from typer.testing import CliRunner
 
 from app.__main__ import build_cli
 from fusion_core.errors import BadInputError, ConfigError
+from fusion_core.pair_folder import find_pairs
+from fusion_core.thermal.palettes import colorize
 from fusion_core.training.config import DataConfig, DisplacementConfig, RegistrationConfig, load_training_config
 from fusion_core.training.data_check import FaultKind, check_data
-from fusion_core.training.dataset import Batch, CropSampler, TrainingPair, crop_stream, load_pairs, split_pairs, to_8bit
+from fusion_core.training.dataset import (
+    Batch,
+    CropSampler,
+    TrainingPair,
+    crop_stream,
+    load_pair,
+    load_pairs,
+    split_pairs,
+    to_8bit,
+)
 from fusion_core.training.random_displacement import draw_displacement, move_by, smooth_field
 from fusion_core.training.registration import (
     PairRegistration,
@@ -274,6 +286,36 @@ def test_doctor_finds_each_fault(tmp_path: Path) -> None:
         (FaultKind.UNMATCHED, "b_alone"),
         (FaultKind.LEAK, "a_99"),
     }
+
+
+def test_pictures_without_values_or_in_a_palette_are_read_as_everywhere_and_told(tmp_path: Path) -> None:
+    """NaN and no-data are filled, too much of it is refused by name, a known palette is undone, another refused."""
+    root = _folder(tmp_path, 2)
+    celsius = _thermal(_scene(20)).astype(np.float32) / 10
+    holed, empty = celsius.copy(), np.full_like(celsius, np.nan)
+    holed[40:44, 50:90] = np.nan
+    holed[3, 3] = -9999
+    for stem, values in (("a_00", holed), ("a_01", empty)):
+        (root / "ir" / f"{stem}.png").unlink()
+        tifffile.imwrite(root / "ir" / f"{stem}.tif", values)
+    levels = _thermal(_scene(22))
+    _write(root, "a_02", _scene(22), colorize(levels, "iron")[..., ::-1])
+    _write(root, "a_03", _scene(23), _scene(23)[..., None] * np.uint8([1, 0, 1]))
+    found = check_data(root, validation_fraction=0.2)
+    unreadable = {finding.stem: finding.detail for finding in found.findings if finding.kind is FaultKind.UNREADABLE}
+    assert unreadable.keys() == {"a_01", "a_03"} and "NaN" in unreadable["a_01"] and "palette" in unreadable["a_03"]
+    assert any("161 of" in note for note in found.notes) and any("palette iron" in note for note in found.notes)
+    pairs = {files.stem: files for files in find_pairs(root)}
+    plain = to_8bit(np.rint((celsius + 100) * 100).astype(np.uint16)).astype(int)
+    seen = load_pair(pairs["a_00"]).infrared.astype(int)
+    away = np.ones(plain.shape, bool)
+    away[40:44, 50:90] = away[3, 3] = False
+    assert np.abs(seen - plain)[away].max() <= 2
+    undone = load_pair(pairs["a_02"]).infrared
+    assert np.corrcoef(undone.ravel(), levels.ravel())[0, 1] > 0.98
+    for stem in ("a_01", "a_03"):
+        with pytest.raises(BadInputError, match=stem):
+            load_pair(pairs[stem])
 
 
 def test_doctor_command_exit_codes(tmp_path: Path) -> None:

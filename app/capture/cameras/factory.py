@@ -143,10 +143,9 @@ def _refuse_same_source(configs: dict[Stream, CameraConfig], uris: dict[Stream, 
         return
     shown = configs[Stream.VISIBLE].shown_uri
     if visible.half is None or thermal.half is None or visible.half == thermal.half:
-        if visible.kind in ("file", "images"):
-            return  # the same file twice is odd but harmless
         raise ConfigError(
-            f"visible and thermal are the same source, {shown}; give each its own, or its half: #half=left, #half=right"
+            f"visible and thermal are the same source, {shown}; give each its own, its half (#half=left, #half=right)"
+            " or, of a file, its track (?track=0, ?track=1)"
         )
     differing = [
         name

@@ -16,6 +16,7 @@ from app.capture.capture_thread import CaptureThread
 from app.capture.config import CameraConfig
 from app.capture.sync_config import SyncConfig
 from app.capture.synchronizer import PairSynchronizer
+from app.media.geometry import refuse_same_picture
 from app.media.pairing import default_max_skew_ns, pair_by_time
 from app.media.reader import open_reader
 from app.pipeline.capture_supervisor import device_identity
@@ -86,6 +87,7 @@ def open_pairs(source: Path, thermal: Path | None, every: int, accept_colour: bo
         added_ms = _added_ms(reader)
         pairs_of = _recording(reader, every, timed=added_ms is not None)
         return PairStream(pairs_of, True, reader.close, added_ms=added_ms or 0.0)
+    refuse_same_picture(source, thermal)
     visible_reader = open_reader(source, Stream.VISIBLE)
     thermal_reader = open_reader(thermal, Stream.THERMAL, accept_colour=accept_colour)
 

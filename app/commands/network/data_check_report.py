@@ -30,7 +30,8 @@ _PAGE = page(
 {% for finding in findings %}<tr><td>{{ finding.stem }}</td><td>{{ finding.detail }}</td></tr>{% endfor %}</table></section>{% endfor %}
 <section><h2>Pictures</h2><table><tr><th>pairs</th><th>size</th></tr>
 {% for kind, count in found.sizes %}<tr><td>{{ count }}</td><td>{{ kind }}</td></tr>{% endfor %}</table>
-<p>{{ found.repeated }} near-duplicates inside the training part: no fault, but they weigh more.</p></section>
+<p>{{ found.repeated }} near-duplicates inside the training part: no fault, but they weigh more.</p>
+{% for note in found.notes %}<p>{{ note }}</p>{% endfor %}</section>
 """,
 )
 

@@ -211,6 +211,8 @@ def _check_data(
     shown = ", ".join(f"{count} x {kind}" for kind, count in found.sizes[:4])
     more = f", {len(found.sizes) - 4} more sizes" if len(found.sizes) > 4 else ""
     console.print(f"{shown}{more}; {found.repeated} near-duplicates inside the training part", highlight=False)
+    for note in found.notes:
+        console.print(f"note: {note}", highlight=False, soft_wrap=True)
     if html is not None:
         write_data_check_report(found, directory, html)
         console.print(f"page: {html}", highlight=False, soft_wrap=True)
