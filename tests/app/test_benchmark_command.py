@@ -76,6 +76,31 @@ def test_cost_against_size_ends_with_4k_in_tiles(weights: Path, monkeypatch: pyt
         assert f"openvino/mine/{size}" in output
 
 
+def test_what_is_measured_is_told_and_kept_at_once(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_this_process(monkeypatch)
+    measure, report = benchmark.run_case, tmp_path / "b.json"
+    told: list[str] = []
+
+    def stopped_at_the_third(case: Case) -> Result | Failure:
+        if len(told) == 2:
+            raise KeyboardInterrupt
+        told.append(case.key)
+        return measure(case)
+
+    monkeypatch.setattr(benchmark, "run_case", stopped_at_the_third)
+    common = ["benchmark", "--weights", str(weights), "--engine", "openvino", "--size", "640x480", "--size", "320x240"]
+    result = CliRunner().invoke(build_cli(), [*common, "--json", str(report)])
+    assert result.exit_code != 0
+    assert "1/4 torch/mine/640x480: 100.0 ms" in result.output
+    assert "2/4 openvino/mine/640x480: 50.0 ms" in result.output
+    assert [entry["key"] for entry in json.loads(report.read_text())["results"]] == told
+    in_this_process(monkeypatch)
+    run(*common[1:], "--json", str(report), "--add")
+    assert len(json.loads(report.read_text())["results"]) == 4
+
+
 def test_the_list_of_engines() -> None:
     assert "openvino-video" in run("--list")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as json_module
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -107,12 +108,20 @@ def _measure_all(cases: list[Case], stored: dict[str, float], outputs: _Outputs,
     kept = add and outputs.json is not None and outputs.json.exists()
     results, runs = _read_json(outputs.json) if kept and outputs.json is not None else ([], [])
     done = {result.case.key for result in results}
-    measured, failures = _run_cases([case for case in cases if case.key not in done], console)
     order = {case.key: position for position, case in enumerate(cases)}
-    results = with_ratios(sorted([*results, *measured], key=lambda r: order.get(r.case.key, -1)))
+
+    def joined(measured: list[Result]) -> list[Result]:
+        return with_ratios(sorted([*results, *measured], key=lambda r: order.get(r.case.key, -1)))
+
+    def keep(measured: list[Result], failures: list[Failure]) -> None:
+        if outputs.json is not None:
+            _write_json(outputs.json, [*runs, facts], joined(measured), failures)
+
+    measured, failures = _run_cases([case for case in cases if case.key not in done], console, keep)
+    results = joined(measured)
     _print(console, facts, results, failures)
     output().facts["results"] = [as_json(result) for result in results]
-    if outputs.json is not None:
+    if outputs.json is not None and not measured:
         _write_json(outputs.json, [*runs, facts], results, failures)
     if outputs.plot is not None:
         write_plot(outputs.plot, results, facts)
@@ -128,22 +137,31 @@ def _measure_all(cases: list[Case], stored: dict[str, float], outputs: _Outputs,
         raise RunError("slower than stored: " + "; ".join(lines))
 
 
-def _run_cases(cases: list[Case], console: Console) -> tuple[list[Result], list[Failure]]:
+def _run_cases(
+    cases: list[Case], console: Console, keep: Callable[[list[Result], list[Failure]], None]
+) -> tuple[list[Result], list[Failure]]:
+    """Measure one after the other. Tell each outcome at once, and hand all so far to `keep`: a run can take an hour."""
     from rich.progress import Progress
 
     from fusion_core.benchmark.measure import Result, run_case
 
     results: list[Result] = []
     failures: list[Failure] = []
+    console.print(f"{len(cases)} cases, each in a process of its own, with its engine built anew", highlight=False)
     with Progress(console=console, transient=True) as progress:
         task = progress.add_task("measuring", total=len(cases))
-        for case in cases:
+        for number, case in enumerate(cases, 1):
             progress.update(task, description=case.key)
             outcome = run_case(case)
+            told = f"{number}/{len(cases)} {case.key}: "
             if isinstance(outcome, Result):
                 results.append(outcome)
+                told += f"{outcome.median_ms:.1f} ms, CPU {outcome.cpu_ms:.1f} ms, built in {outcome.build_s:.1f} s"
             else:
                 failures.append(outcome)
+                told += "not measured"
+            progress.console.print(told, highlight=False, soft_wrap=True)
+            keep(results, failures)
             progress.advance(task)
     return results, failures
 
