@@ -17,8 +17,8 @@ os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 import numpy as np
 from PyQt6.QtWidgets import QApplication
 
+from app.gui.picture.video_view import VideoView
 from app.gui.widgets.status_text import hud_figures
-from app.gui.widgets.video_view import VideoView
 from app.pipeline.state.stats import Stats
 from app.view.settings import ViewMode, ViewSettings
 from fusion_core.frames import Frame, FramePair, FusedFrame, Stream, TimestampSource

@@ -29,6 +29,7 @@ from app.playback.comparison import ComparisonSettings
 from app.playback.fuser import FuseSettings
 from app.rig.calibration_session import BOARDS
 from app.rig.setup_assistant import simulated_config
+from app.view.measuring import Mark, MarkKind
 from app.view.settings import Isotherm, IsothermKind, ViewMode
 from benchmarks.soak.simulated_board import BoardRig, FaultyRig
 from fusion_core.frames import Stream
@@ -102,10 +103,10 @@ def take_all(session: Session, rig: FaultyRig, folder: Path, work: Path) -> list
     control.show_thermal_share(False)
     control.set_mode(ViewMode.THERMAL)
     control.set_view(isotherm=Isotherm(IsothermKind.ABOVE, 0, 24400))
-    session.controller.measure.set_region((0.55, 0.3, 0.12, 0.14))
+    session.controller.measure.add(Mark(MarkKind.BOX, ((0.55, 0.3), (0.67, 0.44))))
     shot.take("isotherm_and_box", settle_ms=900)
     control.set_view(isotherm=None)
-    session.controller.measure.set_region(None)
+    session.controller.measure.clear()
     session.controller.agc.set_agc(AgcConfig(mode=AgcMode.MANUAL, manual_low=23600, manual_high=24600))
     shot.take("agc_histogram", settle_ms=1500)
     session.controller.agc.set_agc(AgcConfig())

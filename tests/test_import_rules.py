@@ -56,6 +56,8 @@ LAYERS = (
     ("app.service",),
     ("app.gui.common",),
     ("app.gui.widgets",),
+    ("app.gui.picture",),
+    ("app.gui.measuring",),
     ("app.gui.live",),
     ("app.gui.playback", "app.gui.setup"),
     ("app.gui",),

@@ -41,6 +41,7 @@ class MainWindow(QMainWindow):
     def __init__(self) -> None:
         super().__init__()
         self._ended = False
+        self._expert, self._kind = True, PageKind.OTHER
         self._maximized = False  # before full screen
         self.setWindowTitle("Lumitherm")
         self.setMinimumSize(1000, 600)
@@ -66,7 +67,8 @@ class MainWindow(QMainWindow):
         """Show one of the pages; only what it can do is enabled."""
         self.pages.setCurrentWidget(page)
         kind = {self.live: PageKind.LIVE, self.player: PageKind.PLAYBACK}.get(page, PageKind.OTHER)
-        self.actions_by_name.allow(kind)
+        self._kind = kind
+        self.actions_by_name.allow(kind, self._expert)
 
     def show_view(self, view: ViewSettings) -> None:
         """Mark the view in use."""
@@ -76,15 +78,22 @@ class MainWindow(QMainWindow):
 
     def show_panel(self, shown: bool) -> None:
         """Show or hide the control panel of both pages with a picture."""
-        self.live.panel.setVisible(shown)
-        self.player.panel.setVisible(shown)
+        self.live.show_panel(shown)
+        self.player.show_panel(shown)
+
+    def set_level(self, expert: bool) -> None:
+        """Show everything, or what operators need."""
+        self._expert = expert
+        self.actions_by_name["expert"].setChecked(expert)
+        self.live.set_level(expert)
+        self.player.set_level(expert)
+        self.actions_by_name.allow(self._kind, expert)
 
     def set_full_screen(self, on: bool) -> None:
         """Show only the picture, over the whole screen, or everything."""
         self.actions_by_name["full_screen"].setChecked(on)
-        panel = self.actions_by_name["panel"].isChecked()
-        self.live.set_full_screen(on, panel)
-        self.player.set_full_screen(on, panel)
+        self.live.set_full_screen(on)
+        self.player.set_full_screen(on)
         if on:
             self._maximized = self.isMaximized() or (self._maximized and self.isFullScreen())
             self.showFullScreen()

@@ -20,17 +20,21 @@ from app.gui.live.agc_controller import AgcController
 from app.gui.live.comparison_controller import ComparisonController
 from app.gui.live.health_controller import HealthController
 from app.gui.live.live_controller import LiveController
-from app.gui.live.measure_controller import MeasureController
 from app.gui.live.model_controller import ModelController
 from app.gui.live.recording_controller import RecordingController
-from app.gui.live.view_controller import ViewController
 from app.gui.main_window import CONFIG_SUFFIXES, MainWindow
+from app.gui.measuring.alarm_sound import AlarmSound
+from app.gui.measuring.measure_controller import MeasureController
+from app.gui.measuring.scale_controller import ScaleController
+from app.gui.picture.view_controller import ViewController
 from app.gui.playback.playback_controller import PlaybackController
+from app.gui.playback.plot_controller import PlotController
 from app.gui.settings_dialog import SettingsDialog
 from app.gui.setup.assistant_controller import AssistantController
 from app.gui.setup.calibration_controller import CalibrationController
 from app.playback.preview import RecordingPreview, recording_preview
 from app.rig.setup_assistant import list_sources, simulated_config
+from app.view.alarms import Alarm
 from app.view.settings import ViewMode
 
 __all__ = ["WindowController"]
@@ -65,16 +69,34 @@ class WindowController(QObject):
         self.live = LiveController(page, actions, make_pipeline, settings, tasks)
         self.recording = RecordingController(page, actions, self.live, settings, tasks)
         self.health = HealthController(page, actions, self.live)
-        self.measure = MeasureController(page, actions, self.live)
         self.agc = AgcController(page.panel, actions, self.live, tasks)
         self.models = ModelController(page.panel, actions, self.live, tasks)
         self.comparison = ComparisonController(page, self.live, self.agc, self.models, tasks)
         self.playback = PlaybackController(window.player, actions, self.models, tasks)
+        self.measure = MeasureController(self.live, page.panel.measure)
+        self.measure_playback = MeasureController(self.playback, window.player.measure)
+        self.plot = PlotController(window.player, actions, self.playback, self.measure_playback, tasks)
+        self.scale = ScaleController(
+            self.live, page.stage.scale, self.agc.set_span, self.agc.lock_span, lambda: self.agc.locked
+        )
+        self.scale_playback = ScaleController(
+            self.playback,
+            window.player.stage.scale,
+            self.playback.set_span,
+            self.playback.lock_span,
+            lambda: self.playback.locked,
+        )
+        self.alarm_sound = AlarmSound(self)
         self.assistant = AssistantController(window.setup, tasks, folder)
         self.calibration = CalibrationController(window.calibration, self.live, tasks, folder)
         self._connect_pages()
+        self._connect_measuring()
         self._connect_window()
         self._connect_actions()
+        for view, bar in ((self.live, page.operator), (self.playback, window.player.operator)):
+            view.use_operator_bar(bar)
+        window.set_level(settings.expert)
+        self.live.set_level(settings.expert)
         actions.apply_shortcuts(settings.shortcuts())
         if settings.geometry is not None:
             window.restoreGeometry(settings.geometry)
@@ -106,6 +128,42 @@ class WindowController(QObject):
             controller.view_changed.connect(lambda _: self._show_view())
             controller.video.full_screen_asked.connect(self._toggle_full_screen)
 
+    def _connect_measuring(self) -> None:
+        self.live.stats_ready.connect(lambda _: self._measure_live())
+        self.playback.frame_ready.connect(lambda _: self._measure_played())
+        bars = (self._window.live.operator, self._window.player.operator)
+        for measuring, bar in zip((self.measure, self.measure_playback), bars, strict=True):
+            measuring.connect_operator_bar(bar)
+            measuring.tool_changed.connect(self._on_tool_changed)
+            measuring.alarm_began.connect(self._on_alarm_began)
+
+    def _measure_live(self) -> None:
+        self.measure.measure()
+        self.scale.show()
+
+    def _measure_played(self) -> None:
+        self.measure_playback.measure()
+        self.scale_playback.show()
+
+    @property
+    def _measuring(self) -> MeasureController:
+        return self.measure_playback if self._shown is self.playback else self.measure
+
+    def _on_tool_changed(self, tool: object) -> None:
+        self._window.actions_by_name["measure"].setChecked(tool is not None)
+
+    def _on_alarm_began(self, text: str, alarm: Alarm) -> None:
+        if alarm.sound:
+            self.alarm_sound.play()
+        if alarm.event and self._shown is self.live:
+            self.recording.mark_event(self.tr("alarm {0}").format(text))
+
+    def _on_snapshot_triggered(self) -> None:
+        if self._shown is self.playback:
+            self.playback.take_snapshot()
+        else:
+            self.recording.take_snapshot()
+
     def _connect_window(self) -> None:
         self._window.files_chosen.connect(self._on_files_chosen)
         self._window.moved.connect(self._remember_place)
@@ -131,12 +189,15 @@ class WindowController(QObject):
         actions.connect("fit", lambda: self._shown.video.fit())
         actions.connect("actual_size", lambda: self._shown.video.actual_size())
         actions.connect("compare", self._on_compare_triggered)
+        actions.connect("measure", lambda: self._measuring.toggle())
+        actions.connect("snapshot", self._on_snapshot_triggered)
         actions.held.connect(self._on_action_held)
         actions.connect("calibrate", self.open_calibration)
         actions.connect("open", window.choose_files)
         actions.connect("home", lambda: self._when_not_recording(self.tr("Leave"), self.show_start))
         actions.connect("run", self._on_run_triggered)
         actions.connect("panel", self._on_panel_triggered)
+        actions.connect("expert", self.set_expert)
         actions.connect("full_screen", window.set_full_screen)
         actions.connect("log", lambda: window.show_dialog(window.log))
         actions.connect("settings", self.show_settings)
@@ -166,6 +227,12 @@ class WindowController(QObject):
     def _on_panel_triggered(self, shown: bool) -> None:
         self.live.set_panel(shown)
         self._window.show_panel(shown)
+
+    def set_expert(self, expert: bool) -> None:
+        """Show everything, or what operators need; remembered."""
+        self._settings.expert = expert
+        self._window.set_level(expert)
+        self.live.set_level(expert)
 
     def _toggle_full_screen(self) -> None:
         self._window.set_full_screen(not self._window.isFullScreen())
@@ -228,10 +295,13 @@ class WindowController(QObject):
     def _show_picture(self, page: QWidget) -> None:
         self._window.show_page(page)
         self._show_view()
+        self._on_tool_changed(self._measuring.tool)
         self._shown.video.setFocus()
 
     def _leave_page(self) -> None:
         if self._page is self._window.player:
+            self.plot.show(False)
+            self.measure_playback.clear()
             self.playback.close()
         elif self._page is self._window.setup:
             self.assistant.stop()
@@ -374,6 +444,7 @@ class WindowController(QObject):
         self._closing = True
         self._remember_place()
         self.recording.record_view(False)
+        self.plot.close()
         self.playback.close()
         self.assistant.stop()
         self.calibration.close()

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -59,6 +59,7 @@ class PlaybackSession:
         self._closing = False
         self._times: list[float] = []
         self._name = ""
+        self._config: dict[str, Any] = {}
         self._opened = False
         self._error = ""
         self._busy = False
@@ -83,6 +84,11 @@ class PlaybackSession:
     def name(self) -> str:
         """Name of the source."""
         return self._name
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """What the recording rig was configured as; empty where that is not known."""
+        return self._config
 
     @property
     def seconds(self) -> list[float]:
@@ -142,7 +148,7 @@ class PlaybackSession:
         source = self._open_it()
         times = [source.seconds(index) for index in range(len(source))]
         with self._condition:
-            self._times, self._name, self._opened = times, source.name, True
+            self._times, self._name, self._config, self._opened = times, source.name, source.config, True
         return source
 
     def _attempt(self, work: Callable[[], _T]) -> _T | None:

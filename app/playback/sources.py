@@ -24,6 +24,11 @@ class NumberedPairs(Protocol):
         """File that aligns thermal; None = plain scaling."""
         ...
 
+    @property
+    def config(self) -> dict[str, Any]:
+        """What the recording rig was configured as; empty where that is not known."""
+        ...
+
     def __len__(self) -> int: ...
     def seconds(self, index: int) -> float:
         """Time of a pair since the first one."""
@@ -46,11 +51,13 @@ class _Recording:
         self._reader = RecordingReader(path)
         self.name = path.name
         self.calibration: Path | None = None
+        self.config: dict[str, Any] = {}
         if len(self._reader) == 0:
             self._reader.close()
             raise BadInputError(f"{path} holds no pairs; `lumitherm recover` may find some")
         header = self._reader.info.header
         if header is not None:
+            self.config = dict(header.config.get("app", {}))
             self.calibration = recorded_calibration(header.config, self._reader.line(0).calibration)
 
     def __len__(self) -> int:

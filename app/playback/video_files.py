@@ -96,6 +96,7 @@ class VideoFiles:
             raise
         self.name = f"{visible.name} + {thermal.name}"
         self.calibration: Path | None = None
+        self.config: dict[str, Any] = {}
         self._thermal_ns = [self._thermal.time_ns(number) for number in range(len(self._thermal.times))]
         self._most_ns = default_max_skew_ns(self._thermal.rate)
 

@@ -26,14 +26,14 @@ from app.view.settings import (
 from fusion_core.frames import FusedFrame, ThermalAlignment
 from fusion_core.thermal.palettes import palette_table
 
-__all__ = ["CountsStatistics", "ViewComposer", "counts_statistics", "heat_levels"]
+__all__ = ["HEAT_FIRST", "ViewComposer", "heat_levels", "heat_span", "warm_palette"]
 
 _BACKGROUND_BGRA = (14, 11, 9, 255)
 _BORDER_BGRA = (235, 232, 228, 255)
 _EDGE_BGR = (64, 178, 255)  # orange: apart from foliage and sky for every kind of colour vision
 _SHARE_BGR = (20, 140, 255)
 _ISOTHERM_BGR = (255, 190, 60)  # light blue: in none of the warm palettes
-_HEAT_FIRST = 128  # level of what is just hot: only the upper, warm half of the palette is used
+HEAT_FIRST = 128  # level of what is just hot: only the upper, warm half of the palette is used
 _HEAT_NOISE = 6.0  # standard deviations of the noise that heat must stand out of the scene's median by
 _HEAT_SHARE = 0.75  # of the palette's colour; the rest keeps the picture's structure
 _HEAT_PALETTE = "inferno"  # where the chosen palette is not warm at its hot end
@@ -47,63 +47,31 @@ _SHARE_FLOOR = 6
 U8 = npt.NDArray[np.uint8]
 
 
-@dataclass(frozen=True, slots=True)
-class CountsStatistics:
-    """Raw thermal counts in a region."""
+def heat_span(counts: npt.NDArray[np.uint16] | U8, share: float, threshold: float | None = None) -> tuple[float, float]:
+    """Tell from which count on something is hot, and the count of the hottest.
 
-    minimum: int
-    mean: float
-    maximum: int
-    pixels: int
-
-
-def counts_statistics(
-    frame: FusedFrame, top: float, left: float, height: float, width: float
-) -> CountsStatistics | None:
-    """Raw counts under a region of the visible picture, given as fractions 0..1; None where there is no thermal.
-
-    Carried over as the picture was aligned: by the calibration (exact at its working distance), else by proportion.
-    Near the edge of a hot object the figure can be that of its neighbour.
-    """
-    if frame.pair.thermal is None:
-        return None
-    counts = frame.pair.thermal.pixels
-    rows, columns = counts.shape
-    if frame.alignment is None:
-        y0, x0 = (min(int(top * rows), rows - 1), min(int(left * columns), columns - 1))
-        y1, x1 = (max(y0 + 1, round((top + height) * rows)), max(x0 + 1, round((left + width) * columns)))
-    else:
-        tall, wide = frame.alignment.seen.shape
-        corners = np.array([(left + x, top + y) for y in (0.0, height) for x in (0.0, width)]) * (wide, tall) - 0.5
-        places = frame.alignment.thermal_points(corners) + 0.5
-        x0, y0 = (int(side) for side in np.floor(places.min(axis=0)))
-        x1, y1 = (max(first + 1, round(side)) for first, side in zip((x0, y0), places.max(axis=0), strict=True))
-    part = counts[max(0, y0) : max(0, y1), max(0, x0) : max(0, x1)]
-    if part.size == 0:
-        return None
-    return CountsStatistics(int(part.min()), float(part.mean()), int(part.max()), int(part.size))
-
-
-def heat_levels(counts: npt.NDArray[np.uint16] | U8, share: float) -> U8:
-    """Find what is hot in a scene, by itself.
-
-    Hot is the hottest `share` of the pixels, as far as it stands out of the scene's median by more than the camera's
-    noise: a scene of one temperature has no heat.
+    Without a threshold, hot is the hottest `share` of the pixels, as far as it stands out of the scene's median by
+    more than the camera's noise: a scene of one temperature has no heat.
 
     Args:
         counts: (H, W) uint16 or uint8, raw.
         share: 0..1.
-
-    Returns:
-        (H, W) uint8: 0 = not hot, else 128 for what is just hot to 255 for the hottest.
+        threshold: counts; None = by the scene.
     """
     sample = np.asarray(counts[::2, ::2], dtype=np.float32)
-    middle, limit, hottest = np.quantile(sample, (0.5, 1.0 - share, 0.999))
+    middle, limit, hottest = (float(value) for value in np.quantile(sample, (0.5, 1.0 - share, 0.999)))
+    if threshold is not None:
+        return float(threshold), max(hottest, threshold + 1.0)
     beside = np.abs(np.diff(sample, axis=1))
     noise = float(np.median(beside)) / (0.6745 * 2**0.5) if beside.size else 0.0
-    limit = max(float(limit), float(middle) + max(1.0, _HEAT_NOISE * noise))
-    span = max(1.0, float(hottest) - limit)
-    scaled = (counts.astype(np.float32) - limit) * ((255 - _HEAT_FIRST) / span) + _HEAT_FIRST
+    limit = max(limit, middle + max(1.0, _HEAT_NOISE * noise))
+    return limit, max(hottest, limit + 1.0)
+
+
+def heat_levels(counts: npt.NDArray[np.uint16] | U8, share: float, threshold: float | None = None) -> U8:
+    """Return what is hot, see `heat_span`: (H, W) uint8, 0 = not hot, else 128 for just hot to 255 for the hottest."""
+    limit, hottest = heat_span(counts, share, threshold)
+    scaled = (counts.astype(np.float32) - limit) * ((255 - HEAT_FIRST) / (hottest - limit)) + HEAT_FIRST
     levels: U8 = np.where(counts < limit, 0.0, np.minimum(scaled, 255.0)).astype(np.uint8)
     return levels
 
@@ -117,7 +85,7 @@ class ViewComposer:
         self._cuts: dict[tuple[int, ...], U8] = {}
         self._tables: dict[tuple[str, bool], npt.NDArray[np.int32]] = {}
         self._colours: dict[tuple[int, int, int], U8] = {}
-        self._heat: tuple[FusedFrame, float, U8] | None = None  # of the last frame: its panels share it
+        self._heat: tuple[FusedFrame, object, U8] | None = None  # of the last frame: its panels share it
         share = np.zeros((256, 3), np.uint8)
         strength = np.clip((np.arange(256) - _SHARE_FLOOR) * _SHARE_GAIN, 0, 255) / 255.0
         share[:] = np.rint(strength[:, None] * np.array(_SHARE_BGR)).astype(np.uint8)
@@ -212,7 +180,9 @@ class ViewComposer:
         if settings.isotherm is not None and picture is not Picture.VISIBLE:
             colour = self._colour(target, _ISOTHERM_BGR)
             _paint_isotherm(target, frame, window, settings.isotherm, colour)
-        told = picture is Picture.THERMAL and not settings.black_hot and _warm(settings.palette) == settings.palette
+        told = (
+            picture is Picture.THERMAL and not settings.black_hot and warm_palette(settings.palette) == settings.palette
+        )
         if settings.heat and frame.pair.thermal is not None and not told:
             self._paint_heat(target, frame, window, settings)
 
@@ -229,16 +199,17 @@ class ViewComposer:
         """Colour what is hot by the palette, the hottest lightest; the rest stays untouched."""
         thermal = frame.pair.thermal
         assert thermal is not None  # by the caller
-        if self._heat is None or self._heat[0] is not frame or self._heat[1] != settings.heat_share:
-            levels = heat_levels(thermal.pixels, settings.heat_share)
+        chosen = (settings.heat_share, settings.heat_from)
+        if self._heat is None or self._heat[0] is not frame or self._heat[1] != chosen:
+            levels = heat_levels(thermal.pixels, *chosen)
             levels = _on_visible(np.asarray(cv2.medianBlur(levels, 3), dtype=np.uint8), frame)  # no lone pixels
-            self._heat = (frame, settings.heat_share, levels)
+            self._heat = (frame, chosen, levels)
         shown = self._cut(self._heat[2], window)
-        mask = cv2.threshold(shown, _HEAT_FIRST // 2, 255, cv2.THRESH_BINARY)[1]
+        mask = cv2.threshold(shown, HEAT_FIRST // 2, 255, cv2.THRESH_BINARY)[1]
         if not cv2.countNonZero(mask):
             return
         coloured = np.asarray(
-            cv2.LUT(np.maximum(shown, np.uint8(_HEAT_FIRST)), self._table(_warm(settings.palette), False))
+            cv2.LUT(np.maximum(shown, np.uint8(HEAT_FIRST)), self._table(warm_palette(settings.palette), False))
         )
         colour = coloured.view(np.uint8).reshape(*coloured.shape[:2], 4)
         mixed = cv2.addWeighted(target, 1.0 - _HEAT_SHARE, colour, _HEAT_SHARE, 0.0)
@@ -370,9 +341,9 @@ def _on_visible(levels: U8, frame: FusedFrame) -> U8:
 
 
 @cache
-def _warm(palette: str) -> str:
+def warm_palette(palette: str) -> str:
     """This palette, if its hot half is red to yellow; else one that is."""
-    red, green, blue = palette_table(palette)[_HEAT_FIRST:].astype(int).mean(axis=0)
+    red, green, blue = palette_table(palette)[HEAT_FIRST:].astype(int).mean(axis=0)
     return palette if red - blue > 60 and red - green > 30 else _HEAT_PALETTE
 
 

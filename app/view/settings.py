@@ -89,6 +89,7 @@ class ViewSettings:
     isotherm: Isotherm | None = None
     heat: bool = False  # colour the hottest part of the scene, in every view
     heat_share: float = 0.03  # of the thermal picture that may be coloured
+    heat_from: int | None = None  # counts from which on it is coloured; None = by the share
 
 
 @dataclass(frozen=True, slots=True)

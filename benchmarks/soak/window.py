@@ -189,6 +189,7 @@ def run_window(plan: Plan) -> Report:
     rig = FaultyRig()
     book = PipelineBook(rig)
     session = Session(application, plan.out / "window.json", plan.out, book.make)
+    session.controller.set_expert(True)  # every view, panel and figure
     heart = Heartbeat(stacks=plan.stacks)
     sampler = _Sampler(book, heart)
     report = Report(import_s=import_s)

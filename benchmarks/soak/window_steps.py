@@ -26,7 +26,7 @@ from fusion_core.frames import Stream
 
 if TYPE_CHECKING:
     from app.gui.application import Session
-    from app.gui.widgets.video_view import VideoView
+    from app.gui.picture.video_view import VideoView
     from benchmarks.soak.heartbeat import Heartbeat
     from benchmarks.soak.simulated_board import FaultyRig
     from benchmarks.soak.window import PipelineBook, Plan

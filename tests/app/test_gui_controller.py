@@ -18,12 +18,13 @@ from app.gui.common.settings import GuiSettings
 from app.gui.common.tasks import Lane, TaskRunner
 from app.gui.live.agc_controller import AgcController
 from app.gui.live.live_controller import LiveController
-from app.gui.live.measure_controller import MeasureController
 from app.gui.live.recording_controller import RecordingController
 from app.gui.main_window import MainWindow
+from app.gui.measuring.measure_controller import MeasureController
 from app.pipeline.state.problems import PipelineProblem, Severity
 from app.pipeline.state.stats import RecordingState, Stage
 from app.rig.setup_assistant import simulated_config
+from app.view.measuring import Mark, MarkKind
 from app.view.settings import Isotherm, IsothermKind, Picture, ViewMode
 from fusion_core.errors import EngineError
 from fusion_core.thermal.agc import AgcConfig
@@ -41,7 +42,8 @@ class Bench:
         page, actions = self.window.live, self.window.actions_by_name
         self.control = LiveController(page, actions, self.make, self.settings, self.tasks)
         self.recording = RecordingController(page, actions, self.control, self.settings, self.tasks)
-        self.measure = MeasureController(page, actions, self.control)
+        self.measure = MeasureController(self.control, page.panel.measure)
+        self.control.stats_ready.connect(lambda _: self.measure.measure())
         self.agc = AgcController(page.panel, actions, self.control, self.tasks)
 
     def make(self, config: AppConfig) -> Any:
@@ -189,16 +191,15 @@ def test_sections_that_need_a_restart_restart(qtbot: QtBot, bench: Bench) -> Non
 
 def test_the_spot_reads_degrees_or_says_that_it_is_relative(qtbot: QtBot, bench: Bench) -> None:
     pipeline = bench.run(qtbot)
-    seen: list[Any] = []
-    bench.measure.readout_changed.connect(seen.append)
     pipeline.latest.put(a_frame())
     bench.control.pull_frame()
-    bench.measure.set_region((0.5, 0.5, 0.0, 0.0))
-    assert seen[-1].text == "20.0 °C"  # the simulated rig's scale is known
+    video = bench.control.video
+    video.mark_drawn.emit(Mark(MarkKind.SPOT, ((0.5, 0.5),)))
+    assert video.marks[-1].text == "Spot 1  20.0 °C"  # the simulated rig's scale is known
     bench.control.set_scale("relative")
-    assert seen[-1].text == "24000 counts, relative"
-    bench.measure.set_region((0.1, 0.1, 0.2, 0.2))
-    assert seen[-1].text.startswith("24000 … 24000 … 24000")
+    assert video.marks[-1].text == "Spot 1  24000 relative"
+    video.mark_drawn.emit(Mark(MarkKind.BOX, ((0.1, 0.1), (0.3, 0.3))))
+    assert video.marks[-1].text == "Box 2  relative\nmin 24000  mean 24000  max 24000"
 
 
 def test_views_change_by_request_and_are_remembered_for_each_rig(qtbot: QtBot, bench: Bench, tmp_path: Path) -> None:

@@ -55,6 +55,7 @@ class Bench:
         self.folder, self.qtbot = folder, qtbot
         self.rig = FaultyRig()
         self.session = Session(application, folder / "window.json", folder, self.rig.make_pipeline)
+        self.session.controller.set_expert(True)
         self.window, self.control = self.session.window, self.session.controller.live
         self.ended: list[bool] = []
         self.window.closed.connect(lambda: self.ended.append(True))

@@ -48,6 +48,7 @@ class Numbered:
 
     def __init__(self, calibration: Path | None = None) -> None:
         self.calibration = calibration
+        self.config: dict[str, Any] = {}
         self.closed = False
         self.broken = -1
 

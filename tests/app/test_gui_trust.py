@@ -10,7 +10,7 @@ import pytest
 from PyQt6.QtCore import Qt
 from PyQt6.QtWidgets import QApplication, QPushButton
 from pytestqt.qtbot import QtBot
-from support.gui import FakePipeline, a_frame
+from support.gui import Fakes
 
 from app.configuration.config import EngineConfig, EngineName, Preset
 from app.gui.application import Session
@@ -27,38 +27,11 @@ from benchmarks.soak.simulated_board import FaultyRig
 from fusion_core.frames import Stream
 
 
-class Fakes:
-    """A whole window whose pipelines do what the test says."""
-
-    def __init__(self, application: QApplication, folder: Path, qtbot: QtBot) -> None:
-        self.folder, self.qtbot, self.made = folder, qtbot, []
-        self.session = Session(application, folder / "window.json", folder, self.make)
-        self.window, self.controller = self.session.window, self.session.controller
-        self.ended: list[bool] = []
-        self.window.closed.connect(lambda: self.ended.append(True))
-        self.window.show()
-
-    def make(self, config: Any) -> Any:
-        self.made.append(FakePipeline(config))
-        return self.made[-1]
-
-    def start(self, **sections: Any) -> Any:
-        sections = {"recording": {"directory": str(self.folder)}} | sections
-        self.controller.open_config(simulated_config(**sections))
-        self.qtbot.waitUntil(lambda: self.controller.live.state is ControllerState.RUNNING)
-        self.made[-1].latest.put(a_frame())
-        return self.made[-1]
-
-
 @pytest.fixture
 def fakes(qapp: QApplication, qtbot: QtBot, tmp_path: Path) -> Iterator[Fakes]:
     fakes = Fakes(qapp, tmp_path, qtbot)
     yield fakes
-    fakes.controller.end()
-    qtbot.waitUntil(lambda: bool(fakes.ended))
-    assert fakes.session.close()
-    fakes.window.deleteLater()
-    QApplication.sendPostedEvents(None, 52)  # DeferredDelete
+    fakes.close()
 
 
 class Clock:

@@ -21,11 +21,13 @@ from app.gui.common.theme import Appearance, Level, apply_theme, change_theme, c
 from app.gui.live.agc_panel import AgcPanel
 from app.gui.live.status_bar import StatusBar
 from app.gui.log_view import LogView
+from app.gui.picture.histogram_view import HistogramView
+from app.gui.picture.hud import chip_size_px, letters
+from app.gui.picture.mark_painter import MarkTool, ShownMark
+from app.gui.picture.video_view import VideoView
 from app.gui.settings_dialog import SettingsDialog
 from app.gui.widgets.banner import BannerStack
 from app.gui.widgets.budget_meter import BudgetMeter
-from app.gui.widgets.histogram_view import HistogramView
-from app.gui.widgets.hud import chip_size_px, letters
 from app.gui.widgets.range_slider import RangeSlider
 from app.gui.widgets.status_text import (
     Chip,
@@ -37,10 +39,10 @@ from app.gui.widgets.status_text import (
     rig_chips,
     status_figures,
 )
-from app.gui.widgets.video_view import VideoView
 from app.gui.widgets.view_panel import ViewPanel
 from app.pipeline.state.problems import PipelineProblem, Severity
 from app.pipeline.state.stats import BudgetLevel, BudgetReading, RecordingState, Stage, Stats
+from app.view.measuring import Mark, MarkKind
 from app.view.settings import IsothermKind, ViewMode, Viewport, ViewSettings
 from fusion_core.frames import FrameFlag, Stream
 from fusion_core.thermal.agc import AgcConfig, AgcMode
@@ -123,17 +125,54 @@ def test_the_divider_is_dragged_and_the_small_picture_tapped(qtbot: QtBot) -> No
 
 def test_a_tap_measures_a_spot_and_a_drag_a_box(qtbot: QtBot) -> None:
     view = view_with_frame(qtbot)
-    view.set_measuring(True)
-    with qtbot.waitSignal(view.region_chosen) as spot:
+    view.set_tool(MarkTool.SPOT_OR_BOX)
+    with qtbot.waitSignal(view.mark_drawn) as spot:
         qtbot.mouseClick(view, Qt.MouseButton.LeftButton, pos=QPoint(320, 120))
-    assert spot.args[0] == pytest.approx((0.25, 0.5, 0, 0), abs=0.01)
-    with qtbot.waitSignal(view.region_chosen) as box:
+    assert spot.args[0].kind is MarkKind.SPOT and spot.args[0].points[0] == pytest.approx((0.25, 0.5), abs=0.01)
+    with qtbot.waitSignal(view.mark_drawn) as box:
         qtbot.mousePress(view, Qt.MouseButton.LeftButton, pos=QPoint(64, 48))
         qtbot.mouseMove(view, QPoint(192, 144))
-    assert box.args[0] == pytest.approx((0.1, 0.1, 0.2, 0.2), abs=0.01)
-    qtbot.mouseRelease(view, Qt.MouseButton.LeftButton, pos=QPoint(192, 144))
-    view.set_readout((0.1, 0.1, 0.2, 0.2), "20.0 °C")
-    assert not view.grab().isNull()
+        qtbot.mouseRelease(view, Qt.MouseButton.LeftButton, pos=QPoint(192, 144))
+    assert np.allclose(box.args[0].points, ((0.1, 0.1), (0.3, 0.3)), atol=0.01)
+    before = view.grab().toImage()
+    view.set_marks([ShownMark(box.args[0], "Box 1  20.0 °C", hottest=(0.2, 0.2))])
+    assert view.grab().toImage() != before
+
+
+def test_lines_are_dragged_and_polygons_tapped(qtbot: QtBot) -> None:
+    view = view_with_frame(qtbot)
+    left = Qt.MouseButton.LeftButton
+    view.set_tool(MarkTool.LINE)
+    with qtbot.waitSignal(view.mark_drawn) as line:
+        qtbot.mousePress(view, left, pos=QPoint(64, 48))
+        qtbot.mouseMove(view, QPoint(320, 240))
+        qtbot.mouseRelease(view, left, pos=QPoint(320, 240))
+    assert line.args[0].kind is MarkKind.LINE and np.allclose(line.args[0].points, ((0.1, 0.1), (0.5, 0.5)), atol=0.01)
+    with qtbot.assertNotEmitted(view.mark_drawn, wait=30):
+        qtbot.mouseClick(view, left, pos=QPoint(100, 100))  # a tap is no line
+    view.set_tool(MarkTool.POLYGON)
+    with qtbot.waitSignal(view.mark_drawn) as polygon:
+        for place in ((64, 48), (320, 48), (320, 240), (66, 50)):  # the last one on the first: closed
+            qtbot.mouseClick(view, left, pos=QPoint(*place))
+    assert polygon.args[0].kind is MarkKind.POLYGON and len(polygon.args[0].points) == 3
+    view.set_tool(None)
+    with qtbot.waitSignal(view.full_screen_asked):
+        qtbot.mouseDClick(view, left, pos=QPoint(100, 100))
+
+
+def test_the_text_of_a_mark_grows_with_the_picture(qtbot: QtBot) -> None:
+    def letters_px(width: int, height: int) -> int:
+        view = VideoView()
+        qtbot.addWidget(view)
+        view.resize(width, height)
+        view.set_frame(_support.a_frame(value=0))
+        blank = view.grab().toImage()
+        view.set_marks([ShownMark(Mark(MarkKind.SPOT, ((0.5, 0.2),)), "Spot 1  23.4 °C")])
+        marked = view.grab().toImage()
+        x = round(0.2 * width) + 40
+        return sum(blank.pixel(x, y) != marked.pixel(x, y) for y in range(height))
+
+    assert letters_px(640, 480) >= 15 and letters_px(1920, 1440) >= 2 * letters_px(640, 480)
 
 
 def test_the_view_can_be_recorded_with_its_figures(qtbot: QtBot) -> None:

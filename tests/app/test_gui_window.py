@@ -40,6 +40,7 @@ class Rig:
         self.folder, self.qtbot = folder, qtbot
         self.faulty = FaultyRig()
         self.session = Session(application, folder / "window.json", folder, self.faulty.make_pipeline)
+        self.session.controller.set_expert(True)
         self.window, self.control = self.session.window, self.session.controller.live
         self.ended: list[bool] = []
         self.window.closed.connect(lambda: self.ended.append(True))

@@ -10,7 +10,8 @@ import pytest
 
 from app.rig.radiometry import SCALES, default_scale, is_scale, scale_of
 from app.rig.setup_assistant import simulated_config
-from app.view.composer import ViewComposer, counts_statistics, heat_levels
+from app.view.composer import ViewComposer, heat_levels
+from app.view.measuring import Mark, MarkKind, Reading, measure
 from app.view.settings import (
     Isotherm,
     IsothermKind,
@@ -40,6 +41,12 @@ def fused_frame(height: int = 48, width: int = 64, thermal: bool = True) -> Fuse
     )
     fused = np.full((height, width, 3), RED, np.uint8)
     return FusedFrame(fused, pair, 1.0, "test", thermal_8bit=levels if thermal else None)
+
+
+def box(frame: FusedFrame, top: float, left: float, height: float, width: float) -> Reading | None:
+    if height == width == 0.0:
+        return measure(frame, Mark(MarkKind.SPOT, ((top, left),)))
+    return measure(frame, Mark(MarkKind.BOX, ((top, left), (top + height, left + width))))
 
 
 def rgb_at(canvas: np.ndarray, y: int, x: int) -> tuple[int, ...]:
@@ -173,7 +180,7 @@ def test_without_thermal_and_without_frame() -> None:
         settings = ViewSettings(mode=mode, heat=True)
         assert composer.compose(fused_frame(thermal=False), settings, Viewport(), 40, 60).any()
     assert composer.compose(None, ViewSettings(), Viewport(), 40, 60)[..., :3].max() < 30
-    assert counts_statistics(fused_frame(thermal=False), 0, 0, 1, 1) is None
+    assert box(fused_frame(thermal=False), 0, 0, 1, 1) is None
 
 
 def test_pictures_are_not_changed_and_second_is_shown() -> None:
@@ -186,9 +193,9 @@ def test_pictures_are_not_changed_and_second_is_shown() -> None:
 
 
 def test_statistics_of_a_region_and_scales() -> None:
-    found = counts_statistics(fused_frame(), 0.1, 0.6, 0.3, 0.3)
+    found = box(fused_frame(), 0.1, 0.6, 0.3, 0.3)
     assert found is not None and (found.minimum, found.maximum) == (3000, 3000)
-    spot = counts_statistics(fused_frame(), 0.5, 0.1, 0.0, 0.0)
+    spot = box(fused_frame(), 0.5, 0.1, 0.0, 0.0)
     assert spot is not None and spot.pixels == 1 and spot.mean == 1000
     scale = SCALES["simulated"]
     assert scale is not None and scale.celsius(24000) == pytest.approx(20.0) and scale.counts(20.0) == 24000
@@ -265,9 +272,9 @@ def test_isotherm_and_measuring_follow_the_calibration() -> None:
     hot = ViewSettings(mode=ViewMode.FUSED, isotherm=Isotherm(IsothermKind.ABOVE, 0, 2000))
     canvas = composer.compose(frame, hot, Viewport(), 48, 64)
     assert rgb_at(canvas, 20, 40) == RED and rgb_at(canvas, 20, 56) != RED
-    left, right = (counts_statistics(frame, 0.5, column / 64, 0.1, 0.05) for column in (36, 56))
+    left, right = (box(frame, 0.5, column / 64, 0.1, 0.05) for column in (36, 56))
     assert left is not None and left.maximum == 1000
     assert right is not None and right.minimum == 3000
-    assert counts_statistics(frame, 0.5, 0.1, 0.1, 0.1) is None, "thermal does not see this"
-    everything = counts_statistics(frame, 0.0, 0.0, 1.0, 1.0)
+    assert box(frame, 0.5, 0.1, 0.1, 0.1) is None, "thermal does not see this"
+    everything = box(frame, 0.0, 0.0, 1.0, 1.0)
     assert everything is not None and everything.pixels == 24 * 32

@@ -8,11 +8,16 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+from PyQt6.QtWidgets import QApplication
+from pytestqt.qtbot import QtBot
 
 from app.configuration.config import AppConfig
+from app.gui.application import Session
+from app.gui.common.pipeline_protocol import ControllerState
 from app.pipeline.state.latest_slot import LatestSlot
 from app.pipeline.state.problems import PipelineProblem
 from app.pipeline.state.stats import Stage, Stats
+from app.rig.setup_assistant import simulated_config
 from fusion_core.frames import Frame, FramePair, FusedFrame, Stream, TimestampSource
 
 
@@ -80,3 +85,41 @@ def a_frame(height: int = 48, width: int = 64, value: int = 128) -> FusedFrame:
     )
     levels = np.full((height, width), value, np.uint8)
     return FusedFrame(pixels.copy(), pair, 1.0, "fake", thermal_8bit=levels)
+
+
+class Fakes:
+    """A whole window whose pipelines do what the test says."""
+
+    def __init__(self, application: QApplication, folder: Path, qtbot: QtBot) -> None:
+        self.folder, self.qtbot, self.made = folder, qtbot, []
+        self.session = Session(application, folder / "window.json", folder, self.make)
+        self.session.controller.set_expert(True)
+        self.window, self.controller = self.session.window, self.session.controller
+        self.ended: list[bool] = []
+        self.window.closed.connect(lambda: self.ended.append(True))
+        self.window.show()
+
+    def make(self, config: Any) -> Any:
+        self.made.append(FakePipeline(config))
+        return self.made[-1]
+
+    def start(self, **sections: Any) -> Any:
+        sections = {"recording": {"directory": str(self.folder)}} | sections
+        self.controller.open_config(simulated_config(**sections))
+        self.qtbot.waitUntil(lambda: self.controller.live.state is ControllerState.RUNNING)
+        self.made[-1].latest.put(a_frame())
+        return self.made[-1]
+
+    def show(self, frame: FusedFrame | None = None) -> None:
+        """Let the page take this picture, and measure on it."""
+        self.made[-1].latest.put(frame or a_frame())
+        self.controller.live.pull_frame()
+        self.controller.live.pull_numbers()
+
+    def close(self) -> None:
+        """End the window and its threads."""
+        self.controller.end()
+        self.qtbot.waitUntil(lambda: bool(self.ended))
+        assert self.session.close()
+        self.window.deleteLater()
+        QApplication.sendPostedEvents(None, 52)  # DeferredDelete

@@ -31,7 +31,7 @@ class PageKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ActionSpec:
-    """One action. held: works while its key is down. pages: where it can be used."""
+    """One action. held: works while its key is down. pages: where it can be used. expert: not for operators."""
 
     name: str
     text: str
@@ -40,6 +40,7 @@ class ActionSpec:
     group: str
     held: bool = False
     pages: frozenset[PageKind] | None = None
+    expert: bool = False
 
     def works_on(self, page: PageKind) -> bool:
         """Whether it can be used there."""
@@ -96,11 +97,15 @@ ACTIONS: tuple[ActionSpec, ...] = (
     ActionSpec("heat", QT_TRANSLATE_NOOP("Actions", "Show heat"), "H", "fire", _PICTURE),
     ActionSpec("freeze", QT_TRANSLATE_NOOP("Actions", "Freeze picture"), "F", "snowflake", _PICTURE, pages=_LIVE),
     ActionSpec(
-        "hud", QT_TRANSLATE_NOOP("Actions", "Figures over the picture"), "D", "monitor-eye", _PICTURE, pages=_LIVE
+        "hud",
+        QT_TRANSLATE_NOOP("Actions", "Figures over the picture"),
+        "D",
+        "monitor-eye",
+        _PICTURE,
+        pages=_LIVE,
+        expert=True,
     ),
-    ActionSpec(
-        "measure", QT_TRANSLATE_NOOP("Actions", "Measure spot or box"), "M", "crosshairs", _PICTURE, pages=_LIVE
-    ),
+    ActionSpec("measure", QT_TRANSLATE_NOOP("Actions", "Measure spot or box"), "M", "crosshairs", _PICTURE),
     ActionSpec("next_palette", QT_TRANSLATE_NOOP("Actions", "Next palette"), "P", "palette", _PICTURE),
     ActionSpec("polarity", QT_TRANSLATE_NOOP("Actions", "White-hot / black-hot"), "I", "circle-opacity", _PICTURE),
     ActionSpec("blend_less", QT_TRANSLATE_NOOP("Actions", "Less thermal in the blend"), "[", "opacity", _PICTURE),
@@ -116,16 +121,18 @@ ACTIONS: tuple[ActionSpec, ...] = (
         "chart-bell-curve",
         _PICTURE,
     ),
-    ActionSpec("compare", QT_TRANSLATE_NOOP("Actions", "Compare A and B"), "B", "ab-testing", _PICTURE),
+    ActionSpec("compare", QT_TRANSLATE_NOOP("Actions", "Compare A and B"), "B", "ab-testing", _PICTURE, expert=True),
     ActionSpec("run", QT_TRANSLATE_NOOP("Actions", "Start / stop the rig"), "Ctrl+R", "play", _RIG),
     ActionSpec("record", QT_TRANSLATE_NOOP("Actions", "Record"), "R", "record-circle", _RIG),
     ActionSpec("event", QT_TRANSLATE_NOOP("Actions", "Mark event"), "E", "flag", _RIG),
-    ActionSpec("snapshot", QT_TRANSLATE_NOOP("Actions", "Snapshot"), "S", "camera", _RIG),
-    ActionSpec("lock_span", QT_TRANSLATE_NOOP("Actions", "Lock the AGC span / automatic"), "K", "lock", _RIG),
-    ActionSpec("next_agc", QT_TRANSLATE_NOOP("Actions", "Next AGC mode"), "A", "tune", _RIG),
-    ActionSpec("roll_back", QT_TRANSLATE_NOOP("Actions", "Roll back the model"), "Ctrl+B", "backup-restore", _RIG),
+    ActionSpec("snapshot", QT_TRANSLATE_NOOP("Actions", "Snapshot"), "S", "camera", _RIG, pages=_PICTURES),
+    ActionSpec("lock_span", QT_TRANSLATE_NOOP("Actions", "Hold the colours / let them follow"), "K", "lock", _RIG),
+    ActionSpec("next_agc", QT_TRANSLATE_NOOP("Actions", "Next AGC mode"), "A", "tune", _RIG, expert=True),
+    ActionSpec(
+        "roll_back", QT_TRANSLATE_NOOP("Actions", "Roll back the model"), "Ctrl+B", "backup-restore", _RIG, expert=True
+    ),
     ActionSpec("calibrate", QT_TRANSLATE_NOOP("Actions", "Calibrate the rig"), "Ctrl+K", "grid", _RIG),
-    ActionSpec("timing", QT_TRANSLATE_NOOP("Actions", "Timing plot"), "G", "chart-line", _RIG),
+    ActionSpec("timing", QT_TRANSLATE_NOOP("Actions", "Timing plot"), "G", "chart-line", _RIG, expert=True),
     ActionSpec("play", QT_TRANSLATE_NOOP("Actions", "Play / pause"), "Space", "play", _PLAYBACK),
     ActionSpec("step_back", QT_TRANSLATE_NOOP("Actions", "Step back"), ",", "step-backward", _PLAYBACK),
     ActionSpec("step_forward", QT_TRANSLATE_NOOP("Actions", "Step forward"), ".", "step-forward", _PLAYBACK),
@@ -134,12 +141,14 @@ ACTIONS: tuple[ActionSpec, ...] = (
     ActionSpec("faster", QT_TRANSLATE_NOOP("Actions", "Faster"), ">", "fast-forward", _PLAYBACK),
     ActionSpec("range_begin", QT_TRANSLATE_NOOP("Actions", "Range begins here"), "Ctrl+[", "ray-start", _PLAYBACK),
     ActionSpec("range_end", QT_TRANSLATE_NOOP("Actions", "Range ends here"), "Ctrl+]", "ray-end", _PLAYBACK),
+    ActionSpec("over_time", QT_TRANSLATE_NOOP("Actions", "Temperature over time"), "Y", "chart-line", _PLAYBACK),
     ActionSpec("render", QT_TRANSLATE_NOOP("Actions", "Render the range to a file"), "Ctrl+E", "export", _PLAYBACK),
     ActionSpec(
         "open", QT_TRANSLATE_NOOP("Actions", "Open configuration or recording"), "Ctrl+O", "folder-open", _WINDOW
     ),
     ActionSpec("home", QT_TRANSLATE_NOOP("Actions", "Start page"), "Ctrl+Home", "home", _WINDOW),
-    ActionSpec("panel", QT_TRANSLATE_NOOP("Actions", "Control panel"), "C", "dock-right", _WINDOW),
+    ActionSpec("expert", QT_TRANSLATE_NOOP("Actions", "Expert view"), "Ctrl+M", "tune", _WINDOW),
+    ActionSpec("panel", QT_TRANSLATE_NOOP("Actions", "Control panel"), "C", "dock-right", _WINDOW, expert=True),
     ActionSpec("full_screen", QT_TRANSLATE_NOOP("Actions", "Full screen"), "F11", "fullscreen", _WINDOW),
     ActionSpec("log", QT_TRANSLATE_NOOP("Actions", "Log"), "Ctrl+L", "text-box-outline", _WINDOW),
     ActionSpec("settings", QT_TRANSLATE_NOOP("Actions", "Settings"), "Ctrl+,", "cog", _WINDOW),

@@ -1,8 +1,7 @@
-"""What the window needs of the live pipeline, and the words that it tells its state with."""
+"""What the window needs of the live pipeline."""
 
 from __future__ import annotations
 
-import dataclasses
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
     from app.pipeline.state.stats import Stats
     from app.recording.writing.recorder import Recorder
 
-__all__ = ["ControllerState", "Pipeline", "Readout"]
+__all__ = ["ControllerState", "Pipeline"]
 
 
 class ControllerState(StrEnum):
@@ -54,11 +53,3 @@ class Pipeline(Protocol):
     def stop(self, timeout_s: float = 5.0) -> None: ...
     def note_shown(self, frame: FusedFrame) -> None: ...
     def snapshot(self, folder: Path) -> Path: ...
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Readout:
-    """A measured region: (top, left, height, width) as fractions of the picture, and its value in words."""
-
-    region: tuple[float, float, float, float]
-    text: str

@@ -85,6 +85,15 @@ class GuiSettings:
         self._store.put("language", code)
 
     @property
+    def expert(self) -> bool:
+        """Whether the expert view is shown; the operator's is the default."""
+        return bool(self._store.get("level") == "expert")
+
+    @expert.setter
+    def expert(self, expert: bool) -> None:
+        self._store.put("level", "expert" if expert else "operator")
+
+    @property
     def geometry(self) -> QByteArray | None:
         """Size and place of the window."""
         value = self._store.get("geometry")
@@ -165,6 +174,8 @@ def _view_from(stored: dict[str, Any]) -> ViewSettings:
                 values[name] = min(1.0, max(0.0, float(stored[name])))
         if "heat_share" in stored:
             values["heat_share"] = min(HEAT_SHARE_MAX, max(HEAT_SHARE_MIN, float(stored["heat_share"])))
+        if isinstance(stored.get("heat_from"), int):
+            values["heat_from"] = min(65535, max(0, stored["heat_from"]))
         if "heat" in stored:
             values["heat"] = bool(stored["heat"])
         if "palette" in stored:

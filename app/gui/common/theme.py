@@ -357,6 +357,10 @@ def _frames(c: Colours) -> str:
     QFrame[card="true"] {{ background: {c.surface}; border: 1px solid {c.border}; border-radius: 10px; }}
     QPushButton[card="true"] {{ background: {c.surface}; border-radius: 10px; text-align: left; padding: 16px;
         min-height: 96px; }}
+    QToolButton[level="good"] {{ color: {c.good}; font-weight: 600; }}
+    QToolButton[level="caution"] {{ color: {c.caution}; font-weight: 600; }}
+    QMenu[touch="true"]::item {{ min-height: 36px; padding: 4px 24px 4px 12px; }}
+    #operator {{ background: rgba(8, 10, 14, 150); border-radius: 12px; }}
     QFrame[card="true"] QListWidget {{ border: none; border-radius: 0; }}
     QFrame[card="true"] QListWidget::item {{ padding: 8px 4px; }}
     QPushButton[card="true"]:hover {{ border-color: {c.accent}; }}

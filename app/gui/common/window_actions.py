@@ -27,6 +27,8 @@ _CHECKABLE = (
     "timing",
     "compare",
     "heat",
+    "expert",
+    "over_time",
 )
 _MORE_KEYS = {"help": "?", "zoom_in": "="}
 
@@ -84,10 +86,10 @@ class WindowActions(QObject):
             shown = key.toString(QKeySequence.SequenceFormat.NativeText)
             action.setToolTip(f"{action_text(spec)}  ({shown})" if shown else action_text(spec))
 
-    def allow(self, page: PageKind) -> None:
-        """Enable only what this page can do."""
+    def allow(self, page: PageKind, expert: bool = True) -> None:
+        """Enable only what this page can do, and without `expert` only what operators need."""
         for spec in ACTIONS:
-            self._by_name[spec.name].setEnabled(spec.works_on(page))
+            self._by_name[spec.name].setEnabled(spec.works_on(page) and (expert or not spec.expert))
 
     def show_mode(self, mode: ViewMode) -> None:
         """Mark the view in use."""

@@ -72,6 +72,18 @@ class AgcController(QObject):
         span = {"manual_low": low, "manual_high": min(65535, max(low + 1, round(limits[1])))}
         self.set_agc(config.model_copy(update={"mode": AgcMode.MANUAL, **span}))
 
+    @property
+    def locked(self) -> bool:
+        """Whether the span is held."""
+        return self._now.mode is AgcMode.MANUAL
+
+    def set_span(self, low: int, high: int) -> None:
+        """Map these counts from now on; `lock_span` goes back to the automatic mode from before."""
+        config = self._now
+        if config.mode is not AgcMode.MANUAL:
+            self._before_lock = config
+        self.set_agc(config.model_copy(update={"mode": AgcMode.MANUAL, "manual_low": low, "manual_high": high}))
+
     def _read_histogram(self) -> None:
         pipeline = self._live.pipeline
         if pipeline is None or self._reading or not self._panel.agc.opened:
@@ -84,4 +96,5 @@ class AgcController(QObject):
     def _on_histogram_read(self, histogram: AgcHistogram | None) -> None:
         self._reading = False
         if histogram is not None:
+            self._panel.agc.histogram.set_unit(self._live.convert, "°C")
             self._panel.agc.histogram.set_histogram(histogram.counts, histogram.edges, histogram.limits)

@@ -8,7 +8,7 @@ from typing import Any
 from PyQt6.QtCore import QT_TRANSLATE_NOOP, QCoreApplication, pyqtSignal
 from PyQt6.QtWidgets import QDoubleSpinBox, QLabel, QPushButton, QWidget
 
-from app.gui.widgets.histogram_view import HistogramView
+from app.gui.picture.histogram_view import HistogramView
 from app.gui.widgets.sections import Section, combo, form, spin
 from fusion_core.thermal.agc import AgcConfig, AgcMode
 

@@ -9,6 +9,7 @@ from app.configuration.config import AppConfig
 from app.gui.live.agc_panel import AgcPanel
 from app.gui.live.compare_panel import ComparePanel
 from app.gui.live.rig_panels import CalibrationPanel, EnginePanel, RecordPanel, SourcePanel
+from app.gui.measuring.measure_panel import MeasurePanel
 from app.gui.widgets.model_box import ModelList
 from app.gui.widgets.view_panel import ViewPanel
 
@@ -29,6 +30,7 @@ class ControlPanel(QScrollArea):
         self.setFixedWidth(_WIDTH)
         self.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         self.agc, self.view, self.engine = AgcPanel(), ViewPanel(), EnginePanel()
+        self.measure = MeasurePanel()
         self.compare, self.record = ComparePanel(), RecordPanel()
         self.calibration, self.source = CalibrationPanel(), SourcePanel()
         inner = QWidget()
@@ -38,6 +40,7 @@ class ControlPanel(QScrollArea):
         column.setSpacing(4)
         for section in (
             self.view,
+            self.measure,
             self.agc,
             self.engine,
             self.compare,

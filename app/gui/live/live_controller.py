@@ -21,12 +21,12 @@ from app.gui.common.tasks import Lane, TaskRunner
 from app.gui.common.window_actions import WindowActions
 from app.gui.live.live_page import LivePage
 from app.gui.live.problem_board import ProblemBoard
-from app.gui.live.view_controller import ViewController
+from app.gui.picture.view_controller import ViewController
 from app.gui.widgets.status_text import rig_chips
 from app.gui.widgets.timing_plot import load_library
 from app.pipeline.state.stats import StatsSnapshot
 from app.rig.calibration_session import CamerasInUse
-from app.rig.radiometry import Radiometry, default_scale, is_scale, scale_of
+from app.rig.radiometry import default_scale, is_scale
 from app.rig.setup_assistant import SourceChoice
 from app.view.settings import Picture
 from fusion_core.errors import ConfigError
@@ -61,7 +61,6 @@ class LiveController(ViewController):
     config_changed = pyqtSignal(object)
     frame_ready = pyqtSignal(object, object)
     stats_ready = pyqtSignal(object)
-    scale_changed = pyqtSignal()
     calibration_changed = pyqtSignal(object)
     problems_changed = pyqtSignal(object)
     problem_log_changed = pyqtSignal(object)
@@ -91,9 +90,8 @@ class LiveController(ViewController):
         self._compared = 0  # sequence number of the picture shown last with its B
         self.frozen = False
         self.hud = True
+        self._expert = True
         self.panel = True
-        self.scale = "relative"
-        self.frame: FusedFrame | None = None
         self.snapshot_of_stats: StatsSnapshot | None = None
         self._sequence = 0
         self._unpresented: FusedFrame | None = None
@@ -118,7 +116,6 @@ class LiveController(ViewController):
         banners.dismissed.connect(self._board.dismiss)
         self.video.presented.connect(lambda _: self.frame_presented())
         page.timing_asked.connect(self._on_timing_asked)
-        panel.view.scale_chosen.connect(self.set_scale)
         panel.calibration.file_chosen.connect(self.set_calibration)
         panel.calibration.correction_decided.connect(self.decide_correction)
         panel.record.recording_chosen.connect(lambda recording: self.change_config(recording=recording))
@@ -156,6 +153,7 @@ class LiveController(ViewController):
         self.view, self.hud, self.panel = profile.view, profile.hud, profile.panel
         super().set_strength(config.engine.strength if profile.strength is None else profile.strength)
         self.scale = profile.scale if is_scale(profile.scale) else default_scale(config)
+        self.scale_changed.emit()
         self.view_changed.emit(self.view)
         self._show_figures()
         self._show_config(config)
@@ -329,6 +327,11 @@ class LiveController(ViewController):
             self._show_figures()
             self._remember()
 
+    def set_level(self, expert: bool) -> None:
+        """Show figures to experts alone."""
+        self._expert = expert
+        self._show_figures()
+
     def set_panel(self, shown: bool) -> None:
         """Remember whether the control panel is shown."""
         self.panel = shown
@@ -339,7 +342,7 @@ class LiveController(ViewController):
         self._page.panel.source.show_sources(choices, self.config)
 
     def _show_figures(self) -> None:
-        self._page.show_figures(self.hud, self.snapshot_of_stats, self.frozen)
+        self._page.show_figures(self.hud and self._expert, self.snapshot_of_stats, self.frozen)
 
     def _show_chips(self) -> None:
         pipeline = self._pipeline
@@ -361,17 +364,10 @@ class LiveController(ViewController):
 
     # ------------------------------------------------------------------ pipeline settings
 
-    @property
-    def radiometry(self) -> Radiometry | None:
-        """The scale in use; None = relative."""
-        return scale_of(self.scale)
-
     def set_scale(self, scale: str) -> None:
-        """Choose how counts are read."""
-        self.scale = scale if is_scale(scale) else "relative"
+        """Choose how counts are read; remembered for the rig."""
+        super().set_scale(scale)
         self._remember()
-        self._page.panel.view.show_scale(self.scale)
-        self.scale_changed.emit()
 
     def isotherm_limits(self) -> tuple[int, int]:
         """Return the middle half of what is mapped now, until the user has chosen limits; counts."""

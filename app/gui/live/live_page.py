@@ -14,10 +14,11 @@ from app.gui.common.theme import restyle
 from app.gui.common.window_actions import WindowActions
 from app.gui.live.control_panel import ControlPanel
 from app.gui.live.status_bar import StatusBar
+from app.gui.picture.operator_bar import OperatorBar
+from app.gui.picture.stage import VideoStage, bar, tool_button, view_buttons
 from app.gui.widgets.health import HealthLight
 from app.gui.widgets.name_label import NameLabel
 from app.gui.widgets.sections import Section
-from app.gui.widgets.stage import VideoStage, bar, tool_button, view_buttons
 from app.gui.widgets.status_text import Chip, hud_figures
 from app.gui.widgets.timing_plot import TimingPlot
 from app.pipeline.state.stats import StatsSnapshot
@@ -46,7 +47,12 @@ class LivePage(QWidget):
         self.rig = NameLabel()
         self.record = tool_button(actions["record"], text=True)
         self.run = tool_button(actions["run"], text=True)
-        self.health_lights = (HealthLight(),)
+        self.health_lights = (HealthLight(), HealthLight())
+        self.operator = OperatorBar(
+            actions, ("home",), ("record", "snapshot", "measure", "full_screen", "expert"), self.health_lights[1]
+        )
+        self.stage.use_operator_bar(self.operator)
+        self._expert, self._full, self._panel = True, False, True
         self.bar = self._make_bar()
         middle = QHBoxLayout()
         middle.setContentsMargins(0, 0, 0, 0)
@@ -76,7 +82,7 @@ class LivePage(QWidget):
         row.addSpacing(2)
         row.addWidget(self.run)
         row.addSpacing(6)
-        for name in ("hud", "timing", "full_screen", "log", "settings", "help", "panel"):
+        for name in ("hud", "timing", "full_screen", "log", "settings", "help", "expert", "panel"):
             row.addWidget(tool_button(self._actions[name]))
         return frame
 
@@ -89,7 +95,7 @@ class LivePage(QWidget):
         self.panel.show_config(config)
         self.panel.view.show_scale(scale)
         self._actions["panel"].setChecked(panel)
-        self.panel.setVisible(panel)
+        self.show_panel(panel)
 
     def show_state(self, state: ControllerState) -> None:
         """Show what the rig does: on the start button, and in place of a picture."""
@@ -139,41 +145,56 @@ class LivePage(QWidget):
         names[Picture.FUSED] = self.tr("A  as it fuses now") if settings is not None else self.tr("fused")
         names[Picture.SECOND] = f"B  {settings.label}" if settings is not None else self.tr("B")
 
-    def show_measuring(self, on: bool) -> None:
-        """Let a tap set a spot and a drag a box, or not."""
-        self._actions["measure"].setChecked(on)
-        self.panel.view.measure.setChecked(on)
-        self.stage.video.set_measuring(on)
-
     def show_recording(self, on: bool) -> None:
         """Mark the record button."""
         self._actions["record"].setChecked(on)
         self._actions["record"].setText(self.tr("Stop recording") if on else self.tr("Record"))
         if bool(self.record.property("recording")) != on:
-            self.record.setProperty("recording", on)
             self._actions.show_icon("record", "stop" if on else "", "#ffffff")
-            restyle(self.record)
+            for button in (self.record, *self.operator.controls):
+                if button.defaultAction() is self._actions["record"]:
+                    button.setProperty("recording", on)
+                    restyle(button)
 
     def show_timing(self, on: bool) -> None:
         """Show or hide the timing plot."""
         self._timing = on
-        self.timing.setVisible(on)
+        self._arrange()
         if on and not self.timing.ready:
             self.timing_asked.emit()
 
     def open_section(self, section: Section) -> None:
         """Show one section of the control panel."""
+        if not self._expert:
+            self._actions["expert"].trigger()
         if not self._actions["panel"].isChecked():
             self._actions["panel"].trigger()
         section.set_open(True)
         self.panel.ensureWidgetVisible(section)
 
-    def set_full_screen(self, on: bool, panel: bool) -> None:
-        """Show only the picture, or everything."""
-        self.bar.setVisible(not on)
-        self.status.setVisible(not on)
-        self.timing.setVisible(self._timing and not on)
-        self.panel.setVisible(panel and not on)
+    def show_panel(self, shown: bool) -> None:
+        """Show or hide the control panel."""
+        self._panel = shown
+        self._arrange()
+
+    def set_level(self, expert: bool) -> None:
+        """Show everything, or the operator's controls over the picture alone."""
+        self._expert = expert
+        self.stage.banners.speak_plainly(not expert)
+        self._arrange()
+
+    def set_full_screen(self, on: bool) -> None:
+        """Show only the picture, with the operator's controls when something moves, or everything."""
+        self._full = on
+        self._arrange()
+
+    def _arrange(self) -> None:
+        whole = self._expert and not self._full
+        self.bar.setVisible(whole)
+        self.status.setVisible(whole)
+        self.timing.setVisible(self._timing and whole)
+        self.panel.setVisible(self._panel and whole)
+        self.operator.use(not whole)
 
     def resizeEvent(self, event: QResizeEvent | None) -> None:
         super().resizeEvent(event)

@@ -46,7 +46,6 @@ class RecordingController(QObject):
         live.state_changed.connect(self._on_state_changed)
         actions.connect("record", lambda: self.set_recording(not self.recording))
         actions.connect("event", lambda: self.mark_event())
-        actions.connect("snapshot", lambda: self.take_snapshot())
 
     @property
     def recording(self) -> bool:
@@ -88,10 +87,10 @@ class RecordingController(QObject):
         offers.append((self.tr("Show in folder"), lambda: show_in_folder(path)))
         self._page.stage.banners.show_notice(text, offers)
 
-    def mark_event(self) -> None:
+    def mark_event(self, label: str = "operator") -> None:
         """Mark this moment; with pre-event recording it also starts the clip."""
         stamp = datetime.now().astimezone().strftime("%H:%M:%S")
-        self._live.call("recording", lambda pipeline: pipeline.recording.mark(f"operator {stamp}"))
+        self._live.call("recording", lambda pipeline: pipeline.recording.mark(f"{label} {stamp}"))
         self._live.notice.emit(self.tr("Event marked at {0}").format(stamp))
 
     def take_snapshot(self) -> None:

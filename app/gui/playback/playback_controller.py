@@ -10,16 +10,19 @@ from pathlib import Path
 
 from PyQt6.QtCore import QObject, QTimer, pyqtSignal
 
+from app.gui.common.qt_application import show_in_folder
 from app.gui.common.tasks import Lane, TaskRunner
 from app.gui.common.window_actions import WindowActions
 from app.gui.live.model_controller import ModelController
-from app.gui.live.view_controller import ViewController
+from app.gui.picture.view_controller import ViewController
 from app.gui.playback.playback_page import SPEEDS, PlaybackPage
 from app.playback.fuser import RECORDED, FuseSettings
 from app.playback.player import PlaybackSession, PlayedFrame
 from app.playback.render import RenderJob
-from app.playback.sources import open_source
+from app.playback.sources import NumberedPairs, open_source
+from app.rig.radiometry import recorded_scale
 from app.view.settings import Picture, ViewMode, ViewSettings
+from fusion_core.thermal.agc import AgcConfig, AgcMode
 
 __all__ = ["PlaybackController"]
 
@@ -74,13 +77,13 @@ class PlaybackController(ViewController):
         self._last_second: FuseSettings | None = None
         self._play_from: tuple[float, float] = (0.0, 0.0)
         self.range: tuple[int, int] | None = None
+        self._before_lock: AgcConfig | None = None
         self._connect(page, actions)
         models.models_changed.connect(page.show_models)
         page.add_model_asked.connect(lambda name: models.add(Path(name)))
 
     def _connect(self, page: PlaybackPage, actions: WindowActions) -> None:
         self.opened.connect(lambda pairs, length_s: page.show_opened(self.name, pairs, length_s))
-        self.frame_ready.connect(self._show_played)
         self.failed.connect(self._show_failed)
         self.render_changed.connect(page.show_render)
         page.seek_asked.connect(self.seek)
@@ -144,6 +147,7 @@ class PlaybackController(ViewController):
         self.cancel_render()
         self._tick.stop()
         session, self._session = self._session, None
+        self.frame = None
         job, self._render = self._render, None
         if session is None and job is None:
             return
@@ -238,6 +242,26 @@ class PlaybackController(ViewController):
         elif self.view.wipe_right is Picture.SECOND:
             self.set_view(mode=ViewMode.FUSED, wipe_left=Picture.VISIBLE, wipe_right=Picture.FUSED)
 
+    @property
+    def locked(self) -> bool:
+        """Whether the span of A's levels is held."""
+        return self.first.agc.mode is AgcMode.MANUAL
+
+    def set_span(self, low: int, high: int) -> None:
+        """Map these counts in A; `lock_span` goes back to the automatic mode from before."""
+        if not self.locked:
+            self._before_lock = self.first.agc
+        span = {"mode": AgcMode.MANUAL, "manual_low": low, "manual_high": high}
+        self.set_first(replace(self.first, agc=self.first.agc.model_copy(update=span)))
+
+    def lock_span(self) -> None:
+        """Hold the span of A that is mapped now; once more: automatic as before."""
+        if self.locked:
+            self.set_first(replace(self.first, agc=self._before_lock or AgcConfig()))
+        elif self.frame is not None and self.frame.agc_limits is not None:
+            low, high = (round(end) for end in self.frame.agc_limits)
+            self.set_span(min(65534, max(0, low)), min(65535, max(low + 1, high)))
+
     def toggle_second(self) -> None:
         """Compare with a B, or end that."""
         if self.second is not None:
@@ -270,6 +294,34 @@ class PlaybackController(ViewController):
             lambda: open_source(path, thermal), replace(self.first), self._first(), self._last() + 1, output
         )
         self._show_render()
+
+    def take_snapshot(self) -> None:
+        """Save the pair that is shown beside the recording: fused and visible PNG, thermal TIFF, JSON."""
+        frame, file, session = self.frame, self.file, self._session
+        if frame is None or file is None or session is None:
+            return
+        facts = {"recording": str(file), "pair": self.index, "seconds": session.seconds[self.index]}
+        facts["fused_by"] = self.first.label
+        folder = file.parent / "snapshots"
+
+        def save() -> Path:
+            from app.media.snapshot import save_snapshot  # brings codecs along, which a window need not wait for
+
+            return save_snapshot(frame, folder, facts)
+
+        def saved(path: Path) -> None:
+            offers = [(self.tr("Show in folder"), lambda: show_in_folder(path))]
+            self._page.stage.banners.show_notice(self.tr("Snapshot saved: {0}").format(path), offers)
+
+        self._tasks.run(save, saved, lambda error: self.failed.emit(str(error)), Lane.FILES)
+
+    @property
+    def opener(self) -> Callable[[], NumberedPairs] | None:
+        """Opens what is open once more, for a job beside the player; None while nothing is open."""
+        if self._files is None or not self.is_open:
+            return None
+        path, thermal = self._files
+        return lambda: open_source(path, thermal)
 
     def cancel_render(self) -> None:
         """End rendering; the part that is written plays."""
@@ -307,16 +359,19 @@ class PlaybackController(ViewController):
             return
         if not self._open_shown:
             self._open_shown = True
+            self.set_scale(recorded_scale(session.config))
             self.opened.emit(self.pairs, session.seconds[-1])
             self._page.show_position(self.index, session.seconds[self.index])
         newer = session.latest.get_newer(self._sequence)
         if newer is not None:
             self._sequence, played = newer
+            self._show_played(played)
             self.frame_ready.emit(played)
         if self.playing:
             self._advance(session)
 
     def _show_played(self, played: PlayedFrame) -> None:
+        self.frame = played.frame
         self._page.show_labels(self.first, self.second)
         self.video.set_frame(played.frame, played.second)
 

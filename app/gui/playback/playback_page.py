@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from PyQt6.QtCore import Qt, pyqtSignal
 from PyQt6.QtGui import QMouseEvent
 from PyQt6.QtWidgets import (
@@ -21,12 +23,15 @@ from PyQt6.QtWidgets import (
 
 from app.gui.common.theme import icon_button
 from app.gui.common.window_actions import WindowActions
+from app.gui.measuring.measure_panel import MeasurePanel
+from app.gui.picture.curve_plot import Curve, CurvePlot
+from app.gui.picture.operator_bar import OperatorBar
+from app.gui.picture.stage import VideoStage, bar, tool_button, view_buttons
 from app.gui.widgets.fuse_choice import FuseChoice
 from app.gui.widgets.model_box import ModelList
 from app.gui.widgets.name_label import NameLabel
 from app.gui.widgets.range_slider import RangeSlider
 from app.gui.widgets.sections import CheckBox, Section, combo
-from app.gui.widgets.stage import VideoStage, bar, tool_button, view_buttons
 from app.gui.widgets.view_panel import ViewPanel
 from app.playback.fuser import FuseSettings
 from app.view.settings import Picture
@@ -92,6 +97,9 @@ class PlaybackPage(QWidget):
     range_chosen = pyqtSignal(int, int)
     render_asked = pyqtSignal(str)
     cancel_asked = pyqtSignal()
+    plot_asked = pyqtSignal(bool)
+    plot_seek_asked = pyqtSignal(float)
+    csv_asked = pyqtSignal(str)
 
     def __init__(self, actions: WindowActions, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -101,7 +109,14 @@ class PlaybackPage(QWidget):
         names[Picture.FUSED], names[Picture.SECOND] = self.tr("A"), self.tr("B")
         self.title = NameLabel()
         self.bar = self._make_bar(actions)
+        self.operator = OperatorBar(actions, ("home",), ("snapshot", "measure", "over_time", "expert"))
+        self.stage.use_operator_bar(self.operator)
+        self._expert, self._full, self._panel = True, False, True
         self.view = ViewPanel(playback=True)
+        self.measure = MeasurePanel(playback=True)
+        self.plot, self.plot_box = CurvePlot(self.tr("Temperature over time"), 190), QWidget()
+        self.plot_progress = QProgressBar()
+        self._make_plot()
         self.first, self.second = _SidePanel(self.tr("A: fused by")), _SidePanel(self.tr("B: fused by"))
         self.second_on = CheckBox(self.tr("Compare with B"))
         self.panel = self._make_panel()
@@ -125,6 +140,7 @@ class PlaybackPage(QWidget):
         column.setSpacing(0)
         column.addWidget(self.bar)
         column.addLayout(middle, 1)
+        column.addWidget(self.plot_box)
         column.addWidget(self.transport)
         self.first.chosen.connect(self.first_chosen)
         self.second.chosen.connect(lambda s: self.second_chosen.emit(s if self.second_on.isChecked() else None))
@@ -139,9 +155,37 @@ class PlaybackPage(QWidget):
         row.addSpacing(12)
         row.addWidget(view_buttons(actions))
         row.addStretch(1)
-        for name in ("heat", "open", "full_screen", "log", "settings", "help", "panel"):
+        for name in (
+            "heat",
+            "measure",
+            "over_time",
+            "snapshot",
+            "open",
+            "full_screen",
+            "log",
+            "settings",
+            "help",
+            "expert",
+            "panel",
+        ):
             row.addWidget(tool_button(actions[name]))
         return frame
+
+    def _make_plot(self) -> None:
+        self.plot.clicked.connect(self.plot_seek_asked)
+        self.csv = icon_button("file-delimited-outline", self.tr("Save as CSV…"))
+        self.csv.clicked.connect(self.choose_csv)
+        self.plot_progress.setAccessibleName(self.tr("Measuring the recording"))
+        self.plot_progress.setFormat(self.tr("measuring %p %"))
+        column = QVBoxLayout(self.plot_box)
+        column.setContentsMargins(8, 4, 8, 4)
+        row = QHBoxLayout()
+        row.addWidget(self.plot_progress, 1)
+        row.addStretch(1)
+        row.addWidget(self.csv)
+        column.addWidget(self.plot)
+        column.addLayout(row)
+        self.plot_box.hide()
 
     def _make_panel(self) -> QScrollArea:
         rendering = Section(self.tr("Render a range"), "export", True)
@@ -174,7 +218,7 @@ class PlaybackPage(QWidget):
         column = QVBoxLayout(inner)
         column.setContentsMargins(12, 8, 12, 12)
         column.setSpacing(4)
-        for widget in (self.first, self.second_on, self.second, rendering, self.view):
+        for widget in (self.view, self.measure, self.first, self.second_on, self.second, rendering):
             column.addWidget(widget)
         column.addStretch(1)
         self.second.hide()
@@ -189,12 +233,18 @@ class PlaybackPage(QWidget):
 
     def _make_transport(self, actions: WindowActions) -> QFrame:
         frame, row = bar("statusbar", (12, 8, 16, 8), 6)
+        self._finer: list[QWidget] = []
         for name in ("step_back", "play", "step_forward", "loop"):
-            row.addWidget(tool_button(actions[name]))
+            button = tool_button(actions[name])
+            button.setMinimumSize(44, 44)
+            row.addWidget(button)
+            if name != "play":
+                self._finer.append(button)
         speeds: list[tuple[str, object]] = [(f"{speed:g}×", speed) for speed in SPEEDS]
         self.speed = combo(self.tr("Speed"), speeds, lambda speed: self.speed_asked.emit(float(str(speed))))
         self.speed.setCurrentIndex(SPEEDS.index(1.0))
         self.speed.setMinimumContentsLength(4)
+        self._finer.append(self.speed)
         row.addWidget(self.speed)
         row.addSpacing(8)
         row.addWidget(self.slider, 1)
@@ -245,6 +295,7 @@ class PlaybackPage(QWidget):
         self.slider.setValue(index)
         self.slider.blockSignals(False)
         self._time.setText(f"{_clock(seconds)} / {_clock(self._length)}")
+        self.plot.show_cursor(seconds)
 
     def show_settings(self, first: FuseSettings, second: FuseSettings | None) -> None:
         """Show what A and B are fused by."""
@@ -270,13 +321,52 @@ class PlaybackPage(QWidget):
         if text:
             self.stage.banners.show_notice(text)
 
-    def set_full_screen(self, on: bool, panel: bool) -> None:
-        """Show only the picture, or everything."""
-        self.bar.setVisible(not on)
-        self.transport.setVisible(not on)
-        self.panel.setVisible(panel and not on)
+    def show_plot(self, shown: bool) -> None:
+        """Show or hide the curves over time."""
+        self._actions["over_time"].setChecked(shown)
+        self.plot_box.setVisible(shown)
+
+    def show_curves(self, curves: Sequence[Curve], unit: str, done: int, total: int) -> None:
+        """Show what is measured over time, and how far that is."""
+        self.plot.show_curves(curves, unit, "s")
+        running = done < total
+        self.plot_progress.setVisible(running)
+        self.plot_progress.setRange(0, max(1, total))
+        self.plot_progress.setValue(done)
+        self.csv.setEnabled(bool(curves) and not running)
+
+    def show_panel(self, shown: bool) -> None:
+        """Show or hide the control panel."""
+        self._panel = shown
+        self._arrange()
+
+    def set_level(self, expert: bool) -> None:
+        """Show everything, or the operator's controls over the picture and the time line alone."""
+        self._expert = expert
+        self._arrange()
+
+    def set_full_screen(self, on: bool) -> None:
+        """Show only the picture, with the operator's controls when something moves, or everything."""
+        self._full = on
+        self._arrange()
+
+    def _arrange(self) -> None:
+        whole = self._expert and not self._full
+        self.bar.setVisible(whole)
+        self.transport.setVisible(not self._full)
+        for widget in self._finer:
+            widget.setVisible(whole)
+        self.panel.setVisible(self._panel and whole)
+        self.operator.use(not whole)
 
     # ------------------------------------------------------------------ asking
+
+    def choose_csv(self) -> None:
+        """Ask where to write the curves to."""
+        dialog = QFileDialog(self, self.tr("Save as CSV"), "temperatures.csv", self.tr("Table (*.csv)"))
+        dialog.setAcceptMode(QFileDialog.AcceptMode.AcceptSave)
+        dialog.fileSelected.connect(self.csv_asked)
+        dialog.open()
 
     def choose_output(self) -> None:
         """Ask where to render to."""

@@ -4,287 +4,297 @@
 <context>
     <name>Actions</name>
     <message>
-        <location filename="../common/actions.py" line="61" />
+        <location filename="../common/actions.py" line="62" />
         <source>Fused</source>
         <translation>Fusioniert</translation>
     </message>
     <message>
-        <location filename="../common/actions.py" line="62" />
+        <location filename="../common/actions.py" line="63" />
         <source>Visible</source>
         <translation>Sichtbar</translation>
     </message>
     <message>
-        <location filename="../common/actions.py" line="63" />
+        <location filename="../common/actions.py" line="64" />
         <source>Thermal</source>
         <translation>Thermisch</translation>
     </message>
     <message>
-        <location filename="../common/actions.py" line="64" />
+        <location filename="../common/actions.py" line="65" />
         <source>Blend</source>
         <translation>Überblendung</translation>
     </message>
     <message>
-        <location filename="../common/actions.py" line="65" />
+        <location filename="../common/actions.py" line="66" />
         <source>Picture in picture</source>
         <translation>Bild im Bild</translation>
     </message>
     <message>
-        <location filename="../common/actions.py" line="66" />
+        <location filename="../common/actions.py" line="67" />
         <source>Side by side</source>
         <translation>Nebeneinander</translation>
     </message>
     <message>
-        <location filename="../common/actions.py" line="67" />
+        <location filename="../common/actions.py" line="68" />
         <source>Quad</source>
         <translation>Vierfach</translation>
     </message>
     <message>
-        <location filename="../common/actions.py" line="68" />
+        <location filename="../common/actions.py" line="69" />
         <source>Wipe</source>
         <translation>Schieber</translation>
     </message>
     <message>
-        <location filename="../common/actions.py" line="69" />
+        <location filename="../common/actions.py" line="70" />
         <source>Edges</source>
         <translation>Kanten</translation>
     </message>
     <message>
-        <location filename="../common/actions.py" line="72" />
+        <location filename="../common/actions.py" line="73" />
         <source>Views</source>
         <translation>Ansichten</translation>
     </message>
     <message>
-        <location filename="../common/actions.py" line="73" />
+        <location filename="../common/actions.py" line="74" />
         <source>Picture</source>
         <translation>Bild</translation>
     </message>
     <message>
-        <location filename="../common/actions.py" line="74" />
+        <location filename="../common/actions.py" line="75" />
         <source>Rig and recording</source>
         <translation>Anlage und Aufnahme</translation>
     </message>
     <message>
-        <location filename="../common/actions.py" line="76" />
+        <location filename="../common/actions.py" line="77" />
         <source>Playback</source>
         <translation>Wiedergabe</translation>
     </message>
     <message>
-        <location filename="../common/actions.py" line="76" />
+        <location filename="../common/actions.py" line="77" />
         <source>Window</source>
         <translation>Fenster</translation>
     </message>
     <message>
-        <location filename="../common/actions.py" line="91" />
+        <location filename="../common/actions.py" line="92" />
         <source>Swap pictures (PiP, wipe)</source>
         <translation>Bilder tauschen (Bild im Bild, Schieber)</translation>
     </message>
     <message>
-        <location filename="../common/actions.py" line="92" />
+        <location filename="../common/actions.py" line="93" />
         <source>Next view</source>
         <translation>Nächste Ansicht</translation>
     </message>
     <message>
-        <location filename="../common/actions.py" line="94" />
+        <location filename="../common/actions.py" line="95" />
         <source>What is thermal here? (hold)</source>
         <translation>Was ist hier thermisch? (halten)</translation>
     </message>
     <message>
-        <location filename="../common/actions.py" line="96" />
+        <location filename="../common/actions.py" line="97" />
         <source>Show heat</source>
         <translation>Wärme hervorheben</translation>
     </message>
     <message>
-        <location filename="../common/actions.py" line="97" />
+        <location filename="../common/actions.py" line="98" />
         <source>Freeze picture</source>
         <translation>Bild einfrieren</translation>
     </message>
     <message>
-        <location filename="../common/actions.py" line="99" />
+        <location filename="../common/actions.py" line="101" />
         <source>Figures over the picture</source>
         <translation>Zahlen über dem Bild</translation>
     </message>
     <message>
-        <location filename="../common/actions.py" line="102" />
+        <location filename="../common/actions.py" line="108" />
         <source>Measure spot or box</source>
         <translation>Punkt oder Rechteck messen</translation>
     </message>
     <message>
-        <location filename="../common/actions.py" line="104" />
+        <location filename="../common/actions.py" line="109" />
         <source>Next palette</source>
         <translation>Nächste Palette</translation>
     </message>
     <message>
-        <location filename="../common/actions.py" line="105" />
+        <location filename="../common/actions.py" line="110" />
         <source>White-hot / black-hot</source>
         <translation>Heiß ist weiß / schwarz</translation>
     </message>
     <message>
-        <location filename="../common/actions.py" line="106" />
+        <location filename="../common/actions.py" line="111" />
         <source>Less thermal in the blend</source>
         <translation>Weniger Wärmebild in der Überblendung</translation>
     </message>
     <message>
-        <location filename="../common/actions.py" line="107" />
+        <location filename="../common/actions.py" line="112" />
         <source>More thermal in the blend</source>
         <translation>Mehr Wärmebild in der Überblendung</translation>
     </message>
     <message>
-        <location filename="../common/actions.py" line="108" />
+        <location filename="../common/actions.py" line="113" />
         <source>Zoom in</source>
         <translation>Vergrößern</translation>
     </message>
     <message>
-        <location filename="../common/actions.py" line="109" />
+        <location filename="../common/actions.py" line="114" />
         <source>Zoom out</source>
         <translation>Verkleinern</translation>
     </message>
     <message>
-        <location filename="../common/actions.py" line="110" />
+        <location filename="../common/actions.py" line="115" />
         <source>Fit</source>
         <translation>Einpassen</translation>
     </message>
     <message>
-        <location filename="../common/actions.py" line="111" />
+        <location filename="../common/actions.py" line="116" />
         <source>1:1</source>
         <translation>1:1</translation>
     </message>
     <message>
-        <location filename="../common/actions.py" line="114" />
+        <location filename="../common/actions.py" line="119" />
         <source>Isotherm: off, above, below, between</source>
         <translation>Isotherme: aus, über, unter, zwischen</translation>
     </message>
     <message>
-        <location filename="../common/actions.py" line="119" />
+        <location filename="../common/actions.py" line="124" />
         <source>Compare A and B</source>
         <translation>A und B vergleichen</translation>
     </message>
     <message>
-        <location filename="../common/actions.py" line="120" />
+        <location filename="../common/actions.py" line="125" />
         <source>Start / stop the rig</source>
         <translation>Anlage starten / anhalten</translation>
     </message>
     <message>
-        <location filename="../common/actions.py" line="121" />
+        <location filename="../common/actions.py" line="126" />
         <source>Record</source>
         <translation>Aufnehmen</translation>
     </message>
     <message>
-        <location filename="../common/actions.py" line="122" />
+        <location filename="../common/actions.py" line="127" />
         <source>Mark event</source>
         <translation>Ereignis markieren</translation>
     </message>
     <message>
-        <location filename="../common/actions.py" line="123" />
+        <location filename="../common/actions.py" line="128" />
         <source>Snapshot</source>
         <translation>Schnappschuss</translation>
     </message>
     <message>
-        <location filename="../common/actions.py" line="124" />
-        <source>Lock the AGC span / automatic</source>
-        <translation>AGC-Bereich festhalten / automatisch</translation>
+        <location filename="../common/actions.py" line="129" />
+        <source>Hold the colours / let them follow</source>
+        <translation>Farben festhalten / folgen lassen</translation>
     </message>
     <message>
-        <location filename="../common/actions.py" line="125" />
+        <location filename="../common/actions.py" line="130" />
         <source>Next AGC mode</source>
         <translation>Nächste AGC-Art</translation>
     </message>
     <message>
-        <location filename="../common/actions.py" line="126" />
+        <location filename="../common/actions.py" line="132" />
         <source>Roll back the model</source>
         <translation>Modell zurücknehmen</translation>
     </message>
     <message>
-        <location filename="../common/actions.py" line="127" />
+        <location filename="../common/actions.py" line="134" />
         <source>Calibrate the rig</source>
         <translation>Anlage kalibrieren</translation>
     </message>
     <message>
-        <location filename="../common/actions.py" line="128" />
+        <location filename="../common/actions.py" line="135" />
         <source>Timing plot</source>
         <translation>Zeitverlauf</translation>
     </message>
     <message>
-        <location filename="../common/actions.py" line="129" />
+        <location filename="../common/actions.py" line="136" />
         <source>Play / pause</source>
         <translation>Abspielen / Pause</translation>
     </message>
     <message>
-        <location filename="../common/actions.py" line="130" />
+        <location filename="../common/actions.py" line="137" />
         <source>Step back</source>
         <translation>Schritt zurück</translation>
     </message>
     <message>
-        <location filename="../common/actions.py" line="131" />
+        <location filename="../common/actions.py" line="138" />
         <source>Step forward</source>
         <translation>Schritt vor</translation>
     </message>
     <message>
-        <location filename="../common/actions.py" line="132" />
+        <location filename="../common/actions.py" line="139" />
         <source>Loop</source>
         <translation>Schleife</translation>
     </message>
     <message>
-        <location filename="../common/actions.py" line="133" />
+        <location filename="../common/actions.py" line="140" />
         <source>Slower</source>
         <translation>Langsamer</translation>
     </message>
     <message>
-        <location filename="../common/actions.py" line="134" />
+        <location filename="../common/actions.py" line="141" />
         <source>Faster</source>
         <translation>Schneller</translation>
     </message>
     <message>
-        <location filename="../common/actions.py" line="135" />
+        <location filename="../common/actions.py" line="142" />
         <source>Range begins here</source>
         <translation>Bereich beginnt hier</translation>
     </message>
     <message>
-        <location filename="../common/actions.py" line="136" />
+        <location filename="../common/actions.py" line="143" />
         <source>Range ends here</source>
         <translation>Bereich endet hier</translation>
     </message>
     <message>
-        <location filename="../common/actions.py" line="137" />
+        <location filename="../common/actions.py" line="144" />
+        <source>Temperature over time</source>
+        <translation>Temperatur über der Zeit</translation>
+    </message>
+    <message>
+        <location filename="../common/actions.py" line="145" />
         <source>Render the range to a file</source>
         <translation>Bereich in eine Datei rechnen</translation>
     </message>
     <message>
-        <location filename="../common/actions.py" line="139" />
+        <location filename="../common/actions.py" line="147" />
         <source>Open configuration or recording</source>
         <translation>Konfiguration oder Aufnahme öffnen</translation>
     </message>
     <message>
-        <location filename="../common/actions.py" line="141" />
+        <location filename="../common/actions.py" line="149" />
         <source>Start page</source>
         <translation>Startseite</translation>
     </message>
     <message>
-        <location filename="../common/actions.py" line="142" />
+        <location filename="../common/actions.py" line="150" />
+        <source>Expert view</source>
+        <translation>Expertenansicht</translation>
+    </message>
+    <message>
+        <location filename="../common/actions.py" line="151" />
         <source>Control panel</source>
         <translation>Bedienfeld</translation>
     </message>
     <message>
-        <location filename="../common/actions.py" line="143" />
+        <location filename="../common/actions.py" line="152" />
         <source>Full screen</source>
         <translation>Vollbild</translation>
     </message>
     <message>
-        <location filename="../common/actions.py" line="144" />
+        <location filename="../common/actions.py" line="153" />
         <source>Log</source>
         <translation>Protokoll</translation>
     </message>
     <message>
-        <location filename="../common/actions.py" line="145" />
+        <location filename="../common/actions.py" line="154" />
         <source>Settings</source>
         <translation>Einstellungen</translation>
     </message>
     <message>
-        <location filename="../common/actions.py" line="146" />
+        <location filename="../common/actions.py" line="155" />
         <source>Help</source>
         <translation>Hilfe</translation>
     </message>
     <message>
-        <location filename="../common/actions.py" line="147" />
+        <location filename="../common/actions.py" line="156" />
         <source>Quit</source>
         <translation>Beenden</translation>
     </message>
@@ -480,19 +490,19 @@
 </context><context>
     <name>Banner</name>
     <message>
-        <location filename="../widgets/banner.py" line="54" />
+        <location filename="../widgets/banner.py" line="55" />
         <source>Close</source>
         <translation>Schließen</translation>
     </message>
     <message>
-        <location filename="../widgets/banner.py" line="55" />
+        <location filename="../widgets/banner.py" line="56" />
         <source>Close this message</source>
         <translation>Diese Meldung schließen</translation>
     </message>
 </context><context>
     <name>BannerStack</name>
     <message>
-        <location filename="../widgets/banner.py" line="130" />
+        <location filename="../widgets/banner.py" line="138" />
         <source>{0} more: see the log</source>
         <translation>{0} weitere: siehe Protokoll</translation>
     </message>
@@ -1256,6 +1266,13 @@
         <translation>B braucht {0:.0f} ms je Bild</translation>
     </message>
 </context><context>
+    <name>CurvePlot</name>
+    <message>
+        <location filename="../picture/curve_plot.py" line="91" />
+        <source>nothing measured yet</source>
+        <translation>noch nichts gemessen</translation>
+    </message>
+</context><context>
     <name>EnginePanel</name>
     <message>
         <location filename="../live/rig_panels.py" line="31" />
@@ -1522,76 +1539,81 @@
 </context><context>
     <name>HistogramView</name>
     <message>
-        <location filename="../widgets/histogram_view.py" line="34" />
+        <location filename="../picture/histogram_view.py" line="35" />
         <source>Histogram of raw counts</source>
         <translation>Histogramm der Rohwerte</translation>
     </message>
     <message>
-        <location filename="../widgets/histogram_view.py" line="35" />
+        <location filename="../picture/histogram_view.py" line="36" />
         <source>Drag the ends of the span to map it by hand; arrow keys move it</source>
         <translation>Die Enden des Bereichs ziehen, um ihn von Hand zu setzen; Pfeiltasten verschieben ihn</translation>
     </message>
     <message>
-        <location filename="../widgets/histogram_view.py" line="108" />
+        <location filename="../picture/histogram_view.py" line="120" />
         <source>no picture</source>
         <translation>kein Bild</translation>
     </message>
     <message>
-        <location filename="../widgets/histogram_view.py" line="110" />
-        <source>{0:.0f} to {1:.0f} counts</source>
-        <translation>Rohwerte {0:.0f} bis {1:.0f}</translation>
+        <location filename="../picture/histogram_view.py" line="122" />
+        <source>counts</source>
+        <translation>Rohwerte</translation>
+    </message>
+    <message>
+        <location filename="../picture/histogram_view.py" line="123" />
+        <source>{0} to {1} {2}</source>
+        <translation>{0} bis {1} {2}</translation>
     </message>
 </context><context>
     <name>LiveController</name>
     <message>
-        <location filename="../live/live_controller.py" line="459" />
+        <location filename="../live/live_controller.py" line="455" />
         <source>Nothing is running: start a rig first</source>
         <translation>Es läuft nichts: zuerst eine Anlage starten</translation>
     </message>
 </context><context>
     <name>LivePage</name>
     <message>
-        <location filename="../live/live_page.py" line="97" />
+        <location filename="../live/live_page.py" line="103" />
         <source>Cameras off</source>
         <translation>Kameras aus</translation>
     </message>
     <message>
-        <location filename="../live/live_page.py" line="97" />
+        <location filename="../live/live_page.py" line="103" />
         <source>Cameras on</source>
         <translation>Kameras an</translation>
     </message>
     <message>
-        <location filename="../live/live_page.py" line="100" />
+        <location filename="../live/live_page.py" line="106" />
         <source>stopped</source>
         <translation>angehalten</translation>
     </message>
     <message>
-        <location filename="../live/live_page.py" line="101" />
+        <location filename="../live/live_page.py" line="107" />
         <source>starting…</source>
         <translation>startet…</translation>
     </message>
     <message>
-        <location filename="../live/live_page.py" line="102" />
+        <location filename="../live/live_page.py" line="108" />
         <source>waiting for the first picture…</source>
         <translation>wartet auf das erste Bild…</translation>
     </message>
     <message>
-        <location filename="../live/live_page.py" line="103" />
+        <location filename="../live/live_page.py" line="109" />
         <source>stopping, ending the recording…</source>
         <translation>hält an, die Aufnahme wird beendet…</translation>
     </message>
     <message>
-        <location filename="../live/live_page.py" line="139" />
+        <location filename="../live/live_page.py" line="145" />
         <source>A  as it fuses now</source>
         <translation>A  wie jetzt fusioniert</translation>
     </message>
     <message>
-        <location filename="../live/live_page.py" line="139" />
+        <location filename="../live/live_page.py" line="145" />
         <source>fused</source>
         <translation>fusioniert</translation>
     </message>
     <message>
-        <location filename="../live/live_page.py" line="140" />
+        <location filename="../live/live_page.py" line="146" />
         <source>B</source>
         <translation>B</translation>
     </message>
@@ -1635,26 +1657,205 @@
 </context><context>
     <name>MainWindow</name>
     <message>
-        <location filename="../main_window.py" line="104" />
+        <location filename="../main_window.py" line="113" />
         <source>Open</source>
         <translation>Öffnen</translation>
     </message>
     <message>
-        <location filename="../main_window.py" line="104" />
+        <location filename="../main_window.py" line="113" />
         <source>Configurations and recordings (*.yaml *.yml *.mkv *.mp4)</source>
         <translation>Konfigurationen und Aufnahmen (*.yaml *.yml *.mkv *.mp4)</translation>
     </message>
 </context><context>
     <name>MeasureController</name>
     <message>
-        <location filename="../live/measure_controller.py" line="50" />
-        <source>no thermal picture</source>
-        <translation>kein Wärmebild</translation>
+        <location filename="../measuring/measure_controller.py" line="81" />
+        <source>relative</source>
+        <translation>relativ</translation>
     </message>
     <message>
-        <location filename="../live/measure_controller.py" line="54" />
-        <source>counts, relative</source>
-        <translation>Rohwerte, relativ</translation>
+        <location filename="../measuring/measure_controller.py" line="102" />
+        <source>Spot</source>
+        <translation>Punkt</translation>
+    </message>
+    <message>
+        <location filename="../measuring/measure_controller.py" line="103" />
+        <source>Box</source>
+        <translation>Feld</translation>
+    </message>
+    <message>
+        <location filename="../measuring/measure_controller.py" line="104" />
+        <source>Line</source>
+        <translation>Linie</translation>
+    </message>
+    <message>
+        <location filename="../measuring/measure_controller.py" line="105" />
+        <source>Area</source>
+        <translation>Fläche</translation>
+    </message>
+    <message>
+        <location filename="../measuring/measure_controller.py" line="182" />
+        <source>ALARM {0}</source>
+        <translation>ALARM {0}</translation>
+    </message>
+    <message>
+        <location filename="../measuring/measure_controller.py" line="196" />
+        <source>no thermal picture here</source>
+        <translation>hier kein Wärmebild</translation>
+    </message>
+    <message>
+        <location filename="../measuring/measure_controller.py" line="199" />
+        <source>min {0}  mean {1}  max {2}</source>
+        <translation>min {0}  Mittel {1}  max {2}</translation>
+    </message>
+</context><context>
+    <name>MeasurePanel</name>
+    <message>
+        <location filename="../measuring/measure_panel.py" line="66" />
+        <source>Measuring</source>
+        <translation>Messen</translation>
+    </message>
+    <message>
+        <location filename="../measuring/measure_panel.py" line="71" />
+        <source>Mark the hottest and coldest place</source>
+        <translation>Heißeste und kälteste Stelle</translation>
+    </message>
+    <message>
+        <location filename="../measuring/measure_panel.py" line="78" />
+        <source>Profile along the line</source>
+        <translation>Verlauf entlang der Linie</translation>
+    </message>
+    <message>
+        <location filename="../measuring/measure_panel.py" line="93" />
+        <source>Spot (tap) or box (drag)</source>
+        <translation>Punkt (tippen) oder Feld (ziehen)</translation>
+    </message>
+    <message>
+        <location filename="../measuring/measure_panel.py" line="94" />
+        <source>Line with its profile</source>
+        <translation>Linie mit ihrem Verlauf</translation>
+    </message>
+    <message>
+        <location filename="../measuring/measure_panel.py" line="95" />
+        <source>Polygon: tap its corners, the first one again to close it</source>
+        <translation>Vieleck: Ecken antippen, zum Schließen wieder die erste</translation>
+    </message>
+    <message>
+        <location filename="../measuring/measure_panel.py" line="106" />
+        <source>Clear</source>
+        <translation>Leeren</translation>
+    </message>
+    <message>
+        <location filename="../measuring/measure_panel.py" line="107" />
+        <source>Remove everything that is measured</source>
+        <translation>Alle Messstellen entfernen</translation>
+    </message>
+    <message>
+        <location filename="../measuring/measure_panel.py" line="114" />
+        <source>What is measured</source>
+        <translation>Messstellen</translation>
+    </message>
+    <message>
+        <location filename="../measuring/measure_panel.py" line="115" />
+        <source>Name</source>
+        <translation>Name</translation>
+    </message>
+    <message>
+        <location filename="../measuring/measure_panel.py" line="115" />
+        <source>min</source>
+        <translation>min</translation>
+    </message>
+    <message>
+        <location filename="../measuring/measure_panel.py" line="115" />
+        <source>mean</source>
+        <translation>Mittel</translation>
+    </message>
+    <message>
+        <location filename="../measuring/measure_panel.py" line="115" />
+        <source>max</source>
+        <translation>max</translation>
+    </message>
+    <message>
+        <location filename="../measuring/measure_panel.py" line="148" />
+        <location filename="../measuring/measure_panel.py" line="130" />
+        <source>Alarm</source>
+        <translation>Alarm</translation>
+    </message>
+    <message>
+        <location filename="../measuring/measure_panel.py" line="131" />
+        <source>Off</source>
+        <translation>Aus</translation>
+    </message>
+    <message>
+        <location filename="../measuring/measure_panel.py" line="131" />
+        <source>Above</source>
+        <translation>Über</translation>
+    </message>
+    <message>
+        <location filename="../measuring/measure_panel.py" line="131" />
+        <source>Below</source>
+        <translation>Unter</translation>
+    </message>
+    <message>
+        <location filename="../measuring/measure_panel.py" line="134" />
+        <source>Alarm at</source>
+        <translation>Alarm bei</translation>
+    </message>
+    <message>
+        <location filename="../measuring/measure_panel.py" line="135" />
+        <source>Sound</source>
+        <translation>Ton</translation>
+    </message>
+    <message>
+        <location filename="../measuring/measure_panel.py" line="137" />
+        <source>Mark event and record</source>
+        <translation>Markieren und aufnehmen</translation>
+    </message>
+    <message>
+        <location filename="../measuring/measure_panel.py" line="141" />
+        <source>Remove</source>
+        <translation>Entfernen</translation>
+    </message>
+    <message>
+        <location filename="../measuring/measure_panel.py" line="142" />
+        <source>Remove the chosen mark</source>
+        <translation>Die gewählte Messstelle entfernen</translation>
+    </message>
+    <message>
+        <location filename="../measuring/measure_panel.py" line="149" />
+        <source>at</source>
+        <translation>bei</translation>
+    </message>
+    <message>
+        <location filename="../measuring/measure_panel.py" line="157" />
+        <source>Difference, from</source>
+        <translation>Differenz, von</translation>
+    </message>
+    <message>
+        <location filename="../measuring/measure_panel.py" line="158" />
+        <source>Difference, to</source>
+        <translation>Differenz, zu</translation>
+    </message>
+    <message>
+        <location filename="../measuring/measure_panel.py" line="183" />
+        <location filename="../measuring/measure_panel.py" line="175" />
+        <source>Emissivity</source>
+        <translation>Emissionsgrad</translation>
+    </message>
+    <message>
+        <location filename="../measuring/measure_panel.py" line="177" />
+        <source>Reflected temperature</source>
+        <translation>Reflektierte Temperatur</translation>
+    </message>
+    <message>
+        <location filename="../measuring/measure_panel.py" line="184" />
+        <source>Reflected</source>
+        <translation>Reflektiert</translation>
+    </message>
+    <message>
+        <location filename="../measuring/measure_panel.py" line="230" />
+        <source>px</source>
+        <translation>px</translation>
     </message>
 </context><context>
     <name>ModelBox</name>
@@ -1711,6 +1912,50 @@
         <translation>Zurück zu Modell {0}</translation>
     </message>
 </context><context>
+    <name>OperatorBar</name>
+    <message>
+        <location filename="../picture/operator_bar.py" line="102" />
+        <location filename="../picture/operator_bar.py" line="101" />
+        <source>View</source>
+        <translation>Ansicht</translation>
+    </message>
+    <message>
+        <location filename="../picture/operator_bar.py" line="109" />
+        <source>Strength of thermal in the fused picture</source>
+        <translation>Stärke des Wärmebilds im fusionierten Bild</translation>
+    </message>
+    <message>
+        <location filename="../picture/operator_bar.py" line="120" />
+        <location filename="../picture/operator_bar.py" line="119" />
+        <source>Strength</source>
+        <translation>Stärke</translation>
+    </message>
+    <message>
+        <location filename="../picture/operator_bar.py" line="130" />
+        <source>Spot (tap) or box (drag)</source>
+        <translation>Punkt (tippen) oder Feld (ziehen)</translation>
+    </message>
+    <message>
+        <location filename="../picture/operator_bar.py" line="131" />
+        <source>Line</source>
+        <translation>Linie</translation>
+    </message>
+    <message>
+        <location filename="../picture/operator_bar.py" line="132" />
+        <source>Area: tap its corners</source>
+        <translation>Fläche: Ecken antippen</translation>
+    </message>
+    <message>
+        <location filename="../picture/operator_bar.py" line="139" />
+        <source>Hottest and coldest</source>
+        <translation>Heißeste und kälteste Stelle</translation>
+    </message>
+    <message>
+        <location filename="../picture/operator_bar.py" line="140" />
+        <source>Remove all</source>
+        <translation>Alle entfernen</translation>
+    </message>
+</context><context>
     <name>PickView</name>
     <message>
         <location filename="../setup/pick_view.py" line="47" />
@@ -1718,103 +1963,212 @@
         <translation>Klick: ein neuer Punkt. Ziehen oder Pfeiltasten: um ein Viertelpixel verschieben, mit der Umschalttaste um zwei.</translation>
     </message>
 </context><context>
+    <name>PlainWords</name>
+    <message>
+        <location filename="../widgets/plain_words.py" line="27" />
+        <source>The picture is fused in a simpler way: the network does not run here.</source>
+        <translation>Das Bild wird einfacher fusioniert: Das Netz läuft hier nicht.</translation>
+    </message>
+    <message>
+        <location filename="../widgets/plain_words.py" line="28" />
+        <source>The log says why: Ctrl+L in the expert view.</source>
+        <translation>Das Protokoll sagt, warum: Strg+L in der Expertenansicht.</translation>
+    </message>
+    <message>
+        <location filename="../widgets/plain_words.py" line="29" />
+        <source>The picture is fused in a simpler way until the network is ready.</source>
+        <translation>Das Bild wird einfacher fusioniert, bis das Netz bereit ist.</translation>
+    </message>
+    <message>
+        <location filename="../widgets/plain_words.py" line="31" />
+        <source>the visible camera</source>
+        <translation>die sichtbare Kamera</translation>
+    </message>
+    <message>
+        <location filename="../widgets/plain_words.py" line="32" />
+        <source>the thermal camera</source>
+        <translation>die Wärmebildkamera</translation>
+    </message>
+    <message>
+        <location filename="../widgets/plain_words.py" line="33" />
+        <source>the recording</source>
+        <translation>die Aufnahme</translation>
+    </message>
+    <message>
+        <location filename="../widgets/plain_words.py" line="34" />
+        <source>the alignment</source>
+        <translation>die Ausrichtung</translation>
+    </message>
+    <message>
+        <location filename="../widgets/plain_words.py" line="36" />
+        <source>There is trouble with {0}.</source>
+        <translation>Störung: {0}.</translation>
+    </message>
+    <message>
+        <location filename="../widgets/plain_words.py" line="37" />
+        <source>the pictures</source>
+        <translation>die Bilder</translation>
+    </message>
+    <message>
+        <location filename="../widgets/plain_words.py" line="38" />
+        <source>The log says more: Ctrl+L in the expert view.</source>
+        <translation>Mehr steht im Protokoll: Strg+L in der Expertenansicht.</translation>
+    </message>
+</context><context>
     <name>PlaybackController</name>
     <message>
-        <location filename="../playback/playback_controller.py" line="287" />
+        <location filename="../playback/playback_controller.py" line="313" />
+        <source>Show in folder</source>
+        <translation>Im Ordner zeigen</translation>
+    </message>
+    <message>
+        <location filename="../playback/playback_controller.py" line="314" />
+        <source>Snapshot saved: {0}</source>
+        <translation>Schnappschuss gespeichert: {0}</translation>
+    </message>
+    <message>
+        <location filename="../playback/playback_controller.py" line="339" />
         <source>Rendered {0} pairs to {1}</source>
         <translation>{0} Paare nach {1} gerechnet</translation>
     </message>
     <message>
-        <location filename="../playback/playback_controller.py" line="291" />
+        <location filename="../playback/playback_controller.py" line="343" />
         <source>Cancelled: the first {0} pairs are in {1}</source>
         <translation>Abgebrochen: die ersten {0} Paare sind in {1}</translation>
     </message>
 </context><context>
     <name>PlaybackPage</name>
     <message>
-        <location filename="../playback/playback_page.py" line="101" />
+        <location filename="../playback/playback_page.py" line="109" />
         <source>A</source>
         <translation>A</translation>
     </message>
     <message>
-        <location filename="../playback/playback_page.py" line="101" />
+        <location filename="../playback/playback_page.py" line="109" />
         <source>B</source>
         <translation>B</translation>
     </message>
     <message>
-        <location filename="../playback/playback_page.py" line="105" />
+        <location filename="../playback/playback_page.py" line="117" />
+        <source>Temperature over time</source>
+        <translation>Temperatur über der Zeit</translation>
+    </message>
+    <message>
+        <location filename="../playback/playback_page.py" line="120" />
         <source>A: fused by</source>
         <translation>A: fusioniert durch</translation>
     </message>
     <message>
-        <location filename="../playback/playback_page.py" line="105" />
+        <location filename="../playback/playback_page.py" line="120" />
         <source>B: fused by</source>
         <translation>B: fusioniert durch</translation>
     </message>
     <message>
-        <location filename="../playback/playback_page.py" line="106" />
+        <location filename="../playback/playback_page.py" line="121" />
         <source>Compare with B</source>
         <translation>Mit B vergleichen</translation>
     </message>
     <message>
-        <location filename="../playback/playback_page.py" line="109" />
+        <location filename="../playback/playback_page.py" line="124" />
         <source>Position</source>
         <translation>Stelle</translation>
     </message>
     <message>
-        <location filename="../playback/playback_page.py" line="147" />
+        <location filename="../playback/playback_page.py" line="176" />
+        <source>Save as CSV…</source>
+        <translation>Als CSV speichern…</translation>
+    </message>
+    <message>
+        <location filename="../playback/playback_page.py" line="178" />
+        <source>Measuring the recording</source>
+        <translation>Die Aufnahme wird gemessen</translation>
+    </message>
+    <message>
+        <location filename="../playback/playback_page.py" line="179" />
+        <source>measuring %p %</source>
+        <translation>messe, %p %</translation>
+    </message>
+    <message>
+        <location filename="../playback/playback_page.py" line="191" />
         <source>Render a range</source>
         <translation>Bereich rechnen</translation>
     </message>
     <message>
-        <location filename="../playback/playback_page.py" line="148" />
+        <location filename="../playback/playback_page.py" line="192" />
         <source>Begin here</source>
         <translation>Beginnt hier</translation>
     </message>
     <message>
-        <location filename="../playback/playback_page.py" line="148" />
+        <location filename="../playback/playback_page.py" line="192" />
         <source>End here</source>
         <translation>Endet hier</translation>
     </message>
     <message>
-        <location filename="../playback/playback_page.py" line="151" />
+        <location filename="../playback/playback_page.py" line="195" />
         <source>Range that is looped and rendered</source>
         <translation>Bereich, der wiederholt und ausgegeben wird</translation>
     </message>
     <message>
-        <location filename="../playback/playback_page.py" line="158" />
+        <location filename="../playback/playback_page.py" line="202" />
         <source>Render A to a file…</source>
         <translation>A in eine Datei rechnen…</translation>
     </message>
     <message>
-        <location filename="../playback/playback_page.py" line="160" />
+        <location filename="../playback/playback_page.py" line="204" />
         <source>Cancel</source>
         <translation>Abbrechen</translation>
     </message>
     <message>
-        <location filename="../playback/playback_page.py" line="164" />
+        <location filename="../playback/playback_page.py" line="208" />
         <source>Rendering</source>
         <translation>Wird gerechnet</translation>
     </message>
     <message>
-        <location filename="../playback/playback_page.py" line="195" />
+        <location filename="../playback/playback_page.py" line="244" />
         <source>Speed</source>
         <translation>Tempo</translation>
     </message>
     <message>
-        <location filename="../playback/playback_page.py" line="219" />
+        <location filename="../playback/playback_page.py" line="269" />
         <source>pairs {0} to {1}, {2} in all</source>
         <translation>Paare {0} bis {1}, zusammen {2}</translation>
     </message>
     <message>
-        <location filename="../playback/playback_page.py" line="283" />
+        <location filename="../playback/playback_page.py" line="366" />
+        <source>Save as CSV</source>
+        <translation>Als CSV speichern</translation>
+    </message>
+    <message>
+        <location filename="../playback/playback_page.py" line="366" />
+        <source>Table (*.csv)</source>
+        <translation>Tabelle (*.csv)</translation>
+    </message>
+    <message>
+        <location filename="../playback/playback_page.py" line="373" />
         <source>Render to</source>
         <translation>Rechnen nach</translation>
     </message>
     <message>
-        <location filename="../playback/playback_page.py" line="283" />
+        <location filename="../playback/playback_page.py" line="373" />
         <source>Video (*.mkv *.mp4)</source>
         <translation>Video (*.mkv *.mp4)</translation>
+    </message>
+</context><context>
+    <name>PlotController</name>
+    <message>
+        <location filename="../playback/plot_controller.py" line="115" />
+        <source>Show in folder</source>
+        <translation>Im Ordner zeigen</translation>
+    </message>
+    <message>
+        <location filename="../playback/plot_controller.py" line="116" />
+        <source>Curves saved: {0}</source>
+        <translation>Kurven gespeichert: {0}</translation>
+    </message>
+    <message>
+        <location filename="../playback/plot_controller.py" line="127" />
+        <source>Whole picture</source>
+        <translation>Ganzes Bild</translation>
     </message>
 </context><context>
     <name>PointPicker</name>
@@ -1990,43 +2344,75 @@
 </context><context>
     <name>RecordingController</name>
     <message>
-        <location filename="../live/recording_controller.py" line="79" />
+        <location filename="../live/recording_controller.py" line="78" />
         <source>Recorded {0:.1f} s, {1:.1f} MB: {2}
 in {3}</source>
         <translation>Aufgenommen: {0:.1f} s, {1:.1f} MB: {2}
 in {3}</translation>
     </message>
     <message>
-        <location filename="../live/recording_controller.py" line="87" />
+        <location filename="../live/recording_controller.py" line="86" />
         <source>Open</source>
         <translation>Öffnen</translation>
     </message>
     <message>
-        <location filename="../live/recording_controller.py" line="88" />
+        <location filename="../live/recording_controller.py" line="87" />
         <source>Show in folder</source>
         <translation>Im Ordner zeigen</translation>
     </message>
     <message>
-        <location filename="../live/recording_controller.py" line="95" />
+        <location filename="../live/recording_controller.py" line="94" />
         <source>Event marked at {0}</source>
         <translation>Ereignis markiert um {0}</translation>
     </message>
     <message>
-        <location filename="../live/recording_controller.py" line="105" />
+        <location filename="../live/recording_controller.py" line="104" />
         <source>Snapshot saved: {0}</source>
         <translation>Schnappschuss gespeichert: {0}</translation>
     </message>
     <message>
-        <location filename="../live/recording_controller.py" line="128" />
+        <location filename="../live/recording_controller.py" line="127" />
         <source>View recorded: {0}</source>
         <translation>Ansicht aufgenommen: {0}</translation>
     </message>
     <message>
-        <location filename="../live/recording_controller.py" line="141" />
+        <location filename="../live/recording_controller.py" line="140" />
         <source>The recording has ended: {0}
 in {1}</source>
         <translation>Die Aufnahme ist beendet: {0}
 in {1}</translation>
+    </message>
+</context><context>
+    <name>ScaleBar</name>
+    <message>
+        <location filename="../picture/scale_bar.py" line="53" />
+        <source>Colour scale</source>
+        <translation>Farbskala</translation>
+    </message>
+    <message>
+        <location filename="../picture/scale_bar.py" line="64" />
+        <source>Drag an end to set the range by hand; arrow keys move the ends</source>
+        <translation>Ein Ende ziehen, um den Bereich von Hand zu wählen; Pfeiltasten bewegen die Enden</translation>
+    </message>
+    <message>
+        <location filename="../picture/scale_bar.py" line="77" />
+        <source>cold</source>
+        <translation>kalt</translation>
+    </message>
+    <message>
+        <location filename="../picture/scale_bar.py" line="77" />
+        <source>hot</source>
+        <translation>heiß</translation>
+    </message>
+    <message>
+        <location filename="../picture/scale_bar.py" line="103" />
+        <source>Let the colours follow the scene</source>
+        <translation>Farben der Szene folgen lassen</translation>
+    </message>
+    <message>
+        <location filename="../picture/scale_bar.py" line="103" />
+        <source>Hold the colours as they are</source>
+        <translation>Farben festhalten</translation>
     </message>
 </context><context>
     <name>Section</name>
@@ -2526,249 +2912,265 @@ in {1}</translation>
 </context><context>
     <name>VideoView</name>
     <message>
-        <location filename="../widgets/video_view.py" line="63" />
+        <location filename="../picture/video_view.py" line="65" />
         <source>Video</source>
         <translation>Video</translation>
     </message>
     <message>
-        <location filename="../widgets/video_view.py" line="64" />
+        <location filename="../picture/video_view.py" line="66" />
         <source>Live or recorded picture; wheel zooms, dragging pans</source>
         <translation>Live-Bild oder Aufnahme; Rad vergrößert, Ziehen verschiebt</translation>
     </message>
     <message>
-        <location filename="../widgets/video_view.py" line="66" />
+        <location filename="../picture/video_view.py" line="68" />
         <source>fused</source>
         <translation>fusioniert</translation>
     </message>
     <message>
-        <location filename="../widgets/video_view.py" line="67" />
+        <location filename="../picture/video_view.py" line="69" />
         <source>visible</source>
         <translation>sichtbar</translation>
     </message>
     <message>
-        <location filename="../widgets/video_view.py" line="68" />
+        <location filename="../picture/video_view.py" line="70" />
         <source>thermal</source>
         <translation>thermisch</translation>
     </message>
     <message>
-        <location filename="../widgets/video_view.py" line="69" />
+        <location filename="../picture/video_view.py" line="71" />
         <source>blend</source>
         <translation>Überblendung</translation>
     </message>
     <message>
-        <location filename="../widgets/video_view.py" line="70" />
+        <location filename="../picture/video_view.py" line="72" />
         <source>edges</source>
         <translation>Kanten</translation>
     </message>
     <message>
-        <location filename="../widgets/video_view.py" line="71" />
+        <location filename="../picture/video_view.py" line="73" />
         <source>B</source>
         <translation>B</translation>
     </message>
 </context><context>
     <name>ViewPanel</name>
     <message>
-        <location filename="../widgets/view_panel.py" line="38" />
+        <location filename="../widgets/view_panel.py" line="36" />
         <source>Picture</source>
         <translation>Bild</translation>
     </message>
     <message>
         <location filename="../widgets/view_panel.py" line="43" />
-        <source>Measure</source>
-        <translation>Messen</translation>
-    </message>
-    <message>
-        <location filename="../widgets/view_panel.py" line="46" />
-        <source>Clear</source>
-        <translation>Löschen</translation>
-    </message>
-    <message>
-        <location filename="../widgets/view_panel.py" line="53" />
         <source>Strength</source>
         <translation>Wärmebild-Anteil</translation>
     </message>
     <message>
-        <location filename="../widgets/view_panel.py" line="55" />
+        <location filename="../widgets/view_panel.py" line="45" />
+        <source>Hot is</source>
+        <translation>Heiß ist</translation>
+    </message>
+    <message>
+        <location filename="../widgets/view_panel.py" line="46" />
         <source>Hottest</source>
         <translation>Heißeste</translation>
     </message>
     <message>
-        <location filename="../widgets/view_panel.py" line="91" />
-        <location filename="../widgets/view_panel.py" line="56" />
-        <source>Blend</source>
-        <translation>Überblendung</translation>
-    </message>
-    <message>
-        <location filename="../widgets/view_panel.py" line="57" />
-        <source>Wipe left</source>
-        <translation>Links</translation>
-    </message>
-    <message>
-        <location filename="../widgets/view_panel.py" line="58" />
-        <source>Wipe right</source>
-        <translation>Rechts</translation>
-    </message>
-    <message>
-        <location filename="../widgets/view_panel.py" line="100" />
-        <location filename="../widgets/view_panel.py" line="59" />
-        <source>Palette</source>
-        <translation>Palette</translation>
-    </message>
-    <message>
-        <location filename="../widgets/view_panel.py" line="109" />
-        <location filename="../widgets/view_panel.py" line="61" />
-        <source>Isotherm</source>
-        <translation>Isotherme</translation>
-    </message>
-    <message>
         <location filename="../widgets/view_panel.py" line="153" />
-        <location filename="../widgets/view_panel.py" line="62" />
+        <location filename="../widgets/view_panel.py" line="54" />
+        <location filename="../widgets/view_panel.py" line="47" />
         <source>from</source>
         <translation>von</translation>
     </message>
     <message>
+        <location filename="../widgets/view_panel.py" line="84" />
+        <location filename="../widgets/view_panel.py" line="48" />
+        <source>Blend</source>
+        <translation>Überblendung</translation>
+    </message>
+    <message>
+        <location filename="../widgets/view_panel.py" line="49" />
+        <source>Wipe left</source>
+        <translation>Links</translation>
+    </message>
+    <message>
+        <location filename="../widgets/view_panel.py" line="50" />
+        <source>Wipe right</source>
+        <translation>Rechts</translation>
+    </message>
+    <message>
+        <location filename="../widgets/view_panel.py" line="93" />
+        <location filename="../widgets/view_panel.py" line="51" />
+        <source>Palette</source>
+        <translation>Palette</translation>
+    </message>
+    <message>
+        <location filename="../widgets/view_panel.py" line="102" />
+        <location filename="../widgets/view_panel.py" line="53" />
+        <source>Isotherm</source>
+        <translation>Isotherme</translation>
+    </message>
+    <message>
         <location filename="../widgets/view_panel.py" line="154" />
-        <location filename="../widgets/view_panel.py" line="63" />
+        <location filename="../widgets/view_panel.py" line="55" />
         <source>to</source>
         <translation>bis</translation>
     </message>
     <message>
-        <location filename="../widgets/view_panel.py" line="64" />
+        <location filename="../widgets/view_panel.py" line="56" />
         <source>Scale</source>
         <translation>Skala</translation>
     </message>
     <message>
-        <location filename="../widgets/view_panel.py" line="77" />
+        <location filename="../widgets/view_panel.py" line="64" />
         <source>Strength of thermal in the fused picture</source>
         <translation>Anteil des Wärmebilds am fusionierten Bild</translation>
     </message>
     <message>
-        <location filename="../widgets/view_panel.py" line="78" />
+        <location filename="../widgets/view_panel.py" line="65" />
         <source>0 %: the visible picture; 100 %: as the network was trained</source>
         <translation>0 %: nur das sichtbare Bild; 100 %: so, wie das Netz es gelernt hat</translation>
     </message>
     <message>
-        <location filename="../widgets/view_panel.py" line="80" />
+        <location filename="../widgets/view_panel.py" line="67" />
         <source>Show heat</source>
         <translation>Wärme hervorheben</translation>
     </message>
     <message>
-        <location filename="../widgets/view_panel.py" line="82" />
+        <location filename="../widgets/view_panel.py" line="69" />
         <source>Hottest part of the scene that is coloured</source>
         <translation>Heißester Teil der Szene, der eingefärbt wird</translation>
     </message>
     <message>
-        <location filename="../widgets/view_panel.py" line="85" />
+        <location filename="../widgets/view_panel.py" line="73" />
+        <source>What is coloured as hot</source>
+        <translation>Was als heiß gefärbt wird</translation>
+    </message>
+    <message>
+        <location filename="../widgets/view_panel.py" line="74" />
+        <source>the hottest part of the scene</source>
+        <translation>heißester Teil der Szene</translation>
+    </message>
+    <message>
+        <location filename="../widgets/view_panel.py" line="74" />
+        <source>everything above a limit</source>
+        <translation>alles über einer Grenze</translation>
+    </message>
+    <message>
+        <location filename="../widgets/view_panel.py" line="77" />
+        <source>Coloured from</source>
+        <translation>Gefärbt ab</translation>
+    </message>
+    <message>
+        <location filename="../widgets/view_panel.py" line="78" />
         <source>Share of thermal in the blend</source>
         <translation>Anteil des Wärmebilds in der Überblendung</translation>
     </message>
     <message>
-        <location filename="../widgets/view_panel.py" line="88" />
+        <location filename="../widgets/view_panel.py" line="81" />
         <source>Fused</source>
         <translation>Fusioniert</translation>
     </message>
     <message>
-        <location filename="../widgets/view_panel.py" line="89" />
+        <location filename="../widgets/view_panel.py" line="82" />
         <source>Visible</source>
         <translation>Sichtbar</translation>
     </message>
     <message>
-        <location filename="../widgets/view_panel.py" line="90" />
+        <location filename="../widgets/view_panel.py" line="83" />
         <source>Thermal</source>
         <translation>Thermisch</translation>
     </message>
     <message>
-        <location filename="../widgets/view_panel.py" line="92" />
+        <location filename="../widgets/view_panel.py" line="85" />
         <source>Edges</source>
         <translation>Kanten</translation>
     </message>
     <message>
-        <location filename="../widgets/view_panel.py" line="95" />
+        <location filename="../widgets/view_panel.py" line="88" />
         <source>A</source>
         <translation>A</translation>
     </message>
     <message>
-        <location filename="../widgets/view_panel.py" line="96" />
+        <location filename="../widgets/view_panel.py" line="89" />
         <source>B</source>
         <translation>B</translation>
     </message>
     <message>
-        <location filename="../widgets/view_panel.py" line="98" />
+        <location filename="../widgets/view_panel.py" line="91" />
         <source>Left of the divider</source>
         <translation>Links der Linie</translation>
     </message>
     <message>
-        <location filename="../widgets/view_panel.py" line="99" />
+        <location filename="../widgets/view_panel.py" line="92" />
         <source>Right of the divider</source>
         <translation>Rechts der Linie</translation>
     </message>
     <message>
-        <location filename="../widgets/view_panel.py" line="104" />
+        <location filename="../widgets/view_panel.py" line="97" />
         <source>Black-hot</source>
         <translation>Heiß ist schwarz</translation>
     </message>
     <message>
-        <location filename="../widgets/view_panel.py" line="111" />
+        <location filename="../widgets/view_panel.py" line="104" />
         <source>Off</source>
         <translation>Aus</translation>
     </message>
     <message>
-        <location filename="../widgets/view_panel.py" line="112" />
+        <location filename="../widgets/view_panel.py" line="105" />
         <source>Above</source>
         <translation>Über</translation>
     </message>
     <message>
-        <location filename="../widgets/view_panel.py" line="113" />
+        <location filename="../widgets/view_panel.py" line="106" />
         <source>Below</source>
         <translation>Unter</translation>
     </message>
     <message>
-        <location filename="../widgets/view_panel.py" line="114" />
+        <location filename="../widgets/view_panel.py" line="107" />
         <source>Between</source>
         <translation>Zwischen</translation>
     </message>
     <message>
-        <location filename="../widgets/view_panel.py" line="118" />
+        <location filename="../widgets/view_panel.py" line="111" />
         <source>Isotherm, lower end</source>
         <translation>Isotherme, unteres Ende</translation>
     </message>
     <message>
-        <location filename="../widgets/view_panel.py" line="118" />
+        <location filename="../widgets/view_panel.py" line="111" />
         <source>Isotherm, upper end</source>
         <translation>Isotherme, oberes Ende</translation>
     </message>
     <message>
-        <location filename="../widgets/view_panel.py" line="122" />
+        <location filename="../widgets/view_panel.py" line="116" />
         <source>Temperature scale</source>
         <translation>Temperaturskala</translation>
     </message>
     <message>
-        <location filename="../widgets/view_panel.py" line="124" />
+        <location filename="../widgets/view_panel.py" line="118" />
         <source>Relative (counts)</source>
         <translation>Relativ (Rohwerte)</translation>
     </message>
     <message>
-        <location filename="../widgets/view_panel.py" line="125" />
+        <location filename="../widgets/view_panel.py" line="119" />
         <source>TLinear 0.01 K</source>
         <translation>TLinear 0,01 K</translation>
     </message>
     <message>
-        <location filename="../widgets/view_panel.py" line="126" />
+        <location filename="../widgets/view_panel.py" line="120" />
         <source>TLinear 0.1 K</source>
         <translation>TLinear 0,1 K</translation>
     </message>
     <message>
-        <location filename="../widgets/view_panel.py" line="127" />
+        <location filename="../widgets/view_panel.py" line="121" />
         <source>1/64 K a count</source>
-        <translation>1/64 K je Zählwert</translation>
+            <translation>1/64 K je Zählwert</translation>
     </message>
     <message>
-        <location filename="../widgets/view_panel.py" line="128" />
+        <location filename="../widgets/view_panel.py" line="122" />
         <source>1/16 K a count</source>
-        <translation>1/16 K je Zählwert</translation>
+            <translation>1/16 K je Zählwert</translation>
     </message>
     <message>
-        <location filename="../widgets/view_panel.py" line="129" />
+        <location filename="../widgets/view_panel.py" line="123" />
         <source>Simulated rig</source>
         <translation>Simulierte Anlage</translation>
     </message>
@@ -2783,59 +3185,64 @@ in {1}</translation>
         <translation>über</translation>
     </message>
     <message>
-        <location filename="../widgets/view_panel.py" line="175" />
+        <location filename="../widgets/view_panel.py" line="176" />
         <source>{kelvin} K a count</source>
-        <translation>{kelvin} K je Zählwert</translation>
+            <translation>{kelvin} K je Zählwert</translation>
     </message>
 </context><context>
     <name>WindowController</name>
     <message>
-        <location filename="../window_controller.py" line="137" />
+        <location filename="../window_controller.py" line="159" />
+        <source>alarm {0}</source>
+        <translation>Alarm {0}</translation>
+    </message>
+    <message>
+        <location filename="../window_controller.py" line="197" />
         <source>Leave</source>
         <translation>Verlassen</translation>
     </message>
     <message>
-        <location filename="../window_controller.py" line="196" />
+        <location filename="../window_controller.py" line="263" />
         <source>reading {0}…</source>
         <translation>{0} wird gelesen…</translation>
     </message>
     <message>
-        <location filename="../window_controller.py" line="204" />
+        <location filename="../window_controller.py" line="271" />
         <source>opening {0}…</source>
         <translation>{0} wird geöffnet…</translation>
     </message>
     <message>
-        <location filename="../window_controller.py" line="247" />
+        <location filename="../window_controller.py" line="317" />
         <source>Open</source>
         <translation>Öffnen</translation>
     </message>
     <message>
-        <location filename="../window_controller.py" line="342" />
+        <location filename="../window_controller.py" line="412" />
         <source>A recording is running</source>
         <translation>Es wird aufgenommen</translation>
     </message>
     <message>
-        <location filename="../window_controller.py" line="343" />
+        <location filename="../window_controller.py" line="413" />
         <source>A recording is running. It will be ended and kept:</source>
         <translation>Es wird aufgenommen. Die Aufnahme wird beendet und behalten:</translation>
     </message>
     <message>
-        <location filename="../window_controller.py" line="345" />
+        <location filename="../window_controller.py" line="415" />
         <source>Stop recording: {0}</source>
         <translation>Aufnahme beenden: {0}</translation>
     </message>
     <message>
-        <location filename="../window_controller.py" line="346" />
+        <location filename="../window_controller.py" line="416" />
         <source>Go on recording</source>
         <translation>Weiter aufnehmen</translation>
     </message>
     <message>
-        <location filename="../window_controller.py" line="361" />
+        <location filename="../window_controller.py" line="431" />
         <source>Cameras off</source>
         <translation>Kameras aus</translation>
     </message>
     <message>
-        <location filename="../window_controller.py" line="368" />
+        <location filename="../window_controller.py" line="438" />
         <source>Quit</source>
         <translation>Beenden</translation>
     </message>

@@ -8,6 +8,7 @@ from PyQt6.QtCore import QSize, Qt, QTimer, pyqtSignal
 from PyQt6.QtWidgets import QFrame, QHBoxLayout, QLabel, QPushButton, QToolButton, QVBoxLayout, QWidget
 
 from app.gui.common.theme import Level, icon, level_colour, restyle, set_icon
+from app.gui.widgets.plain_words import in_plain_words
 from app.pipeline.state.problems import PipelineProblem, Severity
 
 __all__ = ["Banner", "BannerStack", "Offer"]
@@ -84,6 +85,7 @@ class BannerStack(QWidget):
         self._layout.setContentsMargins(0, 0, 0, 0)
         self._layout.setSpacing(6)
         self._problems: tuple[PipelineProblem, ...] = ()
+        self._plain = False
         self._notice = ""
         self._offers: tuple[Offer, ...] = ()
         self._timer = QTimer(self)
@@ -94,6 +96,11 @@ class BannerStack(QWidget):
     def show_problems(self, problems: Sequence[PipelineProblem]) -> None:
         """Show these and no others."""
         self._problems = tuple(problems)
+        self._rebuild()
+
+    def speak_plainly(self, plain: bool) -> None:
+        """Leave out the words of those who build such things."""
+        self._plain = plain
         self._rebuild()
 
     def show_notice(self, text: str, offers: Sequence[Offer] = ()) -> None:
@@ -122,7 +129,8 @@ class BannerStack(QWidget):
                 widget.deleteLater()
         for problem in self._problems[:_MOST]:
             level = Level.BAD if problem.severity is Severity.ERROR else Level.CAUTION
-            banner = Banner(level, problem.text, problem.advice, self)
+            words = in_plain_words(problem) if self._plain else (problem.text, problem.advice)
+            banner = Banner(level, *words, self)
             banner.closed.connect(lambda problem=problem: self.dismissed.emit(problem))
             self._layout.addWidget(banner)
         more = len(self._problems) - _MOST

@@ -8,7 +8,7 @@ from enum import StrEnum
 from PyQt6.QtCore import QT_TRANSLATE_NOOP, QCoreApplication, QPoint, Qt, pyqtSignal
 from PyQt6.QtWidgets import QFrame, QLabel, QPushButton, QSizePolicy, QToolButton, QVBoxLayout, QWidget
 
-from app.gui.common.theme import Level, level_colour, level_sign
+from app.gui.common.theme import Level, level_sign, restyle
 from app.gui.widgets.status_text import CAMERA_WELL, DISK_BAD_S
 from app.pipeline.state.stats import BudgetLevel, RecordingState, Stage, StatsSnapshot
 
@@ -173,7 +173,9 @@ class HealthLight(QToolButton):
         self.setText(f"{level_sign(health.level)}  {text}")
         self.setAccessibleName(self.tr("Health: {0}").format(text))
         self.setToolTip(health.advice or self.tr("Nothing runs"))
-        self.setStyleSheet(f"color: {level_colour(health.level).name()}; font-weight: 600;")
+        if self.property("level") != health.level.value:
+            self.setProperty("level", health.level.value)
+            restyle(self)
         if self.card.isVisible():
             self.card.show_health(health)
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
-from PyQt6.QtCore import QCoreApplication, QSize, pyqtSignal
+from PyQt6.QtCore import QCoreApplication, QSignalBlocker, QSize, pyqtSignal
 from PyQt6.QtGui import QIcon, QImage, QPixmap
-from PyQt6.QtWidgets import QHBoxLayout, QLabel, QPushButton, QWidget
+from PyQt6.QtWidgets import QLabel, QWidget
 
 from app.gui.common.qt_image import rgb_image
-from app.gui.common.theme import icon_button
 from app.gui.widgets.sections import CheckBox, Section, ShareSlider, Spin, combo, form
 from app.rig.radiometry import Radiometry, scale_of
 from app.view.settings import HEAT_SHARE_MAX, HEAT_SHARE_MIN, Isotherm, IsothermKind, Picture, ViewMode, ViewSettings
@@ -25,14 +25,12 @@ class ViewPanel(Section):
     """Asks by signals.
 
     view_asked: dict of changed fields of ViewSettings. strength_asked: of thermal in the fused picture, 0 to
-    STRENGTH_MAX. scale_chosen: name of a scale. measure_toggled: bool.
+    STRENGTH_MAX. scale_chosen: name of a scale.
     """
 
     view_asked = pyqtSignal(dict)
     strength_asked = pyqtSignal(float)
     scale_chosen = pyqtSignal(str)
-    measure_toggled = pyqtSignal(bool)
-    measure_cleared = pyqtSignal()
 
     def __init__(self, playback: bool = False, parent: QWidget | None = None) -> None:
         super().__init__(QCoreApplication.translate("ViewPanel", "Picture"), "palette", True, parent)
@@ -40,19 +38,13 @@ class ViewPanel(Section):
         self._view = ViewSettings()
         self._make_picture_choices(playback)
         self._make_temperature_choices()
-        self.measure = icon_button("crosshairs", self.tr("Measure"))
-        self.measure.setCheckable(True)
-        self.measure.toggled.connect(self.measure_toggled)
-        clear = QPushButton(self.tr("Clear"))
-        clear.clicked.connect(self.measure_cleared)
-        measuring = QHBoxLayout()
-        measuring.addWidget(self.measure, 1)
-        measuring.addWidget(clear)
         self._form = form()
         for text, field in (
             (self.tr("Strength"), self._strength),
             ("", self._heat),
+            (self.tr("Hot is"), self._heat_by),
             (self.tr("Hottest"), self._heat_share),
+            (self.tr("from"), self._heat_from),
             (self.tr("Blend"), self._blend),
             (self.tr("Wipe left"), self._left),
             (self.tr("Wipe right"), self._right),
@@ -65,11 +57,6 @@ class ViewPanel(Section):
         ):
             self._form.addRow(text, field)
         self.body.addLayout(self._form)
-        self.body.addLayout(measuring)
-        if playback:
-            self._form.setRowVisible(self._scale_box, False)
-            self.measure.hide()
-            clear.hide()
         self.show_view(self._view)
         self.show_strength(1.0)
 
@@ -82,6 +69,12 @@ class ViewPanel(Section):
         self._heat_share = ShareSlider(self.tr("Hottest part of the scene that is coloured"), HEAT_SHARE_MAX)
         self._heat_share.slider.setMinimum(round(HEAT_SHARE_MIN * 100))
         self._heat_share.moved.connect(lambda share: self.view_asked.emit({"heat_share": share}))
+        self._heat_by = combo(
+            self.tr("What is coloured as hot"),
+            [(self.tr("the hottest part of the scene"), "share"), (self.tr("everything above a limit"), "limit")],
+            lambda by: self._heat_by_chosen(str(by)),
+        )
+        self._heat_from = self._limit(self.tr("Coloured from"), self._heat_from_changed)
         self._blend = ShareSlider(self.tr("Share of thermal in the blend"))
         self._blend.moved.connect(lambda share: self.view_asked.emit({"blend": share}))
         names = {
@@ -118,6 +111,7 @@ class ViewPanel(Section):
         self._low, self._high = self._limit(self.tr("Isotherm, lower end")), self._limit(self.tr("Isotherm, upper end"))
         self._high.setValue(26000)
         self._low.setValue(22000)
+        self._heat_from.setValue(24600)
         self._scale_box = combo(
             self.tr("Temperature scale"),
             [
@@ -136,7 +130,13 @@ class ViewPanel(Section):
         self._view = view
         self._heat.setChecked(view.heat)
         self._heat_share.set_share(view.heat_share)
-        self._form.setRowVisible(self._heat_share, view.heat)
+        self._heat_by.setCurrentIndex(0 if view.heat_from is None else 1)
+        self._form.setRowVisible(self._heat_by, view.heat)
+        self._form.setRowVisible(self._heat_share, view.heat and view.heat_from is None)
+        self._form.setRowVisible(self._heat_from, view.heat and view.heat_from is not None)
+        if view.heat_from is not None:
+            with QSignalBlocker(self._heat_from):
+                self._heat_from.setValue(self._shown(view.heat_from))
         self._blend.set_share(view.blend)
         self._left.setCurrentIndex(self._left.findData(view.wipe_left))
         self._right.setCurrentIndex(self._right.findData(view.wipe_right))
@@ -168,26 +168,34 @@ class ViewPanel(Section):
 
     def show_scale(self, name: str) -> None:
         """Show how counts are read; limits are then given in degrees."""
-        counts = self._counts(self._low), self._counts(self._high)
+        boxes = (self._low, self._high, self._heat_from)
+        counts = [self._counts(box) for box in boxes]
         self._scale = scale_of(name)
         if self._scale is not None and self._scale_box.findData(name) < 0:  # the configuration's own
             self._scale_box.addItem(
                 self.tr("{kelvin} K a count").format(kelvin=f"{self._scale.kelvin_per_count:g}"), name
             )
         self._scale_box.setCurrentIndex(max(0, self._scale_box.findData(name)))
-        for box, value in zip((self._low, self._high), counts, strict=True):
+        for box, value in zip(boxes, counts, strict=True):
             box.blockSignals(True)
             box.setRange(0, 65535) if self._scale is None else box.setRange(-100, 1500)
             box.setSuffix(" °C" if self._scale is not None else "")
             box.setValue(self._shown(value))
             box.blockSignals(False)
 
-    def _limit(self, name: str) -> Spin:
+    def _heat_by_chosen(self, by: str) -> None:
+        self.view_asked.emit({"heat_from": self._counts(self._heat_from) if by == "limit" else None})
+
+    def _heat_from_changed(self) -> None:
+        if self._view.heat_from is not None:
+            self.view_asked.emit({"heat_from": self._counts(self._heat_from)})
+
+    def _limit(self, name: str, changed: Callable[[], None] | None = None) -> Spin:
         box = Spin()
         box.setDecimals(0)
         box.setAccessibleName(name)
         box.setRange(0, 65535)
-        box.valueChanged.connect(lambda _: self._isotherm_changed())
+        box.valueChanged.connect(lambda _: (changed or self._isotherm_changed)())
         return box
 
     def _shown(self, counts: int) -> int:

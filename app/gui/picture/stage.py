@@ -7,8 +7,10 @@ from PyQt6.QtGui import QAction, QResizeEvent
 from PyQt6.QtWidgets import QFrame, QHBoxLayout, QSizePolicy, QToolButton, QWidget
 
 from app.gui.common.window_actions import WindowActions
+from app.gui.picture.operator_bar import OperatorBar
+from app.gui.picture.scale_bar import ScaleBar
+from app.gui.picture.video_view import VideoView
 from app.gui.widgets.banner import BannerStack
-from app.gui.widgets.video_view import VideoView
 from app.view.settings import ViewMode
 
 __all__ = ["VideoStage", "bar", "tool_button", "view_buttons"]
@@ -20,6 +22,8 @@ class VideoStage(QWidget):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.video = VideoView(self)
+        self.scale = ScaleBar(self)
+        self.operator: OperatorBar | None = None
         self.banners = BannerStack(self)
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
         self.setMinimumSize(self.video.minimumSize())
@@ -28,15 +32,35 @@ class VideoStage(QWidget):
         self.video.setGeometry(self.rect())
         self.place_overlays()
 
+    def use_operator_bar(self, bar: OperatorBar) -> None:
+        """Put this bar over the picture; it comes back when something moves there."""
+        self.operator = bar
+        bar.setParent(self)
+        self.video.stirred.connect(bar.wake)
+        bar.shown_changed.connect(lambda _: self.place_overlays())
+
     def place_overlays(self) -> None:
-        """Put the banners at the bottom, in the middle; the figures are at the top."""
+        """Put the banners at the bottom, in the middle, above the operator's controls; the figures are at the top."""
+        below = 0
+        if self.operator is not None and not self.operator.isHidden():
+            size = self.operator.sizeHint()
+            below = size.height() + 12
+            left = max(0, (self.width() - size.width()) // 2)
+            self.operator.setGeometry(left, self.height() - below, min(self.width(), size.width()), size.height())
+            self.operator.raise_()
         width = max(200, min(760, self.width() - 48))
         self.banners.setFixedWidth(width)
         layout = self.banners.layout()
         wraps = layout is not None and layout.hasHeightForWidth()
         height = layout.heightForWidth(width) if layout is not None and wraps else self.banners.sizeHint().height()
-        self.banners.setGeometry((self.width() - width) // 2, self.height() - height - 24, width, height)
+        self.banners.setGeometry((self.width() - width) // 2, self.height() - height - 24 - below, width, height)
         self.banners.raise_()
+        tall = max(180, min(520, round(0.56 * self.height())))
+        wide = 112 if self.height() < 700 else 140
+        crowded = self.operator is not None and self.width() < self.operator.sizeHint().width() + 2 * wide
+        lift = below if crowded else 0
+        self.scale.setGeometry(self.width() - wide - 8, self.height() - tall - 16 - lift, wide, tall)
+        self.video.right_margin_px = wide + 16 if not self.scale.isHidden() else 0
 
 
 def bar(name: str, margins: tuple[int, int, int, int], spacing: int) -> tuple[QFrame, QHBoxLayout]:

@@ -25,9 +25,11 @@ from PyQt6.QtGui import (
 from PyQt6.QtWidgets import QSizePolicy, QWidget
 
 from app.gui.common.qt_image import bgra_image, image_pixels
-from app.gui.widgets.hud import HudPainter, draw_chips, draw_pill
+from app.gui.picture.hud import HudPainter, draw_chips, draw_pill
+from app.gui.picture.mark_painter import MarkDrawing, MarkTool, ShownMark, ToView, draw_extremes, draw_marks
 from app.gui.widgets.status_text import Chip, Figure, frame_chips
 from app.view.composer import ViewComposer
+from app.view.measuring import Mark, Place
 from app.view.settings import Panel, Picture, ViewMode, Viewport, ViewSettings, panels_of, picture_rect, to_picture
 from fusion_core.frames import FusedFrame
 
@@ -36,20 +38,20 @@ __all__ = ["VideoView"]
 _GRIP_PX = 14  # how near the pointer must be to take the divider
 _TAP_PX = 6  # a press that moves less is a tap
 _KEY_STEP = 0.02
-_LEAST_SPOT = 0.01  # a smaller box is a spot
 
 
 class VideoView(QWidget):
     """Shows frames; asks for changes by signals. GUI thread.
 
-    presented: ms that painting took. wipe_moved: 0..1. pip_tapped: swap big and small. region_chosen: (top, left,
-    height, width) as fractions of the picture; a spot has no size. viewport_changed: zoom or pan.
+    presented: ms that painting took. wipe_moved: 0..1. pip_tapped: swap big and small. mark_drawn: a Mark without a
+    name. viewport_changed: zoom or pan. stirred: the pointer or a finger has moved over it.
     """
 
     presented = pyqtSignal(float)
     wipe_moved = pyqtSignal(float)
     pip_tapped = pyqtSignal()
-    region_chosen = pyqtSignal(tuple)
+    mark_drawn = pyqtSignal(object)
+    stirred = pyqtSignal()
     viewport_changed = pyqtSignal(object)
     full_screen_asked = pyqtSignal()
 
@@ -79,9 +81,13 @@ class VideoView(QWidget):
         self._viewport = Viewport()
         self._message = ""
         self._chips: tuple[Chip, ...] = ()
-        self._region: tuple[float, float, float, float] | None = None
-        self._readout = ""
-        self._measuring = False
+        self.right_margin_px = 0
+        """Covered by what stands beside the picture: texts keep out of it."""
+        self._alarms: tuple[Chip, ...] = ()
+        self._marks: tuple[ShownMark, ...] = ()
+        self._extremes: tuple[Place | None, Place | None] = (None, None)
+        self._drawing = MarkDrawing()
+        self._dragged: Mark | None = None
         self._capture: Callable[[npt.NDArray[np.uint8]], None] | None = None
         self._drag: tuple[str, QPointF, Viewport] | None = None
         self._moved = False
@@ -125,22 +131,39 @@ class VideoView(QWidget):
     @property
     def chips(self) -> tuple[Chip, ...]:
         """What is written large on the picture: the rig's states and those of the picture shown."""
-        return (*self._chips, *(frame_chips(self._frame) if self._frame is not None else ()))
+        return (*self._chips, *self._alarms, *(frame_chips(self._frame) if self._frame is not None else ()))
 
-    def set_readout(self, region: tuple[float, float, float, float] | None, text: str) -> None:
-        """Mark a region (fractions of the picture) with its measured value."""
-        if (region, text) != (self._region, self._readout):
-            self._region, self._readout = region, text
+    def set_alarms(self, chips: Sequence[Chip]) -> None:
+        """Alarms of what is measured, below the states of the rig."""
+        if tuple(chips) != self._alarms:
+            self._alarms = tuple(chips)
+            self.update()
+
+    @property
+    def marks(self) -> tuple[ShownMark, ...]:
+        """What is measured on the picture, as it is shown."""
+        return self._marks
+
+    def set_marks(self, marks: Sequence[ShownMark], hottest: Place | None = None, coldest: Place | None = None) -> None:
+        """Show what is measured, and the hottest and coldest place of the picture."""
+        if (tuple(marks), (hottest, coldest)) != (self._marks, self._extremes):
+            self._marks, self._extremes = tuple(marks), (hottest, coldest)
             self.update()
 
     def set_capture(self, take: Callable[[npt.NDArray[np.uint8]], None] | None) -> None:
         """Hand each painted view, (H, W, 4) uint8 BGRA, to `take` too; None ends it."""
         self._capture = take
 
-    def set_measuring(self, measuring: bool) -> None:
-        """While on, a tap sets a spot and a drag a box, in place of panning."""
-        self._measuring = measuring
-        self.setCursor(Qt.CursorShape.CrossCursor if measuring else Qt.CursorShape.ArrowCursor)
+    @property
+    def tool(self) -> MarkTool | None:
+        """What taps and drags measure; None = they pan."""
+        return self._drawing.tool
+
+    def set_tool(self, tool: MarkTool | None) -> None:
+        """While there is a tool, taps and drags draw marks, in place of panning."""
+        self._drawing.use(tool)
+        self.setCursor(Qt.CursorShape.CrossCursor if tool is not None else Qt.CursorShape.ArrowCursor)
+        self.update()
 
     def fit(self) -> None:
         """Whole picture."""
@@ -217,8 +240,7 @@ class VideoView(QWidget):
             painter.setRenderHint(QPainter.RenderHint.Antialiasing)
             painter.setBrush(QColor("#45a4ff"))
             painter.drawEllipse(QPointF(x, self.height() / 2), 11, 11)
-        if self._region is not None:
-            self._paint_region(painter, ratio)
+        self._paint_marks(painter, ratio)
 
     def _paint_title(self, painter: QPainter, panel: Panel, ratio: float) -> None:
         name = self.panel_names[panel.picture]
@@ -230,24 +252,28 @@ class VideoView(QWidget):
             left = (panel.clip.left + panel.clip.width) / ratio - 9.5 * len(name) - 28
         draw_pill(painter, name, left, bottom)
 
-    def _paint_region(self, painter: QPainter, ratio: float) -> None:
-        panel = self._main_panel()
-        if panel is None or self._frame is None or self._region is None:
+    def _paint_marks(self, painter: QPainter, ratio: float) -> None:
+        if not self._marks and self._drawing.tool is None and self._extremes == (None, None):
             return
-        height, width = self._frame.pixels.shape[:2]
+        for number, panel in enumerate(self._panels()):
+            clip = panel.clip
+            painter.save()
+            painter.setClipRect(QRectF(clip.left / ratio, clip.top / ratio, clip.width / ratio, clip.height / ratio))
+            to_view = self._to_view(panel)
+            room = self.width() - self.right_margin_px
+            draw_marks(painter, self._marks, to_view, self.height(), room, texts=number == 0)
+            draw_extremes(painter, *self._extremes, to_view)
+            self._drawing.draw(painter, to_view, self._dragged)
+            painter.restore()
+
+    def _to_view(self, panel: Panel) -> ToView:
+        """How places of the picture are carried over to the view in this panel."""
+        height, width = self._frame.pixels.shape[:2] if self._frame is not None else (1, 1)
         top, left, scale = picture_rect(panel.area, self._viewport, height, width)
-        y, x, tall, wide = self._region
-        box = QRectF(left + x * width * scale, top + y * height * scale, wide * width * scale, tall * height * scale)
-        box = QRectF(box.left() / ratio, box.top() / ratio, box.width() / ratio, box.height() / ratio)
-        for colour, thickness in ((QColor(0, 0, 0, 180), 4), (QColor(255, 255, 255), 2)):
-            painter.setPen(QPen(colour, thickness))
-            painter.setBrush(Qt.BrushStyle.NoBrush)
-            if wide > 0 or tall > 0:
-                painter.drawRect(box)
-            else:
-                for dx, dy in ((14, 0), (0, 14)):
-                    painter.drawLine(box.topLeft() - QPointF(dx, dy), box.topLeft() + QPointF(dx, dy))
-        draw_pill(painter, self._readout, box.right() + 16, box.top() - 12)
+        ratio = self.devicePixelRatioF()
+        return lambda place: QPointF(
+            (left + place[1] * width * scale) / ratio, (top + place[0] * height * scale) / ratio
+        )
 
     # ------------------------------------------------------------------ mouse and keys
 
@@ -274,16 +300,17 @@ class VideoView(QWidget):
         kind = "pan"
         if self._settings.mode is ViewMode.WIPE and self._near_divider(event.position()):
             kind = "wipe"
-        elif self._measuring:
+        elif self._drawing.tool is not None:
             kind = "measure"
         self._drag, self._moved = (kind, event.position(), self._viewport), False
 
     def mouseMoveEvent(self, event: QMouseEvent | None) -> None:
         if event is None:
             return
+        self.stirred.emit()
         if self._drag is None:
             near = self._settings.mode is ViewMode.WIPE and self._near_divider(event.position())
-            free = Qt.CursorShape.CrossCursor if self._measuring else Qt.CursorShape.ArrowCursor
+            free = Qt.CursorShape.CrossCursor if self._drawing.tool is not None else Qt.CursorShape.ArrowCursor
             self.setCursor(Qt.CursorShape.SplitHCursor if near else free)
             return
         kind, start, viewport = self._drag
@@ -293,7 +320,8 @@ class VideoView(QWidget):
         if kind == "wipe":
             self.wipe_moved.emit(min(1.0, max(0.0, event.position().x() / max(1, self.width()))))
         elif kind == "measure" and self._moved:
-            self._choose_region(start, event.position())
+            self._dragged = self._mark_between(start, event.position())
+            self.update()
         elif kind == "pan" and self._moved and panel is not None and self._frame is not None:
             height, width = self._frame.pixels.shape[:2]
             scale = picture_rect(panel.area, viewport, height, width)[2] / self.devicePixelRatioF()
@@ -301,16 +329,25 @@ class VideoView(QWidget):
 
     def mouseReleaseEvent(self, event: QMouseEvent | None) -> None:
         drag, self._drag = self._drag, None
-        if event is None or drag is None or self._moved:
+        dragged, self._dragged = self._dragged, None
+        if event is None or drag is None:
             return
+        self.stirred.emit()
         if drag[0] == "measure":
-            self._choose_region(event.position(), event.position())
-        elif self._settings.mode is ViewMode.PIP and self._over_inset(event.position()):
+            self._finish_mark(dragged if self._moved else self._tapped(event.position()))
+            return
+        if self._moved:
+            return
+        if self._settings.mode is ViewMode.PIP and self._over_inset(event.position()):
             self.pip_tapped.emit()
 
     def mouseDoubleClickEvent(self, event: QMouseEvent | None) -> None:
-        if event is not None and not self._measuring:
+        if event is None:
+            return
+        if self._drawing.tool is None:
             self.full_screen_asked.emit()
+        elif self._drawing.tool is MarkTool.POLYGON:
+            self._finish_mark(self._drawing.closed())
 
     def keyPressEvent(self, event: QKeyEvent | None) -> None:
         if event is None:
@@ -329,15 +366,18 @@ class VideoView(QWidget):
         else:
             self.set_viewport(self._viewport.panned(way[0] * 2 * step, way[1] * 2 * step))
 
-    def _choose_region(self, first: QPointF, last: QPointF) -> None:
+    def _mark_between(self, first: QPointF, last: QPointF) -> Mark | None:
         a, b = self._picture_point(first), self._picture_point(last)
-        if a is None or b is None:
-            return
-        top, left = min(a[0], b[0]), min(a[1], b[1])
-        tall, wide = abs(a[0] - b[0]), abs(a[1] - b[1])
-        if max(tall, wide) < _LEAST_SPOT:
-            tall = wide = 0.0
-        self.region_chosen.emit((top, left, tall, wide))
+        return self._drawing.dragged(a, b) if a is not None and b is not None else None
+
+    def _tapped(self, where: QPointF) -> Mark | None:
+        panels, place = self._panels(), self._picture_point(where)
+        return self._drawing.tapped(place, self._to_view(panels[0])) if panels and place is not None else None
+
+    def _finish_mark(self, mark: Mark | None) -> None:
+        self.update()
+        if mark is not None:
+            self.mark_drawn.emit(mark)
 
     # ------------------------------------------------------------------ geometry
 

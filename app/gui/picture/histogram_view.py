@@ -12,6 +12,7 @@ from PyQt6.QtGui import QColor, QKeyEvent, QMouseEvent, QPainter, QPaintEvent, Q
 from PyQt6.QtWidgets import QSizePolicy, QWidget
 
 from app.gui.common.theme import colours
+from app.view.measuring import Convert
 
 __all__ = ["HistogramView"]
 
@@ -37,6 +38,8 @@ class HistogramView(QWidget):
         self._edges: npt.NDArray[np.float64] = np.zeros(1)
         self._span = (0.0, 0.0)
         self._shown = (0.0, 1.0)
+        self._convert: Convert | None = None
+        self._unit = ""
         self._drag: str = ""
         self._drag_from = (0.0, 0.0, 0.0)
 
@@ -62,6 +65,15 @@ class HistogramView(QWidget):
             if low < old_low or high > old_high or (high - low) < 0.7 * (old_high - old_low):
                 self._shown = (low, high)
         self.update()
+
+    def set_unit(self, convert: Convert | None, unit: str) -> None:
+        """Write what the counts mean in this unit; None = counts."""
+        self._convert, self._unit = convert, unit
+
+    def _text(self, counts: float) -> str:
+        if self._convert is None:
+            return f"{counts:.0f}"
+        return f"{float(self._convert(np.array([counts]))[0]):.1f}"
 
     @property
     def span(self) -> tuple[float, float]:
@@ -107,10 +119,11 @@ class HistogramView(QWidget):
         mapped = self._span[1] > self._shown[0] and self._span[0] < self._shown[1]  # else: of no thermal picture
         text = self.tr("no picture")
         if mapped and self._counts.any():
-            text = self.tr("{0:.0f} to {1:.0f} counts").format(*self._span)
+            unit = self._unit if self._convert is not None else self.tr("counts")
+            text = self.tr("{0} to {1} {2}").format(*(self._text(end) for end in self._span), unit)
         painter.drawText(axis, Qt.AlignmentFlag.AlignCenter, text)
-        painter.drawText(axis, Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter, f"{self._shown[0]:.0f}")
-        painter.drawText(axis, Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter, f"{self._shown[1]:.0f}")
+        painter.drawText(axis, Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter, self._text(self._shown[0]))
+        painter.drawText(axis, Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter, self._text(self._shown[1]))
         painter.end()
 
     def _paint_bars(self, painter: QPainter, plot: QRectF) -> None:

@@ -7,10 +7,14 @@ from typing import Any
 
 from PyQt6.QtCore import QObject, pyqtSignal
 
-from app.gui.widgets.video_view import VideoView
+from app.gui.picture.operator_bar import OperatorBar
+from app.gui.picture.video_view import VideoView
 from app.gui.widgets.view_panel import ViewPanel
+from app.rig.radiometry import Radiometry, Surface, is_scale, scale_of
+from app.view.measuring import Convert
 from app.view.settings import Isotherm, IsothermKind, ViewMode, ViewSettings
 from fusion_core.colour import STRENGTH_MAX
+from fusion_core.frames import FusedFrame
 from fusion_core.thermal.palettes import PALETTES
 
 __all__ = ["ViewController"]
@@ -22,27 +26,42 @@ _LIMITS = (22000, 26000)
 class ViewController(QObject):
     """Holds the view settings of one page; `view_changed` tells each change. GUI thread.
 
+    scale_changed: counts are read another way, or the surface that is looked at is another.
+
     Args:
         video: shows pictures by these settings, and asks for changes by the mouse.
         panel: shows the settings, and asks for changes.
     """
 
     view_changed = pyqtSignal(object)
+    scale_changed = pyqtSignal()
 
     def __init__(self, video: VideoView, panel: ViewPanel, parent: QObject | None = None) -> None:
         super().__init__(parent)
         self.video = video
         self.view = ViewSettings()
+        self.frame: FusedFrame | None = None
+        """The picture that is shown."""
+        self.scale = "relative"
+        self.surface = Surface()
         self._isotherm: Isotherm | None = None  # the last one
         self._panel = panel
         self.strength = 1.0
         """How strongly thermal goes into the fused picture, 0 to STRENGTH_MAX; 1 = as the engine fuses."""
         self.view_changed.connect(video.set_settings)
         self.view_changed.connect(panel.show_view)
+        self._operator: OperatorBar | None = None
         panel.strength_asked.connect(self.set_strength)
+        panel.scale_chosen.connect(self.set_scale)
         panel.view_asked.connect(lambda changes: self.set_view(**changes))
         video.wipe_moved.connect(lambda at: self.set_view(wipe_at=at))
         video.pip_tapped.connect(self.swap)
+
+    def use_operator_bar(self, bar: OperatorBar) -> None:
+        """Take the strength from this bar too."""
+        self._operator = bar
+        bar.strength.set_share(self.strength)
+        bar.strength_moved.connect(self.set_strength)
 
     def set_view(self, **changes: Any) -> None:
         """Change fields of the view settings."""
@@ -56,6 +75,30 @@ class ViewController(QObject):
         """Take more or less of thermal into the fused picture, 0 to STRENGTH_MAX; 1 = as the engine fuses."""
         self.strength = min(STRENGTH_MAX, max(0.0, strength))
         self._panel.show_strength(self.strength)
+        if self._operator is not None:
+            self._operator.strength.set_share(self.strength)
+
+    @property
+    def radiometry(self) -> Radiometry | None:
+        """How counts are read as degrees; None = they are relative."""
+        return scale_of(self.scale)
+
+    @property
+    def convert(self) -> Convert | None:
+        """Counts to degrees of the surface that is looked at; None where there are no degrees."""
+        radiometry, surface = self.radiometry, self.surface
+        return None if radiometry is None else lambda counts: radiometry.of_surface(counts, surface)
+
+    def set_scale(self, scale: str) -> None:
+        """Choose how counts are read."""
+        self.scale = scale if is_scale(scale) else "relative"
+        self._panel.show_scale(self.scale)
+        self.scale_changed.emit()
+
+    def set_surface(self, surface: Surface) -> None:
+        """Say what is looked at: its emissivity, and what it reflects."""
+        self.surface = surface
+        self.scale_changed.emit()
 
     def set_mode(self, mode: ViewMode) -> None:
         """Choose one of the nine views; the next painting shows it."""

@@ -1,0 +1,1 @@
+"""Measuring on the picture, live and in playback."""
