@@ -308,7 +308,8 @@ def test_unusable_files_say_so(tmp_path):
 def test_two_files_share_their_time_zero(tmp_path):
     clock = FakeClock()
     path = write_video(tmp_path / "a.mkv", codec="ffv1", pix_fmt="yuv444p")
-    cameras = create_cameras(CameraConfig(uri=f"file:{path}"), CameraConfig(uri=f"file:{path}"), clock=clock)
+    other = write_video(tmp_path / "b.mkv", codec="ffv1", pix_fmt="yuv444p")
+    cameras = create_cameras(CameraConfig(uri=f"file:{path}"), CameraConfig(uri=f"file:{other}"), clock=clock)
     cameras.visible.open()
     visible = cameras.visible.read(1.0)
     clock.sleep_ns(300_000_000)
