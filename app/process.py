@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import ctypes
 import gc
+import os
 import sys
 import threading
 import time
@@ -20,6 +21,7 @@ __all__ = [
     "end_with_program",
     "freeze_imports",
     "held_collector",
+    "keep_files_private",
     "return_free_memory",
 ]
 
@@ -204,3 +206,8 @@ class Worker:
             return
         if self._on_end is not None:
             self._on_end()
+
+
+def keep_files_private() -> None:
+    """Files of this process from now on: 0640 at most, folders 0750; a stricter setting of the user stays."""
+    os.umask(os.umask(0o077) | 0o027)

@@ -44,8 +44,10 @@ def _gui(
 
     from app.configuration.config import LoggingConfig, load_config
     from app.logging_setup import configure_logging
+    from app.process import keep_files_private
     from app.rig.setup_assistant import simulated_config
 
+    keep_files_private()
     chosen = load_config(config, set_ or [], os.environ) if config is not None else None
     if chosen is None and simulated:
         chosen = simulated_config()

@@ -57,8 +57,10 @@ def _run(
     from app.configuration.config import load_config
     from app.configuration.examples import example
     from app.logging_setup import configure_logging
+    from app.process import keep_files_private
     from fusion_core.errors import UsageError
 
+    keep_files_private()
     changes = list(overrides or ())
     if record is not None:
         changes.append(f"recording.autostart={'true' if record else 'false'}")

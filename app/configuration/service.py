@@ -68,18 +68,35 @@ class WebConfig(_Section):
     allowed_hosts: tuple[str, ...] = Field(
         (), max_length=16, description="further names by which a loopback address is called, e.g. behind a proxy"
     )
+    trusted_proxies: tuple[str, ...] = Field(
+        (),
+        max_length=16,
+        description="addresses or networks of reverse proxies whose X-Forwarded-For tells who asks, for the limits",
+    )
     session_hours: float = Field(12, ge=0.1, le=720, description="h after which a browser has to log in again")
     failures_per_min: int = Field(
         6, ge=1, le=1000, description="failed logins a minute and address, above which it has to wait"
     )
     max_body_kb: int = Field(64, ge=1, le=1024, description="10^3 bytes of a request; larger ones are refused")
-    max_connections: int = Field(48, ge=4, le=1024, description="connections at a time; more are refused")
+    max_connections: int = Field(
+        48, ge=4, le=1024, description="requests at a time, half of them for one address; health checks need none"
+    )
     slow_client_s: float = Field(
         10, ge=0.2, le=120, description="s in which a client must send its request, or take the next piece of an answer"
     )
     preview_fps: float = Field(10, ge=0.2, le=30, description="pictures/s of the preview at most")
     preview_width: int = Field(960, ge=64, le=4096, description="px, widest preview; larger pictures are scaled")
     preview_clients: int = Field(4, ge=1, le=32, description="viewers of the moving preview at a time")
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _proxies_are_networks(cls, proxies: tuple[str, ...]) -> tuple[str, ...]:
+        for proxy in proxies:
+            try:
+                ipaddress.ip_network(proxy, strict=False)
+            except ValueError:
+                raise ValueError(f"{proxy!r} is no address or network; wanted e.g. 127.0.0.1 or 10.0.0.0/24") from None
+        return proxies
 
     @field_validator("address")
     @classmethod

@@ -16,7 +16,7 @@ from pathlib import Path
 import structlog
 
 from fusion_core.errors import ConfigError
-from fusion_core.files import write_atomic
+from fusion_core.files import read_json, write_atomic
 
 __all__ = ["Notifier", "StartLedger", "UnitSettings", "boot_id", "unit_text", "watchdog_period_s"]
 
@@ -148,7 +148,7 @@ class StartLedger:
     def _read(self) -> tuple[bool, list[float]]:
         """(whether the last run has not ended in order, restarts)."""
         try:
-            data = json.loads(self._file.read_text(encoding="ascii"))
+            data = read_json(self._file)
             if data["boot"] != self._boot:
                 return False, []
             return data["running"] is True, [float(moment) for moment in data["restarts"]][-100:]
@@ -198,6 +198,9 @@ _LIFE = (
     "RestartPreventExitStatus=2",
     "WatchdogSignal=SIGABRT",
     "TimeoutAbortSec=5",
+)
+_OF_SYSTEM = frozenset(
+    {"bin", "boot", "dev", "etc", "lib", "lib32", "lib64", "libx32", "proc", "root", "run", "sbin", "sys", "usr"}
 )
 _CONFINED = (
     "NoNewPrivileges=yes",
@@ -260,6 +263,8 @@ def unit_text(settings: UnitSettings) -> str:
             str(settings.config),
         )
     )
+    for path in settings.writable:
+        _check_writable(path, settings)
     lines = [
         "[Unit]",
         f"Description=Lumitherm, visible and thermal fusion of the rig {settings.rig}",
@@ -306,6 +311,35 @@ def unit_text(settings: UnitSettings) -> str:
         ]
     lines += ["", "[Install]", f"WantedBy={'default' if settings.user_unit else 'multi-user'}.target", ""]
     return "\n".join(lines)
+
+
+def _check_writable(path: Path, settings: UnitSettings) -> None:
+    """Refuse to open a folder of the system, or one that holds what the service itself runs.
+
+    Raises:
+        ConfigError: it is such a folder.
+    """
+    parts = path.parts
+    reason = ""
+    if len(parts) < 3 and path != Path("/data"):
+        reason = "it is the system's own; wanted a folder in it"
+    elif parts[1] in _OF_SYSTEM or (parts[1] == "var" and (len(parts) < 4 or parts[2] not in ("lib", "local"))):
+        reason = f"/{parts[1]} is the system's own"
+    elif parts[1] == "home" and (len(parts) < 4 or parts[3].startswith(".")):
+        reason = "it holds what a user's programs run by"
+    else:
+        inside = [
+            kept
+            for kept in (settings.config, settings.python, *(file for _, file in settings.credentials))
+            if kept.is_relative_to(path)
+        ]
+        if inside:
+            reason = f"{inside[0]} is in it, which the service must not be able to change"
+    if reason:
+        raise ConfigError(
+            f"recording.directory is {path}, which the unit would have to make writable: {reason}. Choose a folder of"
+            " its own, e.g. /srv/lumitherm, /var/lib/lumitherm/recordings or a disk under /mnt"
+        )
 
 
 def _word(text: str) -> str:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
+import socket
 import threading
+import time
 from collections import Counter
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from http.cookies import CookieError, SimpleCookie
 from typing import Any, Final
 
@@ -18,7 +21,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from app.configuration.service import WebConfig, is_loopback
 from app.service.web.auth import Authenticator, Way
 
-__all__ = ["COOKIE", "AccessGuard", "make_protocol"]
+__all__ = ["COOKIE", "AccessGuard", "Door", "address_key", "make_protocol", "small_buffer"]
 
 COOKIE: Final = "lumitherm_session"
 _OPEN_PATHS: Final = ("/healthz", "/readyz", "/login", "/api/v1/login", "/static/style.css", "/static/login.js")
@@ -35,6 +38,11 @@ _HEADERS: Final = {
     "Cache-Control": "no-store",
 }
 _READ_ONLY: Final = ("GET", "HEAD")
+_HEALTH: Final = ("/healthz", "/readyz")
+_MOST_HEAD_BYTES: Final = 16_384
+_SMALL_BUFFER: Final = 65_536
+_GRACE_S: Final = 0.5
+_MOST_OPEN: Final = 512  # connections without a request; a process has 1,024 files by default
 
 
 class _Gone(Exception):  # noqa: N818 - ends a request, is no error
@@ -49,6 +57,8 @@ class AccessGuard:
         self._tls = config.tls_cert is not None
         self._lock = threading.Lock()
         self._refused: Counter[str] = Counter()
+        self.door = Door(config, self.count_refused)
+        self._proxies = [ipaddress.ip_network(proxy, strict=False) for proxy in config.trusted_proxies]
         hosts = {"localhost", "127.0.0.1", "::1", config.address, *config.allowed_hosts}
         self._hosts = {host.lower() for host in hosts} if is_loopback(config.address) else None
 
@@ -72,6 +82,7 @@ class AccessGuard:
             return
         begun = gone = complete = False
         taken = 0
+        body_ends_s = asyncio.get_running_loop().time() + self._config.slow_client_s
 
         async def careful_send(message: Message) -> None:
             nonlocal begun, gone
@@ -97,7 +108,7 @@ class AccessGuard:
             if begun or complete:
                 return await receive()  # waits for the client to leave
             try:
-                async with asyncio.timeout(self._config.slow_client_s):
+                async with asyncio.timeout_at(body_ends_s):  # for all of it: drops would go on for ever
                     message = await receive()
             except TimeoutError:
                 self.count_refused("slow_client")
@@ -109,17 +120,47 @@ class AccessGuard:
                 raise HTTPException(413, "the request is too large", {"Connection": "close"})
             return message
 
+        client = address_key(self._client(scope))
+        held = scope["path"] not in _HEALTH and self.door.take(client)
         try:
-            answer = self._judge(scope)
+            if not held and scope["path"] not in _HEALTH:
+                answer: Response | None = _refusal(503, "too many requests at a time", {"Retry-After": "1"}, close=True)
+            else:
+                answer = self._judge(scope, client)
             await (answer if answer is not None else self._app)(scope, careful_receive, careful_send)
         except Exception:
             if not gone:
                 raise
+        finally:
+            if held:
+                self.door.give_back(client)
 
-    def _judge(self, scope: Scope) -> Response | None:
+    def _client(self, scope: Scope) -> str:
+        """The address that asks: of the connection, or what a trusted proxy says of its own client."""
+        address: str = scope["client"][0] if scope.get("client") else "unknown"
+        named = [part.strip() for value in Headers(scope=scope).getlist("x-forwarded-for") for part in value.split(",")]
+        for before in reversed(named[-16:]):
+            if not self._is_proxy(address):
+                break
+            address = before.rpartition(":")[0] if before.count(":") == 1 else before.strip("[]")
+        return address
+
+    def _is_proxy(self, address: str) -> bool:
+        try:
+            parsed = ipaddress.ip_address(address)
+        except ValueError:
+            return False
+        return any(parsed in network for network in self._proxies)
+
+    def _judge(self, scope: Scope, client: str) -> Response | None:
         """The answer to a request that must not get in, None for one that may."""
         headers = Headers(scope=scope)
         method, path = scope["method"], scope["path"]
+        size = len(scope["raw_path"]) + len(scope["query_string"])
+        if size + sum(len(name) + len(value) + 4 for name, value in scope["headers"]) > _MOST_HEAD_BYTES:
+            return self._refuse("too_large", 431, f"wanted a request head of at most {_MOST_HEAD_BYTES} bytes")
+        if "transfer-encoding" in headers and "content-length" in headers:
+            return self._refuse("framing", 400, "wanted Content-Length or Transfer-Encoding, not both")
         if method not in (*_READ_ONLY, "POST"):
             return self._refuse("method", 405, "wanted GET or POST")
         if self._hosts is not None and _host_name(headers.get("host", "")) not in self._hosts:
@@ -138,30 +179,30 @@ class AccessGuard:
             kind = headers.get("content-type", "application/json").partition(";")[0].strip().lower()
             if kind != "application/json":
                 return self._refuse("content_type", 415, "wanted application/json")
-        return self._admit(scope, headers, method, path)
+        return self._admit(scope, headers, client)
 
-    def _admit(self, scope: Scope, headers: Headers, method: str, path: str) -> Response | None:
+    def _admit(self, scope: Scope, headers: Headers, client: str) -> Response | None:
+        method, path = scope["method"], scope["path"]
         state: MutableMapping[str, Any] = scope.setdefault("state", {})
         state["session_cookie"] = cookie = _cookie(headers.get("cookie"))
-        state["client"] = client = scope["client"][0] if scope.get("client") else "unknown"
+        state["client"] = client
         authorization = headers.get("authorization")
-        if authorization is not None and self._auth.required:
-            wait_s = self._auth.failures.wait_s(client)
-            if wait_s > 0:
-                return self._refuse("rate_limit", 429, "too many failures", {"Retry-After": str(int(wait_s) + 1)})
         identity = self._auth.identify(authorization, cookie)
         state["identity"] = identity
+        wrong = (
+            authorization is not None and self._auth.required and (identity is None or identity.way is not Way.TOKEN)
+        )
+        if wrong and path not in _OPEN_PATHS:  # what is right is let in, whatever others tried from its address
+            wait_s = self._auth.failures.attempt(client)
+            if wait_s > 0:
+                return self._refuse("rate_limit", 429, "too many failures", {"Retry-After": str(int(wait_s) + 1)})
+            return self._refuse("login", 401, "the token is wrong", {"WWW-Authenticate": "Bearer"})
         if path in _OPEN_PATHS:
             return None
         if identity is None:
-            if authorization is not None:
-                self._auth.failures.failed(client)
             if method == "GET" and path == "/" and self._auth.required:
                 return RedirectResponse("/login", status_code=303)
             return self._refuse("login", 401, "wanted a token or a login", {"WWW-Authenticate": "Bearer"})
-        if authorization is not None and self._auth.required and identity.way is not Way.TOKEN:
-            self._auth.failures.failed(client)
-            return self._refuse("login", 401, "the token is wrong", {"WWW-Authenticate": "Bearer"})
         if method not in _READ_ONLY and not self._auth.csrf_fits(identity, headers.get("x-csrf-token")):
             return self._refuse("csrf", 403, "wanted the X-CSRF-Token that GET /api/v1/session tells")
         return None
@@ -182,6 +223,13 @@ def _cut(scope: Scope) -> None:
         abort()
 
 
+def small_buffer(scope: Scope) -> None:
+    """Have the kernel keep little for this connection: a client that reads nothing is noticed within seconds."""
+    shrink = scope.get("state", {}).get("small_buffer")
+    if shrink is not None:
+        shrink()
+
+
 def _host_name(host: str) -> str:
     host = host.lower()
     if host.startswith("["):
@@ -199,7 +247,74 @@ def _cookie(header: str | None) -> str | None:
     return morsel.value if morsel is not None else None
 
 
-def make_protocol(header_s: float) -> type[H11Protocol]:
+class Door:
+    """Who holds which connection, so that nobody can keep the others out. In the web thread alone.
+
+    A connection that has sent no whole request head yet, or waits for another one, may be ended for a newer one: first
+    those of the address that has most. One with a request holds one of `max_connections` slots; an address has half of
+    them at most. Health checks need none.
+    """
+
+    def __init__(self, config: WebConfig, refuse: Callable[[str], None]) -> None:
+        self._most = config.max_connections
+        self._most_of_one = max(1, config.max_connections // 2)
+        self._refuse = refuse
+        self._waiting: dict[asyncio.Transport, tuple[str, float]] = {}  # address and since when, oldest first
+        self._held: Counter[str] = Counter()  # of those, by address
+        self._busy: Counter[str] = Counter()
+
+    def wait(self, transport: asyncio.Transport, address: str) -> None:
+        """A connection is open and has no request. Ends an older one where there are too many."""
+        now_s = time.monotonic()
+        self.leave(transport)
+        self._waiting[transport] = address, now_s
+        self._held[address] += 1
+        while len(self._waiting) > self._most:
+            greediest = max(self._held, key=lambda one: self._held[one])
+            oldest, since_s = next((who, s) for who, (one, s) in self._waiting.items() if one == greediest)
+            if now_s - since_s < _GRACE_S and len(self._waiting) <= _MOST_OPEN:
+                break  # a client that means well has had no time to ask yet
+            self.leave(oldest)
+            self._refuse("half_open")
+            oldest.abort()
+
+    def leave(self, transport: asyncio.Transport) -> None:
+        """A connection has closed, or has a request now."""
+        address, _ = self._waiting.pop(transport, ("", 0.0))
+        if address:
+            self._held[address] -= 1
+            if not self._held[address]:
+                del self._held[address]
+
+    def take(self, address: str) -> bool:
+        """Take a slot for a request; False where there is none for this address. `give_back` must follow a True."""
+        if self._busy.total() >= self._most or self._busy[address] >= self._most_of_one:
+            self._refuse("connections")
+            return False
+        self._busy[address] += 1
+        return True
+
+    def give_back(self, address: str) -> None:
+        """Free a slot."""
+        self._busy[address] -= 1
+        if self._busy[address] <= 0:
+            del self._busy[address]
+
+
+def address_key(address: str) -> str:
+    """What counts as one client: an IPv4 address, or the /64 that a subscriber of IPv6 has."""
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return address
+    if isinstance(parsed, ipaddress.IPv6Address):
+        if parsed.ipv4_mapped is not None:
+            return str(parsed.ipv4_mapped)
+        return str(ipaddress.ip_network((parsed, 64), strict=False))
+    return str(parsed)
+
+
+def make_protocol(header_s: float, door: Door) -> type[H11Protocol]:
     """uvicorn's protocol with a limit on the time that a connection may take to send a request's head."""
 
     class ImpatientProtocol(H11Protocol):
@@ -207,31 +322,54 @@ def make_protocol(header_s: float) -> type[H11Protocol]:
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             super().connection_made(transport)
-            self._waiting = self.loop.call_later(header_s, self._give_up)
+            self._expect_head()
 
         def data_received(self, data: bytes) -> None:
             before = self.cycle
             super().data_received(data)
-            if self.cycle is not before and self._waiting is not None:
-                self._waiting.cancel()  # a whole head has come
-                self._waiting = None
-            elif self._waiting is None and (self.cycle is None or self.cycle.response_complete):
-                self._waiting = self.loop.call_later(header_s, self._give_up)  # the next head has begun
+            if self.cycle is before and self._waiting is None and (self.cycle is None or self.cycle.response_complete):
+                self._expect_head()  # the next head has begun
 
         def handle_events(self) -> None:
             before = self.cycle
             super().handle_events()
             if self.cycle is not None and self.cycle is not before:
+                self._stop_waiting()  # a whole head has come
                 self.cycle.scope["state"]["abort"] = self.transport.abort
+                self.cycle.scope["state"]["small_buffer"] = self._shrink_buffer
+
+        def on_response_complete(self) -> None:
+            super().on_response_complete()
+            if self.cycle is not None and self.cycle.response_complete and not self.transport.is_closing():
+                door.wait(self.transport, self._address)
 
         def connection_lost(self, exc: Exception | None) -> None:
+            self._stop_waiting()
+            super().connection_lost(exc)
+
+        @property
+        def _address(self) -> str:
+            return address_key(self.client[0]) if self.client else "unknown"
+
+        def _shrink_buffer(self) -> None:
+            raw = self.transport.get_extra_info("socket")
+            if raw is not None:
+                raw.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SMALL_BUFFER)
+            self.transport.set_write_buffer_limits(high=_SMALL_BUFFER)
+
+        def _expect_head(self) -> None:
+            self._waiting = self.loop.call_later(header_s, self._give_up)
+            door.wait(self.transport, self._address)
+
+        def _stop_waiting(self) -> None:
+            door.leave(self.transport)
             if self._waiting is not None:
                 self._waiting.cancel()
                 self._waiting = None
-            super().connection_lost(exc)
 
         def _give_up(self) -> None:
             self._waiting = None
+            door.leave(self.transport)
             self.transport.abort()
 
     return ImpatientProtocol

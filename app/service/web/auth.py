@@ -16,7 +16,7 @@ import argon2
 
 from app.configuration.service import WebConfig
 from app.service.state.secrets import read_secret
-from fusion_core.errors import ConfigError
+from fusion_core.errors import ConfigError, RunError
 
 __all__ = [
     "MIN_TOKEN_LENGTH",
@@ -34,6 +34,7 @@ _MIN_PASSWORD_LENGTH = 8
 _MAX_PASSWORD_BYTES = 1024
 _MAX_SESSIONS = 64
 _MAX_ADDRESSES = 1024
+_MOST_HASHES = 8  # that wait for each other; more would take the threads that answer
 
 
 class Way(StrEnum):
@@ -81,14 +82,30 @@ class FailureLimit:
                 times.popleft()
             return 60.0 - (now_s - times[0]) if len(times) >= self._limit else 0.0
 
-    def failed(self, key: str) -> None:
-        """Count a failure."""
+    def attempt(self, key: str) -> float:
+        """Count an attempt as failed before its outcome is known, so that parallel ones cannot all be tried.
+
+        Returns:
+            0 = it may be made, and `succeeded` takes it back; else the seconds to wait, and nothing is counted.
+        """
+        wait_s = self.wait_s(key)
+        now_s = self._clock_s()
         with self._lock:
             times = self._failures.pop(key, None) or deque(maxlen=self._limit)
-            times.append(self._clock_s())
+            full = len(times) >= self._limit and now_s - times[0] < 60.0
+            if not full:
+                times.append(now_s)
             self._failures[key] = times
             while len(self._failures) > _MAX_ADDRESSES:
                 self._failures.popitem(last=False)
+            return max(wait_s, 60.0 - (now_s - times[0])) if full else 0.0
+
+    def succeeded(self, key: str) -> None:
+        """Take the newest attempt of this key back: it was none that failed."""
+        with self._lock:
+            times = self._failures.get(key)
+            if times:
+                times.pop()
 
 
 class Authenticator:
@@ -104,6 +121,7 @@ class Authenticator:
         self._config, self._clock_s = config, clock_s
         self._lock = threading.Lock()
         self._hashing = threading.Lock()  # argon2 takes 64 MiB: one at a time
+        self._hash_queue = threading.BoundedSemaphore(_MOST_HASHES)
         self._sessions: OrderedDict[str, Session] = OrderedDict()
         self._open_csrf = secrets.token_urlsafe(32)
         self._hasher = argon2.PasswordHasher()
@@ -151,11 +169,20 @@ class Authenticator:
         return None
 
     def log_in(self, user: str, password: str) -> tuple[str, Session] | None:
-        """A new session and the value of its cookie; None when user or password is wrong. Takes about 0.1 s."""
+        """A new session and the value of its cookie; None when user or password is wrong. Takes about 0.1 s.
+
+        Raises:
+            RunError: so many are being checked that this one would wait.
+        """
         if not self.has_login or len(password.encode("utf-8", "replace")) > _MAX_PASSWORD_BYTES:
             return None
-        with self._hashing:  # always the whole work, so that time tells nothing of the user's name
-            right = self._verify(password)
+        if not self._hash_queue.acquire(blocking=False):
+            raise RunError(f"{_MOST_HASHES} logins are being checked already; try again in a second")
+        try:
+            with self._hashing:  # always the whole work, so that time tells nothing of the user's name
+                right = self._verify(password)
+        finally:
+            self._hash_queue.release()
         known = hmac.compare_digest(_digest(user), _digest(self._config.user or ""))
         return self._open_session(user) if right and known else None
 

@@ -8,7 +8,6 @@ import os
 import socket
 import stat
 import struct
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -16,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import platformdirs
 import structlog
 
 from app.process import Worker
@@ -32,14 +32,19 @@ _MAX_CLIENTS = 8
 
 
 def default_socket(rig: str, environment: Mapping[str, str] = os.environ) -> Path:
-    """Where the socket is unless the configuration says otherwise: systemd's runtime folder, or the user's."""
+    """Where the socket is unless the configuration says otherwise: systemd's runtime folder, or the user's.
+
+    environment: variables; HOME is the process's own.
+    """
     folder = environment.get("RUNTIME_DIRECTORY", "").partition(":")[0]
     if folder:
         base = Path(folder)
     elif environment.get("XDG_RUNTIME_DIR"):
         base = Path(environment["XDG_RUNTIME_DIR"]) / "lumitherm"
-    else:
-        base = Path(tempfile.gettempdir()) / f"lumitherm-{os.getuid()}"
+    elif Path(f"/run/user/{os.getuid()}").is_dir():
+        base = Path(f"/run/user/{os.getuid()}/lumitherm")
+    else:  # not in /tmp, where others could make the folder first
+        base = Path(platformdirs.user_state_path("lumitherm"))
     return base / f"{plain_name(rig)}.sock"
 
 
@@ -106,9 +111,8 @@ class ControlServer:
     def _serve(self, client: socket.socket) -> None:
         try:
             with client:
+                line = _read_line(client, time.monotonic() + _TIMEOUT_S)
                 client.settimeout(_TIMEOUT_S)
-                with client.makefile("rb") as stream:
-                    line = stream.readline(_MAX_LINE + 1)
                 client.sendall(json.dumps(self._answer(line), ensure_ascii=False).encode() + b"\n")
         except OSError as error:  # the client has gone or is too slow
             structlog.get_logger("service").debug("a control client left", reason=str(error))
@@ -136,6 +140,21 @@ class ControlServer:
         except Exception as error:  # a bug must not end the socket; it is told here and in the log
             structlog.get_logger("service").error("a request failed", exc_info=error)
             return {"ok": False, "error": "an internal error; the log tells more", "exit_code": 1}
+
+
+def _read_line(client: socket.socket, deadline_s: float) -> bytes:
+    """One line, or what came of it until the client left. Raises TimeoutError: single bytes would come for ever."""
+    line = b""
+    while b"\n" not in line and len(line) <= _MAX_LINE:
+        left_s = deadline_s - time.monotonic()
+        if left_s <= 0:
+            raise TimeoutError("the request came too slowly")
+        client.settimeout(left_s)
+        piece = client.recv(65_536)
+        if not piece:
+            break
+        line += piece
+    return line.partition(b"\n")[0] if b"\n" in line else line
 
 
 def ask(path: Path, command: str, arguments: Mapping[str, Any], timeout_s: float = 30.0) -> dict[str, Any]:
@@ -169,8 +188,7 @@ def _listen(path: Path) -> socket.socket:
     server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        if path.parent.stat().st_uid not in (os.getuid(), 0):
-            raise RunError(f"service.control.socket: {path.parent} belongs to somebody else; choose another folder")
+        _check_folder(path.parent)
         if path.exists():
             if not stat.S_ISSOCK(path.lstat().st_mode):
                 raise RunError(f"service.control.socket: {path} is there and no socket; choose another path")
@@ -193,6 +211,19 @@ def _listen(path: Path) -> socket.socket:
     except RunError:
         server.close()
         raise
+
+
+def _check_folder(folder: Path) -> None:
+    """Raises RunError where somebody else could put another socket in our place."""
+    status = folder.lstat()
+    if stat.S_ISLNK(status.st_mode):
+        if status.st_uid != 0:  # as /var/run of the system is
+            raise RunError(f"service.control.socket: {folder} is a symbolic link; name the folder itself")
+        status = folder.stat()
+    if status.st_uid not in (os.getuid(), 0):
+        raise RunError(f"service.control.socket: {folder} belongs to somebody else; choose another folder")
+    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and not status.st_mode & stat.S_ISVTX:
+        raise RunError(f"service.control.socket: others may write in {folder}; choose another folder, or chmod 700 it")
 
 
 def _is_friend(client: socket.socket) -> bool:

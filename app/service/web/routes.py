@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from importlib import metadata, resources
 from pathlib import Path
@@ -18,13 +19,14 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from app.configuration.service import WebConfig
 from app.service.state.health import Health
 from app.service.state.metrics import render_metrics
 from app.service.state.operations import Operations, explain
 from app.service.state.preview import PICTURES, Preview
-from app.service.web.access_guard import COOKIE
+from app.service.web.access_guard import COOKIE, small_buffer
 from app.service.web.auth import Authenticator, Identity
 from app.service.web.openapi import GET_COMMANDS, POST_PATHS, document
 from fusion_core.errors import LumithermError, UsageError
@@ -32,6 +34,7 @@ from fusion_core.errors import LumithermError, UsageError
 __all__ = ["WebApp"]
 
 _BOUNDARY = "lumitherm"
+_AGAIN_S = 2.0  # without a new picture, the last one is sent again
 _STATIC = {
     "style.css": "text/css",
     "app.js": "text/javascript",
@@ -57,7 +60,7 @@ class WebApp:
         self._config, self._operations, self._auth = config, operations, authenticator
         self._preview, self._health, self._registry = preview, health, registry
         self._on_scrape, self.refuse = on_scrape, refuse
-        self._viewers = 0
+        self._viewers: Counter[str] = Counter()
         self._document = document(operations, _version())
         routes = [
             Route("/", self._page("index.html")),
@@ -107,24 +110,23 @@ class WebApp:
 
     async def _login(self, request: Request) -> Response:
         client = request.state.client
-        wait_s = self._auth.failures.wait_s(client)
-        if wait_s > 0:
-            self.refuse("rate_limit")
-            return JSONResponse(
-                {"error": f"too many failures; try again in {wait_s:.0f} s"}, 429, {"Retry-After": str(int(wait_s) + 1)}
-            )
         data = await _json(request)
         user, password, token = (data.get(key, "") for key in ("user", "password", "token"))
         if not all(isinstance(value, str) for value in (user, password, token)):
             return JSONResponse({"error": "wanted user and password, or token, as text"}, 400)
-        if token:
-            opened = self._auth.log_in_by_token(token)
-        else:
-            opened = await run_in_threadpool(self._auth.log_in, user, password)
+        opened = self._auth.log_in_by_token(token) if token else None
         if opened is None:
-            self._auth.failures.failed(client)
-            self.refuse("login")
-            return JSONResponse({"error": "user, password or token is wrong"}, 401)
+            wait_s = self._auth.failures.attempt(client)  # counts before the hash
+            if wait_s > 0:
+                self.refuse("rate_limit")
+                again = {"Retry-After": str(int(wait_s) + 1)}
+                return JSONResponse({"error": f"too many failures; try again in {wait_s:.0f} s"}, 429, again)
+            if not token:
+                opened = await run_in_threadpool(self._auth.log_in, user, password)
+            if opened is None:
+                self.refuse("login")
+                return JSONResponse({"error": "user, password or token is wrong"}, 401)
+            self._auth.failures.succeeded(client)
         value, session = opened
         answer = JSONResponse({"user": session.user, "csrf": session.csrf})
         answer.set_cookie(
@@ -176,28 +178,30 @@ class WebApp:
         return Response(data, media_type="image/jpeg", headers={"X-Picture": str(number)})
 
     async def _mjpeg(self, request: Request) -> Response:
-        name = _picture(request)
-        if self._viewers >= self._config.preview_clients:
+        name, client = _picture(request), request.state.client
+        media_type = f"multipart/x-mixed-replace; boundary={_BOUNDARY}"
+        if request.method == "HEAD":
+            return Response(media_type=media_type)  # nobody watches
+        most = self._config.preview_clients
+        most_of_one = most if most <= 2 else most - 1  # one address leaves a place to another
+        if self._viewers.total() >= most or self._viewers[client] >= most_of_one:
             self.refuse("viewers")
-            return JSONResponse({"error": f"{self._viewers} are watching already; see preview_clients"}, 503)
-        self._viewers += 1
-        return StreamingResponse(self._parts(name), media_type=f"multipart/x-mixed-replace; boundary={_BOUNDARY}")
+            return JSONResponse({"error": f"{self._viewers.total()} are watching already; see preview_clients"}, 503)
+        return _Watched(self._parts(name), self._viewers, client, media_type)
 
     async def _parts(self, name: str) -> AsyncIterator[bytes]:
-        last = 0
-        try:
-            while True:
-                try:
-                    number, data = await run_in_threadpool(self._preview.jpeg, name)
-                except LumithermError:
-                    number, data = last, b""
-                if number != last:
-                    last = number
-                    head = f"--{_BOUNDARY}\r\nContent-Type: image/jpeg\r\nContent-Length: {len(data)}\r\n\r\n"
-                    yield head.encode() + data + b"\r\n"
-                await asyncio.sleep(1 / self._config.preview_fps)
-        finally:
-            self._viewers -= 1
+        """Pictures as they change, and the last one again: a client that takes nothing is noticed by what it leaves."""
+        last, sent_s = 0, time.monotonic()
+        while True:
+            try:
+                number, data = await run_in_threadpool(self._preview.jpeg, name)
+            except LumithermError:
+                number, data = last, b""
+            if number != last or (data and time.monotonic() - sent_s > _AGAIN_S):
+                last, sent_s = number, time.monotonic()
+                head = f"--{_BOUNDARY}\r\nContent-Type: image/jpeg\r\nContent-Length: {len(data)}\r\n\r\n"
+                yield head.encode() + data + b"\r\n"
+            await asyncio.sleep(1 / self._config.preview_fps)
 
     # ------------------------------------------------------------------ monitoring
 
@@ -220,6 +224,22 @@ class WebApp:
         data = render_metrics(self._registry)  # about 2 ms: not worth a thread
         self._on_scrape(time.perf_counter() - began_s)
         return Response(data, media_type=CONTENT_TYPE_LATEST)
+
+
+class _Watched(StreamingResponse):
+    """A preview that counts among its viewers for as long as it is sent, and not a moment longer."""
+
+    def __init__(self, parts: AsyncIterator[bytes], viewers: Counter[str], client: str, media_type: str) -> None:
+        super().__init__(parts, media_type=media_type)
+        self._viewers, self._client = viewers, client
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._viewers[self._client] += 1
+        small_buffer(scope)
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._viewers[self._client] -= 1
 
 
 def _picture(request: Request) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import socket
 import ssl
 import threading
@@ -20,6 +21,7 @@ from fusion_core.errors import ConfigError, RunError
 __all__ = ["WebServer"]
 
 _START_S = 15.0
+_BACKLOG = 1024  # connections that the kernel keeps: what a flood leaves out waits a second for its next try
 
 
 class WebServer:
@@ -47,7 +49,7 @@ class WebServer:
             self._socket = socket.create_server(
                 ("127.0.0.1" if config.address == "localhost" else config.address, config.port),
                 family=family,
-                backlog=64,
+                backlog=_BACKLOG,
             )
         except OSError as error:
             raise RunError(
@@ -59,15 +61,15 @@ class WebServer:
             uvicorn.Config(
                 guard,
                 loop="asyncio",
-                http=make_protocol(config.slow_client_s),
+                http=make_protocol(config.slow_client_s, guard.door),
                 ws="none",
                 lifespan="off",
                 log_config=None,
+                backlog=_BACKLOG,
                 access_log=False,
                 server_header=False,
                 proxy_headers=False,
                 h11_max_incomplete_event_size=16_384,
-                limit_concurrency=config.max_connections,
                 timeout_keep_alive=int(max(1, min(5, config.slow_client_s))),
                 timeout_graceful_shutdown=2,
                 ssl_certfile=str(config.tls_cert) if config.tls_cert is not None else None,
@@ -112,6 +114,10 @@ class WebServer:
         self.loop = asyncio.get_running_loop()
         beating = asyncio.create_task(self._beat())
         try:
+            if self._config.tls_cert is not None:  # uvicorn has no setting for it, asyncio waits for a minute
+                self.loop.create_server = functools.partial(  # type: ignore[method-assign]
+                    self.loop.create_server, ssl_handshake_timeout=self._config.slow_client_s
+                )
             await self._server.serve(sockets=[self._socket])
         finally:
             beating.cancel()
