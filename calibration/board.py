@@ -14,10 +14,10 @@ from typing import Annotated, Literal
 
 import cv2
 import numpy as np
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from fusion_core.errors import ConfigError
+from fusion_core.yaml_config import read_yaml
 
 __all__ = [
     "AnyBoard",
@@ -382,11 +382,7 @@ def parse_board(spec: str) -> Board:
     """
     path = Path(spec)
     if path.suffix in (".yaml", ".yml"):
-        try:
-            data = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (OSError, yaml.YAMLError) as error:
-            raise ConfigError(f"board file {spec} cannot be read: {error}") from error
-        return _validate(data, spec)
+        return _validate(read_yaml(path), spec)
     kind, *parts = spec.split(":")
     names = {
         "checkerboard": ("square_m",),

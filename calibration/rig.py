@@ -24,6 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from fusion_core.errors import BadInputError, ConfigError
 from fusion_core.files import write_atomic
 from fusion_core.redaction import redact_address
+from fusion_core.yaml_config import read_yaml
 
 __all__ = [
     "Calibration",
@@ -258,7 +259,11 @@ def check_identities(calibration: Calibration, visible: str | None, thermal: str
 
 # --- the file ---------------------------------------------------------------------------------------------------
 
-_Matrix3 = tuple[tuple[float, float, float], tuple[float, float, float], tuple[float, float, float]]
+MOST_SIDE_PX = 16_384
+_FAR = 1e9  # no length, pixel or factor of a rig is larger; what is would overflow in the first product
+_Number = Annotated[float, Field(ge=-_FAR, le=_FAR)]
+_Row3 = tuple[_Number, _Number, _Number]
+_Matrix3 = tuple[_Row3, _Row3, _Row3]
 _IDENTITY: _Matrix3 = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
 
 
@@ -268,26 +273,26 @@ class _Strict(BaseModel):
 
 class _SideFile(_Strict):
     identity: str
-    height: int = Field(gt=0)
-    width: int = Field(gt=0)
+    height: int = Field(gt=0, le=MOST_SIDE_PX)
+    width: int = Field(gt=0, le=MOST_SIDE_PX)
     lens: str = ""
 
 
 class _CameraFile(_SideFile):
-    fx_px: float = Field(gt=0)
-    fy_px: float = Field(gt=0)
-    cx_px: float
-    cy_px: float
-    distortion: tuple[float, float, float, float, float]
+    fx_px: float = Field(gt=0, le=_FAR)
+    fy_px: float = Field(gt=0, le=_FAR)
+    cx_px: _Number
+    cy_px: _Number
+    distortion: tuple[_Number, _Number, _Number, _Number, _Number]
 
 
 class _CommonFile(_Strict):
     schema_version: Literal[1]
     created: str
-    rms_px: float = Field(ge=0)
-    working_distance_m: float = Field(ge=0)
+    rms_px: float = Field(ge=0, le=_FAR)
+    working_distance_m: float = Field(ge=0, le=_FAR)
     correction_visible: _Matrix3 = _IDENTITY
-    visible_minus_thermal_ms: float | None = None
+    visible_minus_thermal_ms: _Number | None = None
     report_sha256: str = ""
     verdict: str = "unchecked"
 
@@ -297,7 +302,7 @@ class _StereoFile(_CommonFile):
     visible: _CameraFile
     thermal: _CameraFile
     R_visible_thermal: _Matrix3
-    t_visible_thermal_m: tuple[float, float, float]
+    t_visible_thermal_m: _Row3
 
 
 class _PlaneFile(_CommonFile):
@@ -354,13 +359,13 @@ def load_calibration(path: Path) -> Calibration:
         ConfigError: missing, not YAML, of another schema version, or with impossible content.
     """
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"calibration file {path} cannot be read: {error}") from error
-    version = data.get("schema_version") if isinstance(data, dict) else None
+        data = read_yaml(path)
+    except ConfigError as error:
+        raise ConfigError(f"calibration file cannot be read: {error}") from error
+    version = data.get("schema_version")
     if version != SCHEMA_VERSION:
         raise ConfigError(
-            f"{path} has schema_version {version!r}, this program reads {SCHEMA_VERSION}. "
+            f"{path} has schema_version {str(version)[:40]!r}, this program reads {SCHEMA_VERSION}. "
             "Was it written by lumitherm calibrate? A newer file needs a newer program."
         )
     try:

@@ -7,6 +7,8 @@ time at which it does. Unlike motion alone (`app.capture.offset_estimator`) this
 
 from __future__ import annotations
 
+import io
+import math
 import zipfile
 import zlib
 from collections import deque
@@ -23,6 +25,7 @@ from calibration.detect import Detection
 from calibration.extrinsics import board_pose
 from calibration.rig import RigCalibration
 from fusion_core.errors import BadInputError
+from fusion_core.files import read_bounded
 
 if TYPE_CHECKING:
     from scipy.interpolate import CubicSpline
@@ -40,6 +43,7 @@ SURE_SIGMA_MS = 2.5
 _STEP_MS = 10.0  # of the first search
 _BLOCKS = 10  # of the jackknife
 _ROUNDS = 12
+_MOST_BYTES = 1 << 26  # of the sightings, packed and unpacked; an hour's take a tenth
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -127,7 +131,9 @@ class BoardMovement:
         if not path.is_file():
             return movement
         try:
-            with path.open("rb") as stream, np.load(stream, allow_pickle=False) as held:
+            stream = io.BytesIO(read_bounded(path, _MOST_BYTES, "NumPy archive"))
+            _check_sizes(stream)
+            with np.load(stream, allow_pickle=False) as held:
                 values = {name: held[name] for name in held.files}
             movement.added_ms = float(values["added_ms"])
             ends = np.cumsum(values["counts"].reshape(-1, 2), axis=0)
@@ -145,7 +151,7 @@ class BoardMovement:
                         values["thermal_px"][of_thermal].reshape(-1, 2),
                     )
                 )
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
             raise BadInputError(
                 f"{path} is not understood ({error}); delete it, the views beside it suffice"
             ) from error
@@ -293,3 +299,20 @@ def _fitted(runs: list[_Run], start_s: float, used: np.ndarray) -> float:
 
 def _joined(parts: list[np.ndarray], empty: np.ndarray) -> np.ndarray:
     return np.concatenate(parts) if parts else empty
+
+
+def _check_sizes(stream: io.BytesIO) -> None:
+    """Refuse an archive whose arrays would take more than they are in the file. Raises ValueError."""
+    with zipfile.ZipFile(stream) as archive:
+        total = sum(entry.file_size for entry in archive.infolist())
+        if total > _MOST_BYTES:
+            raise ValueError(f"its arrays take {total} bytes, at most {_MOST_BYTES} are read")
+        for entry in archive.infolist():
+            with archive.open(entry) as part:
+                version = np.lib.format.read_magic(part)
+                read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+                shape, _, dtype = read(part)
+            wanted = math.prod(int(side) for side in shape) * dtype.itemsize
+            if wanted > entry.file_size:
+                raise ValueError(f"{entry.filename} says that it takes {wanted} bytes and has {entry.file_size}")
+    stream.seek(0)

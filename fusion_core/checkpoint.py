@@ -21,7 +21,9 @@ __all__ = ["FORMAT_VERSION", "LoadedCheckpoint", "load_checkpoint", "save_checkp
 FORMAT_VERSION = 1
 _KEY = "lumitherm"
 _MAX_HEADER_BYTES = 16 << 20
-_MAX_FILE_BYTES = 1 << 30
+_MAX_FILE_BYTES = 1 << 27  # ten times the largest preset
+_MAX_TENSORS = 10_000
+_DTYPES = {"F16", "BF16", "F32", "F64", "I64"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,16 +80,23 @@ def load_checkpoint(path: Path) -> LoadedCheckpoint:
     _check_header_size(path, size)
     try:
         with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            state: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            header = _header(path, file.metadata() or {})
+            names = list(file.keys())
+            slices = {name: file.get_slice(name) for name in names[:_MAX_TENSORS]}
+            shapes = {name: tuple(part.get_shape()) for name, part in slices.items()}
+            dtypes = {part.get_dtype() for part in slices.values()}
+            if len(names) > _MAX_TENSORS or not dtypes <= _DTYPES:
+                raise CheckpointError(
+                    f"{path} holds {len(names)} tensors of {', '.join(sorted(dtypes)[:4])}; wanted at most"
+                    f" {_MAX_TENSORS} of {', '.join(sorted(_DTYPES))}"
+                )
+            config = _fitting_config(path, header["config"], shapes)
+            state: dict[str, Tensor] = {name: file.get_tensor(name) for name in names}
+    except CheckpointError:
+        raise
     except (SafetensorError, OSError, ValueError, MemoryError) as error:
         raise CheckpointError(f"{path} is damaged or not a safetensors file ({error}); get the file again") from error
-    header = _header(path, metadata)
-    try:
-        config = RfvifConfig.from_dict(header["config"])
-        network = Rfvif(config)
-    except (UsageError, TypeError, ValueError, KeyError, AttributeError) as error:
-        raise CheckpointError(f"{path}: the network configuration in its header is unusable: {error}") from error
+    network = Rfvif(config)
     for name, tensor in state.items():
         if tensor.is_floating_point():
             state[name] = tensor.float()
@@ -102,6 +111,40 @@ def load_checkpoint(path: Path) -> LoadedCheckpoint:
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     facts = header.get("facts")
     return LoadedCheckpoint(network, config, facts if isinstance(facts, dict) else {}, digest, path)
+
+
+def _fitting_config(path: Path, values: dict[str, Any], shapes: dict[str, tuple[int, ...]]) -> RfvifConfig:
+    """The configuration, once it is known that it describes these tensors and no others. Nothing of its size is built.
+
+    What it may ask for is bounded by what the file holds: no more residual blocks than tensors, no more channels than
+    their longest side. Then the network is laid out without memory, and compared.
+    """
+    longest = max((side for shape in shapes.values() for side in shape), default=0)
+    try:
+        config = RfvifConfig.from_dict(values)
+    except (UsageError, TypeError, ValueError, KeyError, AttributeError, OverflowError, RecursionError) as error:
+        raise CheckpointError(f"{path}: the network configuration in its header is unusable: {error}") from error
+    for what, asked, most in (
+        ("channels", config.channels, longest),
+        ("residual_blocks", config.residual_blocks, len(shapes)),
+    ):
+        if asked > most:
+            raise CheckpointError(
+                f"{path}: the header asks for {what}={asked}, its tensors have room for {most}; get the file again"
+            )
+    try:
+        with torch.device("meta"):
+            wanted = {name: tuple(tensor.shape) for name, tensor in Rfvif(config).state_dict().items()}
+    except (UsageError, TypeError, ValueError, RuntimeError, OverflowError) as error:
+        first = " ".join(str(error).split())[:200]
+        raise CheckpointError(f"{path}: the network configuration in its header is unusable: {first}") from error
+    for name in sorted(wanted.keys() | shapes.keys()):
+        if wanted.get(name) != shapes.get(name):
+            raise CheckpointError(
+                f"{path} does not fit its own network: {name[:80]} is {shapes.get(name, 'missing')} in the file, its"
+                f" configuration makes it {wanted.get(name, 'unknown')}; get the file again"
+            )
+    return config
 
 
 def _check_header_size(path: Path, size: int) -> None:

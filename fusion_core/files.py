@@ -1,15 +1,41 @@
-"""Files that a kill or a power cut leaves whole: the old contents or the new ones, never a part."""
+"""Files that a kill or a power cut leaves whole, and files of strangers: nothing is read before its size is known.
+
+Writing leaves the old contents or the new ones, never a part. Reading refuses what is no plain file and what is larger
+than its limit; `picture_size` tells what a picture would take before a decoder sees it.
+"""
 
 from __future__ import annotations
 
+import json
 import os
+import re
+import stat
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, Final
 
-__all__ = ["plain_name", "put_in_place", "replacing", "sync", "write_atomic"]
+from fusion_core.errors import BadInputError
+
+__all__ = [
+    "jpeg_segments",
+    "picture_size",
+    "plain_name",
+    "put_in_place",
+    "read_bounded",
+    "read_json",
+    "replacing",
+    "sync",
+    "write_atomic",
+]
 
 _STEM_BYTES = 200  # a name of up to 255 bytes must leave room for what is put round it
+_MOST_JSON_BYTES: Final = 16_000_000
+_PNG_HEAD: Final = b"\x89PNG\r\n\x1a\n"
+_PNG_CHANNELS: Final = {0: 1, 2: 3, 3: 4, 4: 2, 6: 4}  # of its colour types; a palette may come out with opacity
+_JPEG_FRAMES: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_PNM_NUMBER: Final = re.compile(rb"(?:\s|#[^\n]*\n)+(\d{1,9})")
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:
@@ -54,3 +80,133 @@ def sync(path: Path) -> None:
 def plain_name(text: str) -> str:
     """A name, e.g. of a rig, as part of a file name: all but letters, digits, - and _ become _."""
     return "".join(letter if letter.isalnum() or letter in "-_" else "_" for letter in text)
+
+
+def read_bounded(path: Path | str, most_bytes: int, what: str = "file") -> bytes:
+    """The contents of a plain file of at most so many bytes; its size is looked at before anything is read.
+
+    Args:
+        what: it is expected to be, for messages, e.g. "YAML configuration".
+
+    Raises:
+        OSError: it is not there or cannot be read.
+        BadInputError: it is a folder, a pipe or a device, or too large.
+    """
+    path = Path(path)
+    # A pipe that nobody writes to would hold an ordinary open for ever.
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(descriptor)
+        kind = next((name for test, name in _KINDS if test(status.st_mode)), "no plain file")
+        raise BadInputError(f"{path} cannot be read: it is {kind}, wanted a {what} in a plain file")
+    with os.fdopen(descriptor, "rb") as stream:
+        data = stream.read(most_bytes + 1) if status.st_size <= most_bytes else b""
+    if status.st_size > most_bytes or len(data) > most_bytes:
+        size = max(status.st_size, len(data))
+        raise BadInputError(f"{path} has {size} bytes, a {what} may have at most {most_bytes}; is it another file?")
+    return data
+
+
+_KINDS: Final = (
+    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISFIFO, "a pipe"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+    (stat.S_ISSOCK, "a socket"),
+)
+
+
+def read_json(path: Path | str, most_bytes: int = _MOST_JSON_BYTES) -> Any:
+    """The contents of a JSON file.
+
+    Raises:
+        OSError: it cannot be read. ValueError: it is too large, no plain file, no UTF-8, no JSON, or nested too deeply.
+    """
+    data = read_bounded(path, most_bytes, "JSON file")
+    try:
+        return json.loads(data)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def jpeg_segments(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """(marker, payload) of each segment of a JPEG before the picture data."""
+    at = 2
+    while at + 4 <= len(data) and data[at] == 0xFF:
+        marker = data[at + 1]
+        if marker == 0xFF:  # fill byte
+            at += 1
+            continue
+        length = int.from_bytes(data[at + 2 : at + 4], "big")
+        if marker == 0xDA or length < 2:
+            return
+        yield marker, data[at + 4 : at + 2 + length]
+        at += 2 + length
+
+
+def picture_size(data: bytes) -> tuple[int, int, int] | None:
+    """(height, width, bytes a pixel once decoded) by the header of a PNG, JPEG, BMP, WebP, JPEG 2000 or PNM picture.
+
+    None for every other kind, and where the header breaks off: nobody can say what such a file would take.
+    """
+    try:
+        if data.startswith(_PNG_HEAD):
+            width, height, bits, colour = struct.unpack_from(">IIBB", data, 16)
+            return height, width, _PNG_CHANNELS[colour] * (2 if bits == 16 else 1)
+        if data.startswith(b"BM"):
+            width, height = struct.unpack_from("<ii", data, 18)
+            return abs(height), abs(width), 4
+        if data.startswith(b"\xff\xd8"):
+            frames = [body for marker, body in jpeg_segments(data) if marker in _JPEG_FRAMES]
+            height, width = struct.unpack_from(">HH", frames[0], 1)
+            return height, width, 3
+        if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+            return _webp_size(data)
+        if data[4:12] in (b"jP  \r\n\x87\n", b"jP\x1a\x1a\r\n\x87\n") or data.startswith(b"\xff\x4f\xff\x51"):
+            return _jpeg2000_size(data)
+        if data[:1] == b"P" and data[1:2] in b"123456" and len(data) > 2:
+            return _pnm_size(data)
+    except (struct.error, IndexError, KeyError):
+        pass
+    return None
+
+
+def _webp_size(data: bytes) -> tuple[int, int, int] | None:
+    """The largest of its canvas and frames."""
+    sizes, at = [], 12
+    while at + 8 <= len(data):
+        kind, length = data[at : at + 4], int.from_bytes(data[at + 4 : at + 8], "little")
+        body = data[at + 8 : at + 8 + min(length, 32)]
+        if kind == b"VP8X":
+            sizes.append((1 + int.from_bytes(body[7:10], "little"), 1 + int.from_bytes(body[4:7], "little")))
+        elif kind == b"VP8 ":
+            width, height = struct.unpack_from("<HH", body, 6)
+            sizes.append((height & 0x3FFF, width & 0x3FFF))
+        elif kind == b"VP8L":
+            packed = struct.unpack_from("<I", body, 1)[0]
+            sizes.append((1 + (packed >> 14 & 0x3FFF), 1 + (packed & 0x3FFF)))
+        at += 8 + length + length % 2
+    return (*max(sizes, key=lambda size: size[0] * size[1]), 4) if sizes else None
+
+
+def _jpeg2000_size(data: bytes) -> tuple[int, int, int]:
+    """By the stream itself, which is what is decoded, not by the box round it; many small tiles count as pixels."""
+    at = data.index(b"\xff\x4f\xff\x51")
+    right, lower, left, upper, tile_width, tile_height = struct.unpack_from(">IIIIII", data, at + 8)
+    channels = struct.unpack_from(">H", data, at + 40)[0]
+    height, width = lower - upper, right - left
+    tiles = max(1, height // max(1, tile_height)) * max(1, width // max(1, tile_width))
+    return (height, width, 4 * channels) if tiles <= 65_535 else (tiles, 1 << 16, 4 * channels)
+
+
+def _pnm_size(data: bytes) -> tuple[int, int, int]:
+    numbers, at = [], 2
+    for _ in range(2 if data[1:2] in b"14" else 3):
+        found = _PNM_NUMBER.match(data, at, at + 10_000)
+        if found is None:
+            raise IndexError
+        numbers.append(int(found[1]))
+        at = found.end()
+    deep = len(numbers) > 2 and numbers[2] > 255
+    return numbers[1], numbers[0], (3 if data[1:2] in b"36" else 1) * (2 if deep else 1)

@@ -27,7 +27,7 @@ from filelock import FileLock, Timeout
 from platformdirs import user_data_path
 
 from fusion_core.errors import BadInputError, CheckpointError, RunError, UsageError
-from fusion_core.files import write_atomic
+from fusion_core.files import read_json, write_atomic
 
 __all__ = [
     "ACTIVE",
@@ -261,7 +261,7 @@ class ModelStore:
     def _added(self, path: Path, in_use: bool) -> StoredModel:
         size = path.stat().st_size
         try:
-            entry = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+            entry = read_json(path.with_suffix(".json"))
             return StoredModel(
                 name=path.stem,
                 path=path,
@@ -282,7 +282,7 @@ class ModelStore:
     def _state(self) -> dict[str, Any]:
         path = self.folder / "store.json"
         try:
-            state = json.loads(path.read_text(encoding="utf-8"))
+            state = read_json(path)
         except FileNotFoundError:
             return {"format": _FORMAT, "active": DEFAULT_MODEL, "history": []}
         except (OSError, ValueError) as error:

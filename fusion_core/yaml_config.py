@@ -19,16 +19,20 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from fusion_core.config_faults import KeyPath, dotted, explain, real_path, short
-from fusion_core.errors import ConfigError
+from fusion_core.errors import BadInputError, ConfigError
+from fusion_core.files import read_bounded
 
 __all__ = [
     "ENV_PREFIX",
+    "MAX_BYTES",
     "ConfigTree",
     "KeyPath",
     "apply_override",
+    "compose_yaml",
     "load_model",
     "load_tree",
     "parse_tree",
+    "read_yaml",
     "validate_tree",
 ]
 
@@ -101,14 +105,13 @@ def load_tree(path: Path | str, overrides: Sequence[str] = (), env: Mapping[str,
     """
     file = Path(path)
     try:
-        with file.open("rb") as stream:
-            raw = stream.read(MAX_BYTES + 1)
+        raw = read_bounded(file, MAX_BYTES, "YAML file")
     except OSError as error:
         raise ConfigError(
             f"{file}: cannot be read ({error.strerror or error}); wanted YAML, as `lumitherm config init` writes"
         ) from error
-    if len(raw) > MAX_BYTES:
-        raise ConfigError(f"{file}: is larger than {MAX_BYTES} bytes; wanted a YAML configuration")
+    except BadInputError as error:
+        raise ConfigError(str(error)) from error
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -121,6 +124,17 @@ def load_tree(path: Path | str, overrides: Sequence[str] = (), env: Mapping[str,
     for override in overrides:
         apply_override(tree, override)
     return tree
+
+
+def read_yaml(path: Path | str) -> dict[str, Any]:
+    """The plain values of a YAML file with `key: value` lines at its top, for files that no model describes.
+
+    Raises:
+        ConfigError: it cannot be read, is no such file, or exceeds MAX_BYTES, MAX_DEPTH or MAX_VALUES.
+    """
+    tree = load_tree(path)
+    tree.raise_problems()
+    return tree.values
 
 
 def apply_override(tree: ConfigTree, override: str) -> None:
@@ -138,7 +152,7 @@ def parse_tree(text: str, name: str) -> ConfigTree:
         ConfigError: not YAML, not one document, or no mapping at the top. Duplicate keys, tags and values that JSON
             does not know are recorded in the tree.
     """
-    root = _compose(text, name)
+    root = compose_yaml(text, name)
     tree = ConfigTree(name)
     if root is None:
         tree.origins[()] = f"{name}:1"
@@ -170,7 +184,25 @@ def validate_tree(model: type[Model], tree: ConfigTree) -> Model:
 
 
 class _Loader(yaml.SafeLoader):
-    """SafeLoader with the scalars of YAML 1.2's core schema: no on/off/yes/no, no dates, no base-60 numbers."""
+    """SafeLoader with the scalars of YAML 1.2's core schema: no on/off/yes/no, no dates, no base-60 numbers.
+
+    Counts as it reads, so that what is too large or too deep is refused before it has been built.
+    """
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self._nodes = self._depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        """One node and what is in it. Raises YAMLError above the limits."""
+        self._nodes += 1
+        self._depth += 1
+        if self._depth > MAX_DEPTH + 2 or self._nodes > 2 * MAX_VALUES:  # keys are nodes, too
+            line = int(self.line) + 1
+            raise yaml.YAMLError(f"line {line}: more than {MAX_DEPTH} levels or {MAX_VALUES} values")
+        node: yaml.Node | None = super().compose_node(parent, index)
+        self._depth -= 1
+        return node
 
 
 _Loader.yaml_implicit_resolvers = {}
@@ -188,7 +220,8 @@ for _tag, _pattern, _first in (
     _Loader.add_implicit_resolver(_tag, re.compile(_pattern), list(_first))
 
 
-def _compose(text: str, name: str) -> yaml.Node | None:
+def compose_yaml(text: str, name: str) -> yaml.Node | None:
+    """The nodes of one document, for whoever needs their places. Raises ConfigError, see `parse_tree`."""
     try:
         loader = _Loader(text)
         try:
@@ -299,7 +332,7 @@ def _override(tree: ConfigTree, keys: list[str], text: str, origin: str) -> None
     for old in [known for known in tree.origins if known[: len(path)] == path]:
         del tree.origins[old]
     tree.origins[path] = origin
-    node = _compose(text, origin)
+    node = compose_yaml(text, origin)
     if node is None:
         target[keys[-1]] = "" if text.strip() == "" else None
     else:

@@ -23,15 +23,15 @@ NO_TORCH = (
 )  # fmt: skip
 CALIBRATION_MAY = {
     "fusion_core.frames", "fusion_core.errors", "fusion_core.files", "fusion_core.pair_folder",
-    "fusion_core.redaction",
+    "fusion_core.redaction", "fusion_core.yaml_config",
     "fusion_core.simulation", "fusion_core.cross_spectral", "fusion_core.shift", "fusion_core.colour",
 }  # fmt: skip
 TENSORRT_FILES = {"fusion_core/engines/tensorrt_engine.py"}
 
 LAYERS = (
     ("fusion_core.redaction",),
-    ("fusion_core.config_faults", "fusion_core.cross_spectral", "fusion_core.errors",
-     "fusion_core.files", "fusion_core.frames"),
+    ("fusion_core.errors",),
+    ("fusion_core.config_faults", "fusion_core.cross_spectral", "fusion_core.files", "fusion_core.frames"),
     ("fusion_core.colour", "fusion_core.picture_formats", "fusion_core.shift", "fusion_core.simulation",
      "fusion_core.thermal", "fusion_core.rfvif", "fusion_core.yaml_config"),
     ("fusion_core.picture_file",),

@@ -8,7 +8,8 @@ import yaml
 
 from app.configuration.config import load_config
 from fusion_core.errors import ConfigError
-from fusion_core.files import replacing
+from fusion_core.files import read_bounded, replacing
+from fusion_core.yaml_config import MAX_BYTES, compose_yaml
 
 __all__ = ["set_value", "with_value"]
 
@@ -19,10 +20,7 @@ def with_value(text: str, section: str, key: str, value: str) -> str:
     Raises:
         ConfigError: the text is no YAML, or the section is not written as indented `key: value` lines.
     """
-    try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"this is no YAML: {error}") from error
+    root = compose_yaml(text, "the configuration")
     if root is not None and not isinstance(root, yaml.MappingNode):
         raise ConfigError("wanted `key: value` lines at the top")
     shown = _quoted(value)
@@ -50,7 +48,7 @@ def set_value(path: Path, section: str, key: str, value: str) -> None:
         ConfigError: it cannot be read or written, or would not be a configuration any more (then it is as before).
     """
     try:
-        text = with_value(path.read_text(encoding="utf-8"), section, key, value)
+        text = with_value(read_bounded(path, MAX_BYTES, "YAML file").decode("utf-8"), section, key, value)
         with replacing(path) as part:
             part.write_text(text, encoding="utf-8")
             load_config(part)

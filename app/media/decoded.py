@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Final
 
 import cv2
 import numpy as np
@@ -22,7 +23,11 @@ from fusion_core.frames import Stream
 from fusion_core.picture_formats.decoders import turned
 from fusion_core.thermal.painted import Unpainter
 
-__all__ = ["FrameConverter"]
+__all__ = ["DECODER_LIMITS", "MOST_VIDEO_PIXELS", "FrameConverter", "bound_decoder"]
+
+MOST_VIDEO_PIXELS: Final = 36_000_000  # 8K with its padding
+DECODER_LIMITS: Final = MappingProxyType({"max_pixels": str(MOST_VIDEO_PIXELS)})
+"""FFmpeg options for every container of others: what is probed is decoded, so the limit must be there before."""
 
 # Matrix coefficients as numbered by ITU-T H.273 -> what swscale calls them.
 _MATRICES = {
@@ -46,6 +51,20 @@ _TO_BT709 = np.array(  # linear light, from BT.2020 primaries
 _CHROMA_TOLERANCE = 10  # of a grey picture that went through a lossy codec, in levels from the middle
 _CHROMA_SHARE = 0.01
 _CODES = 4096
+
+
+def bound_decoder(context: Any, shown: str) -> None:
+    """Limit the coded size that a decoder takes, before its first packet: the header of the file may tell another one.
+
+    Raises:
+        BadInputError: the header tells of more already.
+    """
+    context.options = {**context.options, **DECODER_LIMITS}
+    if context.width * context.height > MOST_VIDEO_PIXELS:
+        raise BadInputError(
+            f"{shown} says that it is {context.width}x{context.height}; at most {MOST_VIDEO_PIXELS} pixels a picture"
+            " are decoded. Is it damaged?"
+        )
 
 
 class FrameConverter:

@@ -18,7 +18,7 @@ import av
 import cv2
 import numpy as np
 
-from app.media.decoded import FrameConverter
+from app.media.decoded import DECODER_LIMITS, FrameConverter, bound_decoder
 from app.media.geometry import MediaInput, frame_orientation, parse_media_input
 from app.media.pictures import read_picture
 from app.media.stamps import FrameTimes
@@ -30,7 +30,6 @@ __all__ = ["FrameReader", "MediaFrame", "SequenceReader", "VideoReader", "is_seq
 
 _FALLBACK_RATE = Fraction(25)
 _MOST_BAD_PACKETS_IN_A_ROW = 100
-_MOST_PIXELS = 36_000_000  # 8K; a damaged header must not ask for all of the memory
 _VIDEO_HEADS = (b"\x1a\x45\xdf\xa3", b"RIFF", b"\x47\x40")  # Matroska, AVI, transport stream; MP4 has ftyp
 _MANY_SKIPPED = 0.05  # share of damaged packets from which on the result is not called whole
 
@@ -159,11 +158,7 @@ class VideoReader:
         self._av_stream: Any = candidates[track]
         context = self._av_stream.codec_context
         context.thread_count = threads
-        context.options = {"max_pixels": str(_MOST_PIXELS)}
-        if context.width * context.height > _MOST_PIXELS:
-            raise BadInputError(
-                f"{self.path} says that it is {context.width}x{context.height}; that is too large, or damaged"
-            )
+        bound_decoder(context, str(self.path))
         self._times = FrameTimes(self._container, self._av_stream)
         self.time_base: Fraction = self._times.time_base
         self.rate: Fraction | None = self._times.rate
@@ -316,7 +311,7 @@ def _open_container(path: Path, options: Mapping[str, str]) -> Any:
         raise BadInputError(f"{path} cannot be read: {error.strerror}. Check the name.") from error
     try:
         # A path is never an address with a protocol; tags in an old encoding are no reason to refuse a file.
-        return av.open(f"file:{path}", options=dict(options), metadata_errors="replace")
+        return av.open(f"file:{path}", options={**options, **DECODER_LIMITS}, metadata_errors="replace")
     except (av.error.FFmpegError, UnicodeError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         if head.startswith(_VIDEO_HEADS) or head[4:8] == b"ftyp":

@@ -12,6 +12,7 @@ import av.error
 import numpy as np
 import numpy.typing as npt
 
+from app.media.decoded import DECODER_LIMITS
 from app.media.pairing import default_max_skew_ns
 from app.media.reader import VideoReader
 from fusion_core.errors import BadInputError, RecordingError
@@ -37,7 +38,7 @@ class _SeekableVideo(VideoReader):
         times: set[int] = set()
         last: int | None = None
         starts_over = False
-        with av.open(f"file:{self.path}", metadata_errors="replace") as container:
+        with av.open(f"file:{self.path}", options=dict(DECODER_LIMITS), metadata_errors="replace") as container:
             try:
                 for packet in container.demux(container.streams.video[0]):
                     if packet.dts is not None:

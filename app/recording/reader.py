@@ -14,6 +14,7 @@ import av
 import av.error
 import numpy as np
 
+from app.media.decoded import bound_decoder
 from app.recording.agreement import agree
 from app.recording.config import TrackName
 from app.recording.sidecar import (
@@ -62,6 +63,7 @@ class _TrackReader:
         if not isinstance(stream, av.VideoStream):
             raise BadInputError(f"{path}: the {track.name} track is no video")
         self._stream = stream
+        bound_decoder(stream.codec_context, f"{path}: the {track.name} track")
         self._stream.thread_type = "SLICE"  # frame threads would decode ahead of what is asked for
         self._frames: Iterator[av.VideoFrame] = iter(())
         self._at_ms = -1

@@ -13,7 +13,7 @@ import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -40,7 +40,15 @@ __all__ = [
 ]
 
 SCHEMA_VERSION = 1
+MAX_BYTES = 1 << 30  # a day at 30 pairs a second
+MAX_LINES = 2_000_000
 MAX_LINE_BYTES = 256 * 1024  # a frame line has about 500 bytes; anything above this is damage
+
+
+Count = Annotated[int, msgspec.Meta(ge=0, le=10**9)]
+Milliseconds = Annotated[int, msgspec.Meta(ge=0, le=10**11)]  # three years, in Matroska's clock
+Nanoseconds = Annotated[int, msgspec.Meta(ge=-(2**62), le=2**62)]  # a difference of two still fits 64 bits
+Side = Annotated[int, msgspec.Meta(ge=0, le=16_384)]
 
 
 class TrackInfo(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -49,8 +57,8 @@ class TrackInfo(msgspec.Struct, frozen=True, omit_defaults=True):
     name: str
     codec: str
     encoder: str
-    height: int
-    width: int
+    height: Side
+    width: Side
     pixel_format: str
 
 
@@ -59,10 +67,10 @@ class HeaderLine(msgspec.Struct, frozen=True, tag_field="type", tag="header"):
 
     schema: int
     recording: str  # name of the recording's first file, in all its segments
-    segment: int  # 0, 1, ... within the recording
-    start_ns: int
+    segment: Count  # 0, 1, ... within the recording
+    start_ns: Nanoseconds
     wall_start: str
-    wall_start_ns: int
+    wall_start_ns: Nanoseconds
     tracks: list[TrackInfo]
     label: str | None = None
     reason: str = "start"  # why this file begins: start, split, event, layout, encoder, disk, clock
@@ -77,8 +85,8 @@ class Ref(msgspec.Struct, frozen=True, omit_defaults=True):
     damage, this reveals it.
     """
 
-    k: int
-    ms: int
+    k: Count
+    ms: Milliseconds
     new: bool = True
     crc: int | None = None
 
@@ -87,7 +95,7 @@ class SourceRef(msgspec.Struct, frozen=True, omit_defaults=True):
     """What the camera said of a frame, and where it is. `at` is None when its track is not recorded."""
 
     i: int  # Frame.index
-    t_ns: int
+    t_ns: Nanoseconds
     src: str  # TimestampSource
     flags: int = 0
     at: Ref | None = None
@@ -97,11 +105,11 @@ class FrameLine(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type
     """One pair. `skew_ns` is visible minus thermal; `drops` counts since the start; flags are FrameFlag numbers."""
 
     n: int
-    t_ns: int
+    t_ns: Nanoseconds
     fused: Ref | None = None
     visible: SourceRef | None = None
     thermal: SourceRef | None = None
-    skew_ns: int | None = None
+    skew_ns: Nanoseconds | None = None
     flags: int = 0
     engine: str = ""
     fuse_ms: float = 0.0
@@ -118,8 +126,8 @@ class GapLine(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type",
     """Pictures are missing between two moments. cause: refused, outage, lost, disk, encoder."""
 
     cause: str
-    from_ns: int
-    to_ns: int
+    from_ns: Nanoseconds
+    to_ns: Nanoseconds
     track: str = "all"
     frames: int = 0  # how many are missing where that is known
 
@@ -127,7 +135,7 @@ class GapLine(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type",
 class EventLine(msgspec.Struct, frozen=True, tag_field="type", tag="event"):
     """Somebody or something marked this moment."""
 
-    t_ns: int
+    t_ns: Nanoseconds
     label: str
 
 
@@ -136,7 +144,7 @@ class EndLine(msgspec.Struct, frozen=True, tag_field="type", tag="end"):
 
     reason: str
     frames: dict[str, int]
-    duration_ns: int
+    duration_ns: Nanoseconds
 
 
 Line = HeaderLine | FrameLine | GapLine | EventLine | EndLine
@@ -247,7 +255,12 @@ def read_sidecar(path: Path) -> SidecarContent:
     """
     content = SidecarContent()
     try:
+        size = path.stat().st_size
+        if size > MAX_BYTES:
+            raise BadInputError(f"{path} has {size} bytes, a sidecar may have at most {MAX_BYTES}; is it another file?")
         for number, data in enumerate(_lines(path), 1):
+            if number > MAX_LINES:
+                raise BadInputError(f"{path} has more than {MAX_LINES} lines, which no recording of ours has")
             try:
                 content.add(decode_line(data))
             except BadInputError as error:

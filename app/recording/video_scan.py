@@ -10,6 +10,7 @@ from pathlib import Path
 import av
 import av.error
 
+from app.media.decoded import DECODER_LIMITS, bound_decoder
 from app.recording.config import TrackName
 from app.recording.matroska_writer import METADATA_TITLE
 from app.recording.sidecar import MAX_LINE_BYTES, SidecarContent, decode_line
@@ -50,7 +51,9 @@ def open_video(path: Path) -> av.container.InputContainer:
     if not path.is_file():
         raise BadInputError(f"{path} does not exist or is no file; give a recording (.mkv)")
     try:
-        return av.open(str(path), "r", options={"protocol_whitelist": "file"}, metadata_errors="replace")
+        return av.open(
+            str(path), "r", options={"protocol_whitelist": "file", **DECODER_LIMITS}, metadata_errors="replace"
+        )
     except (av.error.FFmpegError, ValueError) as error:
         raise BadInputError(f"{path} is no video file that can be read: {error}") from error
 
@@ -68,6 +71,7 @@ def find_tracks(container: av.container.InputContainer, path: Path) -> dict[Trac
             raise BadInputError(f"{path}: the {name} track has an unknown codec; that is damage")
         if not (0 < context.width <= _MAX_SIDE_PX and 0 < context.height <= _MAX_SIDE_PX):
             raise BadInputError(f"{path}: the {name} track is {context.width}x{context.height} px; that is damage")
+        bound_decoder(context, f"{path}: the {name} track")
         tracks.setdefault(
             name,
             TrackScan(name, stream.index, context.name, context.height, context.width, context.pix_fmt or ""),

@@ -14,7 +14,7 @@ import structlog
 
 from app.configuration.service import ServiceConfig
 from app.service.systemd import StartLedger, boot_id
-from fusion_core.files import plain_name, write_atomic
+from fusion_core.files import plain_name, read_json, write_atomic
 
 if TYPE_CHECKING:
     from app.configuration.config import AppConfig
@@ -56,7 +56,7 @@ class RequestedRecordingFile:
     def read(self) -> RequestedRecording | None:
         """What holds now; None = nobody has said anything."""
         try:
-            data = json.loads(self._file.read_text(encoding="ascii"))
+            data = read_json(self._file)
             wanted, label, boot = data["recording"], data["label"], data["boot"]
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return None

@@ -21,7 +21,7 @@ from platformdirs import user_cache_path
 
 from fusion_core.engines.openvino_runtime import load_openvino
 from fusion_core.errors import EngineError
-from fusion_core.files import sync
+from fusion_core.files import read_json, sync
 
 __all__ = ["BEFORE_MAKING", "CacheEntry", "EngineCache"]
 
@@ -205,7 +205,7 @@ class EngineCache:
             if not path.is_dir() or path.name.startswith("."):
                 continue
             try:
-                key = {} if path.name.endswith(_BAD) else json.loads((path / _KEY).read_text())
+                key = {} if path.name.endswith(_BAD) else read_json(path / _KEY)
             except (OSError, ValueError):
                 key = {}
             size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
@@ -249,9 +249,9 @@ def _check_entry(path: Path, key: Mapping[str, Any]) -> None:
         status = path.stat()
         if status.st_mode & 0o022 or status.st_uid not in (os.getuid(), 0):
             raise ValueError("others may write into it")
-    if json.loads((path / _KEY).read_text()) != json.loads(json.dumps(dict(key))):
+    if read_json(path / _KEY) != json.loads(json.dumps(dict(key))):
         raise ValueError("it was made for something else: its key differs")
-    digests = json.loads((path / _FILES).read_text())
+    digests = read_json(path / _FILES)
     if not isinstance(digests, dict) or not digests:
         raise ValueError("its list of files is empty")
     for name, digest in digests.items():

@@ -21,14 +21,16 @@ import tifffile
 from numpy.typing import NDArray
 
 from fusion_core.errors import BadInputError, DamagedInputError
-from fusion_core.picture_formats.radiometric import jpeg_is_whole, jpeg_segments
+from fusion_core.files import jpeg_segments, picture_size
+from fusion_core.picture_formats.radiometric import jpeg_is_whole
 
 __all__ = ["MOST_VISIBLE_PIXELS", "Pixels", "Stored", "bytes_of", "decode", "jpeg_orientation", "turned", "unsupported"]
 
 Pixels = NDArray[np.integer | np.floating]
 
 MOST_VISIBLE_PIXELS: Final = 1 << 26
-_MOST_BYTES: Final = 1 << 29
+_MOST_BYTES: Final = 1 << 28  # of a file, and of its pixels once decoded
+_MOST_SCANS: Final = 64  # of a JPEG; progressive ones have about ten, and each costs the whole picture's time
 _TIFF_HEADS: Final = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _PNG_HEAD: Final = b"\x89PNG\r\n\x1a\n"
 _PNG_NEEDED: Final = (b"IHDR", b"PLTE", b"IDAT", b"IEND")  # opacity is dropped anyhow
@@ -112,8 +114,9 @@ def decode(path: Path, data: bytes, most_pixels: int) -> Stored:
     Raises:
         BadInputError: damaged, too large, several pages, or no picture that is known.
     """
-    if _declared_pixels(data) > most_pixels:
-        raise BadInputError(f"{path} says that it has {_declared_pixels(data)} pixels, at most {most_pixels} are read")
+    if data[:4] in _TIFF_HEADS:
+        return _decode_tiff(path, data, most_pixels)
+    _check_header(path, data, most_pixels)
     if data.startswith(_PNG_HEAD):
         return _decode_png(path, data)
     if data.startswith(b"\xff\xd8\xff"):
@@ -125,9 +128,35 @@ def decode(path: Path, data: bytes, most_pixels: int) -> Stored:
         orientation = _exif_orientation(data[at + 8 :]) if at > 0 else 1
         notes = ["is an animation; its first picture is used"] if b"ANMF" in data[12:] else []
         return Stored(turned(_with_pillow(path, data, "WEBP", most_pixels), orientation), notes=notes)
-    if data[:4] in _TIFF_HEADS:
-        return _decode_tiff(path, data, most_pixels)
     return Stored(_with_cv2(path, data))
+
+
+def _check_header(path: Path, data: bytes, most_pixels: int) -> None:
+    """Refuse, before a decoder sees it, what is too large or a kind whose size nobody has looked at."""
+    size = picture_size(data)
+    if size is None:
+        known = data.startswith((_PNG_HEAD, b"\xff\xd8\xff"))
+        if known:
+            raise _undecodable(path)
+        raise BadInputError(
+            f"{path} cannot be read as a picture: it cannot be decoded, so it is damaged or another kind of file;"
+            " wanted PNG, JPEG, TIFF, BMP, WebP, JPEG 2000 or PNM"
+        )
+    _refuse_large(path, size[:2], size[2], most_pixels)
+    if data.startswith(b"\xff\xd8") and data.count(b"\xff\xda") > _MOST_SCANS:
+        raise BadInputError(f"{path} is a JPEG of more than {_MOST_SCANS} scans; save it anew")
+
+
+def _refuse_large(path: Path, size: tuple[int, int], bytes_a_pixel: int, most_pixels: int) -> None:
+    """size: (height, width). Raises BadInputError above the limits."""
+    pixels = size[0] * size[1]
+    if pixels > most_pixels:
+        raise BadInputError(f"{path} says that it is {size[1]}x{size[0]}; at most {most_pixels} pixels are read")
+    if pixels * bytes_a_pixel > _MOST_BYTES:
+        raise BadInputError(
+            f"{path} says that it is {size[1]}x{size[0]} with {bytes_a_pixel} bytes a pixel; at most {_MOST_BYTES}"
+            " bytes are decoded"
+        )
 
 
 def _damaged(path: Path, why: str) -> DamagedInputError:
@@ -196,13 +225,15 @@ def _decode_tiff(path: Path, data: bytes, most_pixels: int) -> Stored:
     orientation, no_data, inverted = 1, None, False
     try:
         with tifffile.TiffFile(io.BytesIO(data)) as tiff:
-            pages: list[Any] = [tiff.pages[number] for number in range(min(_MOST_PAGES, len(tiff.pages)))]
+            pages = _first_pages(tiff)
+            for other in pages:  # all of them: a second decoder may take another page
+                bytes_a_pixel = (int(other.bitspersample) + 7) // 8 * int(other.samplesperpixel)
+                size = (int(other.imagelength) * max(1, int(other.imagedepth)), int(other.imagewidth))
+                _refuse_large(path, size, bytes_a_pixel, most_pixels)
             full = [page for page in pages if not int(page.subfiletype) & 5]
             page = full[0] if full else pages[0]
             if sum(other.shape == page.shape for other in full) > 1:
                 raise BadInputError(f"{path} holds several pages; save each as its own picture and give the folder.")
-            if page.imagewidth * page.imagelength * page.samplesperpixel > 3 * most_pixels:
-                raise BadInputError(f"{path} says that it is {page.imagewidth}x{page.imagelength}; that is too large")
             tag = page.tags.get(274)
             orientation = int(tag.value) if tag is not None else 1
             no_data = _number_of(page.tags.get(42113))
@@ -229,6 +260,17 @@ def _decode_tiff(path: Path, data: bytes, most_pixels: int) -> Stored:
     return Stored(turned(image, orientation), None, no_data)
 
 
+def _first_pages(tiff: tifffile.TiffFile) -> list[Any]:
+    """Not by their number: counting them would follow a chain of millions."""
+    pages: list[Any] = []
+    for number in range(_MOST_PAGES):
+        try:
+            pages.append(tiff.pages[number])
+        except IndexError:
+            break
+    return pages
+
+
 def _page_pixels(page: tifffile.TiffPage) -> Pixels:
     image = np.asarray(page.asarray())
     if image.dtype.byteorder == ">":
@@ -252,20 +294,6 @@ def _number_of(tag: tifffile.TiffTag | None) -> float | None:
         return float(str(tag.value).strip("\0 "))
     except ValueError:
         return None
-
-
-def _declared_pixels(data: bytes) -> int:
-    """What the header of a PNG, JPEG or BMP says; 0 for others."""
-    if data.startswith(_PNG_HEAD):
-        return int.from_bytes(data[16:20], "big") * int.from_bytes(data[20:24], "big")
-    if data.startswith(b"BM") and len(data) >= 26:
-        width, height = struct.unpack_from("<ii", data, 18)
-        return abs(int(width) * int(height))
-    if data.startswith(b"\xff\xd8"):
-        for marker, payload in jpeg_segments(data):
-            if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC) and len(payload) >= 5:
-                return int.from_bytes(payload[1:3], "big") * int.from_bytes(payload[3:5], "big")
-    return 0
 
 
 @dataclass(slots=True)

@@ -10,31 +10,17 @@ from __future__ import annotations
 import io
 import re
 import struct
-from collections.abc import Iterator
 
 import numpy as np
 
-__all__ = ["jpeg_is_whole", "jpeg_segments", "radiometric_counts"]
+from fusion_core.files import jpeg_segments
+
+__all__ = ["jpeg_is_whole", "radiometric_counts"]
 
 _MARKER_IN_SCAN = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]", re.DOTALL)
 _DJI_SIZES = ((512, 640), (256, 336), (120, 160), (192, 256), (1024, 1280), (240, 320), (288, 384))  # height, width
 _MOST_RECORDS = 1000
 _MOST_PIXELS = 1 << 24
-
-
-def jpeg_segments(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """(marker, payload) of each segment before the picture data."""
-    at = 2
-    while at + 4 <= len(data) and data[at] == 0xFF:
-        marker = data[at + 1]
-        if marker == 0xFF:  # fill byte
-            at += 1
-            continue
-        length = int.from_bytes(data[at + 2 : at + 4], "big")
-        if marker == 0xDA or length < 2:
-            return
-        yield marker, data[at + 4 : at + 2 + length]
-        at += 2 + length
 
 
 def jpeg_is_whole(data: bytes) -> bool:

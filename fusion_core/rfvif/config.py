@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from fusion_core.errors import CheckpointError, UsageError
 
@@ -15,6 +15,15 @@ it repeats what lies this far inside instead."""
 
 NETWORK_VERSION = 1
 """Raised whenever the same weights would give other pictures; part of every engine's cache key."""
+
+_MOST: Final = {
+    "channels": 1024,
+    "residual_blocks": 256,
+    "space_to_depth": 2,
+    "working_px": 36_000_000,
+    "fab_count": 3,
+}
+"""Beyond every network of ours by far; weights of strangers may ask for no more."""
 
 AlignmentMode = Literal["paper", "uniform", "field"]
 
@@ -54,6 +63,15 @@ class RfvifConfig:
     refine_infrared: bool = True
 
     def __post_init__(self) -> None:
+        for name, most in _MOST.items():
+            value = getattr(self, name)
+            if type(value) is not int or not 0 <= value <= most:
+                raise UsageError(f"{name} is {str(value)[:40]}, must be a whole number from 0 to {most}")
+        if not 1 <= len(self.stages) <= 8 or not all(1 <= f <= 64 and 0 <= r <= 64 for f, r in self.stages):
+            raise UsageError("stages must be 1 to 8 pairs of a factor from 1 to 64 and a radius from 0 to 64")
+        for field in fields(self):
+            if field.type == "bool" and not isinstance(getattr(self, field.name), bool):
+                raise UsageError(f"{field.name} must be true or false")
         if self.channels < 4 or self.channels % 4:
             raise UsageError(f"channels is {self.channels}, must be a multiple of 4, at least 4")
         if self.fab_count not in (1, 2, 3):

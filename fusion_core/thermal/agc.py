@@ -21,6 +21,7 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from fusion_core.errors import BadInputError, ConfigError
+from fusion_core.files import picture_size, read_bounded
 from fusion_core.thermal import agc_modes as modes
 
 __all__ = ["Agc", "AgcConfig", "AgcMode", "Polarity", "contract_differences", "contract_of"]
@@ -140,6 +141,9 @@ class AgcConfig(BaseModel):
         return self
 
 
+_MOST_MASK_PIXELS = 1 << 24
+
+
 class Agc:
     """The AGC of one thermal stream. Keeps the damped mapping between frames; one owner thread calls it.
 
@@ -153,12 +157,7 @@ class Agc:
         self.config = config if config is not None else AgcConfig()
         self._mask: npt.NDArray[np.uint8] | None = None
         if self.config.exclude_mask is not None:
-            mask = cv2.imread(str(self.config.exclude_mask), cv2.IMREAD_GRAYSCALE)
-            if mask is None:
-                raise ConfigError(
-                    f"agc.exclude_mask {self.config.exclude_mask} cannot be read as a picture; wanted an 8-bit PNG"
-                )
-            self._mask = np.asarray(mask, dtype=np.uint8)
+            self._mask = _read_mask(Path(self.config.exclude_mask))
         self._equalizer = cv2.createCLAHE(self.config.clahe_clip, (self.config.clahe_tiles, self.config.clahe_tiles))
         self._index: npt.NDArray[np.intp] | None = None
         self._index_shape: tuple[int, int] = (0, 0)
@@ -373,3 +372,20 @@ def _same(a: object, b: object) -> bool:
     if isinstance(a, int | float) and isinstance(b, int | float) and not isinstance(a, bool):
         return math.isclose(a, b, rel_tol=1e-6, abs_tol=1e-9)
     return a == b
+
+
+def _read_mask(path: Path) -> npt.NDArray[np.uint8]:
+    """The mask as (H, W) uint8. Raises ConfigError, before decoding where its header tells of more than is read."""
+    try:
+        data = read_bounded(path, _MOST_MASK_PIXELS, "picture")
+    except (OSError, BadInputError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigError(f"agc.exclude_mask {path} cannot be read: {reason}; wanted an 8-bit PNG") from error
+    size = picture_size(data)
+    if size is not None and size[0] * size[1] > _MOST_MASK_PIXELS:
+        pixels = size[0] * size[1]
+        raise ConfigError(f"agc.exclude_mask {path} has {pixels} pixels, at most {_MOST_MASK_PIXELS} are read")
+    mask = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE) if size is not None else None
+    if mask is None:
+        raise ConfigError(f"agc.exclude_mask {path} cannot be read as a picture; wanted an 8-bit PNG")
+    return np.asarray(mask, dtype=np.uint8)

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from fusion_core.cross_spectral import OutlineForm, gaussian_mean, outlines, surface_peak
 from fusion_core.errors import BadInputError
-from fusion_core.files import write_atomic
+from fusion_core.files import read_json, write_atomic
 from fusion_core.training.config import RegistrationConfig
 
 __all__ = [
@@ -247,7 +247,7 @@ def save_registrations(path: Path, registrations: dict[str, PairRegistration], f
 def load_registrations(path: Path, fingerprint: str) -> dict[str, PairRegistration] | None:
     """Read what `save_registrations` wrote; None where there is none, or it is of other data or settings."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
         if content["format"] != _FORMAT or content["fingerprint"] != fingerprint:
             return None
         return {stem: _from_json(entry) for stem, entry in content["pairs"].items()}

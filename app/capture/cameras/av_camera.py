@@ -16,7 +16,7 @@ import av
 from app.capture.cameras.camera import CameraInfo, Clock, TimeBase
 from app.capture.cameras.sender_clock import SenderClock
 from app.capture.cameras.uri import CameraUri
-from app.media.decoded import FrameConverter
+from app.media.decoded import DECODER_LIMITS, FrameConverter, bound_decoder
 from app.media.geometry import MediaInput
 from app.media.reader import VideoReader
 from fusion_core.errors import BadInputError, CameraLost, CameraTimeout, ConfigError, EndOfStream
@@ -56,7 +56,7 @@ class _AvSource:
         timeout = (config.open_timeout_s, max(_MIN_SILENCE_S, 4 / config.fps if config.fps else 0.0))
         try:
             self._container = av.open(
-                name, format=format_name, options=options, timeout=timeout, metadata_errors="replace"
+                name, format=format_name, options=options | DECODER_LIMITS, timeout=timeout, metadata_errors="replace"
             )
         except (av.FFmpegError, ValueError, OSError) as error:
             raise self._cannot_open(error) from None
@@ -64,6 +64,10 @@ class _AvSource:
             self.track = self._choose_track(uri)
             if getattr(self.track, "codec_context", None) is None:
                 raise self._cannot_open(ValueError("its video is in a format that the decoder does not know"))
+            try:
+                bound_decoder(self.track.codec_context, self.shown)
+            except BadInputError as error:
+                raise self._cannot_open(error) from None
         except BaseException:
             self._container.close()
             raise

@@ -23,9 +23,10 @@ from app.pipeline.capture_supervisor import device_identity
 from app.recording.reader import RecordingReader
 from calibration.board import Board
 from calibration.render import random_poses, render_pair, synthetic_rig
-from fusion_core.errors import BadInputError, CameraTimeout, EndOfStream
+from fusion_core.errors import BadInputError, CameraTimeout, ConfigError, EndOfStream
 from fusion_core.frames import Stream
 from fusion_core.pair_folder import find_pairs, read_thermal, read_visible
+from fusion_core.yaml_config import read_yaml
 
 __all__ = [
     "CalibrationPair",
@@ -188,9 +189,9 @@ def read_devices(folder: Path) -> tuple[str, str]:
     if not path.is_file():
         return "", ""
     try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+        found = read_yaml(path)
         return str(found["visible"]), str(found["thermal"])
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError) as error:
+    except (ConfigError, KeyError) as error:
         raise BadInputError(
             f"{path} is not understood ({error}), must hold visible: and thermal:; or delete it"
         ) from error

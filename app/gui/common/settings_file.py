@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import structlog
 
-from fusion_core.files import write_atomic
+from fusion_core.files import read_json, write_atomic
 
 __all__ = ["SettingsFile"]
 
@@ -108,7 +108,7 @@ class SettingsFile:
 
 def _read(file: Path) -> dict[str, Any]:
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
+        found = read_json(file)
     except (OSError, ValueError):  # not there, or damaged: the defaults serve
         return {}
     return found if isinstance(found, dict) else {}

@@ -17,7 +17,7 @@ from app.recording.segments import delete_recording, is_protected, list_recordin
 from app.recording.writing.disk import free_bytes
 from app.service.state.health import ServiceWorker
 from app.service.state.operations import KEEP, SNAPSHOT_FOLDER
-from fusion_core.files import write_atomic
+from fusion_core.files import read_json, write_atomic
 
 __all__ = ["AgeBook", "Kept", "RetentionThread", "has_event", "plan"]
 
@@ -102,7 +102,7 @@ class AgeBook:
         self._base_s = 0.0
         self._begin_s = monotonic_s()
         try:
-            data = json.loads(file.read_text(encoding="utf-8"))
+            data = read_json(file)
             gap_s = wall_s() - float(data["wall_s"])
             self._base_s = float(data["clock_s"]) + (gap_s if 0 <= gap_s <= _MAX_GAP_S else 0.0)
             self._first_seen = {str(name): float(value) for name, value in data["first_seen"].items()}

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from fusion_core.errors import ConfigError
+from fusion_core.files import read_json
 from fusion_core.measures.evaluation import Summary
 from fusion_core.training.finetuning.measure import Measured
 from fusion_core.training.run_state import atomic_write
@@ -68,7 +69,7 @@ class AgainstStart:
         self._start: dict[str, float] | None = None
         if self._file.is_file():
             try:
-                values = json.loads(self._file.read_text(encoding="utf-8"))
+                values = read_json(self._file)
                 self._start = {str(key): float(value) for key, value in values.items()}
             except (OSError, ValueError, TypeError, AttributeError) as error:
                 raise ConfigError(f"{self._file} cannot be read ({error}); begin the run anew") from error

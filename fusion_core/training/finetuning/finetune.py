@@ -26,6 +26,7 @@ from rich.console import Console
 from fusion_core.checkpoint import LoadedCheckpoint, load_checkpoint, save_checkpoint
 from fusion_core.engines.engine import FusionEngine
 from fusion_core.errors import BadInputError, ConfigError, EngineError
+from fusion_core.files import read_json
 from fusion_core.training.config import TrainingConfig
 from fusion_core.training.dataset import TrainingPair, split_pairs
 from fusion_core.training.distributed import Processes, processes
@@ -345,7 +346,7 @@ def _write_documents(
 def _agc_contract(data: Path, initial: LoadedCheckpoint) -> Any:
     """The AGC that the pictures went through: the data set's own, or that of the initial weights."""
     try:
-        contract = json.loads((data / "dataset.json").read_text(encoding="utf-8"))["agc_contract"]
+        contract = read_json(data / "dataset.json")["agc_contract"]
     except (OSError, ValueError, KeyError, TypeError):
         contract = initial.facts.get("agc")
     return contract

@@ -12,6 +12,7 @@ import torch
 
 from fusion_core.checkpoint import LoadedCheckpoint, load_checkpoint, save_checkpoint
 from fusion_core.errors import ConfigError
+from fusion_core.files import read_json
 from fusion_core.measures.evaluation import EvaluationPair
 from fusion_core.training.finetuning.acceptance import gains, why_error_rose, why_worse
 from fusion_core.training.finetuning.collapse import collapse_warnings
@@ -118,7 +119,7 @@ class Judge:
             ConfigError: it cannot be read.
         """
         try:
-            values = json.loads((folder / OUTCOME_FILE).read_text(encoding="utf-8"))
+            values = read_json(folder / OUTCOME_FILE)
             name = str(values.pop("weights"))
             outcome = StageOutcome(**values)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

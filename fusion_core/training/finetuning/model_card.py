@@ -16,9 +16,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from fusion_core.errors import BadInputError, RunError
+from fusion_core.errors import BadInputError, ConfigError, RunError
+from fusion_core.files import read_json
+from fusion_core.yaml_config import read_yaml
 
 __all__ = ["read_metrics", "write_model_card"]
 
@@ -291,17 +291,15 @@ def _picked(values: dict[str, Any]) -> list[str]:
 
 def _read_config(run: Path) -> dict[str, Any]:
     try:
-        config = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        config = read_yaml(run / "config.yaml")
+    except ConfigError as error:
         raise BadInputError(f"{run} is no folder of a training run: config.yaml cannot be read ({error})") from error
-    if not isinstance(config, dict):
-        raise BadInputError(f"{run / 'config.yaml'} is not a training configuration")
     return config
 
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:

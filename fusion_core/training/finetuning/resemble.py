@@ -7,7 +7,6 @@ the estimate what the camera sees, and the truth is exact.
 from __future__ import annotations
 
 import dataclasses
-import json
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from fusion_core.files import read_json
 from fusion_core.training.dataset import TrainingPair
 
 __all__ = ["noise_levels", "resembling", "thermal_pitch_of"]
@@ -28,7 +28,7 @@ _KERNEL = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], np.float32)  # Immerka
 def thermal_pitch_of(data: Path) -> float:
     """Size of a thermal pixel of a built set, in pixels of the visible grid; 1 where the set does not tell."""
     try:
-        pitch = json.loads((data / "dataset.json").read_text(encoding="utf-8"))["thermal_pitch_px"]
+        pitch = read_json(data / "dataset.json")["thermal_pitch_px"]
         return max(1.0, float(pitch))
     except (OSError, ValueError, KeyError, TypeError):
         return 1.0

@@ -24,7 +24,7 @@ from fusion_core.errors import ConfigError
 from fusion_core.training.config import LossConfig, TrainingConfig
 from fusion_core.training.dataset import TrainingPair
 from fusion_core.training.run_state import atomic_write
-from fusion_core.yaml_config import ConfigTree, apply_override, validate_tree
+from fusion_core.yaml_config import ConfigTree, apply_override, read_yaml, validate_tree
 
 __all__ = [
     "DEFAULT_STAGES",
@@ -230,7 +230,7 @@ def load_request(run: Path) -> FinetuneRequest:
         ConfigError: the folder is of no fine-tuning run.
     """
     try:
-        values = yaml.safe_load((run / REQUEST_FILE).read_text(encoding="utf-8"))
+        values = read_yaml(run / REQUEST_FILE)
         return FinetuneRequest(
             initial=Path(values["initial"]),
             data=Path(values["data"]),
@@ -242,7 +242,7 @@ def load_request(run: Path) -> FinetuneRequest:
             even_if_worse=bool(values.get("even_if_worse", False)),
             stages=tuple(str(item) for item in values["stages"]),
         )
-    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
+    except (ConfigError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(f"{run} is no run of `lumitherm train --from`, or of another version ({error})") from error
 
 
