@@ -11,7 +11,16 @@ from typing import Protocol
 
 import numpy as np
 
-__all__ = ["Frame", "FrameFlag", "FramePair", "FusedFrame", "Stream", "ThermalAlignment", "TimestampSource"]
+__all__ = [
+    "Detection",
+    "Frame",
+    "FrameFlag",
+    "FramePair",
+    "FusedFrame",
+    "Stream",
+    "ThermalAlignment",
+    "TimestampSource",
+]
 
 
 class Stream(StrEnum):
@@ -113,6 +122,18 @@ class ThermalAlignment(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Detection:
+    """Something that a detector saw: its box in pixels of the visible grid, and how sure it was, 0..1."""
+
+    label: str
+    confidence: float
+    top: float
+    left: float
+    bottom: float
+    right: float
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class FusedFrame:
     """The picture that is shown and recorded: (H, W, 3) uint8 RGB at the visible camera's size.
@@ -131,6 +152,7 @@ class FusedFrame:
     agc_limits: tuple[float, float] | None = None
     notes: tuple[str, ...] = field(default=())
     alignment: ThermalAlignment | None = None
+    detections: tuple[Detection, ...] = ()  # of a detector, seen in this picture or shortly before
 
     def __post_init__(self) -> None:
         self.pixels.flags.writeable = False

@@ -39,7 +39,7 @@ def _demo(
 ) -> None:
     """Record a simulated rig that is 6 px out of calibration, fuse it, and lay the result out on a contact sheet.
 
-    Leaves visible.mkv, thermal.mkv (16 bit), fused.mkv, contact_sheet.png, and demo_TIME.mkv with demo_TIME.jsonl: a
+    Leaves visible.mkv, thermal.mkv (16 bit), fused.mkv, contact_sheet.png, and demo-TIME.mkv with demo-TIME.jsonl: a
     recording of all three, which `lumitherm gui` and `lumitherm recording` open.
     """
     from app.jobs.demo import DemoScene, run_demo

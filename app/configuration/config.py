@@ -10,11 +10,12 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from app.capture.cameras.uri import parse_camera_uri
 from app.capture.config import CameraConfig, FfcConfig
 from app.capture.sync_config import SyncConfig
+from app.configuration.detect import DetectConfig
 from app.configuration.service import ServiceConfig
 from app.recording.config import RecordingConfig
 from app.view.views import FileView
@@ -258,11 +259,19 @@ class AppConfig(_Section):
         default_factory=lambda: SimulatedRigConfig.model_validate({}),
         description="the rig behind sim:visible, sim:thermal",
     )
+    detect: DetectConfig | None = Field(
+        default=None, description="a detector of yours that draws boxes; null = none. `detect: model.onnx` will do"
+    )
     output: OutputConfig = Field(default_factory=OutputConfig, description="what is shown")
     logging: LoggingConfig = Field(default_factory=LoggingConfig, description="messages and statistics")
     service: ServiceConfig = Field(
         default_factory=lambda: ServiceConfig.model_validate({}), description="the unattended rig: web, push, triggers"
     )
+
+    @field_validator("detect", mode="before")
+    @classmethod
+    def _detect_by_name(cls, value: object) -> object:
+        return {"model": value} if isinstance(value, str | Path) else value
 
     @model_validator(mode="after")
     def _fit_together(self) -> Self:

@@ -15,6 +15,7 @@ from fusion_core.redaction import Address
 
 __all__ = [
     "ControlConfig",
+    "HomeAssistantConfig",
     "HookConfig",
     "HookEvent",
     "PushConfig",
@@ -23,6 +24,7 @@ __all__ = [
     "ServiceConfig",
     "TriggerConfig",
     "TriggerKind",
+    "VirtualCameraConfig",
     "WatchdogConfig",
     "WebConfig",
     "is_loopback",
@@ -189,6 +191,36 @@ def check_push_url(url: Address) -> Address:
     return url
 
 
+class VirtualCameraConfig(_Section):
+    """The picture as a video device of this computer, by v4l2loopback."""
+
+    device: Annotated[str, Field(pattern=r"^/dev/video\d+$|^/")] = Field(
+        description="/dev/videoN of v4l2loopback: sudo modprobe v4l2loopback exclusive_caps=1 card_label=Lumitherm"
+    )
+    picture: PushPicture = Field(PushPicture.FUSED, description="fused, visible or thermal")
+    max_fps: float = Field(30, ge=1, le=120, description="pictures/s at most")
+
+
+class HomeAssistantConfig(_Section):
+    """The rig as a device of Home Assistant, by MQTT discovery."""
+
+    broker: Address = Field(description="mqtt(s)://BROKER[:PORT]; needs paho-mqtt")
+    secret_file: Path | None = Field(None, description="file with USER:PASSWORD of the broker")
+    discovery_prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9_/-]+$")] = Field(
+        "homeassistant", description="topic below which Home Assistant looks for devices"
+    )
+    interval_s: float = Field(10, ge=1, le=3600, description="s between two states")
+
+    @model_validator(mode="after")
+    def _is_a_broker(self) -> Self:
+        parts = _split(self.broker, "home_assistant")
+        if parts.scheme not in ("mqtt", "mqtts") or not parts.hostname:
+            raise ValueError("home_assistant: wanted mqtt://HOST as its broker")
+        if "@" in parts.netloc:
+            raise ValueError("home_assistant: put the password into secret_file, not into the address")
+        return self
+
+
 class TriggerKind(StrEnum):
     """What sets a trigger off."""
 
@@ -196,13 +228,14 @@ class TriggerKind(StrEnum):
     COLD = "cold"  # ... at or below it
     MOTION = "motion"  # part of the thermal picture changes by more than the threshold
     SCHEDULE = "schedule"  # at times of the day
+    DETECTION = "detection"  # the detector (section `detect`) sees something
 
 
 class TriggerConfig(_Section):
     """A condition that marks an event; an event is recorded with the seconds before it."""
 
     name: Name = Field(description="name of the trigger; label of its events")
-    kind: TriggerKind = Field(description="hot, cold, motion or schedule")
+    kind: TriggerKind = Field(description="hot, cold, motion, schedule or detection")
     celsius: float | None = Field(
         None, ge=-100, le=3000, description="deg C, threshold of hot and cold; needs a scale that knows degrees"
     )
@@ -220,6 +253,7 @@ class TriggerConfig(_Section):
     hold_s: float = Field(0.3, ge=0, le=60, description="s that it must last, so that a glint does not count")
     cooldown_s: float = Field(10, ge=0, le=86400, description="s after an event in which no other is marked")
     at: tuple[str, ...] = Field((), max_length=96, description="HH:MM of local time, for schedule")
+    labels: tuple[str, ...] = Field((), description="classes that set a detection off; () = any of the detector's")
     days: tuple[str, ...] = Field(_DAYS, description="days of schedule: mon tue wed thu fri sat sun")
 
     @model_validator(mode="after")
@@ -233,6 +267,8 @@ class TriggerConfig(_Section):
             unknown = [day for day in self.days if day not in _DAYS]
             if unknown:
                 raise ValueError(f"trigger {self.name}: days has {unknown[0]!r}, wanted {' '.join(_DAYS)}")
+            return self
+        if self.kind is TriggerKind.DETECTION:
             return self
         given = [value for value in (self.celsius, self.counts) if value is not None]
         if len(given) != 1 or (self.kind is TriggerKind.MOTION and self.counts is None):
@@ -348,6 +384,8 @@ class ServiceConfig(_Section):
         default_factory=lambda: ControlConfig.model_validate({}), description="the local socket of `lumitherm ctl`"
     )
     push: tuple[PushConfig, ...] = Field((), max_length=4, description="streams to media servers")
+    virtual_camera: VirtualCameraConfig | None = Field(None, description="a video device with the picture; null = none")
+    home_assistant: HomeAssistantConfig | None = Field(None, description="tell Home Assistant; null = do not")
     triggers: tuple[TriggerConfig, ...] = Field((), max_length=32, description="conditions that mark events")
     hooks: tuple[HookConfig, ...] = Field((), max_length=32, description="who is told of events")
     retention: RetentionConfig = Field(

@@ -171,7 +171,7 @@ def run_demo(
     except OSError as error:
         raise RecordingError(f"the folder {folder} cannot be created: {error.strerror}.") from error
     visible, thermal, fused = (folder / f"{name}.mkv" for name in ("visible", "thermal", "fused"))
-    for old in folder.glob(f"{_PREFIX}_*"):
+    for old in folder.glob(f"{_PREFIX}-*"):
         old.unlink()
     record_rig(scene, visible, thermal, on_record, stop)
 

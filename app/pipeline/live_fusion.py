@@ -18,6 +18,7 @@ from app.configuration.config import AppConfig
 from app.media.snapshot import save_snapshot
 from app.pipeline.alignment import Alignment
 from app.pipeline.capture_supervisor import CaptureSupervisor
+from app.pipeline.detector import Detector
 from app.pipeline.engine.builder import EngineFactory
 from app.pipeline.engine.seat import EngineSeat
 from app.pipeline.fusion_thread import FusionThread
@@ -58,8 +59,8 @@ class PipelineState(StrEnum):
 class LiveFusion:
     """The pipeline of one rig, from `start` to `stop`; used once. All methods may be called from any thread.
 
-    Threads: `pipeline` (starts, watches and stops the others), one a camera, `fusion`, `engine builder`, `drift`, and
-    the recorder's.
+    Threads: `pipeline` (starts, watches and stops the others), one a camera, `fusion`, `engine builder`, `drift`,
+    `detector`, and the recorder's.
 
     Attributes:
         latest: pictures leave here; a consumer pulls and may be as slow as it likes.
@@ -106,6 +107,7 @@ class LiveFusion:
         self.fusion = FusionThread(self._publish, self.engine, config.agc, context, self._on_end)
         self.fusion.strength = config.engine.strength
         self.alignment = Alignment(config, self.latest, self.fusion, self._describe, context)
+        self.detector = Detector(config.detect, self.latest, context, self._clock.now_ns) if config.detect else None
         self._monitor = Monitor(self.cameras, self.fusion, self.recording, context, config.sync.buffer_frames)
 
     # ------------------------------------------------------------------ life
@@ -226,6 +228,8 @@ class LiveFusion:
                 self._painter = Worker("rig painter", partial(cameras.rig.warm_up, None), self._fail)
                 self._painter.start()
             self.alignment.start()
+            if self.detector is not None:
+                self.detector.start()
             while not (stopping.is_set() or self._ended or self._failure is not None):
                 self._loops += 1
                 self.cameras.tick()
@@ -272,6 +276,8 @@ class LiveFusion:
 
     def _publish(self, frame: FusedFrame) -> None:
         """In the fusion thread: to the screen, then to the recorder."""
+        if self.detector is not None:
+            frame = self.detector.attach(frame)
         if self.latest.put(frame) == 1:
             self._monitor.first_picture()
         while self._lossless and not self.recording.has_room():
@@ -305,6 +311,8 @@ class LiveFusion:
             self._painter.stop(1.0)
         for part in (self.cameras, self.engine, self.alignment, self.fusion):
             part.request_stop()
+        if self.detector is not None and not self.detector.stop(0.5):
+            self.problems.add(Severity.WARNING, "detector", "the detector did not finish its last picture in time")
         if not self.fusion.join(min(1.5, deadline_s - time.monotonic())):
             self.problems.add(Severity.WARNING, "engine", "the engine did not finish its last picture in time")
         self.recording.close(max(0.5, deadline_s - time.monotonic() - 0.3))

@@ -30,7 +30,7 @@ from app.recording.sidecar import (
 )
 from app.recording.video_scan import TrackScan, VideoScan, find_tracks, open_video, scan_video
 from fusion_core.errors import BadInputError, RecordingError
-from fusion_core.frames import Frame, FrameFlag, FramePair, FusedFrame, Stream, TimestampSource
+from fusion_core.frames import Detection, Frame, FrameFlag, FramePair, FusedFrame, Stream, TimestampSource
 
 __all__ = ["RecordingInfo", "RecordingReader"]
 
@@ -297,6 +297,7 @@ class RecordingReader:
             fused_ns=line.fused_ns,
             agc_limits=line.agc,
             notes=line.notes,
+            detections=tuple(Detection(*each) for each in line.detections),
         )
 
     def picture(self, track: TrackName, index: int) -> np.ndarray | None:

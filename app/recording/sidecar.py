@@ -119,6 +119,8 @@ class FrameLine(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type
     offsets_ns: dict[str, int] = {}
     drops: dict[str, int] = {}
     notes: tuple[str, ...] = ()
+    detections: tuple[tuple[str, float, float, float, float, float], ...] = ()
+    """Of a detector: label, confidence, and top, left, bottom, right in pixels of the visible grid."""
     rebuilt: bool = False  # made by `recover` from the video alone: the times are the container's
 
 

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,11 +32,13 @@ from app.service.state.metrics import MetricsCollector, ServiceFigures, make_reg
 from app.service.state.operations import Operations
 from app.service.state.preview import Preview
 from app.service.systemd import Notifier, watchdog_period_s
+from app.service.tasks.home_assistant import HomeAssistant
 from app.service.tasks.hooks import HookRunner
 from app.service.tasks.push import PushThread
 from app.service.tasks.recording_repair import RecordingRepair
 from app.service.tasks.retention import RetentionThread
 from app.service.tasks.triggers import TriggerThread, make_rules
+from app.service.tasks.virtual_camera import VirtualCamera
 from app.service.web.access_guard import AccessGuard
 from app.service.web.auth import Authenticator
 from app.service.web.control import ControlServer, default_socket
@@ -126,8 +129,15 @@ class ServiceHandle:
         self.pushes = {
             push.name: PushThread(push, live.latest, self._failed(f"push {push.name}")) for push in service.push
         }
+        self.virtual_camera = (
+            VirtualCamera(service.virtual_camera, live.latest, self._failed("virtual camera"))
+            if service.virtual_camera is not None
+            else None
+        )
+        self.home_assistant = self._make_home_assistant(service)
+        outputs = [part for part in (self.virtual_camera, self.home_assistant) if part is not None]
         self._workers: tuple[ServiceWorker, ...] = (
-            self.triggers, self.retention, *self.pushes.values(), self.repair, self.hooks
+            self.triggers, self.retention, *self.pushes.values(), *outputs, self.repair, self.hooks
         )  # fmt: skip
         """In the order in which they end: the hooks last, which are told of what the others did."""
         self.guard: AccessGuard | None = None
@@ -243,6 +253,8 @@ class ServiceHandle:
                 name: {"connected": push.connected, "frames": push.frames, "drops": push.drops}
                 for name, push in figures.pushes.items()
             },
+            "virtual_camera": None if self.virtual_camera is None else asdict(self.virtual_camera.figures),
+            "home_assistant": None if self.home_assistant is None else asdict(self.home_assistant.figures),
             "events": dict(figures.events),
         }
 
@@ -251,6 +263,19 @@ class ServiceHandle:
         path = self._live.recording.status.path
         paths = [Path(snapshot.recording_file)] if snapshot.recording_file else []
         return [*paths, *([path] if path is not None else [])]
+
+    def _make_home_assistant(self, service: ServiceConfig) -> HomeAssistant | None:
+        if service.home_assistant is None:
+            return None
+        from app.rig.radiometry import scale_of
+
+        return HomeAssistant(
+            service.home_assistant,
+            self._live,
+            lambda wanted: self.operations.call("start" if wanted else "stop", {}),
+            scale_of(self._automatic_scale),
+            self._failed("home assistant"),
+        )
 
     def _make_web(self, service: ServiceConfig) -> WebServer:
         authenticator = Authenticator(service.web)

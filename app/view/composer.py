@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from app.view.boxes import draw_boxes
 from app.view.settings import (
     Isotherm,
     IsothermKind,
@@ -31,6 +32,7 @@ __all__ = ["HEAT_FIRST", "ViewComposer", "heat_levels", "heat_span", "warm_palet
 _BACKGROUND_BGRA = (14, 11, 9, 255)
 _BORDER_BGRA = (235, 232, 228, 255)
 _EDGE_BGR = (64, 178, 255)  # orange: apart from foliage and sky for every kind of colour vision
+_BOX_BGRA = (120, 230, 40, 255)
 _SHARE_BGR = (20, 140, 255)
 _ISOTHERM_BGR = (255, 190, 60)  # light blue: in none of the warm palettes
 HEAT_FIRST = 128  # level of what is just hot: only the upper, warm half of the palette is used
@@ -185,6 +187,10 @@ class ViewComposer:
         )
         if settings.heat and frame.pair.thermal is not None and not told:
             self._paint_heat(target, frame, window, settings)
+        if frame.detections:
+            scale = window.tall / (window.bottom - window.top), window.wide / (window.right - window.left)
+            origin = -window.top * scale[0] - window.skip_y, -window.left * scale[1] - window.skip_x
+            draw_boxes(target, frame.detections, scale, origin, _BOX_BGRA, _BACKGROUND_BGRA)
 
     def _paint_thermal(self, target: U8, frame: FusedFrame, window: _Window, settings: ViewSettings) -> None:
         levels = frame.thermal_8bit

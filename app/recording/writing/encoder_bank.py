@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 
 import numpy as np
 
@@ -344,6 +344,7 @@ def _line(frame: FusedFrame, context: FrameContext) -> FrameLine:
         offsets_ns=dict(context.offsets_ns),
         drops=dict(context.drops),
         notes=tuple(frame.notes),
+        detections=tuple(astuple(each) for each in frame.detections),
     )
 
 

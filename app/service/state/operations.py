@@ -175,8 +175,12 @@ class Operations:
             }
             for problem in live.problems.recent()[-20:]
         ]
+        newest = live.latest.peek()
+        detector = None if live.detector is None else asdict(live.detector.figures)
         return {
             "rig": live.config.rig,
+            "detector": detector,
+            "detections": [] if newest is None else [asdict(each) for each in newest.detections],
             "state": live.state.value,
             "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
             **self._facts(),

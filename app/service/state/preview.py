@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from app.pipeline.state.latest_slot import LatestSlot
+from app.view.boxes import boxed
 from fusion_core.errors import RunError
 from fusion_core.frames import FusedFrame
 
@@ -23,12 +24,13 @@ _QUALITY: Final = 75
 
 
 def picture_of(frame: FusedFrame, name: str) -> np.ndarray | None:
-    """(H, W, 3) or (H, W) uint8: fused, visible, or thermal after AGC; None when this frame has none."""
+    """(H, W, 3) or (H, W) uint8: fused, visible, or thermal after AGC, with boxes; None when this frame has none."""
+    picture = frame.thermal_8bit
     if name == "fused":
-        return frame.pixels
-    if name == "visible":
-        return frame.pair.visible.pixels if frame.pair.visible is not None else None
-    return frame.thermal_8bit
+        picture = frame.pixels
+    elif name == "visible":
+        picture = frame.pair.visible.pixels if frame.pair.visible is not None else None
+    return None if picture is None else boxed(picture, frame.detections)
 
 
 class Preview:

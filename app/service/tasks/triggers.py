@@ -14,7 +14,7 @@ from app.configuration.service import TriggerConfig, TriggerKind
 from app.pipeline.state.latest_slot import LatestSlot
 from app.service.state.health import ServiceWorker
 from fusion_core.errors import ConfigError, LumithermError
-from fusion_core.frames import FrameFlag, FusedFrame
+from fusion_core.frames import Detection, FrameFlag, FusedFrame
 
 __all__ = ["Rule", "TriggerThread", "make_rules", "threshold_counts"]
 
@@ -61,9 +61,21 @@ class Rule:
     def on_picture(self, now_s: float, thermal: np.ndarray) -> bool:
         """Whether a thermal picture, (H, W) counts, sets it off now."""
         config = self.config
-        if config.kind is TriggerKind.SCHEDULE or self._threshold is None:
+        if config.kind in (TriggerKind.SCHEDULE, TriggerKind.DETECTION) or self._threshold is None:
             return False
         if not self._holds(_region(thermal, config.region)):
+            self._since_s = None
+            return False
+        if self._since_s is None:
+            self._since_s = now_s
+        return now_s - self._since_s >= config.hold_s and self._fire(now_s)
+
+    def on_detections(self, now_s: float, detections: Sequence[Detection]) -> bool:
+        """Whether what the detector sees sets it off now."""
+        config = self.config
+        if config.kind is not TriggerKind.DETECTION:
+            return False
+        if not any(not config.labels or each.label in config.labels for each in detections):
             self._since_s = None
             return False
         if self._since_s is None:
@@ -158,6 +170,7 @@ class TriggerThread(ServiceWorker):
         now_s = self._clock_s()
         fired = [rule for rule in rules if rule.on_time(now_s, self._wall())]
         if frame is not None and sequence != seen:
+            fired += [rule for rule in rules if rule.on_detections(now_s, frame.detections)]
             thermal, flags = frame.pair.thermal, frame.pair.flags
             if thermal is not None and not flags & (FrameFlag.FFC | FrameFlag.HELD):
                 fired += [rule for rule in rules if rule.on_picture(now_s, thermal.pixels)]
