@@ -5,7 +5,9 @@ What is read here is checked: a damaged picture is refused rather than half show
 
 from __future__ import annotations
 
+import re
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -34,6 +36,7 @@ __all__ = [
     "PICTURE_SUFFIXES",
     "PictureReader",
     "ValueScale",
+    "gathered_notes",
     "is_picture",
     "stored_pixels",
     "to_8_bit",
@@ -200,13 +203,25 @@ class PictureReader:
         if grey is None:
             raise BadInputError(
                 f"{path} is in colour, expected a grey thermal picture: its palette is not one that can be undone."
-                " Export it as white-hot grey or raw counts, or take its brightness by --accept-colour"
+                " Export it as white-hot grey or raw counts; `fuse` and `calibrate` take its brightness by"
+                " --accept-colour"
             )
         if self._unpainter.note:
             self._say(path, self._unpainter.note)
         elif rgb.dtype == np.uint16:
             return np.asarray(luminance(rgb))  # grey but for the codec's noise
         return grey
+
+
+def gathered_notes(notes: Iterable[str]) -> tuple[str, ...]:
+    """Notes of several readers, one line a kind, with the first picture that has it: they differ in counts alone."""
+    first: dict[str, str] = {}
+    count: Counter[str] = Counter()
+    for note in notes:
+        kind = re.sub(r"\d+", "", note.partition(": ")[2])
+        first.setdefault(kind, note)
+        count[kind] += 1
+    return tuple(note if count[kind] == 1 else f"{count[kind]} pictures, e.g. {note}" for kind, note in first.items())
 
 
 def stored_pixels(path: Path | str) -> Pixels:

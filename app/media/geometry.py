@@ -133,6 +133,8 @@ def refuse_same_picture(visible: Path, thermal: Path) -> None:
         same = False
     if same and first.track == second.track and first.cut.half == second.cut.half:
         name = first.path.name
+        if first.path.is_dir():
+            raise BadInputError(f"visible and thermal are the same folder, {visible}; give each its own")
         raise BadInputError(
             f"visible and thermal are the same, {visible}. Give the thermal one; or name the track or the half "
             f"of each: '{name}?track=0' and '{name}?track=1', or '{name}#half=left' and '{name}#half=right'."

@@ -20,11 +20,12 @@ import numpy as np
 from fusion_core.colour import check_pair, luminance
 from fusion_core.engines.engine import FusionEngine
 from fusion_core.errors import BadInputError
+from fusion_core.frames import Stream
 from fusion_core.measures.displacement import Displacement, DisplacementKind, displace
 from fusion_core.measures.ghost import central_window, gradient_shares
 from fusion_core.measures.metrics import METRIC_KEYS, MetricReference
-from fusion_core.pair_folder import find_pairs, read_thermal, read_visible
-from fusion_core.picture_file import stored_pixels
+from fusion_core.pair_folder import find_pairs, read_visible
+from fusion_core.picture_file import PictureReader, stored_pixels
 from fusion_core.thermal.agc import Agc
 
 __all__ = [
@@ -64,11 +65,12 @@ Fuser = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class EvaluationPair:
-    """An aligned pair: visible (H, W, 3) uint8 RGB, thermal (H, W) uint8."""
+    """An aligned pair: visible (H, W, 3) uint8 RGB, thermal (H, W) uint8. notes: what was done to make them so."""
 
     stem: str
     visible: np.ndarray
     thermal: np.ndarray
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,14 +114,16 @@ def load_pairs(root: Path, stems: Collection[str] | None = None, limit: int | No
             raise BadInputError(f"{root} has no pair called {', '.join(missing)}")
         files = [pair for pair in files if pair.stem in stems]
     for pair in files[:limit]:
-        visible, thermal = read_visible(pair.visible), read_thermal(pair.thermal)
+        readers = PictureReader(Stream.VISIBLE), PictureReader(Stream.THERMAL)
+        visible, thermal = readers[0].read(pair.visible), readers[1].read(pair.thermal)
         if thermal.dtype != np.uint8:
             thermal = Agc().apply(thermal)
         try:
             check_pair(visible, thermal)
         except BadInputError as error:
             raise BadInputError(f"pair {pair.stem} in {root}: {error}") from error
-        yield EvaluationPair(pair.stem, visible, thermal)
+        notes = tuple(note for reader in readers for note in reader.notes)
+        yield EvaluationPair(pair.stem, visible, thermal, notes)
 
 
 def evaluate_engine(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -18,7 +16,7 @@ from fusion_core.colour import luminance
 from fusion_core.errors import BadInputError
 from fusion_core.frames import Stream
 from fusion_core.pair_folder import PairFiles, list_pairs
-from fusion_core.picture_file import PictureReader
+from fusion_core.picture_file import PictureReader, gathered_notes
 from fusion_core.training.config import RegistrationConfig
 from fusion_core.training.dataset import TrainingPair, split_pairs, to_8bit
 from fusion_core.training.registration import PairRegistration, register_pair
@@ -123,7 +121,7 @@ def check_data(
         sum(not r.reliable for r in registrations),
         tuple(sorted(kinds.items(), key=lambda item: -item[1])),
         _repeated(training),
-        _notes_of(looks),
+        gathered_notes(note for look in looks for note in look.notes),
     )
 
 
@@ -136,17 +134,6 @@ def _look(files: PairFiles, max_shift_px: float) -> _Look:
         return _Look(None, (DataFault(FaultKind.UNREADABLE, files.stem, str(error)),))
     look = _look_at(files.stem, visible, thermal, max_shift_px)
     return replace(look, notes=tuple(note for reader in readers for note in reader.notes))
-
-
-def _notes_of(looks: Sequence[_Look]) -> tuple[str, ...]:
-    """One line a kind of note, with the first picture that has it: they differ in their counts alone."""
-    first: dict[str, str] = {}
-    count: Counter[str] = Counter()
-    for note in (note for look in looks for note in look.notes):
-        kind = re.sub(r"\d+", "", note.partition(": ")[2])
-        first.setdefault(kind, note)
-        count[kind] += 1
-    return tuple(note if count[kind] == 1 else f"{count[kind]} pictures, e.g. {note}" for kind, note in first.items())
 
 
 def _look_at(

@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 from app.__main__ import build_cli
 from app.recording.reader import RecordingReader
 from fusion_core.errors import LumithermError
+from fusion_core.thermal.palettes import colorize
 from tests.app.test_any_file import COUNTS, RATE, SCENE, numbered, video
 
 
@@ -166,3 +167,36 @@ def test_a_recorded_double_height_video_runs_to_its_end(here: Path) -> None:
     for number, pair in enumerate(pairs):
         assert pair.thermal is not None
         np.testing.assert_array_equal(pair.thermal.pixels, COUNTS + np.uint16(number))
+
+
+def test_the_same_pictures_are_read_and_told_by_every_command(here: Path) -> None:
+    """A set as people have it: a palette, NaN, min is white, a turned JPEG, and what is no picture."""
+    rng = np.random.default_rng(2)
+    scene = cv2.GaussianBlur(rng.integers(0, 255, (96, 128, 3), np.uint8), (0, 0), 3)
+    scene = cv2.normalize(scene, None, 20, 235, cv2.NORM_MINMAX)
+    heat = scene[..., 1]
+    for folder in ("Vis", "Ir"):
+        Path("set", folder).mkdir(parents=True)
+        Path("set", folder, "._a.png").write_bytes(b"sidecar")
+        Path("set", folder, "f.png").mkdir()
+    for stem in "abc":
+        cv2.imwrite(f"set/Vis/{stem}.png", scene[..., ::-1])
+    cv2.imwrite("set/Ir/a.png", colorize(heat, "rainbow")[..., ::-1])
+    celsius = heat.astype(np.float32) / 10
+    celsius[:4] = np.nan
+    tifffile.imwrite("set/Ir/b.tif", celsius)
+    tifffile.imwrite("set/Ir/c.tif", np.invert(heat), photometric="miniswhite")
+    commands = {
+        "fuse": fuse("set/Vis", "set/Ir", "fused"),
+        "evaluate": cli("evaluate", "--engine", "average", "--pairs", "set", "--shifts", "0"),
+        "doctor": cli("train", "doctor", "set"),
+    }
+    for name, (code, said) in commands.items():
+        assert code == 0, (name, said)
+        assert "palette rainbow" in said and "512 of 12288 pixels" in said, (name, said)
+    views = [cv2.imread(str(path)).astype(int) for path in sorted(Path("fused").iterdir())]
+    assert len(views) == 3 and np.abs(views[0] - views[2])[8:-8, 8:-8].mean() < 12
+    config = {"rig": "t", "visible": {"uri": "images:set/Vis"}, "thermal": {"uri": "images:set/Ir"}}
+    Path("c.yaml").write_text(json.dumps(config | {"engine": {"name": "average"}}))
+    code, said = cli("run", "--config", "c.yaml", "--headless")
+    assert code == 0 and "3 pictures fused" in said

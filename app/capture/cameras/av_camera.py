@@ -172,6 +172,8 @@ class AvFileCamera:
 
     def _start(self) -> None:
         path = Path(self._uri.target).expanduser()
+        if path.is_dir():
+            raise BadInputError(f"{self._uri.target} is a folder; one of pictures is images:{self._uri.target}")
         if not path.is_file():
             raise BadInputError(f"{self._uri.target} is not there, expected a video file; check the path after file:")
         cut = replace(self._uri.cut, rotate=0, mirror=False)  # which the factory does for every kind

@@ -48,7 +48,7 @@ class ImageSequenceCamera:
         folder = Path(self._uri.target).expanduser()
         if not folder.is_dir():
             raise BadInputError(f"{folder} is not a folder, expected one with pictures after images:")
-        self._paths = sorted((p for p in folder.iterdir() if is_picture(p)), key=_by_number)
+        self._paths = sorted((p for p in folder.iterdir() if is_picture(p) and p.is_file()), key=_by_number)
         if not self._paths:
             raise BadInputError(f"{folder} holds no pictures ({_KNOWN}), expected at least one")
         first = self._read(self._paths[0])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -117,7 +117,7 @@ def _evaluate(
     from fusion_core.measures.evaluation import load_pairs
 
     # Kept in memory, a few megabytes a pair: read once for all methods, and bad files are found before the work.
-    loaded = list(load_pairs(folder, None, limit))
+    loaded = _told(load_pairs(folder, None, limit))
     if registered:
         loaded = _registered(loaded)
     if stems is not None and (missing := sorted(set(stems) - {pair.stem for pair in loaded})):
@@ -214,7 +214,17 @@ def _pairs_of_estimate(pairs: Path | None, subset: str | None, limit: int | None
         from fusion_core.training.dataset import held_out_stems
 
         stems = tuple(held_out_stems(pairs))
-    return list(load_pairs(pairs, stems, limit))
+    return _told(load_pairs(pairs, stems, limit))
+
+
+def _told(pairs: Iterable[EvaluationPair]) -> list[EvaluationPair]:
+    """All of them; what was done to their pictures is said."""
+    from fusion_core.picture_file import gathered_notes
+
+    loaded = list(pairs)
+    for note in gathered_notes(note for pair in loaded for note in pair.notes):
+        typer.echo(f"note: {note}", err=True)
+    return loaded
 
 
 def _study_estimates(
