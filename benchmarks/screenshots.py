@@ -29,9 +29,10 @@ from app.playback.comparison import ComparisonSettings
 from app.playback.fuser import FuseSettings
 from app.rig.calibration_session import BOARDS
 from app.rig.setup_assistant import simulated_config
+from app.rig.simulated_board import BoardRig
 from app.view.measuring import Mark, MarkKind
 from app.view.settings import Isotherm, IsothermKind, ViewMode
-from benchmarks.soak.simulated_board import BoardRig, FaultyRig
+from benchmarks.soak.simulated_board import FaultyRig
 from fusion_core.frames import Stream
 from fusion_core.thermal.agc import AgcConfig, AgcMode
 
@@ -69,7 +70,7 @@ class _Photographer:
         """Close the window and end its threads; whether that worked."""
         ended: list[bool] = []
         self.session.window.closed.connect(lambda: ended.append(True))
-        self.session.window.close()
+        self.session.controller.end()
         return self.wait(lambda: bool(ended), "the end") and self.session.close()
 
 

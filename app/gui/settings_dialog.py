@@ -58,7 +58,7 @@ class SettingsDialog(QDialog):
 
     def _appearance_tab(self, appearance: Appearance, language: str) -> QWidget:
         entries: list[tuple[str, object]] = [
-            (self.tr("As the system"), Appearance.SYSTEM),
+            (self.tr("Same as the system"), Appearance.SYSTEM),
             (self.tr("Dark"), Appearance.DARK),
             (self.tr("Light"), Appearance.LIGHT),
         ]
@@ -66,7 +66,7 @@ class SettingsDialog(QDialog):
             self.tr("Colours"), entries, lambda value: self.appearance_chosen.emit(Appearance(str(value)))
         )
         self.appearance.setCurrentIndex(self.appearance.findData(appearance))
-        languages: list[tuple[str, object]] = [(self.tr("As the system"), "")]
+        languages: list[tuple[str, object]] = [(self.tr("Same as the system"), "")]
         languages += [(name, code) for code, name in LANGUAGES.items()]
         self.language = combo(self.tr("Language"), languages, lambda code: self.language_chosen.emit(str(code)))
         self.language.setCurrentIndex(max(0, self.language.findData(language)))
@@ -79,7 +79,7 @@ class SettingsDialog(QDialog):
         note = QLabel(
             self.tr(
                 "View, palette, figures, panel and temperature scale are remembered for each rig by its name. "
-                "Levels differ in lightness and carry a sign: ● good, ▲ caution, ■ bad."
+                "Good, caution and bad each have their own sign: ● good, ▲ caution, ■ bad."
             )
         )
         note.setWordWrap(True)

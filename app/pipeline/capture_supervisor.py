@@ -204,7 +204,7 @@ class CaptureSupervisor:
                 Severity.WARNING,
                 stream.value,
                 f"the {stream.value} camera is {state.value}: {reason}",
-                "it is reopened by itself; `lumitherm devices` shows what is connected",
+                "it is reopened automatically; `lumitherm devices` shows what is connected",
             )
         elif state is CaptureState.STREAMING and before:
             self._problems.add(Severity.INFO, stream.value, f"the {stream.value} camera is back")

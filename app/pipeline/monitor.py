@@ -103,7 +103,7 @@ class RecorderReport:
             text = f"the recorder failed: {reason}; a new file is begun in {RETRY_S:.0f} s"
             self.tell(text, "lumitherm recover FILE mends the last file")
         elif status.state is RecordingState.PAUSED:
-            self.tell(f"nothing is recorded: {reason}", "make space, it then goes on by itself")
+            self.tell(f"nothing is recorded: {reason}", "make space; recording then continues automatically")
         elif status.state is RecordingState.RECORDING:
             self.tell(reason, lost=False)
 

@@ -10,11 +10,14 @@ import numpy as np
 import numpy.typing as npt
 import structlog
 
+from fusion_core.engines.engine import NETWORK_ENGINES
 from fusion_core.errors import BadInputError, ConfigError, LumithermError, RecordingError
 from fusion_core.frames import Frame, FramePair, FusedFrame, Stream, TimestampSource
 from fusion_core.thermal.agc import Agc, AgcConfig
 
 if TYPE_CHECKING:
+    from app.pipeline.fuse_step import EngineOnDemand
+    from app.playback.background_engine import BackgroundEngine
     from fusion_core.engines.engine import FusionEngine
 
 __all__ = ["RECORDED", "FuseSettings", "PlaybackFuser"]
@@ -48,14 +51,21 @@ class PlaybackFuser:
     Args:
         calibration: aligns thermal, as it did when the pair was recorded. Where it cannot be read or does not fit,
             thermal is plainly scaled.
+        background: build networks beside this, with something simpler standing in for them until then.
     """
 
-    def __init__(self, settings: FuseSettings, calibration: Path | None) -> None:
+    def __init__(self, settings: FuseSettings, calibration: Path | None, *, background: bool = False) -> None:
         from app.pipeline.fuse_step import EngineOnDemand, FuseStep  # brings codecs along: a window need not wait
         from app.pipeline.thermal_grid import ThermalGrid
 
         self.settings = settings
-        self._engine = None if settings.engine == RECORDED else EngineOnDemand(self._make_engine)
+        self._engine: EngineOnDemand | BackgroundEngine | None = None
+        if background and settings.engine in NETWORK_ENGINES:
+            from app.playback.background_engine import BackgroundEngine
+
+            self._engine = BackgroundEngine(settings.engine, settings.preset, settings.weights)
+        elif settings.engine != RECORDED:
+            self._engine = EngineOnDemand(self._make_engine)
         try:
             grid = ThermalGrid(calibration)
         except (BadInputError, ConfigError) as error:
@@ -81,6 +91,18 @@ class PlaybackFuser:
         if self.settings.engine == RECORDED:
             frame = replace(frame, pixels=self._as_recorded(frame, recorded), engine=RECORDED)
         return frame if pair is None else replace(frame, pair=pair)
+
+    @property
+    def building(self) -> tuple[float, float | None] | None:
+        """For how long the network has been building, s, and how far it is, 0..1 or None; None while it is not."""
+        engine = self._engine
+        seconds = getattr(engine, "building_s", None)
+        return None if seconds is None else (seconds, getattr(engine, "progress", None))
+
+    def arrived(self) -> bool:
+        """Whether the network has become ready since the last call."""
+        arrived = getattr(self._engine, "arrived", None)
+        return bool(arrived()) if arrived is not None else False
 
     def use_strength(self, strength: float) -> None:
         """Let thermal go in this strongly from the next pair on; the engine stays."""

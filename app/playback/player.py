@@ -25,6 +25,7 @@ from fusion_core.frames import FramePair, FusedFrame
 __all__ = ["PlaybackSession", "PlayedFrame"]
 
 _JOIN_S = 30.0
+_LOOK_S = 0.25  # for a network that has become ready
 
 _T = TypeVar("_T")
 
@@ -63,6 +64,8 @@ class PlaybackSession:
         self._opened = False
         self._error = ""
         self._busy = False
+        self._last = 0
+        self._fusers: list[PlaybackFuser | None] = [None, None]
         self._thread = threading.Thread(target=self._run, name="playback")
         self._thread.start()
 
@@ -96,6 +99,12 @@ class PlaybackSession:
         return self._times
 
     @property
+    def building(self) -> tuple[float, float | None] | None:
+        """For how long A's or B's network has been building, s, and how far it is, 0..1; None while none is."""
+        found = [fuser.building for fuser in list(self._fusers) if fuser is not None]
+        return next((building for building in found if building is not None), None)
+
+    @property
     def busy(self) -> bool:
         """Whether a request is being met or waits."""
         with self._condition:
@@ -125,7 +134,7 @@ class PlaybackSession:
 
     def _run(self) -> None:
         source: NumberedPairs | None = None
-        fusers: list[PlaybackFuser | None] = [None, None]
+        fusers = self._fusers
         try:
             source = self._attempt(self._open)
             while source is not None:
@@ -169,7 +178,9 @@ class PlaybackSession:
     def _next(self) -> int | None:
         with self._condition:
             while self._wanted is None and not self._closing:
-                self._condition.wait(1.0)
+                self._condition.wait(_LOOK_S)
+                if self._wanted is None and any(fuser is not None and fuser.arrived() for fuser in self._fusers):
+                    self._wanted = self._last  # fused again, by the network now
             if self._closing:
                 return None
             wanted, self._wanted, self._busy = self._wanted, None, True
@@ -179,7 +190,7 @@ class PlaybackSession:
         began_s = time.perf_counter()
         with self._condition:
             settings = self._settings
-        index = min(max(wanted, 0), len(source) - 1)
+        self._last = index = min(max(wanted, 0), len(source) - 1)
         recorded = source.fused(index)
         try:
             pair: FramePair | None = source.pair(index)
@@ -198,7 +209,7 @@ class PlaybackSession:
             if chosen is None:
                 continue
             if fuser is None:
-                fuser = fusers[number] = PlaybackFuser(chosen, source.calibration)
+                fuser = fusers[number] = PlaybackFuser(chosen, source.calibration, background=True)
             shown[number] = fuser.fuse(pair, recorded)
         first, second = shown
         if first is None:

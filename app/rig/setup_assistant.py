@@ -33,11 +33,22 @@ if TYPE_CHECKING:
     from app.capture.cameras.camera import Camera
     from app.capture.offset_estimator import OffsetEstimate
 
-__all__ = ["PairPreview", "SourceChoice", "config_text", "list_sources", "simulated_config", "write_config"]
+__all__ = [
+    "PairPreview",
+    "SourceChoice",
+    "address_uri",
+    "config_text",
+    "list_profiles",
+    "list_sources",
+    "offset_to_save",
+    "simulated_config",
+    "write_config",
+]
 
 _READ_S = 0.2
 _RETRY_S = 1.0
 _JOIN_S = 6.0
+_LEAST_OFFSET_MS, _OFFSET_SIGMAS = 10.0, 3.0
 _THERMAL_WORDS = re.compile(
     r"(?i)boson|lepton|flir|thermal|seek|infiray|purethermal|tau|hikmicro|topdon|tc001|p2pro|y16"
 )
@@ -194,6 +205,37 @@ class PairPreview:
                 self._frames.pop(stream, None)
             else:
                 self._errors.pop(stream, None)
+
+
+def offset_to_save(estimate: OffsetEstimate | None) -> float | None:
+    """Return the offset, ms, if writing it down is better than writing none.
+
+    Where it is small, what the measurement cannot tell is as large: different lenses, and a shutter that reads line
+    by line, pull it by several ms either way.
+    """
+    if estimate is None or not estimate.sure:
+        return None
+    doubt_ms = max(_LEAST_OFFSET_MS, _OFFSET_SIGMAS * estimate.sigma_ms)
+    return estimate.offset_ms if abs(estimate.offset_ms) > doubt_ms else None
+
+
+def list_profiles() -> list[tuple[str, str, str]]:
+    """Known network cameras with both channels: (name, visible URI, thermal URI), with HOST for the address."""
+    from app.capture.cameras.profiles import load_profiles
+
+    return [(profile.name, profile.visible, profile.thermal) for profile in load_profiles().network]
+
+
+def address_uri(text: str) -> str:
+    """Return the URI of what somebody pasted: an address, a path, a dropped file's URL. "" for nothing."""
+    text = text.strip().strip("\"'")
+    if text.lower().startswith("file://"):
+        from urllib.parse import unquote, urlsplit
+
+        return f"file:{unquote(urlsplit(text).path)}"
+    if not text or re.match(r"(?i)(rtsps?|file|images|v4l2|sim|dshow|avfoundation):", text):
+        return text
+    return f"images:{text}" if Path(text).is_dir() else f"file:{text}"
 
 
 def config_text(rig: str, visible_uri: str, thermal_uri: str, offset_ms: float | None) -> str:

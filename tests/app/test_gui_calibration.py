@@ -36,7 +36,7 @@ from app.rig.calibration_session import (
     check_board,
 )
 from app.rig.setup_assistant import config_text, simulated_config
-from benchmarks.soak.simulated_board import BoardRig
+from app.rig.simulated_board import BoardRig
 from calibration.board import parse_board
 from calibration.render import synthetic_rig
 from calibration.rig import RigCalibration, file_sha256, load_calibration
@@ -137,8 +137,8 @@ def test_from_a_board_to_aligned_live_pictures(
         points = np.column_stack([x.ravel(), y.ravel()])
         difference = solved.thermal_from_visible(points, 3.0) - board_rig.rig.thermal_from_visible(points, 3.0)
         assert np.median(np.hypot(*difference.T)) < 1.5  # px of the thermal picture, from six views
-        with qtbot.waitSignal(main.notice, timeout=PATIENCE_MS, check_params_cb=lambda text: "Snapshot" in text):
-            session.controller.recording.take_snapshot()
+        session.controller.recording.take_snapshot()
+        until(lambda: any("Snapshot" in text for text in window.live.stage.banners.texts()))
         (facts,) = (tmp_path / "rec" / "snapshots").rglob("snapshot.json")
         assert json.loads(facts.read_text())["calibration"] == file_sha256(file)[:16]
 

@@ -68,7 +68,7 @@ def bench(qapp: QApplication, qtbot: QtBot, tmp_path: Path) -> Iterator[Bench]:
     bench = Bench(qapp, tmp_path, qtbot)
     yield bench
     if not bench.ended:
-        bench.window.close()
+        bench.session.controller.end()
         bench.until(lambda: bench.ended)
     assert bench.session.close()
     bench.window.deleteLater()

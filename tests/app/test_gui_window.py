@@ -79,7 +79,7 @@ def rig(qapp: QApplication, qtbot: QtBot, tmp_path: Path) -> Iterator[Rig]:
     rig.window.activateWindow()
     yield rig
     if not rig.ended:
-        rig.window.close()
+        rig.session.controller.end()
         rig.until(lambda: rig.ended)
     assert rig.session.close()
     rig.window.deleteLater()

@@ -357,6 +357,8 @@ def _frames(c: Colours) -> str:
     QFrame[card="true"] {{ background: {c.surface}; border: 1px solid {c.border}; border-radius: 10px; }}
     QPushButton[card="true"] {{ background: {c.surface}; border-radius: 10px; text-align: left; padding: 16px;
         min-height: 96px; }}
+    QToolButton[touch="true"] {{ min-height: 34px; min-width: 30px; padding: 6px 8px; }}
+    QPushButton[touch="true"] {{ min-height: 34px; }}
     QToolButton[level="good"] {{ color: {c.good}; font-weight: 600; }}
     QToolButton[level="caution"] {{ color: {c.caution}; font-weight: 600; }}
     QMenu[touch="true"]::item {{ min-height: 36px; padding: 4px 24px 4px 12px; }}

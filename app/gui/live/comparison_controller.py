@@ -13,10 +13,23 @@ from app.gui.live.live_page import LivePage
 from app.gui.live.model_controller import ModelController
 from app.playback.comparison import Comparison, ComparisonSettings
 from app.view.settings import Picture, ViewMode, ViewSettings
+from fusion_core.engines.engine import NETWORK_ENGINES
+from fusion_core.thermal.agc import AgcConfig
 
-__all__ = ["ComparisonController"]
+__all__ = ["ComparisonController", "same_as_running"]
 
 _TICK_MS = 200
+
+
+def same_as_running(settings: ComparisonSettings, running: str, agc: AgcConfig) -> bool:
+    """Whether B would be fused as A is: by the engine that runs, e.g. "openvino-bf16:tiny", from the same levels."""
+    if settings.agc is not None and settings.agc != agc:
+        return False
+    engine, _, model = running.partition(":")
+    if settings.engine not in NETWORK_ENGINES:
+        return settings.engine == running
+    same_model = model == (settings.weights.stem if settings.weights is not None else settings.preset)
+    return same_model and (settings.engine == "auto" or engine.startswith(settings.engine))
 
 
 class ComparisonController(QObject):
@@ -61,6 +74,7 @@ class ComparisonController(QObject):
         if settings is None:
             self._end()
             return
+        settings = self._other_than_a(settings)
         self.last = settings
         pictures = self._live.pictures
         if pictures is None:
@@ -78,6 +92,17 @@ class ComparisonController(QObject):
         self._live.set_view(mode=ViewMode.WIPE, wipe_left=Picture.FUSED, wipe_right=Picture.SECOND)
         self._page.show_comparison(settings)
         self.tick()
+
+    def _other_than_a(self, settings: ComparisonSettings) -> ComparisonSettings:
+        """Return these, or something else where they would compare A with itself."""
+        snapshot, config = self._live.snapshot_of_stats, self._live.config
+        if snapshot is None or config is None or not same_as_running(settings, snapshot.engine, config.agc):
+            return settings
+        engine = "average" if settings.engine == "pyramid" else "pyramid"
+        other = ComparisonSettings(engine, settings.preset, None, settings.agc)
+        told = self.tr("A is fused in the same way just now; B is fused by {0}")
+        self._live.notice.emit(told.format(other.label))
+        return other
 
     def promote(self) -> None:
         """Make B the engine, model and AGC of the pipeline, and end the comparison."""
@@ -97,6 +122,9 @@ class ComparisonController(QObject):
         """Say what B does; called by timer."""
         comparison = self._comparison
         if comparison is None:
+            return
+        if self._other_than_a(comparison.settings) != comparison.settings:  # A has changed meanwhile
+            self.compare(comparison.settings)
             return
         text = self.tr("B is being built…")
         if comparison.error:

@@ -176,11 +176,11 @@ class SourcePanel(Section):
         self._why = QLabel()
         self._why.setWordWrap(True)
         self._why.setProperty("role", "dim")
-        apply = QPushButton(self.tr("Use these"))
+        apply = QPushButton(self.tr("Use these cameras"))
         apply.clicked.connect(
             lambda: self.sources_chosen.emit(*(str(box.currentData()) for box in self._boxes.values()))
         )
-        refresh = icon_button("refresh", self.tr("Look again"))
+        refresh = icon_button("refresh", self.tr("Search again"))
         refresh.clicked.connect(self.refresh_asked)
         rows = form()
         rows.addRow(self.tr("Visible"), self._boxes[Stream.VISIBLE])

@@ -30,7 +30,6 @@ from app.view.alarms import Alarm, AlarmKind
 __all__ = ["MeasurePanel", "MeasureRow"]
 
 _ROW_PX = 32
-_TOUCH_PX = 44
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +96,7 @@ class MeasurePanel(Section):
             button = self.tools[tool] = QToolButton()
             set_icon(button, name)
             button.setCheckable(True)
-            button.setMinimumSize(_TOUCH_PX, _TOUCH_PX)
+            button.setProperty("touch", True)
             button.setToolTip(text)
             button.setAccessibleName(text)
             button.clicked.connect(lambda on, tool=tool: self.tool_chosen.emit(tool if on else None))

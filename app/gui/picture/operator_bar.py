@@ -18,7 +18,7 @@ from fusion_core.colour import STRENGTH_MAX
 
 __all__ = ["OperatorBar"]
 
-TOUCH_PX = 48
+_SLIDER_PX = 48
 _HIDE_MS = 5000
 
 
@@ -64,7 +64,7 @@ class OperatorBar(QFrame):
             row.addWidget(self._button(name))
         if health is not None:
             health.setProperty("flat", False)
-            health.setMinimumHeight(TOUCH_PX)
+            health.setProperty("touch", True)
             self.controls.append(health)
             row.addWidget(health)
         self._timer = QTimer(self)
@@ -82,7 +82,7 @@ class OperatorBar(QFrame):
 
     def _as_control(self, button: QToolButton, name: str) -> QToolButton:
         button.setIconSize(QSize(26, 26))
-        button.setMinimumSize(TOUCH_PX, TOUCH_PX)
+        button.setProperty("touch", True)
         button.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonIconOnly)
         button.setFocusPolicy(Qt.FocusPolicy.TabFocus)
         button.setAccessibleName(name)
@@ -107,7 +107,7 @@ class OperatorBar(QFrame):
         menu = QMenu(button)
         holder = QWidget()
         self.strength = ShareSlider(self.tr("Strength of thermal in the fused picture"), STRENGTH_MAX)
-        self.strength.setMinimumSize(280, TOUCH_PX)
+        self.strength.setMinimumSize(280, _SLIDER_PX)
         self.strength.moved.connect(self.strength_moved)
         room = QHBoxLayout(holder)
         room.addWidget(self.strength)
@@ -148,7 +148,7 @@ class OperatorBar(QFrame):
     def _add_tool(self, row: QHBoxLayout, button: QToolButton, name: str, text: str) -> None:
         set_icon(button, name)
         button.setIconSize(QSize(24, 24))
-        button.setMinimumSize(TOUCH_PX, TOUCH_PX)
+        button.setProperty("touch", True)
         button.setToolTip(text)
         button.setAccessibleName(text)
         row.addWidget(button)

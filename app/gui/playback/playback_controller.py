@@ -16,6 +16,7 @@ from app.gui.common.window_actions import WindowActions
 from app.gui.live.model_controller import ModelController
 from app.gui.picture.view_controller import ViewController
 from app.gui.playback.playback_page import SPEEDS, PlaybackPage
+from app.gui.widgets.status_text import preparing_chip
 from app.playback.fuser import RECORDED, FuseSettings
 from app.playback.player import PlaybackSession, PlayedFrame
 from app.playback.render import RenderJob
@@ -132,7 +133,7 @@ class PlaybackController(ViewController):
         """Open a recording, or two videos. `opened` or `failed` follows."""
         self.close()
         self._files = (path, thermal)
-        self.first = FuseSettings(RECORDED if thermal is None else "pyramid", strength=self.strength)
+        self.first = FuseSettings(RECORDED if thermal is None else "auto", strength=self.strength)
         self.second = None
         self.index, self.range = 0, None
         self._open_shown, self._shown_error, self._sequence = False, "", 0
@@ -270,6 +271,10 @@ class PlaybackController(ViewController):
             self.set_second(self._last_second or _other_than(self.first))
 
     def _use(self, first: FuseSettings, second: FuseSettings | None) -> None:
+        if second is not None and replace(second, strength=first.strength) == first:
+            second = _other_than(first)
+            told = self.tr("A and B would be the same; B is fused by {0}").format(second.label)
+            self._page.stage.banners.show_notice(told)
         self.first = replace(first, strength=self.strength)
         self.second = None if second is None else replace(second, strength=self.strength)
         self._last_second = self.second or self._last_second
@@ -362,6 +367,8 @@ class PlaybackController(ViewController):
             self.set_scale(recorded_scale(session.config))
             self.opened.emit(self.pairs, session.seconds[-1])
             self._page.show_position(self.index, session.seconds[self.index])
+        building = session.building
+        self.video.set_chips([preparing_chip(*building)] if building is not None else [])
         newer = session.latest.get_newer(self._sequence)
         if newer is not None:
             self._sequence, played = newer
@@ -405,4 +412,5 @@ class PlaybackController(ViewController):
 
 def _other_than(first: FuseSettings) -> FuseSettings:
     """Choose what to compare with until the user does."""
-    return FuseSettings("pyramid" if first.engine == RECORDED else "average", agc=first.agc)
+    plain = {"auto": "pyramid", RECORDED: "pyramid", "pyramid": "average"}
+    return FuseSettings(plain.get(first.engine, "pyramid"), agc=first.agc)

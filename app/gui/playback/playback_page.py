@@ -236,7 +236,7 @@ class PlaybackPage(QWidget):
         self._finer: list[QWidget] = []
         for name in ("step_back", "play", "step_forward", "loop"):
             button = tool_button(actions[name])
-            button.setMinimumSize(44, 44)
+            button.setProperty("touch", True)
             row.addWidget(button)
             if name != "play":
                 self._finer.append(button)

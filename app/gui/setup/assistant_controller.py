@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +12,15 @@ from PyQt6.QtCore import QObject, QTimer, pyqtSignal
 from app.gui.common.qt_image import preview_image
 from app.gui.common.tasks import Lane, TaskRunner
 from app.gui.setup.assistant_page import AssistantPage
-from app.rig.setup_assistant import PairPreview, config_text, list_sources, write_config
+from app.rig.setup_assistant import (
+    PairPreview,
+    address_uri,
+    config_text,
+    list_profiles,
+    list_sources,
+    offset_to_save,
+    write_config,
+)
 from fusion_core.frames import Frame, Stream
 
 if TYPE_CHECKING:
@@ -24,12 +31,6 @@ __all__ = ["AssistantController"]
 _TICK_MS = 40
 _ESTIMATE_EVERY = 50  # ticks
 _ENOUGH_S = 12.0
-
-
-@dataclass(frozen=True, slots=True)
-class _Offset:
-    ms: float
-    sure: bool
 
 
 class AssistantController(QObject):
@@ -59,7 +60,7 @@ class AssistantController(QObject):
         parent: QObject | None = None,
     ) -> None:
         super().__init__(parent)
-        self._tasks = tasks
+        self._page, self._tasks = page, tasks
         self.folder = folder
         self._make_preview = make_preview
         self._preview: PairPreview | None = None
@@ -67,7 +68,7 @@ class AssistantController(QObject):
         self._uris = ("", "")
         self._ticks = 0
         self._estimating = False
-        self._offset: _Offset | None = None
+        self._offset_ms: float | None = None  # to be written down
         self._timer = QTimer(self)
         self._timer.setInterval(_TICK_MS)
         self._timer.timeout.connect(self.tick)
@@ -88,6 +89,7 @@ class AssistantController(QObject):
         page.preview_asked.connect(self.preview)
         page.save_asked.connect(self.save)
         page.rig.textChanged.connect(show_path)
+        page.address_given.connect(lambda stream, text: page.add_source(stream, address_uri(text)))
         show_path(page.rig.text())
 
     def list_cameras(self) -> None:
@@ -99,6 +101,7 @@ class AssistantController(QObject):
                 self.sources_ready.emit(choices)
 
         self._tasks.run(list_sources, listed, lambda e: self.failed.emit(str(e)), Lane.FILES)
+        self._tasks.run(list_profiles, self._page.show_profiles, lambda e: self.failed.emit(str(e)), Lane.FILES)
 
     def preview(self, visible_uri: str, thermal_uri: str) -> None:
         """Show these two cameras."""
@@ -140,7 +143,7 @@ class AssistantController(QObject):
     def _release_preview(self) -> PairPreview | None:
         self._generation += 1
         self._timer.stop()
-        self._offset = None
+        self._offset_ms = None
         self._estimating = False
         old, self._preview = self._preview, None
         return old
@@ -171,13 +174,18 @@ class AssistantController(QObject):
         if found is None:
             self.offset_ready.emit(self.tr("Collecting frames of both cameras…"), share)
             return
-        self._offset = _Offset(found.offset_ms, found.sure)
-        if found.sure:
-            text = self.tr("The visible stamps are {0:+.1f} ms against the thermal ones (agreement {1:.2f}).")
-            self.offset_ready.emit(text.format(-found.offset_ms, found.correlation), share)
+        self._offset_ms = offset_to_save(found)
+        if self._offset_ms is not None:
+            text = self.tr("The thermal camera is {0:.0f} ms behind the visible one; this will be corrected.")
+            if self._offset_ms < 0:
+                text = self.tr("The visible camera is {0:.0f} ms behind the thermal one; this will be corrected.")
+            self.offset_ready.emit(text.format(abs(self._offset_ms)), share)
+        elif found.sure:
+            text = self.tr("Both cameras are in step, as far as this can tell: nothing to correct.")
+            self.offset_ready.emit(text, share)
         else:
-            text = self.tr("Not sure yet: {0}. Move a hand or the rig before both cameras.")
-            self.offset_ready.emit(text.format(found.why_not), share)
+            text = self.tr("Not sure yet. Move a hand or the rig before both cameras.")
+            self.offset_ready.emit(text, share)
 
     def file_of(self, rig: str) -> Path:
         """Return where the configuration of a rig of this name goes."""
@@ -187,7 +195,7 @@ class AssistantController(QObject):
     def save(self, rig: str) -> None:
         """Write the configuration; `saved` follows when the cameras are free."""
         visible, thermal = self._uris
-        offset = self._offset.ms if self._offset is not None and self._offset.sure else None
+        offset = self._offset_ms
         path = self.file_of(rig)
         text = config_text(rig.strip() or "rig", visible, thermal, offset)
         old = self._preview

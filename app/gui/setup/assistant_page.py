@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from PyQt6.QtCore import QRectF, Qt, pyqtSignal
 from PyQt6.QtGui import QColor, QImage, QPainter, QPaintEvent
-from PyQt6.QtWidgets import QComboBox, QHBoxLayout, QLabel, QLineEdit, QProgressBar, QVBoxLayout, QWidget
+from PyQt6.QtWidgets import (
+    QComboBox,
+    QFileDialog,
+    QHBoxLayout,
+    QLabel,
+    QLineEdit,
+    QProgressBar,
+    QVBoxLayout,
+    QWidget,
+)
 
 from app.gui.common.theme import icon_button
 from app.gui.widgets.sections import combo, form
@@ -57,6 +67,7 @@ class AssistantPage(QWidget):
     refresh_asked = pyqtSignal()
     preview_asked = pyqtSignal(str, str)
     save_asked = pyqtSignal(str)
+    address_given = pyqtSignal(object, str)
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -64,6 +75,8 @@ class AssistantPage(QWidget):
         self.boxes: dict[Stream, QComboBox] = {}
         self.reasons: dict[Stream, QLabel] = {}
         self.previews: dict[Stream, _Preview] = {}
+        self.addresses: dict[Stream, QLineEdit] = {}
+        self._added: dict[Stream, list[str]] = {stream: [] for stream in Stream}
         self.problem = QLabel()
         self.problem.setWordWrap(True)
         self.problem.setObjectName("banner")
@@ -77,6 +90,7 @@ class AssistantPage(QWidget):
         column.setSpacing(16)
         column.addLayout(self._top())
         column.addWidget(self.problem)
+        column.addLayout(self._known())
         column.addLayout(self._cameras(), 1)
         bottom.addLayout(self._offset(), 1)
         bottom.addLayout(self._saving(), 1)
@@ -94,7 +108,7 @@ class AssistantPage(QWidget):
         top.addWidget(back)
         top.addWidget(title)
         top.addStretch(1)
-        refresh = icon_button("refresh", self.tr("Look again"))
+        refresh = icon_button("refresh", self.tr("Search again"))
         refresh.clicked.connect(self.refresh_asked)
         top.addWidget(refresh)
         return top
@@ -117,10 +131,53 @@ class AssistantPage(QWidget):
             preview = self.previews[stream] = _Preview(text)
             column.addWidget(head)
             column.addWidget(box)
+            column.addLayout(self._address(stream, text))
             column.addWidget(reason)
             column.addWidget(preview, 1)
             cameras.addLayout(column, 1)
         return cameras
+
+    def _address(self, stream: Stream, camera: str) -> QHBoxLayout:
+        """Whatever is not in the list: an address to paste, or a file."""
+        line = self.addresses[stream] = QLineEdit()
+        line.setPlaceholderText(self.tr("or paste an address: rtsp://…"))
+        line.setAccessibleName(self.tr("{0}: address or file").format(camera))
+        line.setClearButtonEnabled(True)
+        line.returnPressed.connect(lambda: self.address_given.emit(stream, line.text()))
+        choose = icon_button("folder-open", self.tr("File…"))
+        choose.setAccessibleName(self.tr("{0}: choose a file").format(camera))
+        choose.clicked.connect(lambda: self._choose_file(stream, camera))
+        row = QHBoxLayout()
+        row.addWidget(line, 1)
+        row.addWidget(choose)
+        return row
+
+    def _choose_file(self, stream: Stream, camera: str) -> None:
+        dialog = QFileDialog(self, camera, "", self.tr("Videos (*.mkv *.mp4 *.avi *.mov *.webm);;All files (*)"))
+        dialog.fileSelected.connect(lambda name: self.address_given.emit(stream, name))
+        dialog.open()
+
+    def _known(self) -> QHBoxLayout:
+        """Cameras with both channels behind one address."""
+        self.profile = combo(self.tr("Known camera"), [], lambda _: None)
+        self.host = QLineEdit()
+        self.host.setPlaceholderText(self.tr("its address, e.g. 192.168.1.64"))
+        self.host.setAccessibleName(self.tr("Address of the known camera"))
+        self.host.returnPressed.connect(self._use_profile)
+        use = icon_button("check", self.tr("Fill in"))
+        use.clicked.connect(self._use_profile)
+        row = QHBoxLayout()
+        row.addWidget(QLabel(self.tr("Known network camera")))
+        row.addWidget(self.profile)
+        row.addWidget(self.host, 1)
+        row.addWidget(use)
+        return row
+
+    def _use_profile(self) -> None:
+        uris, host = self.profile.currentData(), self.host.text().strip()
+        if isinstance(uris, tuple) and host:
+            for stream, uri in zip((Stream.VISIBLE, Stream.THERMAL), uris, strict=True):
+                self.add_source(stream, uri.replace("HOST", host))
 
     def _offset(self) -> QVBoxLayout:
         offset_head = QLabel(self.tr("3. Time offset between the two"))
@@ -129,8 +186,7 @@ class AssistantPage(QWidget):
         self.offset.setWordWrap(True)
         self.progress = QProgressBar()
         self.progress.setRange(0, 100)
-        self.progress.setTextVisible(False)
-        self.progress.setProperty("thin", True)
+        self.progress.setFormat(self.tr("measured: %p %"))
         self.progress.setAccessibleName(self.tr("Measuring the offset"))
         left = QVBoxLayout()
         left.addWidget(offset_head)
@@ -172,9 +228,28 @@ class AssistantPage(QWidget):
             for choice in choices:
                 if choice.stream in (None, stream):
                     box.addItem(self._words(choice.name), choice.uri)
+            for uri in self._added[stream]:
+                box.addItem(_short(uri), uri)
             # a camera that says it is of this stream comes first, then any that does not say
             known = [choice.uri for choice in choices if choice.stream is stream]
             box.setCurrentIndex(max(0, box.findData(before) if before else box.findData(known[0] if known else None)))
+        self._chosen()
+
+    def show_profiles(self, profiles: Sequence[tuple[str, str, str]]) -> None:
+        """Offer these cameras: name, visible URI, thermal URI, with HOST for the address."""
+        self.profile.clear()
+        for name, visible, thermal in profiles:
+            self.profile.addItem(name, (visible, thermal))
+
+    def add_source(self, stream: Stream, uri: str) -> None:
+        """Take in and pick what is not in the list."""
+        box = self.boxes[stream]
+        if not uri:
+            return
+        if box.findData(uri) < 0:
+            self._added[stream].append(uri)
+            box.addItem(_short(uri), uri)
+        box.setCurrentIndex(box.findData(uri))
         self._chosen()
 
     def uris(self) -> tuple[str, str]:
@@ -212,3 +287,9 @@ class AssistantPage(QWidget):
             "part of this program": self.tr("part of this program"),
         }
         return known.get(text, text)
+
+
+def _short(uri: str) -> str:
+    """An address as it may be shown: without a password, and not longer than a line."""
+    shown = re.sub(r"//[^/@]*@", "//", uri)
+    return shown if len(shown) <= 60 else f"{shown[:28]}…{shown[-28:]}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,14 +16,55 @@ from app.gui.common.tasks import Lane, TaskRunner
 from app.gui.live.live_controller import LiveController
 from app.gui.setup.calibration_page import CalibrationPage, CalibrationPhase
 from app.pipeline.state.latest_slot import LatestSlot
-from app.rig.calibration_session import CalibrationSession, CamerasInUse, SessionState, check_board, write_board_file
+from app.rig.calibration_session import (
+    CalibrationSession,
+    CamerasInUse,
+    CaptureProgress,
+    SessionState,
+    check_board,
+    write_board_file,
+)
+from app.rig.setup_assistant import simulated_config
+from app.rig.simulated_board import practice_rig
 from fusion_core.frames import FusedFrame, Stream
 
-__all__ = ["CalibrationController"]
+__all__ = ["CalibrationController", "Practice"]
 
 _TICK_MS = 60
 _PREVIEW_EVERY = 2  # ticks
+_LOOKS_A_POSE = 12  # pictures of one pose, when practising
 _MORE_VIEWS = 4  # after a result that was not good enough, before solving by itself again
+
+
+class Practice:
+    """A pipeline on a simulated rig before a board, which is held elsewhere when a view was kept. Not for a GUI thread:
+    rendering the first views takes a second."""
+
+    def __init__(self, board: str) -> None:
+        self._rig = practice_rig(board)
+        self._folder = tempfile.TemporaryDirectory(prefix="lumitherm-practice-")
+        self.folder = Path(self._folder.name)
+        recording = {"directory": str(self.folder)}
+        self._pipeline = self._rig.make_pipeline(simulated_config(engine={"name": "average"}, recording=recording))
+        self._pipeline.start()
+        self._views = self._looked_at = 0
+
+    @property
+    def pictures(self) -> LatestSlot[FusedFrame]:
+        """What its cameras see."""
+        return self._pipeline.latest
+
+    def follow(self, progress: CaptureProgress) -> None:
+        """Hold the board elsewhere once this pose was kept, or is of no use."""
+        if progress.views > self._views or progress.looked_at > self._looked_at + _LOOKS_A_POSE:
+            self._views, self._looked_at = progress.views, progress.looked_at
+            self._rig.show_next()
+
+    def stop(self) -> None:
+        """End its threads and delete what it has written."""
+        self._pipeline.stop(timeout_s=10.0)
+        self._folder.cleanup()
+
 
 SessionFactory = Callable[[LatestSlot[FusedFrame], str, Path, str, CamerasInUse, float], CalibrationSession]
 """pictures, board, folder, name, cameras, working distance (m, 0 = near to horizon)"""
@@ -68,6 +110,7 @@ class CalibrationController(QObject):
         self._page, self._live, self._tasks = page, live, tasks
         self._folder, self._make_session = folder, make_session
         self._session: CalibrationSession | None = None
+        self._practice: Practice | None = None
         self._sequence = self._ticks = 0
         self._solved_views = 0
         self._shown: FusedFrame | None = None
@@ -84,6 +127,7 @@ class CalibrationController(QObject):
         self.failed.connect(page.show_problem)
         self.notice.connect(self._live.notice)
         page.begin_asked.connect(self.begin)
+        page.practise_asked.connect(self.practise)
         page.solve_asked.connect(self.solve)
         page.more_asked.connect(self.capture_more)
         page.discard_asked.connect(self.discard)
@@ -105,6 +149,7 @@ class CalibrationController(QObject):
         self.is_open = False
         self._timer.stop()
         self._shown = None
+        self._end_practice()
         self._drop_session()
 
     def _drop_session(self) -> None:
@@ -112,11 +157,43 @@ class CalibrationController(QObject):
         if session is not None:
             self._tasks.run(session.stop, lane=Lane.FILES)
 
+    # ------------------------------------------------------------------ practising
+
+    def practise(self, board: str) -> None:
+        """Calibrate a simulated rig before this board, which moves on by itself: nothing of the real rig changes."""
+        self._drop_session()
+        self._end_practice()
+        self.failed.emit("")
+        self._page.show_practice(True)
+
+        def started(practice: Practice) -> None:
+            if not self.is_open or self._practice is not None:
+                self._tasks.run(practice.stop, lane=Lane.FILES)
+                return
+            self._practice = practice
+            self.begin(board)
+
+        def failed(error: Exception) -> None:
+            self._page.show_practice(False)
+            self.failed.emit(str(error))
+
+        self._tasks.run(lambda: Practice(board), started, failed, Lane.FILES)
+
+    def _end_practice(self) -> None:
+        practice, self._practice = self._practice, None
+        self._page.show_practice(False)
+        if practice is not None:
+            self._tasks.run(practice.stop, lane=Lane.FILES)
+
+    @property
+    def _pictures(self) -> LatestSlot[FusedFrame] | None:
+        return self._practice.pictures if self._practice is not None else self._live.pictures
+
     # ------------------------------------------------------------------ the steps
 
     def begin(self, board: str, working_distance_m: float = 0.0) -> None:
         """Capture views of this board, for an alignment that is exact at this distance (0: near to horizon)."""
-        pictures = self._live.pictures
+        pictures = self._pictures
         if pictures is None:
             self.failed.emit(self.tr("Nothing is running: start a rig first"))
             return
@@ -124,12 +201,13 @@ class CalibrationController(QObject):
         self.failed.emit("")
         rig = self._live.config.rig if self._live.config is not None else "rig"
         name = "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in rig)
-        folder = self.folder
+        practice = self._practice
+        folder = self.folder if practice is None else practice.folder
 
         def checked(_: str) -> None:
-            if not self.is_open or self._session is not None or self._live.pictures is not pictures:
+            if not self.is_open or self._session is not None or self._pictures is not pictures:
                 return
-            cameras = self._live.cameras_in_use
+            cameras = self._live.cameras_in_use if practice is None else CamerasInUse()
             self._session = self._make_session(pictures, board, folder, name, cameras, working_distance_m)
             self._session.start()
             self._sequence, self._solved_views = 0, -_MORE_VIEWS
@@ -153,12 +231,13 @@ class CalibrationController(QObject):
     def discard(self) -> None:
         """Throw the result and the views away and begin again."""
         self._drop_session()
+        self._end_practice()
         self.failed.emit("")
         self._set_phase(CalibrationPhase.CHOOSING)
 
     def apply(self) -> None:
         """Put the result to use in the running pipeline, and write it into the configuration file if there is one."""
-        if self._session is None or self._session.outcome is None:
+        if self._session is None or self._session.outcome is None or self._practice is not None:
             return
         file = self._session.keep()
         config_file = self._live.config_file
@@ -200,7 +279,7 @@ class CalibrationController(QObject):
     def tick(self) -> None:
         """Pull pictures, progress and the end of solving; called by timer."""
         self._ticks += 1
-        pictures = self._live.pictures
+        pictures = self._pictures
         if pictures is not None and self._ticks % _PREVIEW_EVERY == 0:
             newest = pictures.peek()
             if newest is not None and newest is not self._shown:
@@ -213,6 +292,8 @@ class CalibrationController(QObject):
         if newer is not None:
             self._sequence, progress = newer
             self.progress_ready.emit(progress)
+            if self._practice is not None:
+                self._practice.follow(progress)
             enough = progress.views >= self._solved_views + _MORE_VIEWS
             if progress.done and enough and self.phase is CalibrationPhase.CAPTURING:
                 self._solved_views = progress.views
@@ -241,7 +322,8 @@ class CalibrationController(QObject):
                 self._set_phase(CalibrationPhase.CHOOSING)
 
     def _on_rig_changed(self, state: ControllerState) -> None:
-        if self.is_open and state is not ControllerState.RUNNING and self._session is not None:
+        ours = self._session is not None and self._practice is None
+        if self.is_open and state is not ControllerState.RUNNING and ours:
             self._drop_session()
             self.failed.emit(self.tr("The rig was stopped; start it and begin again."))
             self._set_phase(CalibrationPhase.CHOOSING)

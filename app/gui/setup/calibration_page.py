@@ -127,6 +127,7 @@ class CalibrationPage(QWidget):
     back_asked = pyqtSignal()
     begin_asked = pyqtSignal(str, float)
     board_file_asked = pyqtSignal(str, str)
+    practise_asked = pyqtSignal(str)
     solve_asked = pyqtSignal()
     more_asked = pyqtSignal()
     discard_asked = pyqtSignal()
@@ -192,6 +193,10 @@ class CalibrationPage(QWidget):
         row.addWidget(back)
         row.addWidget(title)
         row.addStretch(1)
+        self.note = QLabel(self.tr("PRACTICE: a simulated board; nothing of your rig changes"))
+        self.note.setProperty("level", "caution")
+        self.note.hide()
+        row.addWidget(self.note)
         return row
 
     def _choosing(self) -> QWidget:
@@ -210,6 +215,8 @@ class CalibrationPage(QWidget):
         lines.setContentsMargins(0, 0, 0, 0)
         lines.addRow(self.tr("Working distance"), self.distance)
         rows.setLayout(lines)
+        self.practise = icon_button("school-outline", self.tr("Practise with a simulated board"))
+        self.practise.clicked.connect(lambda: self.practise_asked.emit(self.board.currentText().strip()))
         save = icon_button("printer", self.tr("Save the board to print…"))
         save.clicked.connect(self._choose_board_file)
         return _step(
@@ -231,6 +238,7 @@ class CalibrationPage(QWidget):
                 "dim",
             ),
             None,
+            self.practise,
             self.begin,
         )
 
@@ -240,7 +248,8 @@ class CalibrationPage(QWidget):
         self.state = _words("", "dim")
         self.views = _bar(self.tr("Views kept"))
         self.coverage = _bar(self.tr("Share of the field of both cameras covered"))
-        self.views_text, self.coverage_text = QLabel(), QLabel()
+        self.views_text = QLabel(self.tr("Views: none yet"))
+        self.coverage_text = QLabel(self.tr("Field of both cameras covered: nothing yet"))
         self.solve = icon_button("calculator-variant", self.tr("Solve now"))
         self.solve.clicked.connect(self.solve_asked)
         stop = QPushButton(self.tr("Start over"))
@@ -254,7 +263,7 @@ class CalibrationPage(QWidget):
             self.coverage_text,
             self.coverage,
             self.state,
-            _words(self.tr("A view is kept by itself when the board is still, sharp and in a new place."), "dim"),
+            _words(self.tr("A view is taken automatically once the board is still, sharp and in a new place."), "dim"),
             None,
             self.solve,
             stop,
@@ -321,8 +330,13 @@ class CalibrationPage(QWidget):
                 preview.hide_points()  # the board moves on
         elif phase is CalibrationPhase.CAPTURING:
             self.guidance.setText(self.guidance.text() or self.tr("Show the board to both cameras."))
-            if not self.views_text.text():
+            if not self.views.value():
                 self.solve.setEnabled(False)
+
+    def show_practice(self, on: bool) -> None:
+        """Say that the board is simulated: the result cannot be applied."""
+        self.note.setVisible(on)
+        self.apply.setVisible(not on)
 
     def show_image(self, stream: Stream, image: QImage) -> None:
         """A camera's newest picture."""

@@ -395,95 +395,160 @@
 </context><context>
     <name>AssistantController</name>
     <message>
-        <location filename="../setup/assistant_controller.py" line="172" />
+        <location filename="../setup/assistant_controller.py" line="175" />
         <source>Collecting frames of both cameras…</source>
         <translation>Bilder beider Kameras werden gesammelt…</translation>
     </message>
     <message>
-        <location filename="../setup/assistant_controller.py" line="176" />
-        <source>The visible stamps are {0:+.1f} ms against the thermal ones (agreement {1:.2f}).</source>
-        <translation>Die sichtbaren Zeitstempel liegen {0:+.1f} ms gegen die thermischen (Übereinstimmung {1:.2f}).</translation>
+        <location filename="../setup/assistant_controller.py" line="179" />
+        <source>The thermal camera is {0:.0f} ms behind the visible one; this will be corrected.</source>
+        <translation>Die Wärmebildkamera hinkt der sichtbaren um {0:.0f} ms nach; das wird ausgeglichen.</translation>
     </message>
     <message>
-        <location filename="../setup/assistant_controller.py" line="179" />
-        <source>Not sure yet: {0}. Move a hand or the rig before both cameras.</source>
-        <translation>Noch nicht sicher: {0}. Vor beiden Kameras eine Hand oder die Anlage bewegen.</translation>
+        <location filename="../setup/assistant_controller.py" line="181" />
+        <source>The visible camera is {0:.0f} ms behind the thermal one; this will be corrected.</source>
+        <translation>Die sichtbare Kamera hinkt der Wärmebildkamera um {0:.0f} ms nach; das wird ausgeglichen.</translation>
+    </message>
+    <message>
+        <location filename="../setup/assistant_controller.py" line="184" />
+        <source>Both cameras are in step, as far as this can tell: nothing to correct.</source>
+        <translation>Beide Kameras sind im Takt, soweit sich das sagen lässt: nichts auszugleichen.</translation>
+    </message>
+    <message>
+        <location filename="../setup/assistant_controller.py" line="187" />
+        <source>Not sure yet. Move a hand or the rig before both cameras.</source>
+        <translation>Noch nicht sicher. Eine Hand oder das Rig vor beiden Kameras bewegen.</translation>
     </message>
 </context><context>
     <name>AssistantPage</name>
     <message>
-        <location filename="../setup/assistant_page.py" line="88" />
+        <location filename="../setup/assistant_page.py" line="102" />
         <source>Back</source>
         <translation>Zurück</translation>
     </message>
     <message>
-        <location filename="../setup/assistant_page.py" line="90" />
+        <location filename="../setup/assistant_page.py" line="104" />
         <source>Set up two cameras</source>
         <translation>Zwei Kameras einrichten</translation>
     </message>
     <message>
-        <location filename="../setup/assistant_page.py" line="97" />
-        <source>Look again</source>
-        <translation>Neu suchen</translation>
+        <location filename="../setup/assistant_page.py" line="111" />
+        <source>Search again</source>
+        <translation>Erneut suchen</translation>
     </message>
     <message>
-        <location filename="../setup/assistant_page.py" line="105" />
+        <location filename="../setup/assistant_page.py" line="119" />
         <source>1. Visible camera</source>
         <translation>1. Sichtbare Kamera</translation>
     </message>
     <message>
-        <location filename="../setup/assistant_page.py" line="105" />
+        <location filename="../setup/assistant_page.py" line="119" />
         <source>2. Thermal camera</source>
         <translation>2. Wärmebildkamera</translation>
     </message>
     <message>
-        <location filename="../setup/assistant_page.py" line="126" />
+        <location filename="../setup/assistant_page.py" line="143" />
+        <source>or paste an address: rtsp://…</source>
+        <translation>oder Adresse einfügen: rtsp://…</translation>
+    </message>
+    <message>
+        <location filename="../setup/assistant_page.py" line="144" />
+        <source>{0}: address or file</source>
+        <translation>{0}: Adresse oder Datei</translation>
+    </message>
+    <message>
+        <location filename="../setup/assistant_page.py" line="147" />
+        <source>File…</source>
+        <translation>Datei…</translation>
+    </message>
+    <message>
+        <location filename="../setup/assistant_page.py" line="148" />
+        <source>{0}: choose a file</source>
+        <translation>{0}: Datei wählen</translation>
+    </message>
+    <message>
+        <location filename="../setup/assistant_page.py" line="156" />
+        <source>Videos (*.mkv *.mp4 *.avi *.mov *.webm);;All files (*)</source>
+        <translation>Videos (*.mkv *.mp4 *.avi *.mov *.webm);;Alle Dateien (*)</translation>
+    </message>
+    <message>
+        <location filename="../setup/assistant_page.py" line="162" />
+        <source>Known camera</source>
+        <translation>Bekannte Kamera</translation>
+    </message>
+    <message>
+        <location filename="../setup/assistant_page.py" line="164" />
+        <source>its address, e.g. 192.168.1.64</source>
+        <translation>ihre Adresse, z. B. 192.168.1.64</translation>
+    </message>
+    <message>
+        <location filename="../setup/assistant_page.py" line="165" />
+        <source>Address of the known camera</source>
+        <translation>Adresse der bekannten Kamera</translation>
+    </message>
+    <message>
+        <location filename="../setup/assistant_page.py" line="167" />
+        <source>Fill in</source>
+        <translation>Eintragen</translation>
+    </message>
+    <message>
+        <location filename="../setup/assistant_page.py" line="170" />
+        <source>Known network camera</source>
+        <translation>Bekannte Netzwerkkamera</translation>
+    </message>
+    <message>
+        <location filename="../setup/assistant_page.py" line="183" />
         <source>3. Time offset between the two</source>
         <translation>3. Zeitversatz zwischen beiden</translation>
     </message>
     <message>
-        <location filename="../setup/assistant_page.py" line="128" />
+        <location filename="../setup/assistant_page.py" line="185" />
         <source>Move a hand or the rig before both cameras for some ten seconds.</source>
         <translation>Etwa zehn Sekunden lang vor beiden Kameras eine Hand oder die Anlage bewegen.</translation>
     </message>
     <message>
-        <location filename="../setup/assistant_page.py" line="134" />
+        <location filename="../setup/assistant_page.py" line="189" />
+        <source>measured: %p %</source>
+        <translation>gemessen: %p %</translation>
+    </message>
+    <message>
+        <location filename="../setup/assistant_page.py" line="190" />
         <source>Measuring the offset</source>
         <translation>Versatz wird gemessen</translation>
     </message>
     <message>
-        <location filename="../setup/assistant_page.py" line="143" />
+        <location filename="../setup/assistant_page.py" line="199" />
         <source>4. Save</source>
         <translation>4. Speichern</translation>
     </message>
     <message>
-        <location filename="../setup/assistant_page.py" line="153" />
-        <location filename="../setup/assistant_page.py" line="147" />
+        <location filename="../setup/assistant_page.py" line="209" />
+        <location filename="../setup/assistant_page.py" line="203" />
         <source>Name of the rig</source>
         <translation>Name der Anlage</translation>
     </message>
     <message>
-        <location filename="../setup/assistant_page.py" line="148" />
+        <location filename="../setup/assistant_page.py" line="204" />
         <source>Save and start</source>
         <translation>Speichern und starten</translation>
     </message>
     <message>
-        <location filename="../setup/assistant_page.py" line="189" />
+        <location filename="../setup/assistant_page.py" line="264" />
         <source>opening…</source>
         <translation>wird geöffnet…</translation>
     </message>
     <message>
-        <location filename="../setup/assistant_page.py" line="210" />
+        <location filename="../setup/assistant_page.py" line="285" />
         <source>Simulated visible camera</source>
         <translation>Simulierte sichtbare Kamera</translation>
     </message>
     <message>
-        <location filename="../setup/assistant_page.py" line="211" />
+        <location filename="../setup/assistant_page.py" line="286" />
         <source>Simulated thermal camera</source>
         <translation>Simulierte Wärmebildkamera</translation>
     </message>
     <message>
-        <location filename="../setup/assistant_page.py" line="212" />
+        <location filename="../setup/assistant_page.py" line="287" />
         <source>part of this program</source>
         <translation>Teil dieses Programms</translation>
     </message>
@@ -563,261 +628,281 @@
 </context><context>
     <name>CalibrationController</name>
     <message>
-        <location filename="../setup/calibration_controller.py" line="121" />
+        <location filename="../setup/calibration_controller.py" line="198" />
         <source>Nothing is running: start a rig first</source>
         <translation>Es läuft nichts: zuerst eine Anlage starten</translation>
     </message>
     <message>
-        <location filename="../setup/calibration_controller.py" line="174" />
+        <location filename="../setup/calibration_controller.py" line="253" />
         <source>written into {0}</source>
         <translation>in {0} eingetragen</translation>
     </message>
     <message>
-        <location filename="../setup/calibration_controller.py" line="174" />
+        <location filename="../setup/calibration_controller.py" line="253" />
         <source>for this run</source>
         <translation>für diesen Lauf</translation>
     </message>
     <message>
-        <location filename="../setup/calibration_controller.py" line="175" />
+        <location filename="../setup/calibration_controller.py" line="254" />
         <source>Calibration {0} is in use, {1}</source>
         <translation>Kalibrierung {0} ist in Gebrauch, {1}</translation>
     </message>
     <message>
-        <location filename="../setup/calibration_controller.py" line="187" />
+        <location filename="../setup/calibration_controller.py" line="266" />
         <source>Board saved: {0}</source>
         <translation>Tafel gespeichert: {0}</translation>
     </message>
     <message>
-        <location filename="../setup/calibration_controller.py" line="246" />
+        <location filename="../setup/calibration_controller.py" line="328" />
         <source>The rig was stopped; start it and begin again.</source>
         <translation>Die Anlage wurde angehalten; starten und neu beginnen.</translation>
     </message>
 </context><context>
     <name>CalibrationPage</name>
     <message>
-        <location filename="../setup/calibration_page.py" line="140" />
+        <location filename="../setup/calibration_page.py" line="141" />
         <source>Visible camera</source>
         <translation>Sichtbare Kamera</translation>
     </message>
     <message>
-        <location filename="../setup/calibration_page.py" line="141" />
+        <location filename="../setup/calibration_page.py" line="142" />
         <source>Thermal camera</source>
         <translation>Wärmebildkamera</translation>
     </message>
     <message>
-        <location filename="../setup/calibration_page.py" line="166" />
+        <location filename="../setup/calibration_page.py" line="167" />
         <source>Visible</source>
         <translation>Sichtbar</translation>
     </message>
     <message>
-        <location filename="../setup/calibration_page.py" line="166" />
+        <location filename="../setup/calibration_page.py" line="167" />
         <source>Thermal</source>
         <translation>Thermisch</translation>
     </message>
     <message>
-        <location filename="../setup/calibration_page.py" line="186" />
+        <location filename="../setup/calibration_page.py" line="187" />
         <source>Back</source>
         <translation>Zurück</translation>
     </message>
     <message>
-        <location filename="../setup/calibration_page.py" line="188" />
+        <location filename="../setup/calibration_page.py" line="189" />
         <source>Calibrate the rig</source>
         <translation>Anlage kalibrieren</translation>
     </message>
     <message>
-        <location filename="../setup/calibration_page.py" line="201" />
+        <location filename="../setup/calibration_page.py" line="196" />
+        <source>PRACTICE: a simulated board; nothing of your rig changes</source>
+        <translation>ÜBUNG: simulierte Tafel; am Rig ändert sich nichts</translation>
+    </message>
+    <message>
+        <location filename="../setup/calibration_page.py" line="206" />
         <source>Board</source>
         <translation>Tafel</translation>
     </message>
     <message>
-        <location filename="../setup/calibration_page.py" line="202" />
+        <location filename="../setup/calibration_page.py" line="207" />
         <source>Begin</source>
         <translation>Beginnen</translation>
     </message>
     <message>
+        <location filename="../setup/calibration_page.py" line="216" />
         <location filename="../setup/calibration_page.py" line="211" />
-        <location filename="../setup/calibration_page.py" line="206" />
         <source>Working distance</source>
         <translation>Arbeitsabstand</translation>
     </message>
     <message>
-        <location filename="../setup/calibration_page.py" line="207" />
+        <location filename="../setup/calibration_page.py" line="212" />
         <source>near to horizon</source>
         <translation>nah bis zum Horizont</translation>
     </message>
     <message>
-        <location filename="../setup/calibration_page.py" line="213" />
+        <location filename="../setup/calibration_page.py" line="218" />
+        <source>Practise with a simulated board</source>
+        <translation>Mit einer simulierten Tafel üben</translation>
+    </message>
+    <message>
+        <location filename="../setup/calibration_page.py" line="220" />
         <source>Save the board to print…</source>
         <translation>Tafel zum Drucken speichern…</translation>
     </message>
     <message>
-        <location filename="../setup/calibration_page.py" line="216" />
+        <location filename="../setup/calibration_page.py" line="223" />
         <source>1. The board</source>
         <translation>1. Die Tafel</translation>
     </message>
     <message>
-        <location filename="../setup/calibration_page.py" line="218" />
+        <location filename="../setup/calibration_page.py" line="225" />
         <source>Both cameras must see the pattern: circles cut out of a sheet before something warm, or a print on a warmed plate. An asymmetric grid of circles is the safest choice.</source>
         <translation>Beide Kameras müssen das Muster sehen: aus einem Blatt geschnittene Kreise vor etwas Warmem, oder einen Druck auf einer erwärmten Platte. Ein asymmetrisches Kreisgitter ist die sicherste Wahl.</translation>
     </message>
     <message>
-        <location filename="../setup/calibration_page.py" line="224" />
+        <location filename="../setup/calibration_page.py" line="231" />
         <source>kind : columns x rows : spacing, as `lumitherm calibrate board` takes it</source>
         <translation>Art : Spalten x Zeilen : Abstand, wie `lumitherm calibrate board` es nimmt</translation>
     </message>
     <message>
-        <location filename="../setup/calibration_page.py" line="228" />
+        <location filename="../setup/calibration_page.py" line="235" />
         <source>Where both pictures lie on each other exactly. Nearer and farther things are off by parallax.</source>
         <translation>Dort liegen beide Bilder genau aufeinander. Näheres und Ferneres ist durch Parallaxe versetzt.</translation>
     </message>
     <message>
-        <location filename="../setup/calibration_page.py" line="241" />
+        <location filename="../setup/calibration_page.py" line="249" />
         <source>Views kept</source>
         <translation>Behaltene Ansichten</translation>
     </message>
     <message>
-        <location filename="../setup/calibration_page.py" line="242" />
+        <location filename="../setup/calibration_page.py" line="250" />
         <source>Share of the field of both cameras covered</source>
         <translation>Abgedeckter Anteil des gemeinsamen Blickfelds</translation>
     </message>
     <message>
-        <location filename="../setup/calibration_page.py" line="244" />
+        <location filename="../setup/calibration_page.py" line="251" />
+        <source>Views: none yet</source>
+        <translation>Ansichten: noch keine</translation>
+    </message>
+    <message>
+        <location filename="../setup/calibration_page.py" line="252" />
+        <source>Field of both cameras covered: nothing yet</source>
+        <translation>Feld beider Kameras abgedeckt: noch nichts</translation>
+    </message>
+    <message>
+        <location filename="../setup/calibration_page.py" line="253" />
         <source>Solve now</source>
         <translation>Jetzt lösen</translation>
     </message>
     <message>
-        <location filename="../setup/calibration_page.py" line="246" />
+        <location filename="../setup/calibration_page.py" line="255" />
         <source>Start over</source>
         <translation>Von vorn beginnen</translation>
     </message>
     <message>
-        <location filename="../setup/calibration_page.py" line="249" />
+        <location filename="../setup/calibration_page.py" line="258" />
         <source>2. Views of the board</source>
         <translation>2. Ansichten der Tafel</translation>
     </message>
     <message>
-        <location filename="../setup/calibration_page.py" line="257" />
-        <source>A view is kept by itself when the board is still, sharp and in a new place.</source>
-        <translation>Eine Ansicht wird von selbst behalten, wenn die Tafel ruhig, scharf und an neuer Stelle ist.</translation>
+        <location filename="../setup/calibration_page.py" line="266" />
+        <source>A view is taken automatically once the board is still, sharp and in a new place.</source>
+        <translation>Eine Ansicht wird von selbst aufgenommen, sobald die Tafel ruhig, scharf und an einer neuen Stelle ist.</translation>
     </message>
     <message>
-        <location filename="../setup/calibration_page.py" line="264" />
+        <location filename="../setup/calibration_page.py" line="273" />
         <source>Solving</source>
         <translation>Lösung</translation>
     </message>
     <message>
-        <location filename="../setup/calibration_page.py" line="267" />
+        <location filename="../setup/calibration_page.py" line="276" />
         <source>3. Solving</source>
         <translation>3. Lösen</translation>
     </message>
     <message>
-        <location filename="../setup/calibration_page.py" line="269" />
+        <location filename="../setup/calibration_page.py" line="278" />
         <source>Both lenses and the geometry between them, then again without some views and with others twice, to tell how certain they are. Up to a minute; the live picture goes on.</source>
         <translation>Beide Objektive und ihre Lage zueinander, dann noch einmal ohne manche Ansichten und mit anderen doppelt, um zu sagen, wie sicher sie sind. Bis zu einer Minute; das Bild läuft weiter.</translation>
     </message>
     <message>
-        <location filename="../setup/calibration_page.py" line="402" />
-        <location filename="../setup/calibration_page.py" line="296" />
+        <location filename="../setup/calibration_page.py" line="416" />
+        <location filename="../setup/calibration_page.py" line="305" />
         <source>Apply</source>
         <translation>Anwenden</translation>
     </message>
     <message>
-        <location filename="../setup/calibration_page.py" line="298" />
+        <location filename="../setup/calibration_page.py" line="307" />
         <source>Open the report</source>
         <translation>Bericht öffnen</translation>
     </message>
     <message>
-        <location filename="../setup/calibration_page.py" line="300" />
+        <location filename="../setup/calibration_page.py" line="309" />
         <source>Capture more views</source>
         <translation>Mehr Ansichten aufnehmen</translation>
     </message>
     <message>
-        <location filename="../setup/calibration_page.py" line="302" />
+        <location filename="../setup/calibration_page.py" line="311" />
         <source>Discard</source>
         <translation>Verwerfen</translation>
     </message>
     <message>
-        <location filename="../setup/calibration_page.py" line="304" />
+        <location filename="../setup/calibration_page.py" line="313" />
         <source>4. Result</source>
         <translation>4. Ergebnis</translation>
     </message>
     <message>
-        <location filename="../setup/calibration_page.py" line="323" />
+        <location filename="../setup/calibration_page.py" line="332" />
         <source>Show the board to both cameras.</source>
         <translation>Die Tafel beiden Kameras zeigen.</translation>
     </message>
     <message>
-        <location filename="../setup/calibration_page.py" line="343" />
+        <location filename="../setup/calibration_page.py" line="357" />
         <source>Views: {0}, a few more help</source>
         <translation>Ansichten: {0}, einige mehr helfen</translation>
     </message>
     <message>
-        <location filename="../setup/calibration_page.py" line="344" />
+        <location filename="../setup/calibration_page.py" line="358" />
         <source>Views: {0} of {1}</source>
         <translation>Ansichten: {0} von {1}</translation>
     </message>
     <message>
-        <location filename="../setup/calibration_page.py" line="346" />
+        <location filename="../setup/calibration_page.py" line="360" />
         <source>Field of both cameras covered: {0:.0f} %</source>
         <translation>Gemeinsames Blickfeld abgedeckt: {0:.0f} %</translation>
     </message>
     <message>
-        <location filename="../setup/calibration_page.py" line="353" />
+        <location filename="../setup/calibration_page.py" line="367" />
         <source>Good</source>
         <translation>Gut</translation>
     </message>
     <message>
-        <location filename="../setup/calibration_page.py" line="353" />
+        <location filename="../setup/calibration_page.py" line="367" />
         <source>Not good enough</source>
         <translation>Nicht gut genug</translation>
     </message>
     <message>
-        <location filename="../setup/calibration_page.py" line="357" />
+        <location filename="../setup/calibration_page.py" line="371" />
         <source>the horizon</source>
         <translation>zum Horizont</translation>
     </message>
     <message>
-        <location filename="../setup/calibration_page.py" line="359" />
+        <location filename="../setup/calibration_page.py" line="373" />
         <source>Held-out error {0:.2f} px (95 %: {1:.2f} px). Exact at {2:.1f} m; parallax stays inside {3:g} px from {4:.1f} m to {5}.</source>
         <translation>Fehler auf ungesehenen Ansichten {0:.2f} px (95 %: {1:.2f} px). Genau bei {2:.1f} m; die Parallaxe bleibt unter {3:g} px von {4:.1f} m bis {5}.</translation>
     </message>
     <message>
-        <location filename="../setup/calibration_page.py" line="375" />
+        <location filename="../setup/calibration_page.py" line="389" />
         <source>passed</source>
         <translation>erfüllt</translation>
     </message>
     <message>
-        <location filename="../setup/calibration_page.py" line="375" />
+        <location filename="../setup/calibration_page.py" line="389" />
         <source>failed</source>
         <translation>nicht erfüllt</translation>
     </message>
     <message>
-        <location filename="../setup/calibration_page.py" line="380" />
+        <location filename="../setup/calibration_page.py" line="394" />
         <source>wanted: {0}</source>
         <translation>verlangt: {0}</translation>
     </message>
     <message>
-        <location filename="../setup/calibration_page.py" line="391" />
+        <location filename="../setup/calibration_page.py" line="405" />
         <source>Visible is stamped {0:+.1f} ms against thermal (±{1:.1f}); put right from the next start of the cameras on</source>
         <translation>Sichtbar ist {0:+.1f} ms gegen Thermal gestempelt (±{1:.1f}); ab dem nächsten Start der Kameras berichtigt</translation>
     </message>
     <message>
-        <location filename="../setup/calibration_page.py" line="398" />
+        <location filename="../setup/calibration_page.py" line="412" />
         <source>Rejected views: {0}; the report says why</source>
         <translation>Verworfene Ansichten: {0}; der Bericht sagt, warum</translation>
     </message>
     <message>
-        <location filename="../setup/calibration_page.py" line="402" />
+        <location filename="../setup/calibration_page.py" line="416" />
         <source>Apply all the same</source>
         <translation>Trotzdem anwenden</translation>
     </message>
     <message>
-        <location filename="../setup/calibration_page.py" line="411" />
+        <location filename="../setup/calibration_page.py" line="425" />
         <source>Save the board</source>
         <translation>Tafel speichern</translation>
     </message>
     <message>
-        <location filename="../setup/calibration_page.py" line="411" />
+        <location filename="../setup/calibration_page.py" line="425" />
         <source>Drawing (*.pdf *.svg)</source>
         <translation>Zeichnung (*.pdf *.svg)</translation>
     </message>
@@ -1246,22 +1331,27 @@
 </context><context>
     <name>ComparisonController</name>
     <message>
-        <location filename="../live/comparison_controller.py" line="67" />
+        <location filename="../live/comparison_controller.py" line="81" />
         <source>Nothing is running: start a rig first</source>
         <translation>Es läuft nichts: zuerst eine Anlage starten</translation>
     </message>
     <message>
-        <location filename="../live/comparison_controller.py" line="94" />
+        <location filename="../live/comparison_controller.py" line="103" />
+        <source>A is fused in the same way just now; B is fused by {0}</source>
+        <translation>A wird gerade ebenso fusioniert; B wird es durch {0}</translation>
+    </message>
+    <message>
+        <location filename="../live/comparison_controller.py" line="119" />
         <source>{0} is being put to use</source>
         <translation>{0} wird in Gebrauch genommen</translation>
     </message>
     <message>
-        <location filename="../live/comparison_controller.py" line="101" />
+        <location filename="../live/comparison_controller.py" line="129" />
         <source>B is being built…</source>
         <translation>B wird vorbereitet…</translation>
     </message>
     <message>
-        <location filename="../live/comparison_controller.py" line="106" />
+        <location filename="../live/comparison_controller.py" line="134" />
         <source>B takes {0:.0f} ms a picture</source>
         <translation>B braucht {0:.0f} ms je Bild</translation>
     </message>
@@ -1371,122 +1461,122 @@
 </context><context>
     <name>Health</name>
     <message>
-        <location filename="../widgets/health.py" line="48" />
+        <location filename="../widgets/health.py" line="47" />
         <source>Use a lighter model</source>
         <translation>Ein leichteres Modell nehmen</translation>
     </message>
     <message>
-        <location filename="../widgets/health.py" line="49" />
+        <location filename="../widgets/health.py" line="48" />
         <source>Calibrate the cameras…</source>
         <translation>Kameras kalibrieren…</translation>
     </message>
     <message>
-        <location filename="../widgets/health.py" line="50" />
+        <location filename="../widgets/health.py" line="49" />
         <source>Move the thermal picture into place</source>
         <translation>Das Wärmebild zurechtrücken</translation>
     </message>
     <message>
-        <location filename="../widgets/health.py" line="51" />
+        <location filename="../widgets/health.py" line="50" />
         <source>Reopen the cameras now</source>
         <translation>Kameras jetzt neu öffnen</translation>
     </message>
     <message>
-        <location filename="../widgets/health.py" line="52" />
+        <location filename="../widgets/health.py" line="51" />
         <source>Choose other cameras…</source>
         <translation>Andere Kameras wählen…</translation>
     </message>
     <message>
-        <location filename="../widgets/health.py" line="53" />
+        <location filename="../widgets/health.py" line="52" />
         <source>Show the recordings, to delete some</source>
         <translation>Aufnahmen zeigen, um welche zu löschen</translation>
     </message>
     <message>
-        <location filename="../widgets/health.py" line="54" />
+        <location filename="../widgets/health.py" line="53" />
         <source>Record to another folder…</source>
         <translation>In einen anderen Ordner aufnehmen…</translation>
     </message>
     <message>
-        <location filename="../widgets/health.py" line="89" />
+        <location filename="../widgets/health.py" line="88" />
         <source>Both cameras run, this computer keeps up, and the pictures lie on each other.</source>
         <translation>Beide Kameras laufen, der Rechner hält mit, und die Bilder liegen aufeinander.</translation>
     </message>
     <message>
-        <location filename="../widgets/health.py" line="90" />
+        <location filename="../widgets/health.py" line="89" />
         <source>Good</source>
         <translation>Gut</translation>
     </message>
     <message>
-        <location filename="../widgets/health.py" line="98" />
+        <location filename="../widgets/health.py" line="97" />
         <source>There is space for less than ten minutes of recording.</source>
         <translation>Der Platz reicht für weniger als zehn Minuten Aufnahme.</translation>
     </message>
     <message>
-        <location filename="../widgets/health.py" line="100" />
+        <location filename="../widgets/health.py" line="99" />
         <source>Nothing is being recorded: the disk is full or cannot be written.</source>
         <translation>Es wird nichts aufgenommen: Der Datenträger ist voll oder lässt sich nicht beschreiben.</translation>
     </message>
     <message>
-        <location filename="../widgets/health.py" line="101" />
+        <location filename="../widgets/health.py" line="100" />
         <source>Delete recordings that are not needed, or record to another disk.</source>
         <translation>Nicht mehr benötigte Aufnahmen löschen oder auf einen anderen Datenträger aufnehmen.</translation>
     </message>
     <message>
-        <location filename="../widgets/health.py" line="103" />
+        <location filename="../widgets/health.py" line="102" />
         <source>Disk</source>
         <translation>Speicherplatz</translation>
     </message>
     <message>
-        <location filename="../widgets/health.py" line="111" />
+        <location filename="../widgets/health.py" line="110" />
         <source>visible</source>
         <translation>sichtbar</translation>
     </message>
     <message>
-        <location filename="../widgets/health.py" line="111" />
+        <location filename="../widgets/health.py" line="110" />
         <source>thermal</source>
         <translation>Wärmebild</translation>
     </message>
     <message>
-        <location filename="../widgets/health.py" line="112" />
+        <location filename="../widgets/health.py" line="111" />
         <source>No pictures come from: {0}.</source>
         <translation>Keine Bilder von: {0}.</translation>
     </message>
     <message>
-        <location filename="../widgets/health.py" line="113" />
+        <location filename="../widgets/health.py" line="112" />
         <source>Check its cable and power. It is tried again on its own every few seconds.</source>
         <translation>Kabel und Stromversorgung prüfen. Alle paar Sekunden wird es von selbst wieder versucht.</translation>
     </message>
     <message>
-        <location filename="../widgets/health.py" line="116" />
+        <location filename="../widgets/health.py" line="115" />
         <source>Camera trouble</source>
         <translation>Kamerastörung</translation>
     </message>
     <message>
-        <location filename="../widgets/health.py" line="130" />
+        <location filename="../widgets/health.py" line="129" />
         <source>The cameras give {0:.0f} pictures a second, {1:.0f} of them can be fused.</source>
         <translation>Die Kameras liefern {0:.0f} Bilder je Sekunde, {1:.0f} davon lassen sich fusionieren.</translation>
     </message>
     <message>
-        <location filename="../widgets/health.py" line="132" />
+        <location filename="../widgets/health.py" line="131" />
         <source>Close other programs, or use a lighter model: it shows a little less detail.</source>
         <translation>Andere Programme schließen oder ein leichteres Modell nehmen: Es zeigt etwas weniger Einzelheiten.</translation>
     </message>
     <message>
-        <location filename="../widgets/health.py" line="134" />
+        <location filename="../widgets/health.py" line="133" />
         <source>This computer is too slow</source>
         <translation>Rechner zu langsam</translation>
     </message>
     <message>
-        <location filename="../widgets/health.py" line="144" />
+        <location filename="../widgets/health.py" line="143" />
         <source>The two pictures do not lie on each other; edges may appear twice.</source>
         <translation>Die beiden Bilder liegen nicht aufeinander; Kanten können doppelt erscheinen.</translation>
     </message>
     <message>
-        <location filename="../widgets/health.py" line="145" />
+        <location filename="../widgets/health.py" line="144" />
         <source>Something may have moved a camera. Correct it here, or calibrate with a board.</source>
         <translation>Vielleicht wurde eine Kamera verstellt. Hier korrigieren oder mit einer Tafel kalibrieren.</translation>
     </message>
     <message>
-        <location filename="../widgets/health.py" line="147" />
+        <location filename="../widgets/health.py" line="146" />
         <source>Check alignment</source>
         <translation>Ausrichtung prüfen</translation>
     </message>
@@ -1505,17 +1595,17 @@
 </context><context>
     <name>HealthLight</name>
     <message>
-        <location filename="../widgets/health.py" line="172" />
+        <location filename="../widgets/health.py" line="170" />
         <source>Off</source>
         <translation>Aus</translation>
     </message>
     <message>
-        <location filename="../widgets/health.py" line="174" />
+        <location filename="../widgets/health.py" line="172" />
         <source>Health: {0}</source>
         <translation>Zustand: {0}</translation>
     </message>
     <message>
-        <location filename="../widgets/health.py" line="175" />
+        <location filename="../widgets/health.py" line="173" />
         <source>Nothing runs</source>
         <translation>Es läuft nichts</translation>
     </message>
@@ -1711,149 +1801,149 @@
 </context><context>
     <name>MeasurePanel</name>
     <message>
-        <location filename="../measuring/measure_panel.py" line="66" />
+        <location filename="../measuring/measure_panel.py" line="65" />
         <source>Measuring</source>
         <translation>Messen</translation>
     </message>
     <message>
-        <location filename="../measuring/measure_panel.py" line="71" />
+        <location filename="../measuring/measure_panel.py" line="70" />
         <source>Mark the hottest and coldest place</source>
         <translation>Heißeste und kälteste Stelle</translation>
     </message>
     <message>
-        <location filename="../measuring/measure_panel.py" line="78" />
+        <location filename="../measuring/measure_panel.py" line="77" />
         <source>Profile along the line</source>
         <translation>Verlauf entlang der Linie</translation>
     </message>
     <message>
-        <location filename="../measuring/measure_panel.py" line="93" />
+        <location filename="../measuring/measure_panel.py" line="92" />
         <source>Spot (tap) or box (drag)</source>
         <translation>Punkt (tippen) oder Feld (ziehen)</translation>
     </message>
     <message>
-        <location filename="../measuring/measure_panel.py" line="94" />
+        <location filename="../measuring/measure_panel.py" line="93" />
         <source>Line with its profile</source>
         <translation>Linie mit ihrem Verlauf</translation>
     </message>
     <message>
-        <location filename="../measuring/measure_panel.py" line="95" />
+        <location filename="../measuring/measure_panel.py" line="94" />
         <source>Polygon: tap its corners, the first one again to close it</source>
         <translation>Vieleck: Ecken antippen, zum Schließen wieder die erste</translation>
     </message>
     <message>
-        <location filename="../measuring/measure_panel.py" line="106" />
+        <location filename="../measuring/measure_panel.py" line="105" />
         <source>Clear</source>
         <translation>Leeren</translation>
     </message>
     <message>
-        <location filename="../measuring/measure_panel.py" line="107" />
+        <location filename="../measuring/measure_panel.py" line="106" />
         <source>Remove everything that is measured</source>
         <translation>Alle Messstellen entfernen</translation>
     </message>
     <message>
-        <location filename="../measuring/measure_panel.py" line="114" />
+        <location filename="../measuring/measure_panel.py" line="113" />
         <source>What is measured</source>
         <translation>Messstellen</translation>
     </message>
     <message>
-        <location filename="../measuring/measure_panel.py" line="115" />
+        <location filename="../measuring/measure_panel.py" line="114" />
         <source>Name</source>
         <translation>Name</translation>
     </message>
     <message>
-        <location filename="../measuring/measure_panel.py" line="115" />
+        <location filename="../measuring/measure_panel.py" line="114" />
         <source>min</source>
         <translation>min</translation>
     </message>
     <message>
-        <location filename="../measuring/measure_panel.py" line="115" />
+        <location filename="../measuring/measure_panel.py" line="114" />
         <source>mean</source>
         <translation>Mittel</translation>
     </message>
     <message>
-        <location filename="../measuring/measure_panel.py" line="115" />
+        <location filename="../measuring/measure_panel.py" line="114" />
         <source>max</source>
         <translation>max</translation>
     </message>
     <message>
-        <location filename="../measuring/measure_panel.py" line="148" />
-        <location filename="../measuring/measure_panel.py" line="130" />
+        <location filename="../measuring/measure_panel.py" line="147" />
+        <location filename="../measuring/measure_panel.py" line="129" />
         <source>Alarm</source>
         <translation>Alarm</translation>
     </message>
     <message>
-        <location filename="../measuring/measure_panel.py" line="131" />
+        <location filename="../measuring/measure_panel.py" line="130" />
         <source>Off</source>
         <translation>Aus</translation>
     </message>
     <message>
-        <location filename="../measuring/measure_panel.py" line="131" />
+        <location filename="../measuring/measure_panel.py" line="130" />
         <source>Above</source>
         <translation>Über</translation>
     </message>
     <message>
-        <location filename="../measuring/measure_panel.py" line="131" />
+        <location filename="../measuring/measure_panel.py" line="130" />
         <source>Below</source>
         <translation>Unter</translation>
     </message>
     <message>
-        <location filename="../measuring/measure_panel.py" line="134" />
+        <location filename="../measuring/measure_panel.py" line="133" />
         <source>Alarm at</source>
         <translation>Alarm bei</translation>
     </message>
     <message>
-        <location filename="../measuring/measure_panel.py" line="135" />
+        <location filename="../measuring/measure_panel.py" line="134" />
         <source>Sound</source>
         <translation>Ton</translation>
     </message>
     <message>
-        <location filename="../measuring/measure_panel.py" line="137" />
+        <location filename="../measuring/measure_panel.py" line="136" />
         <source>Mark event and record</source>
         <translation>Markieren und aufnehmen</translation>
     </message>
     <message>
-        <location filename="../measuring/measure_panel.py" line="141" />
+        <location filename="../measuring/measure_panel.py" line="140" />
         <source>Remove</source>
         <translation>Entfernen</translation>
     </message>
     <message>
-        <location filename="../measuring/measure_panel.py" line="142" />
+        <location filename="../measuring/measure_panel.py" line="141" />
         <source>Remove the chosen mark</source>
         <translation>Die gewählte Messstelle entfernen</translation>
     </message>
     <message>
-        <location filename="../measuring/measure_panel.py" line="149" />
+        <location filename="../measuring/measure_panel.py" line="148" />
         <source>at</source>
         <translation>bei</translation>
     </message>
     <message>
-        <location filename="../measuring/measure_panel.py" line="157" />
+        <location filename="../measuring/measure_panel.py" line="156" />
         <source>Difference, from</source>
         <translation>Differenz, von</translation>
     </message>
     <message>
-        <location filename="../measuring/measure_panel.py" line="158" />
+        <location filename="../measuring/measure_panel.py" line="157" />
         <source>Difference, to</source>
         <translation>Differenz, zu</translation>
     </message>
     <message>
-        <location filename="../measuring/measure_panel.py" line="183" />
-        <location filename="../measuring/measure_panel.py" line="175" />
+        <location filename="../measuring/measure_panel.py" line="182" />
+        <location filename="../measuring/measure_panel.py" line="174" />
         <source>Emissivity</source>
         <translation>Emissionsgrad</translation>
     </message>
     <message>
-        <location filename="../measuring/measure_panel.py" line="177" />
+        <location filename="../measuring/measure_panel.py" line="176" />
         <source>Reflected temperature</source>
         <translation>Reflektierte Temperatur</translation>
     </message>
     <message>
-        <location filename="../measuring/measure_panel.py" line="184" />
+        <location filename="../measuring/measure_panel.py" line="183" />
         <source>Reflected</source>
         <translation>Reflektiert</translation>
     </message>
     <message>
-        <location filename="../measuring/measure_panel.py" line="230" />
+        <location filename="../measuring/measure_panel.py" line="229" />
         <source>px</source>
         <translation>px</translation>
     </message>
@@ -2017,22 +2107,27 @@
 </context><context>
     <name>PlaybackController</name>
     <message>
-        <location filename="../playback/playback_controller.py" line="313" />
+        <location filename="../playback/playback_controller.py" line="276" />
+        <source>A and B would be the same; B is fused by {0}</source>
+        <translation>A und B wären gleich; B wird durch {0} fusioniert</translation>
+    </message>
+    <message>
+        <location filename="../playback/playback_controller.py" line="318" />
         <source>Show in folder</source>
         <translation>Im Ordner zeigen</translation>
     </message>
     <message>
-        <location filename="../playback/playback_controller.py" line="314" />
+        <location filename="../playback/playback_controller.py" line="319" />
         <source>Snapshot saved: {0}</source>
         <translation>Schnappschuss gespeichert: {0}</translation>
     </message>
     <message>
-        <location filename="../playback/playback_controller.py" line="339" />
+        <location filename="../playback/playback_controller.py" line="344" />
         <source>Rendered {0} pairs to {1}</source>
         <translation>{0} Paare nach {1} gerechnet</translation>
     </message>
     <message>
-        <location filename="../playback/playback_controller.py" line="343" />
+        <location filename="../playback/playback_controller.py" line="348" />
         <source>Cancelled: the first {0} pairs are in {1}</source>
         <translation>Abgebrochen: die ersten {0} Paare sind in {1}</translation>
     </message>
@@ -2452,7 +2547,7 @@ in {1}</translation>
     <message>
         <location filename="../settings_dialog.py" line="69" />
         <location filename="../settings_dialog.py" line="61" />
-        <source>As the system</source>
+        <source>Same as the system</source>
         <translation>Wie das System</translation>
     </message>
     <message>
@@ -2484,8 +2579,8 @@ in {1}</translation>
     </message>
     <message>
         <location filename="../settings_dialog.py" line="80" />
-        <source>View, palette, figures, panel and temperature scale are remembered for each rig by its name. Levels differ in lightness and carry a sign: ● good, ▲ caution, ■ bad.</source>
-        <translation>Ansicht, Palette, Zahlen, Bedienfeld und Temperaturskala werden für jede Anlage unter ihrem Namen gemerkt. Stufen unterscheiden sich in der Helligkeit und tragen ein Zeichen: ● gut, ▲ Vorsicht, ■ schlecht.</translation>
+        <source>View, palette, figures, panel and temperature scale are remembered for each rig by its name. Good, caution and bad each have their own sign: ● good, ▲ caution, ■ bad.</source>
+        <translation>Ansicht, Palette, Zahlen, Leiste und Temperaturskala werden für jedes Rig unter seinem Namen gemerkt. Gut, Vorsicht und schlecht haben je ein eigenes Zeichen: ● gut, ▲ Vorsicht, ■ schlecht.</translation>
     </message>
     <message>
         <location filename="../settings_dialog.py" line="98" />
@@ -2536,13 +2631,13 @@ in {1}</translation>
     </message>
     <message>
         <location filename="../live/rig_panels.py" line="179" />
-        <source>Use these</source>
-        <translation>Diese verwenden</translation>
+        <source>Use these cameras</source>
+        <translation>Diese Kameras verwenden</translation>
     </message>
     <message>
         <location filename="../live/rig_panels.py" line="183" />
-        <source>Look again</source>
-        <translation>Neu suchen</translation>
+        <source>Search again</source>
+        <translation>Erneut suchen</translation>
     </message>
     <message>
         <location filename="../live/rig_panels.py" line="186" />
@@ -2634,13 +2729,13 @@ in {1}</translation>
     </message>
     <message>
         <location filename="../setup/start_page.py" line="221" />
-        <source>Look again</source>
-        <translation>Neu suchen</translation>
+        <source>Search again</source>
+        <translation>Erneut suchen</translation>
     </message>
     <message>
         <location filename="../setup/start_page.py" line="222" />
-        <source>Look for cameras again</source>
-        <translation>Neu nach Kameras suchen</translation>
+        <source>Search for cameras again</source>
+        <translation>Erneut nach Kameras suchen</translation>
     </message>
     <message>
         <location filename="../setup/start_page.py" line="241" />
@@ -2650,50 +2745,45 @@ in {1}</translation>
 </context><context>
     <name>Status</name>
     <message>
-        <location filename="../widgets/status_text.py" line="86" />
+        <location filename="../widgets/status_text.py" line="87" />
         <source>THERMAL ONLY</source>
         <translation>NUR WÄRMEBILD</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="88" />
+        <location filename="../widgets/status_text.py" line="89" />
         <source>VISIBLE ONLY</source>
         <translation>NUR SICHTBILD</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="102" />
+        <location filename="../widgets/status_text.py" line="103" />
         <source>REC {0}</source>
         <translation>REC {0}</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="105" />
+        <location filename="../widgets/status_text.py" line="106" />
         <source>DISK FULL, NOT RECORDING</source>
         <translation>PLATTE VOLL, KEINE AUFNAHME</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="107" />
+        <location filename="../widgets/status_text.py" line="108" />
         <source>RECORDING FAILED</source>
         <translation>AUFNAHME FEHLGESCHLAGEN</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="109" />
+        <location filename="../widgets/status_text.py" line="110" />
         <source>DISK {0} LEFT</source>
         <translation>PLATTE: NOCH {0}</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="249" />
-        <location filename="../widgets/status_text.py" line="111" />
+        <location filename="../widgets/status_text.py" line="258" />
+        <location filename="../widgets/status_text.py" line="112" />
         <source>FROZEN</source>
         <translation>STANDBILD</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="113" />
+        <location filename="../widgets/status_text.py" line="114" />
         <source>NO CAMERA</source>
         <translation>KEINE KAMERA</translation>
-    </message>
-    <message>
-        <location filename="../widgets/status_text.py" line="115" />
-        <source>FALLBACK: preparing the network, {0} s</source>
-        <translation>ERSATZ: Netz wird vorbereitet, {0} s</translation>
     </message>
     <message>
         <location filename="../widgets/status_text.py" line="118" />
@@ -2701,162 +2791,172 @@ in {1}</translation>
         <translation>ERSATZ: Netz läuft nicht</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="154" />
+        <location filename="../widgets/status_text.py" line="125" />
+        <source>FALLBACK: preparing the network, {0} %</source>
+        <translation>ERSATZ: Netz wird vorbereitet, {0} %</translation>
+    </message>
+    <message>
+        <location filename="../widgets/status_text.py" line="127" />
+        <source>FALLBACK: preparing the network, {0} s</source>
+        <translation>ERSATZ: Netz wird vorbereitet, {0} s</translation>
+    </message>
+    <message>
+        <location filename="../widgets/status_text.py" line="163" />
         <source>Rate</source>
         <translation>Rate</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="224" />
-        <location filename="../widgets/status_text.py" line="155" />
+        <location filename="../widgets/status_text.py" line="233" />
+        <location filename="../widgets/status_text.py" line="164" />
         <source>fps</source>
         <translation>B/s</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="156" />
+        <location filename="../widgets/status_text.py" line="165" />
         <source>fused and shown pictures a second; all stages: </source>
         <translation>fusionierte und gezeigte Bilder je Sekunde; alle Stufen: </translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="161" />
+        <location filename="../widgets/status_text.py" line="170" />
         <source>Latency</source>
         <translation>Latenz</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="164" />
+        <location filename="../widgets/status_text.py" line="173" />
         <source>grab to screen, 50 % and 95 %</source>
         <translation>von der Aufnahme zum Schirm, 50 % und 95 %</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="168" />
+        <location filename="../widgets/status_text.py" line="177" />
         <source>Skew</source>
         <translation>Zeitversatz</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="170" />
+        <location filename="../widgets/status_text.py" line="179" />
         <source>time between the two pictures of a pair</source>
         <translation>Zeit zwischen den beiden Bildern eines Paars</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="174" />
+        <location filename="../widgets/status_text.py" line="183" />
         <source>Drops</source>
         <translation>Verluste</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="176" />
+        <location filename="../widgets/status_text.py" line="185" />
         <source>frames lost, by cause: </source>
         <translation>verlorene Bilder nach Ursache: </translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="176" />
+        <location filename="../widgets/status_text.py" line="185" />
         <source>none</source>
         <translation>keine</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="184" />
+        <location filename="../widgets/status_text.py" line="193" />
         <source>Engine</source>
         <translation>Verfahren</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="187" />
+        <location filename="../widgets/status_text.py" line="196" />
         <source>what fuses the pictures</source>
         <translation>was die Bilder fusioniert</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="198" />
+        <location filename="../widgets/status_text.py" line="207" />
         <source>Cameras</source>
         <translation>Kameras</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="201" />
+        <location filename="../widgets/status_text.py" line="210" />
         <source>being reopened, for ever</source>
         <translation>wird immer wieder geöffnet</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="208" />
+        <location filename="../widgets/status_text.py" line="217" />
         <source>Shutter</source>
         <translation>Verschluss</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="244" />
-        <location filename="../widgets/status_text.py" line="209" />
+        <location filename="../widgets/status_text.py" line="253" />
+        <location filename="../widgets/status_text.py" line="218" />
         <source>closed</source>
         <translation>geschlossen</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="211" />
+        <location filename="../widgets/status_text.py" line="220" />
         <source>thermal flat-field correction</source>
         <translation>Abgleich des Wärmebilds</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="227" />
+        <location filename="../widgets/status_text.py" line="236" />
         <source>latency</source>
         <translation>Latenz</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="228" />
+        <location filename="../widgets/status_text.py" line="237" />
         <source>skew</source>
         <translation>Zeitversatz</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="229" />
+        <location filename="../widgets/status_text.py" line="238" />
         <source>drops</source>
         <translation>Verluste</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="236" />
+        <location filename="../widgets/status_text.py" line="245" />
         <source>align</source>
         <translation>Ausricht.</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="242" />
+        <location filename="../widgets/status_text.py" line="251" />
         <source>engine</source>
         <translation>Verfahren</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="244" />
+        <location filename="../widgets/status_text.py" line="253" />
         <source>shutter</source>
         <translation>Verschluss</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="249" />
+        <location filename="../widgets/status_text.py" line="258" />
         <source>picture</source>
         <translation>Bild</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="287" />
+        <location filename="../widgets/status_text.py" line="296" />
+        <location filename="../widgets/status_text.py" line="288" />
         <location filename="../widgets/status_text.py" line="279" />
-        <location filename="../widgets/status_text.py" line="270" />
-        <location filename="../widgets/status_text.py" line="260" />
+        <location filename="../widgets/status_text.py" line="269" />
         <source>rec</source>
         <translation>Aufn.</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="271" />
+        <location filename="../widgets/status_text.py" line="280" />
         <source>armed</source>
         <translation>bereit</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="272" />
+        <location filename="../widgets/status_text.py" line="281" />
         <source>keeps the seconds before an event</source>
         <translation>bewahrt die Sekunden vor einem Ereignis</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="280" />
+        <location filename="../widgets/status_text.py" line="289" />
         <source>no disk space</source>
         <translation>kein Platz</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="287" />
+        <location filename="../widgets/status_text.py" line="296" />
         <source>failed</source>
         <translation>fehlgeschlagen</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="295" />
+        <location filename="../widgets/status_text.py" line="304" />
         <source>disk</source>
         <translation>Platte</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="298" />
+        <location filename="../widgets/status_text.py" line="307" />
         <source>recording time for which there is space</source>
         <translation>Aufnahmezeit, für die Platz ist</translation>
     </message>
@@ -3162,12 +3262,12 @@ in {1}</translation>
     <message>
         <location filename="../widgets/view_panel.py" line="121" />
         <source>1/64 K a count</source>
-            <translation>1/64 K je Zählwert</translation>
+        <translation>1/64 K je Zählwert</translation>
     </message>
     <message>
         <location filename="../widgets/view_panel.py" line="122" />
         <source>1/16 K a count</source>
-            <translation>1/16 K je Zählwert</translation>
+        <translation>1/16 K je Zählwert</translation>
     </message>
     <message>
         <location filename="../widgets/view_panel.py" line="123" />
@@ -3187,7 +3287,7 @@ in {1}</translation>
     <message>
         <location filename="../widgets/view_panel.py" line="176" />
         <source>{kelvin} K a count</source>
-            <translation>{kelvin} K je Zählwert</translation>
+        <translation>{kelvin} K je Zählwert</translation>
     </message>
 </context><context>
     <name>WindowController</name>

@@ -67,7 +67,7 @@ class Banner(QFrame):
         row = QHBoxLayout()
         for words, call in offers:
             button = QPushButton(words)
-            button.setMinimumHeight(44)
+            button.setProperty("touch", True)
             button.clicked.connect(lambda _, call=call: call())
             row.addWidget(button)
         row.addStretch(1)

@@ -16,7 +16,6 @@ __all__ = ["Health", "HealthKind", "HealthLight", "HealthWatch", "Remedy"]
 
 _SLOW_SHARE = 0.75  # fused pictures per picture of the slower camera; below, the computer does not keep up
 _SLOW_READINGS = 12  # in a row, a quarter of a second each: a short hitch is no state
-_TOUCH_PX = 44
 
 translate = QCoreApplication.translate
 
@@ -156,7 +155,6 @@ class HealthLight(QToolButton):
         super().__init__(parent)
         self.health = Health()
         self.setProperty("flat", True)
-        self.setMinimumHeight(_TOUCH_PX)
         self.setFocusPolicy(Qt.FocusPolicy.TabFocus)
         self.setSizePolicy(QSizePolicy.Policy.Minimum, QSizePolicy.Policy.Fixed)
         self.card = _Card(self)
@@ -213,7 +211,7 @@ class _Card(QFrame):
         column.addWidget(self._words)
         for remedy, text in _REMEDY_TEXTS.items():
             button = self.buttons[remedy] = QPushButton(translate("Health", text))
-            button.setMinimumHeight(_TOUCH_PX)
+            button.setProperty("touch", True)
             button.clicked.connect(lambda _, remedy=remedy: self._ask(remedy))
             column.addWidget(button)
 

@@ -30,6 +30,7 @@ __all__ = [
     "clock",
     "frame_chips",
     "hud_figures",
+    "preparing_chip",
     "rig_chips",
     "status_figures",
 ]
@@ -112,11 +113,19 @@ def rig_chips(snapshot: StatsSnapshot, frozen: bool = False, building_s: float |
     if snapshot.cameras and all(camera not in CAMERA_WELL for camera in snapshot.cameras.values()):
         chips.append(Chip(translate("Status", "NO CAMERA"), ChipShape.CROSS))
     if snapshot.fallback_reason and building_s is not None:
-        text = translate("Status", "FALLBACK: preparing the network, {0} s")
-        chips.append(Chip(text.format(int(building_s)), ChipShape.RING))
+        chips.append(preparing_chip(building_s))
     elif snapshot.fallback_reason:
         chips.append(Chip(translate("Status", "FALLBACK: the network does not run"), ChipShape.RING))
     return chips
+
+
+def preparing_chip(building_s: float, progress: float | None = None) -> Chip:
+    """Say that the network is being prepared, and how far that is, 0..1, or for how long it has been going on."""
+    if progress is not None:
+        text = translate("Status", "FALLBACK: preparing the network, {0} %").format(round(100 * progress))
+    else:
+        text = translate("Status", "FALLBACK: preparing the network, {0} s").format(int(building_s))
+    return Chip(text, ChipShape.RING)
 
 
 def clock(seconds: float) -> str:

@@ -167,7 +167,7 @@ class EngineSeat:
                 Severity.ERROR,
                 "engine",
                 f"{reason}; {self.name} fuses instead{again}",
-                "choose another engine, or mend what the message says",
+                "choose another engine, or fix what the message names",
             )
         elif result is not None and self._size is not None and result.size != self._size:
             result.engine.close()
