@@ -5,12 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from PyQt6.QtCore import Qt, pyqtSignal
-from PyQt6.QtGui import QColor, QKeyEvent, QKeySequence, QMouseEvent, QPainter, QPaintEvent
-from PyQt6.QtWidgets import QFrame, QGridLayout, QHBoxLayout, QLabel, QVBoxLayout, QWidget
+from PyQt6.QtGui import QColor, QKeyEvent, QKeySequence, QMouseEvent, QPainter, QPaintEvent, QResizeEvent
+from PyQt6.QtWidgets import QFrame, QGridLayout, QHBoxLayout, QLabel, QScrollArea, QVBoxLayout, QWidget
 
 from app.gui.common.actions import ACTIONS, action_text, group_text
 
 __all__ = ["HelpOverlay"]
+
+_MARGIN_PX, _BAR_PX, _FRAME_PX = 28, 24, 150  # of the card: at its sides, the scroll bar, title and hint
+_NARROW_PX = 1300  # below, two columns in place of three
+_TWO = (("Views", "Playback", "Window"), ("Picture", "Rig and recording"))
+_THREE = (("Views", "Playback"), ("Picture",), ("Rig and recording", "Window"))
 
 
 class HelpOverlay(QWidget):
@@ -23,42 +28,66 @@ class HelpOverlay(QWidget):
         self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
         self.setAccessibleName(self.tr("Help"))
         self.setProperty("takes_keys", True)
-        self._shown: dict[str, str] | None = None
+        self._shown: tuple[dict[str, str], bool, bool] | None = None
         self._card = QFrame(self)
         self._card.setObjectName("help")
-        self._columns = QHBoxLayout()
+        self._keys = QWidget()
+        self._columns = QHBoxLayout(self._keys)
+        self._columns.setContentsMargins(0, 0, 12, 0)
         self._columns.setSpacing(32)
+        self._scroll = QScrollArea()
+        self._scroll.setWidgetResizable(True)
+        self._scroll.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        self._scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self._scroll.setWidget(self._keys)
+        hold = self._scroll.viewport()
+        if hold is not None:
+            hold.setAutoFillBackground(False)
+        self._keys.setAutoFillBackground(False)
         title = QLabel(self.tr("Keys"))
         title.setProperty("role", "heading")
         hint = QLabel(
             self.tr("Wheel: zoom · drag: pan · double click: full screen · drag the divider: wipe · Esc: leave")
         )
         hint.setProperty("role", "dim")
+        hint.setWordWrap(True)
         layout = QVBoxLayout(self._card)
         layout.setContentsMargins(28, 24, 28, 24)
         layout.setSpacing(14)
         layout.addWidget(title)
-        layout.addLayout(self._columns)
+        layout.addWidget(self._scroll, 1)
         layout.addWidget(hint)
-        outer = QVBoxLayout(self)
-        outer.addWidget(self._card, 0, Qt.AlignmentFlag.AlignCenter)
         self.hide()
 
-    def show_keys(self, shortcuts: Mapping[str, str]) -> None:
-        """Show the actions with these keys."""
-        self.prepare(shortcuts)
+    def show_keys(self, shortcuts: Mapping[str, str], expert: bool = True) -> None:
+        """Show the actions with these keys; without `expert` those of operators."""
+        self.prepare(shortcuts, expert)
         parent = self.parentWidget()
         if parent is not None:
             self.setGeometry(parent.rect())
+        self._place()
         self.show()
         self.raise_()
         self.setFocus()
 
-    def prepare(self, shortcuts: Mapping[str, str]) -> None:
+    def resizeEvent(self, event: QResizeEvent | None) -> None:
+        super().resizeEvent(event)
+        self._place()
+
+    def _place(self) -> None:
+        """As large as the keys need, and no larger than the window: what is longer scrolls."""
+        wanted = self._keys.sizeHint()
+        width = min(self.width() - 24, wanted.width() + 2 * _MARGIN_PX + _BAR_PX)
+        height = min(self.height() - 24, wanted.height() + _FRAME_PX)
+        self._card.setGeometry((self.width() - width) // 2, (self.height() - height) // 2, width, height)
+
+    def prepare(self, shortcuts: Mapping[str, str], expert: bool = True) -> None:
         """Make the table of these keys if it is not there."""
-        if self._shown == dict(shortcuts):
+        parent = self.parentWidget()
+        narrow = parent is not None and parent.width() < _NARROW_PX
+        if self._shown == (dict(shortcuts), expert, narrow):
             return
-        self._shown = dict(shortcuts)
+        self._shown = (dict(shortcuts), expert, narrow)
         while (item := self._columns.takeAt(0)) is not None:
             widget = item.widget()
             if widget is not None:
@@ -66,9 +95,12 @@ class HelpOverlay(QWidget):
                 widget.deleteLater()
         groups: dict[str, list[tuple[str, str]]] = {}
         for spec in ACTIONS:
+            if spec.expert and not expert:
+                continue
             key = QKeySequence(shortcuts.get(spec.name, spec.key)).toString(QKeySequence.SequenceFormat.NativeText)
             groups.setdefault(spec.group, []).append((key, action_text(spec)))
-        for names in (("Views", "Playback"), ("Picture",), ("Rig and recording", "Window")):
+        columns = _TWO if narrow else _THREE
+        for names in columns:
             self._columns.addWidget(_column([(group_text(name), groups[name]) for name in names]))
         for label in self._card.findChildren(QLabel):
             label.ensurePolished()  # the style sheet is looked up now and not when it is shown
@@ -79,7 +111,13 @@ class HelpOverlay(QWidget):
         painter.end()
 
     def keyPressEvent(self, event: QKeyEvent | None) -> None:
-        self._close()
+        pages = {Qt.Key.Key_Down: 0.2, Qt.Key.Key_Up: -0.2, Qt.Key.Key_PageDown: 0.9, Qt.Key.Key_PageUp: -0.9}
+        step = pages.get(Qt.Key(event.key())) if event is not None else None
+        bar = self._scroll.verticalScrollBar()
+        if step is None or bar is None or bar.maximum() == 0:
+            self._close()
+        else:
+            bar.setValue(bar.value() + round(step * bar.pageStep()))
 
     def mousePressEvent(self, event: QMouseEvent | None) -> None:
         self._close()

@@ -149,6 +149,7 @@ def test_closing_while_recording_ends_the_file(rig: Rig) -> None:
     rig.until(lambda: rig.recording() is RecordingState.RECORDING)
     frames = rig.control.snapshot_of_stats.frames["recorded"] if rig.control.snapshot_of_stats else 0
     rig.until(lambda: rig.control.snapshot_of_stats and rig.control.snapshot_of_stats.frames["recorded"] > frames + 5)
+    rig.until(lambda: rig.session.controller.recording.file)
     rig.window.close()
     question = rig.session.controller.question
     assert question is not None and files_of(rig)[0].name in question.informativeText() and not rig.ended

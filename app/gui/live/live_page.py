@@ -27,7 +27,7 @@ from app.view.settings import Picture
 
 __all__ = ["LivePage"]
 
-_WIDE_PX = 1240  # from here on record and start have their words beside the icon
+_WIDE_PX = 1480  # from here on record and start have their words beside the icon
 
 
 class LivePage(QWidget):

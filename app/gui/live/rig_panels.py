@@ -180,7 +180,9 @@ class SourcePanel(Section):
         apply.clicked.connect(
             lambda: self.sources_chosen.emit(*(str(box.currentData()) for box in self._boxes.values()))
         )
-        refresh = icon_button("refresh", self.tr("Search again"))
+        refresh = icon_button("refresh")
+        refresh.setToolTip(self.tr("Search again"))
+        refresh.setAccessibleName(self.tr("Search again"))
         refresh.clicked.connect(self.refresh_asked)
         rows = form()
         rows.addRow(self.tr("Visible"), self._boxes[Stream.VISIBLE])

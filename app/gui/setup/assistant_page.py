@@ -19,6 +19,7 @@ from PyQt6.QtWidgets import (
 )
 
 from app.gui.common.theme import icon_button
+from app.gui.widgets.name_label import NameLabel
 from app.gui.widgets.sections import combo, form
 from app.rig.setup_assistant import SourceChoice
 from fusion_core.frames import Stream
@@ -142,7 +143,6 @@ class AssistantPage(QWidget):
         line = self.addresses[stream] = QLineEdit()
         line.setPlaceholderText(self.tr("or paste an address: rtsp://…"))
         line.setAccessibleName(self.tr("{0}: address or file").format(camera))
-        line.setClearButtonEnabled(True)
         line.returnPressed.connect(lambda: self.address_given.emit(stream, line.text()))
         choose = icon_button("folder-open", self.tr("File…"))
         choose.setAccessibleName(self.tr("{0}: choose a file").format(camera))
@@ -203,7 +203,7 @@ class AssistantPage(QWidget):
         self.rig.setAccessibleName(self.tr("Name of the rig"))
         self.save = icon_button("check", self.tr("Save and start"), primary=True)
         self.save.clicked.connect(lambda: self.save_asked.emit(self.rig.text()))
-        self.path = QLabel()
+        self.path = NameLabel()
         self.path.setProperty("role", "dim")
         rows = form()
         rows.addRow(self.tr("Name of the rig"), self.rig)

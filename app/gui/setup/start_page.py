@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from PyQt6.QtCore import QDateTime, QEvent, QLocale, QSize, Qt, pyqtSignal
-from PyQt6.QtGui import QColor, QIcon, QPixmap, QShowEvent
+from PyQt6.QtGui import QColor, QIcon, QPixmap, QResizeEvent, QShowEvent
 from PyQt6.QtWidgets import (
     QFrame,
     QGridLayout,
@@ -32,6 +32,8 @@ __all__ = ["StartPage"]
 _MOST_WIDE = 1080
 _LIST_PX = 480
 _HEAD_PX = 36
+_CARD_PX = 132
+_LOW_PX = 700  # below that height the margins are narrow
 _THUMBNAIL = QSize(80, 60)
 
 
@@ -44,7 +46,7 @@ class _Card(QPushButton):
         self.setAccessibleName(title)
         self.setAccessibleDescription(text)
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
-        self.setMinimumHeight(132)
+        self.setMinimumHeight(_CARD_PX)
         self.setCursor(Qt.CursorShape.PointingHandCursor)
         self._sign, self._sign_name = QLabel(), icon_name
         self._show_sign()
@@ -68,6 +70,13 @@ class _Card(QPushButton):
         super().changeEvent(event)
         if event is not None and event.type() == QEvent.Type.StyleChange:
             self._show_sign()
+
+    def resizeEvent(self, event: QResizeEvent | None) -> None:
+        """Be as high as the words need at this width: a button does not ask its layout."""
+        super().resizeEvent(event)
+        layout = self.layout()
+        if layout is not None:
+            self.setMinimumHeight(max(_CARD_PX, layout.heightForWidth(self.width())))
 
     def _show_sign(self) -> None:
         self._sign.setPixmap(icon(self._sign_name, colours().accent).pixmap(QSize(30, 30)))
@@ -249,6 +258,12 @@ class StartPage(QWidget):
         """Show what is connected, with the reason why it is named so."""
         real = [choice for choice in choices if not choice.uri.startswith("sim:")]
         self.cameras.show_entries([(choice.uri, choice.name, choice.reason) for choice in real])
+
+    def resizeEvent(self, event: QResizeEvent | None) -> None:
+        super().resizeEvent(event)
+        layout, margin = self.layout(), 16 if self.height() < _LOW_PX else 40
+        if layout is not None and layout.contentsMargins().top() != margin:
+            layout.setContentsMargins(margin, margin, margin, margin)
 
     def showEvent(self, event: QShowEvent | None) -> None:
         self.simulated.setFocus()
