@@ -90,6 +90,7 @@ audit: setup
 
 # A link, picture or heading that is not there is an error.
 docs: setup
+	$(BIN)/python scripts/reference_pages.py
 	$(BIN)/zensical build --strict
 
 check: lint types audit docs pytest

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,6 +13,8 @@ from app.commands.common.options import Cli
 from app.commands.common.output import output, say
 
 __all__ = ["register"]
+
+_FOLLOW_S = 0.5
 
 _Socket = Annotated[Path | None, typer.Option("--socket", help="Socket of the rig; default: found by --rig.")]
 _Rig = Annotated[str | None, typer.Option("--rig", help="Name of the rig; needed where several run.")]
@@ -149,10 +152,22 @@ def _protect(
     _print(answer, f"kept {answer['kept']}")
 
 
-def _log(socket: _Socket = None, rig: _Rig = None) -> None:
+def _log(
+    follow: Annotated[bool, typer.Option("--follow", help="Go on with new lines until Ctrl-C.")] = False,
+    socket: _Socket = None,
+    rig: _Rig = None,
+) -> None:
     """Show the newest log lines."""
-    answer = _ask(socket, rig, "log")
-    _print(answer, "\n".join(f"{line['when']} {line['level']} {line['text']}" for line in answer["lines"]))
+    since = 0
+    while True:
+        answer = _ask(socket, rig, "log", since=since)
+        lines = answer["lines"]
+        if lines or not follow:
+            _print(answer, "\n".join(f"{line['when']} {line['level']} {line['text']}" for line in lines))
+        if not follow:
+            return
+        since = max([since, *(line["number"] for line in lines)])
+        time.sleep(_FOLLOW_S)
 
 
 def _reload(socket: _Socket = None, rig: _Rig = None) -> None:

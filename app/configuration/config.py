@@ -10,7 +10,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from app.capture.cameras.uri import parse_camera_uri
 from app.capture.config import CameraConfig, FfcConfig
@@ -259,7 +259,7 @@ class AppConfig(_Section):
         default_factory=lambda: SimulatedRigConfig.model_validate({}),
         description="the rig behind sim:visible, sim:thermal",
     )
-    detect: DetectConfig | None = Field(
+    detect: DetectConfig | Path | None = Field(
         default=None, description="a detector of yours that draws boxes; null = none. `detect: model.onnx` will do"
     )
     output: OutputConfig = Field(default_factory=OutputConfig, description="what is shown")
@@ -268,10 +268,10 @@ class AppConfig(_Section):
         default_factory=lambda: ServiceConfig.model_validate({}), description="the unattended rig: web, push, triggers"
     )
 
-    @field_validator("detect", mode="before")
-    @classmethod
-    def _detect_by_name(cls, value: object) -> object:
-        return {"model": value} if isinstance(value, str | Path) else value
+    @property
+    def detector(self) -> DetectConfig | None:
+        """The detector with all of its settings, also where the file names a model alone."""
+        return DetectConfig(model=self.detect) if isinstance(self.detect, Path) else self.detect
 
     @model_validator(mode="after")
     def _fit_together(self) -> Self:

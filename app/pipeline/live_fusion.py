@@ -107,7 +107,9 @@ class LiveFusion:
         self.fusion = FusionThread(self._publish, self.engine, config.agc, context, self._on_end)
         self.fusion.strength = config.engine.strength
         self.alignment = Alignment(config, self.latest, self.fusion, self._describe, context)
-        self.detector = Detector(config.detect, self.latest, context, self._clock.now_ns) if config.detect else None
+        self.detector = (
+            Detector(wanted, self.latest, context, self._clock.now_ns) if (wanted := config.detector) else None
+        )
         self._monitor = Monitor(self.cameras, self.fusion, self.recording, context, config.sync.buffer_frames)
 
     # ------------------------------------------------------------------ life

@@ -114,6 +114,7 @@ def test_every_command_has_json_quiet_verbose_help_and_examples_that_parse(path:
         words = shlex.split(line.split(" > ")[0], comments=True)
         assert line.startswith(path)
         with command.make_context(path, [], resilient_parsing=True) as context:
+            context.resilient_parsing = False  # from here on, what is wrong is to be told
             _, rest, _ = command.make_parser(context).parse_args(words[len(path.split()) :])
         assert not rest, f"{line}: {rest} is not understood"
 

@@ -94,7 +94,7 @@ def test_a_file_that_is_no_detector_is_refused(tmp_path: Path) -> None:
 
 def test_the_name_alone_is_a_configuration(tmp_path: Path) -> None:
     config = simulated_config(detect=str(tmp_path / "x.onnx"))
-    assert config.detect is not None and config.detect.model == tmp_path / "x.onnx"
+    assert config.detector is not None and config.detector.model == tmp_path / "x.onnx"
 
 
 def frame(detections: tuple[Detection, ...]) -> FusedFrame:
