@@ -1,9 +1,10 @@
 """Runs the whole window on the simulated rig, driven by keyboard and mouse, and reports memory, frames and gaps.
 
-    python -m benchmarks.soak.window --minutes 10 --out window_soak
+    python -m benchmarks.soak.window --minutes 10 --engine auto --use auto:tiny --out window_soak
 
 An operator of its own records, looks at every view, drags the wipe, freezes, takes snapshots, pulls the cable of a
-camera, changes the engine, plays recordings back, and in the end closes the window while it records. It types and
+camera, changes the engine, plays recordings back, and in the end closes the window while it records. It
+looks at each picture shown: one that a single camera has made must say so. It types and
 points through xdotool on a private X server (Xvfb), or with --display on the one that DISPLAY names. Written to OUT:
 report.md, figures.json, samples.csv, window.png, gaps.txt, and the recordings.
 """
@@ -180,6 +181,7 @@ def run_window(plan: Plan) -> Report:
     from benchmarks.soak.heartbeat import Heartbeat
     from benchmarks.soak.simulated_board import FaultyRig
     from benchmarks.soak.window_steps import OperatorRun
+    from benchmarks.soak.window_trust import TrustWatch, memory_growth_mb
 
     import_s = time.perf_counter() - began_s
     from app.gui.common.tasks import Lane
@@ -193,6 +195,7 @@ def run_window(plan: Plan) -> Report:
     heart = Heartbeat(stacks=plan.stacks)
     sampler = _Sampler(book, heart)
     report = Report(import_s=import_s)
+    watch = TrustWatch(session)
     run = OperatorRun(plan, session, rig, book, heart, lambda: sampler.rss_mb, report)
     session.window.closed.connect(application.quit)
     session.window.resize(1320, 820)
@@ -205,6 +208,10 @@ def run_window(plan: Plan) -> Report:
     run.ended(closed_s)
     heart.stop()
     sampler.stop()
+    report.single_shown, report.unmarked = watch.single, watch.unmarked
+    report.problems += watch.unmarked[:5]
+    report.problems += [f"{name} is not among the recent ones" for name in watch.not_in_recent(plan.out / "recordings")]
+    report.growth_after_5_min_mb = memory_growth_mb(sampler.samples)
     report.threads_left = _threads_left(session)
     book.close()
     conclude(report, book.frames, book.drops, book.latency_ms, book.unseen, heart, sampler.samples)

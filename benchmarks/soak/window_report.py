@@ -75,6 +75,9 @@ class Report:
     steady_gaps_ms: tuple[int, float, float, int] | None = None  # see `_steady`
     close_s: float | None = None
     recordings: list[str] = field(default_factory=list)
+    single_shown: int = 0  # pictures of one camera alone, each of which must say so
+    unmarked: list[str] = field(default_factory=list)
+    growth_after_5_min_mb: float | None = None
     threads_left: list[str] = field(default_factory=list)
     samples: list[Sample] = field(default_factory=list)
 
@@ -210,6 +213,9 @@ def _table(report: Report) -> str:
     rows.append(("recordings", "; ".join(report.recordings) or "none"))
     rows.append(("threads left", ", ".join(report.threads_left) or "none"))
     lines = ["| what | figures |", "|---|---|", *(f"| {name} | {text} |" for name, text in rows)]
+    lines += ["", f"- pictures of one camera: {report.single_shown}, unmarked: {len(report.unmarked)}"]
+    if report.growth_after_5_min_mb is not None:
+        lines.append(f"- memory after the fifth minute: {report.growth_after_5_min_mb:+.1f} MB")
     lines += ["", *(f"- {problem}" for problem in report.problems)]
     worst = sorted(report.gaps, key=lambda gap: -gap.gap_ms)[:12]
     if worst:

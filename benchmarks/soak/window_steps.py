@@ -108,7 +108,7 @@ class OperatorRun:
                 self._hands.close()
         except Exception as error:  # the run ends and says so
             self._report.problems.append(f"the operator gave up: {type(error).__name__}: {error}")
-            self._calls.ask(self._window.close)
+            self._calls.ask(self._session.controller.end)
 
     def _work(self) -> None:
         plan, end_s = self._plan, time.perf_counter() + 60.0 * self._plan.minutes

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PyQt6.QtCore import Qt
 from PyQt6.QtWidgets import QApplication, QPushButton
 from pytestqt.qtbot import QtBot
-from support.gui import Fakes
+from support.gui import Fakes, a_frame
 
 from app.configuration.config import EngineConfig, EngineName, Preset
 from app.gui.application import Session
@@ -24,7 +26,7 @@ from app.pipeline.state.stats import BudgetLevel, BudgetReading, DriftReading, R
 from app.playback.preview import recording_preview
 from app.rig.setup_assistant import simulated_config
 from benchmarks.soak.simulated_board import FaultyRig
-from fusion_core.frames import Stream
+from fusion_core.frames import FrameFlag, Stream
 
 
 @pytest.fixture
@@ -196,3 +198,20 @@ def test_a_preview_of_junk_says_when_and_no_more(tmp_path: Path) -> None:
     preview = recording_preview(junk)
     assert preview.picture is None and preview.seconds is None and preview.path == junk
     assert recording_preview(tmp_path / "missing.mkv").seconds is None
+
+
+def test_the_watch_finds_pictures_of_one_camera_without_a_mark(fakes: Fakes) -> None:
+    from benchmarks.soak.window_trust import TrustWatch
+
+    fakes.start()
+    watch = TrustWatch(fakes.session)
+    good = a_frame(value=90)
+    fakes.show(replace(good, pixels=np.full_like(good.pixels, 120)))
+    assert (watch.shown, watch.single) == (1, 0)
+    alone = replace(good, pair=replace(good.pair, thermal=None, flags=FrameFlag.VISIBLE_ONLY))
+    fakes.show(alone)
+    assert watch.single == 1 and watch.unmarked == []  # the window says so
+    fakes.show(good)  # fused, it says, but its pixels are those of the visible camera
+    assert watch.single == 2 and len(watch.unmarked) == 1
+    (fakes.folder / "a.mkv").touch()
+    assert watch.not_in_recent(fakes.folder) == ["a.mkv"]
