@@ -99,6 +99,9 @@ test: check
 
 screenshots: setup
 	xvfb-run -a -s "-screen 0 1920x1200x24" $(BIN)/python -m benchmarks.screenshots out/screenshots
+	xvfb-run -a -s "-screen 0 1920x1200x24" $(BIN)/python -m benchmarks.screenshot_states out/screenshots/sheets
+	QT_SCALE_FACTOR=2 xvfb-run -a -s "-screen 0 3840x2400x24" $(BIN)/python -m benchmarks.screenshot_states \
+		out/screenshots/sheets 1920x1080
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis out build *.egg-info

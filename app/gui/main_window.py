@@ -29,11 +29,13 @@ _VIDEO_SUFFIXES = (".mkv", ".mp4", ".avi", ".mov", ".webm")
 class MainWindow(QMainWindow):
     """The pages in one window; controllers connect their signals.
 
-    files_chosen: list of paths, by a dialog or dropped. moved: the window has another place or size. close_asked: the
-    user wants to close; the window stays until `end` is called. closed: it is closed.
+    files_chosen: list of paths, by a dialog or dropped. files_refused: dropped, and of no kind that is opened. moved:
+    the window has another place or size. close_asked: the user wants to close; the window stays until `end` is called.
+    closed: it is closed.
     """
 
     files_chosen = pyqtSignal(object)
+    files_refused = pyqtSignal(object)
     moved = pyqtSignal()
     close_asked = pyqtSignal()
     closed = pyqtSignal()
@@ -132,15 +134,19 @@ class MainWindow(QMainWindow):
         super().keyPressEvent(event)
 
     def dragEnterEvent(self, event: QDragEnterEvent | None) -> None:
-        """Take files that can be opened, dropped anywhere."""
-        if event is not None and _files_in(event.mimeData()):
+        """Take files dropped anywhere; of those that cannot be opened, `files_refused` says so."""
+        if event is not None and _paths_in(event.mimeData()):
             event.acceptProposedAction()
 
     def dropEvent(self, event: QDropEvent | None) -> None:
         """Open a configuration, a recording, or two videos."""
-        if event is not None and (files := _files_in(event.mimeData())):
+        if event is None:
+            return
+        if files := _files_in(event.mimeData()):
             event.acceptProposedAction()
             self.files_chosen.emit(files)
+        elif refused := _paths_in(event.mimeData()):
+            self.files_refused.emit(refused)
 
     def resizeEvent(self, event: QResizeEvent | None) -> None:
         super().resizeEvent(event)
@@ -165,5 +171,9 @@ class MainWindow(QMainWindow):
 
 def _files_in(dragged: QMimeData | None) -> list[Path]:
     """Return the files on this computer that the window opens."""
-    paths = [Path(url.toLocalFile()) for url in dragged.urls()] if dragged is not None else []
-    return [path for path in paths if path.suffix.lower() in (*CONFIG_SUFFIXES, *_VIDEO_SUFFIXES)]
+    return [path for path in _paths_in(dragged) if path.suffix.lower() in (*CONFIG_SUFFIXES, *_VIDEO_SUFFIXES)]
+
+
+def _paths_in(dragged: QMimeData | None) -> list[Path]:
+    urls = dragged.urls() if dragged is not None else []
+    return [Path(url.toLocalFile()) for url in urls if url.isLocalFile()]

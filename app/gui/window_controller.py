@@ -166,6 +166,7 @@ class WindowController(QObject):
 
     def _connect_window(self) -> None:
         self._window.files_chosen.connect(self._on_files_chosen)
+        self._window.files_refused.connect(self._on_files_refused)
         self._window.moved.connect(self._remember_place)
         self._window.close_asked.connect(self._on_close_asked)
         hints = QGuiApplication.styleHints()
@@ -315,6 +316,16 @@ class WindowController(QObject):
     def _on_files_chosen(self, paths: list[Path]) -> None:
         """Open one file, or two videos: the one with "therm" in its name is the thermal one, else the second."""
         self._when_not_recording(self.tr("Open"), lambda: self._open_files(paths))
+
+    def _on_files_refused(self, paths: list[Path]) -> None:
+        told = self.tr("{0} cannot be opened here: wanted a configuration (.yaml), a recording or videos (.mkv, .mp4)")
+        text = told.format(", ".join(path.name for path in paths[:3]))
+        page = self._page
+        if page is self._window.player or page is self._window.live:
+            self._window.player.stage.banners.show_notice(text)
+            self._window.live.stage.banners.show_notice(text)
+        else:
+            self._window.start_page.show_problem(text)
 
     def _open_files(self, paths: list[Path]) -> None:
         videos = [path for path in paths if path.suffix.lower() not in CONFIG_SUFFIXES]

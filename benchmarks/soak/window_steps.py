@@ -135,7 +135,13 @@ class OperatorRun:
         self._keys("ctrl+q")
         if self._calls.ask(lambda: self._session.controller.recording.recording):
             self._until(lambda: self._session.controller.question is not None, "the question")
-            self._keys("Tab", "Return")  # from "go on recording" to the other one
+            self._click(self._end_button)
+
+    def _end_button(self) -> QWidget:
+        """What ends the recording, in the question whether to."""
+        question = self._session.controller.question
+        buttons = question.buttons() if question is not None else []
+        return next(button for button in buttons if button is not question.defaultButton())  # type: ignore[union-attr]
 
     def _live(self, number: int) -> None:
         self._do("every view", self._views)

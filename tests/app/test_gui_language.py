@@ -211,3 +211,22 @@ def test_every_action_has_a_key_and_one_controller(qapp: QApplication, qtbot: Qt
     finally:
         sip.delete(alone)
         close(session, qtbot)
+
+
+OLD_WORDS = (
+    "The visible stamps are", "reopened by itself", "mend what the message", "A view is kept by itself",
+    "Levels differ in lightness", '"As the system"', '"Use these"', '"Look again"',
+)  # fmt: skip
+OLD_GERMAN = ("Rechenwerk", "Thermik", "Thermisch-Anteil")
+
+
+def test_words_that_nobody_understood_do_not_come_back() -> None:
+    found = [
+        f"{path.name}: {words}"
+        for path in sorted((SOURCES.parent).rglob("*.py"))
+        for words in OLD_WORDS
+        if words in path.read_text(encoding="utf-8")
+    ]
+    assert not found
+    german = FILES[0].read_text(encoding="utf-8")
+    assert not [word for word in OLD_GERMAN if word in german]

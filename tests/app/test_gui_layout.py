@@ -28,6 +28,7 @@ from support.gui import Fakes
 
 import app.gui
 from app.gui.common.settings import GuiSettings
+from app.gui.widgets.health import Health, HealthWatch
 from app.gui.widgets.name_label import NameLabel
 from app.gui.widgets.sections import Section
 from app.pipeline.state.problems import PipelineProblem, Severity
@@ -188,7 +189,13 @@ def test_no_text_is_cut_on_any_page_at_any_size(fakes: Fakes) -> None:
                 section.set_open(True)
             fakes.controller.live.pull_numbers()
             window.live.operator.wake()
-            settle(fakes, size)
+            for health in (Health(), HealthWatch().judge(fakes.made[-1].stats.snapshot())):
+                for light in window.live.health_lights:
+                    light.show_health(health)
+                settle(fakes, size)
+            light = window.live.health_lights[0 if expert else 1]
+            if light.width() < light.minimumSizeHint().width():
+                wrong.append(f"live {size[0]}x{size[1]}, expert={expert}: the health light is cut: {light.text()}")
             look(f"live, expert={expert}", size)
             inner, view = window.live.panel.widget(), window.live.panel.viewport()
             if expert and inner is not None and view is not None and inner.minimumSizeHint().width() > view.width():

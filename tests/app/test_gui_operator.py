@@ -149,3 +149,17 @@ def test_a_touch_wakes_the_controls(fakes: Fakes, qtbot: QtBot) -> None:
     assert bar.isVisible()
     QApplication.sendEvent(bar, QEvent(QEvent.Type.Leave))
     assert bar.isVisible()
+
+
+def test_recording_shows_in_full_screen_without_figures_or_controls(fakes: Fakes) -> None:
+    pipeline = fakes.start()
+    pipeline.stats.recording(RecordingState.RECORDING, "a.mkv", 65.0)
+    fakes.show()
+    fakes.window.set_full_screen(True)
+    fakes.window.live.operator.setVisible(False)
+    video = fakes.window.live.stage.video
+    assert [chip.text for chip in video.chips] == ["REC 0:01:05"]
+    picture = video.grab().toImage()
+    red = [picture.pixelColor(x, 24) for x in range(picture.width() - 200, picture.width())]
+    assert any(colour.red() > 180 and colour.green() < 60 for colour in red)
+    fakes.window.set_full_screen(False)

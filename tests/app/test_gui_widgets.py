@@ -319,6 +319,33 @@ def test_states_are_told_in_words_shapes_and_red_only_for_recording() -> None:
     assert rig_chips(stats.snapshot())[0].text == "RECORDING FAILED"
 
 
+def test_rate_and_skew_do_not_stay_white() -> None:
+    now_ns = [0]
+    stats = Stats(clock_ns=lambda: now_ns[0])
+    for number in range(60):
+        now_ns[0] = number * 33_000_000
+        stats.frame(Stage.VISIBLE)
+        stats.frame(Stage.THERMAL)
+        stats.skew(34_000_000)
+        if number % 20 == 0:
+            stats.frame(Stage.FUSED)  # 1.5 a second
+    levels = {figure.key: figure.level for figure in status_figures(stats.snapshot())}
+    assert levels["fps"] is Level.CAUTION and levels["skew"] is Level.CAUTION
+    levels = {figure.key: figure.level for figure in hud_figures(stats.snapshot())}
+    assert levels["fps"] is Level.CAUTION and levels["skew"] is Level.CAUTION
+
+
+def test_nothing_is_recorded_without_pictures() -> None:
+    stats = Stats()
+    stats.recording(RecordingState.RECORDING, "a.mkv", 0.0)
+    assert [chip.text for chip in rig_chips(stats.snapshot())] == ["REC 0:00:00"]
+    for stream in Stream:
+        stats.camera_state(stream, "lost")
+    chips = rig_chips(stats.snapshot())
+    assert [chip.text for chip in chips] == ["NOT RECORDING: no pictures", "NO CAMERA"]
+    assert all(chip.kind is ChipKind.TROUBLE for chip in chips)
+
+
 @pytest.mark.parametrize(
     ("flags", "text"),
     [(FrameFlag.NONE, ""), (FrameFlag.THERMAL_ONLY, "THERMAL ONLY"), (FrameFlag.VISIBLE_ONLY, "VISIBLE ONLY")],

@@ -191,6 +191,8 @@ def test_only_what_could_be_opened_is_recent(rig: Rig) -> None:
     rig.session.controller.open_path(junk)
     rig.until(lambda: rig.window.player.stage.banners.texts())
     assert rig.session.settings.recent("recordings") == []
+    (told,) = rig.window.player.stage.banners.texts()
+    assert "junk.mkv" in told and "Errno" not in told
 
 
 def test_files_are_opened_where_they_are_dropped(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -209,7 +211,7 @@ def test_files_are_opened_where_they_are_dropped(rig: Rig, monkeypatch: pytest.M
         return entering.isAccepted()
 
     assert drop("a.MKV") and drop("rig.yaml") and drop("thermal.mp4", "visible.mp4")
-    assert not drop("letter.odt")
+    assert drop("letter.odt") and "letter.odt cannot be opened" in rig.window.start_page.problem.text()
     assert [[path.name for path in paths] for paths in opened] == [
         ["a.MKV"],
         ["rig.yaml"],

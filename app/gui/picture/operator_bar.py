@@ -191,6 +191,13 @@ class OperatorBar(QFrame):
             self.setVisible(False)
             self.shown_changed.emit(False)
 
+    def event(self, event: QEvent | None) -> bool:
+        """Be as wide as the words of the health light need."""
+        handled = super().event(event)
+        if event is not None and event.type() == QEvent.Type.LayoutRequest:
+            self._place()
+        return handled
+
     def enterEvent(self, event: QEnterEvent | None) -> None:
         self.wake()
 

@@ -14,6 +14,7 @@ from PyQt6.QtWidgets import (
     QLabel,
     QLineEdit,
     QProgressBar,
+    QSizePolicy,
     QVBoxLayout,
     QWidget,
 )
@@ -205,6 +206,7 @@ class AssistantPage(QWidget):
         self.save.clicked.connect(lambda: self.save_asked.emit(self.rig.text()))
         self.path = NameLabel()
         self.path.setProperty("role", "dim")
+        self.path.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Preferred)
         rows = form()
         rows.addRow(self.tr("Name of the rig"), self.rig)
         saving = QHBoxLayout()

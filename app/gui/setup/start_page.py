@@ -159,6 +159,13 @@ class StartPage(QWidget):
         content.setContentsMargins(0, 0, 0, 0)
         content.setSpacing(24)
         content.addLayout(self._top())
+        self.problem = QLabel()
+        self.problem.setWordWrap(True)
+        self.problem.setObjectName("banner")
+        self.problem.setProperty("level", "caution")
+        self.problem.setMargin(10)
+        self.problem.hide()
+        content.addWidget(self.problem)
         content.addLayout(self._cards())
         content.addLayout(self._lists())
         content.addStretch(1)
@@ -237,6 +244,11 @@ class StartPage(QWidget):
             lists.setColumnStretch(column, 1)
         return lists
 
+    def show_problem(self, text: str) -> None:
+        """Say what is wrong, until the page is shown again; "" = nothing."""
+        self.problem.setText(text)
+        self.problem.setVisible(bool(text))
+
     def show_recent(self, configs: Sequence[Path], recordings: Sequence[Path]) -> None:
         """Show files opened lately."""
         self.configs.show_entries([(str(path), path.name, str(path.parent)) for path in configs])
@@ -266,4 +278,5 @@ class StartPage(QWidget):
             layout.setContentsMargins(margin, margin, margin, margin)
 
     def showEvent(self, event: QShowEvent | None) -> None:
+        self.show_problem("")
         self.simulated.setFocus()

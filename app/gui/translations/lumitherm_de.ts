@@ -417,42 +417,42 @@
     <message>
         <location filename="../setup/assistant_controller.py" line="187" />
         <source>Not sure yet. Move a hand or the rig before both cameras.</source>
-        <translation>Noch nicht sicher. Eine Hand oder das Rig vor beiden Kameras bewegen.</translation>
+        <translation>Noch nicht sicher. Eine Hand oder die Anlage vor beiden Kameras bewegen.</translation>
     </message>
 </context><context>
     <name>AssistantPage</name>
     <message>
-        <location filename="../setup/assistant_page.py" line="102" />
+        <location filename="../setup/assistant_page.py" line="103" />
         <source>Back</source>
         <translation>Zurück</translation>
     </message>
     <message>
-        <location filename="../setup/assistant_page.py" line="104" />
+        <location filename="../setup/assistant_page.py" line="105" />
         <source>Set up two cameras</source>
         <translation>Zwei Kameras einrichten</translation>
     </message>
     <message>
-        <location filename="../setup/assistant_page.py" line="111" />
+        <location filename="../setup/assistant_page.py" line="112" />
         <source>Search again</source>
         <translation>Erneut suchen</translation>
     </message>
     <message>
-        <location filename="../setup/assistant_page.py" line="119" />
+        <location filename="../setup/assistant_page.py" line="120" />
         <source>1. Visible camera</source>
         <translation>1. Sichtbare Kamera</translation>
     </message>
     <message>
-        <location filename="../setup/assistant_page.py" line="119" />
+        <location filename="../setup/assistant_page.py" line="120" />
         <source>2. Thermal camera</source>
         <translation>2. Wärmebildkamera</translation>
     </message>
     <message>
-        <location filename="../setup/assistant_page.py" line="143" />
+        <location filename="../setup/assistant_page.py" line="144" />
         <source>or paste an address: rtsp://…</source>
         <translation>oder Adresse einfügen: rtsp://…</translation>
     </message>
     <message>
-        <location filename="../setup/assistant_page.py" line="144" />
+        <location filename="../setup/assistant_page.py" line="145" />
         <source>{0}: address or file</source>
         <translation>{0}: Adresse oder Datei</translation>
     </message>
@@ -692,7 +692,7 @@
     <message>
         <location filename="../setup/calibration_page.py" line="196" />
         <source>PRACTICE: a simulated board; nothing of your rig changes</source>
-        <translation>ÜBUNG: simulierte Tafel; am Rig ändert sich nichts</translation>
+        <translation>ÜBUNG: simulierte Tafel; an der Anlage ändert sich nichts</translation>
     </message>
     <message>
         <location filename="../setup/calibration_page.py" line="206" />
@@ -909,78 +909,78 @@
 </context><context>
     <name>CalibrationPanel</name>
     <message>
-        <location filename="../live/rig_panels.py" line="287" />
-        <location filename="../live/rig_panels.py" line="229" />
+        <location filename="../live/rig_panels.py" line="289" />
+        <location filename="../live/rig_panels.py" line="231" />
         <source>Calibration</source>
         <translation>Kalibrierung</translation>
     </message>
     <message>
-        <location filename="../live/rig_panels.py" line="233" />
+        <location filename="../live/rig_panels.py" line="235" />
         <source>Calibrate with a board…</source>
         <translation>Mit einer Tafel kalibrieren…</translation>
     </message>
     <message>
-        <location filename="../live/rig_panels.py" line="235" />
+        <location filename="../live/rig_panels.py" line="237" />
         <source>Choose a file…</source>
         <translation>Datei wählen…</translation>
     </message>
     <message>
-        <location filename="../live/rig_panels.py" line="237" />
+        <location filename="../live/rig_panels.py" line="239" />
         <source>None</source>
         <translation>Keine</translation>
     </message>
     <message>
-        <location filename="../live/rig_panels.py" line="238" />
+        <location filename="../live/rig_panels.py" line="240" />
         <source>Use no calibration</source>
         <translation>Keine Kalibrierung verwenden</translation>
     </message>
     <message>
-        <location filename="../live/rig_panels.py" line="246" />
+        <location filename="../live/rig_panels.py" line="248" />
         <source>Correct</source>
         <translation>Korrigieren</translation>
     </message>
     <message>
-        <location filename="../live/rig_panels.py" line="247" />
+        <location filename="../live/rig_panels.py" line="249" />
         <source>Move thermal as the drift monitor proposes</source>
         <translation>Wärmebild so verschieben, wie die Driftüberwachung vorschlägt</translation>
     </message>
     <message>
-        <location filename="../live/rig_panels.py" line="249" />
+        <location filename="../live/rig_panels.py" line="251" />
         <source>Undo</source>
         <translation>Zurücknehmen</translation>
     </message>
     <message>
-        <location filename="../live/rig_panels.py" line="250" />
+        <location filename="../live/rig_panels.py" line="252" />
         <source>Go back to the calibration as it was loaded</source>
         <translation>Zurück zur Kalibrierung, wie sie geladen wurde</translation>
     </message>
     <message>
-        <location filename="../live/rig_panels.py" line="270" />
+        <location filename="../live/rig_panels.py" line="272" />
         <source>Measured drift: {0:.1f} px</source>
         <translation>Gemessene Drift: {0:.1f} px</translation>
     </message>
     <message>
-        <location filename="../live/rig_panels.py" line="272" />
+        <location filename="../live/rig_panels.py" line="274" />
         <source>Proposed correction: {0:.1f} px</source>
         <translation>Vorgeschlagene Korrektur: {0:.1f} px</translation>
     </message>
     <message>
-        <location filename="../live/rig_panels.py" line="274" />
+        <location filename="../live/rig_panels.py" line="276" />
         <source>Corrected by: {0:.1f} px</source>
         <translation>Korrigiert um: {0:.1f} px</translation>
     </message>
     <message>
-        <location filename="../live/rig_panels.py" line="282" />
+        <location filename="../live/rig_panels.py" line="284" />
         <source>None: thermal is only scaled, so that only a distant scene is aligned</source>
         <translation>Keine: das Wärmebild wird nur skaliert, daher ist nur Fernes ausgerichtet</translation>
     </message>
     <message>
-        <location filename="../live/rig_panels.py" line="283" />
+        <location filename="../live/rig_panels.py" line="285" />
         <source>In use: {0}</source>
         <translation>In Gebrauch: {0}</translation>
     </message>
     <message>
-        <location filename="../live/rig_panels.py" line="287" />
+        <location filename="../live/rig_panels.py" line="289" />
         <source>Calibrations (*.yaml)</source>
         <translation>Kalibrierungen (*.yaml)</translation>
     </message>
@@ -1461,122 +1461,122 @@
 </context><context>
     <name>Health</name>
     <message>
-        <location filename="../widgets/health.py" line="47" />
+        <location filename="../widgets/health.py" line="46" />
         <source>Use a lighter model</source>
         <translation>Ein leichteres Modell nehmen</translation>
     </message>
     <message>
-        <location filename="../widgets/health.py" line="48" />
+        <location filename="../widgets/health.py" line="47" />
         <source>Calibrate the cameras…</source>
         <translation>Kameras kalibrieren…</translation>
     </message>
     <message>
-        <location filename="../widgets/health.py" line="49" />
+        <location filename="../widgets/health.py" line="48" />
         <source>Move the thermal picture into place</source>
         <translation>Das Wärmebild zurechtrücken</translation>
     </message>
     <message>
-        <location filename="../widgets/health.py" line="50" />
+        <location filename="../widgets/health.py" line="49" />
         <source>Reopen the cameras now</source>
         <translation>Kameras jetzt neu öffnen</translation>
     </message>
     <message>
-        <location filename="../widgets/health.py" line="51" />
+        <location filename="../widgets/health.py" line="50" />
         <source>Choose other cameras…</source>
         <translation>Andere Kameras wählen…</translation>
     </message>
     <message>
-        <location filename="../widgets/health.py" line="52" />
+        <location filename="../widgets/health.py" line="51" />
         <source>Show the recordings, to delete some</source>
         <translation>Aufnahmen zeigen, um welche zu löschen</translation>
     </message>
     <message>
-        <location filename="../widgets/health.py" line="53" />
+        <location filename="../widgets/health.py" line="52" />
         <source>Record to another folder…</source>
         <translation>In einen anderen Ordner aufnehmen…</translation>
     </message>
     <message>
-        <location filename="../widgets/health.py" line="88" />
+        <location filename="../widgets/health.py" line="87" />
         <source>Both cameras run, this computer keeps up, and the pictures lie on each other.</source>
         <translation>Beide Kameras laufen, der Rechner hält mit, und die Bilder liegen aufeinander.</translation>
     </message>
     <message>
-        <location filename="../widgets/health.py" line="89" />
+        <location filename="../widgets/health.py" line="88" />
         <source>Good</source>
         <translation>Gut</translation>
     </message>
     <message>
-        <location filename="../widgets/health.py" line="97" />
+        <location filename="../widgets/health.py" line="96" />
         <source>There is space for less than ten minutes of recording.</source>
         <translation>Der Platz reicht für weniger als zehn Minuten Aufnahme.</translation>
     </message>
     <message>
-        <location filename="../widgets/health.py" line="99" />
+        <location filename="../widgets/health.py" line="98" />
         <source>Nothing is being recorded: the disk is full or cannot be written.</source>
         <translation>Es wird nichts aufgenommen: Der Datenträger ist voll oder lässt sich nicht beschreiben.</translation>
     </message>
     <message>
-        <location filename="../widgets/health.py" line="100" />
+        <location filename="../widgets/health.py" line="99" />
         <source>Delete recordings that are not needed, or record to another disk.</source>
         <translation>Nicht mehr benötigte Aufnahmen löschen oder auf einen anderen Datenträger aufnehmen.</translation>
     </message>
     <message>
-        <location filename="../widgets/health.py" line="102" />
+        <location filename="../widgets/health.py" line="101" />
         <source>Disk</source>
         <translation>Speicherplatz</translation>
     </message>
     <message>
-        <location filename="../widgets/health.py" line="110" />
+        <location filename="../widgets/health.py" line="109" />
         <source>visible</source>
         <translation>sichtbar</translation>
     </message>
     <message>
-        <location filename="../widgets/health.py" line="110" />
+        <location filename="../widgets/health.py" line="109" />
         <source>thermal</source>
         <translation>Wärmebild</translation>
     </message>
     <message>
-        <location filename="../widgets/health.py" line="111" />
+        <location filename="../widgets/health.py" line="110" />
         <source>No pictures come from: {0}.</source>
         <translation>Keine Bilder von: {0}.</translation>
     </message>
     <message>
-        <location filename="../widgets/health.py" line="112" />
+        <location filename="../widgets/health.py" line="111" />
         <source>Check its cable and power. It is tried again on its own every few seconds.</source>
         <translation>Kabel und Stromversorgung prüfen. Alle paar Sekunden wird es von selbst wieder versucht.</translation>
     </message>
     <message>
-        <location filename="../widgets/health.py" line="115" />
+        <location filename="../widgets/health.py" line="114" />
         <source>Camera trouble</source>
         <translation>Kamerastörung</translation>
     </message>
     <message>
-        <location filename="../widgets/health.py" line="129" />
+        <location filename="../widgets/health.py" line="122" />
         <source>The cameras give {0:.0f} pictures a second, {1:.0f} of them can be fused.</source>
         <translation>Die Kameras liefern {0:.0f} Bilder je Sekunde, {1:.0f} davon lassen sich fusionieren.</translation>
     </message>
     <message>
-        <location filename="../widgets/health.py" line="131" />
+        <location filename="../widgets/health.py" line="124" />
         <source>Close other programs, or use a lighter model: it shows a little less detail.</source>
         <translation>Andere Programme schließen oder ein leichteres Modell nehmen: Es zeigt etwas weniger Einzelheiten.</translation>
     </message>
     <message>
-        <location filename="../widgets/health.py" line="133" />
+        <location filename="../widgets/health.py" line="126" />
         <source>This computer is too slow</source>
         <translation>Rechner zu langsam</translation>
     </message>
     <message>
-        <location filename="../widgets/health.py" line="143" />
+        <location filename="../widgets/health.py" line="136" />
         <source>The two pictures do not lie on each other; edges may appear twice.</source>
         <translation>Die beiden Bilder liegen nicht aufeinander; Kanten können doppelt erscheinen.</translation>
     </message>
     <message>
-        <location filename="../widgets/health.py" line="144" />
+        <location filename="../widgets/health.py" line="137" />
         <source>Something may have moved a camera. Correct it here, or calibrate with a board.</source>
         <translation>Vielleicht wurde eine Kamera verstellt. Hier korrigieren oder mit einer Tafel kalibrieren.</translation>
     </message>
     <message>
-        <location filename="../widgets/health.py" line="146" />
+        <location filename="../widgets/health.py" line="139" />
         <source>Check alignment</source>
         <translation>Ausrichtung prüfen</translation>
     </message>
@@ -1595,34 +1595,34 @@
 </context><context>
     <name>HealthLight</name>
     <message>
-        <location filename="../widgets/health.py" line="170" />
+        <location filename="../widgets/health.py" line="163" />
         <source>Off</source>
         <translation>Aus</translation>
     </message>
     <message>
-        <location filename="../widgets/health.py" line="172" />
+        <location filename="../widgets/health.py" line="165" />
         <source>Health: {0}</source>
         <translation>Zustand: {0}</translation>
     </message>
     <message>
-        <location filename="../widgets/health.py" line="173" />
+        <location filename="../widgets/health.py" line="166" />
         <source>Nothing runs</source>
         <translation>Es läuft nichts</translation>
     </message>
 </context><context>
     <name>HelpOverlay</name>
     <message>
-        <location filename="../help_overlay.py" line="24" />
+        <location filename="../help_overlay.py" line="29" />
         <source>Help</source>
         <translation>Hilfe</translation>
     </message>
     <message>
-        <location filename="../help_overlay.py" line="31" />
+        <location filename="../help_overlay.py" line="47" />
         <source>Keys</source>
         <translation>Tasten</translation>
     </message>
     <message>
-        <location filename="../help_overlay.py" line="34" />
+        <location filename="../help_overlay.py" line="50" />
         <source>Wheel: zoom · drag: pan · double click: full screen · drag the divider: wipe · Esc: leave</source>
         <translation>Rad: vergrößern · Ziehen: verschieben · Doppelklick: Vollbild · Linie ziehen: Schieber · Esc: verlassen</translation>
     </message>
@@ -1747,12 +1747,12 @@
 </context><context>
     <name>MainWindow</name>
     <message>
-        <location filename="../main_window.py" line="113" />
+        <location filename="../main_window.py" line="115" />
         <source>Open</source>
         <translation>Öffnen</translation>
     </message>
     <message>
-        <location filename="../main_window.py" line="113" />
+        <location filename="../main_window.py" line="115" />
         <source>Configurations and recordings (*.yaml *.yml *.mkv *.mp4)</source>
         <translation>Konfigurationen und Aufnahmen (*.yaml *.yml *.mkv *.mp4)</translation>
     </message>
@@ -2018,7 +2018,7 @@
         <location filename="../picture/operator_bar.py" line="120" />
         <location filename="../picture/operator_bar.py" line="119" />
         <source>Strength</source>
-        <translation>Stärke</translation>
+        <translation>Wärmebild-Anteil</translation>
     </message>
     <message>
         <location filename="../picture/operator_bar.py" line="130" />
@@ -2580,7 +2580,7 @@ in {1}</translation>
     <message>
         <location filename="../settings_dialog.py" line="80" />
         <source>View, palette, figures, panel and temperature scale are remembered for each rig by its name. Good, caution and bad each have their own sign: ● good, ▲ caution, ■ bad.</source>
-        <translation>Ansicht, Palette, Zahlen, Leiste und Temperaturskala werden für jedes Rig unter seinem Namen gemerkt. Gut, Vorsicht und schlecht haben je ein eigenes Zeichen: ● gut, ▲ Vorsicht, ■ schlecht.</translation>
+        <translation>Ansicht, Palette, Zahlen, Leiste und Temperaturskala werden für jede Anlage unter ihrem Namen gemerkt. Gut, Vorsicht und schlecht haben je ein eigenes Zeichen: ● gut, ▲ Vorsicht, ■ schlecht.</translation>
     </message>
     <message>
         <location filename="../settings_dialog.py" line="98" />
@@ -2635,328 +2635,334 @@ in {1}</translation>
         <translation>Diese Kameras verwenden</translation>
     </message>
     <message>
-        <location filename="../live/rig_panels.py" line="183" />
+        <location filename="../live/rig_panels.py" line="185" />
+        <location filename="../live/rig_panels.py" line="184" />
         <source>Search again</source>
         <translation>Erneut suchen</translation>
     </message>
     <message>
-        <location filename="../live/rig_panels.py" line="186" />
+        <location filename="../live/rig_panels.py" line="188" />
         <source>Visible</source>
         <translation>Sichtbar</translation>
     </message>
     <message>
-        <location filename="../live/rig_panels.py" line="187" />
+        <location filename="../live/rig_panels.py" line="189" />
         <source>Thermal</source>
         <translation>Thermisch</translation>
     </message>
     <message>
-        <location filename="../live/rig_panels.py" line="218" />
+        <location filename="../live/rig_panels.py" line="220" />
         <source>as the configuration names them</source>
         <translation>wie die Konfiguration sie nennt</translation>
     </message>
 </context><context>
     <name>StartPage</name>
     <message>
-        <location filename="../setup/start_page.py" line="165" />
+        <location filename="../setup/start_page.py" line="181" />
         <source>One picture from a visible and a thermal camera</source>
         <translation>Ein Bild aus einer sichtbaren und einer Wärmebildkamera</translation>
     </message>
     <message>
-        <location filename="../setup/start_page.py" line="176" />
+        <location filename="../setup/start_page.py" line="192" />
         <source>Settings</source>
         <translation>Einstellungen</translation>
     </message>
     <message>
-        <location filename="../setup/start_page.py" line="177" />
+        <location filename="../setup/start_page.py" line="193" />
         <source>Help</source>
         <translation>Hilfe</translation>
     </message>
     <message>
-        <location filename="../setup/start_page.py" line="190" />
+        <location filename="../setup/start_page.py" line="206" />
         <source>Simulated rig</source>
         <translation>Simulierte Anlage</translation>
     </message>
     <message>
-        <location filename="../setup/start_page.py" line="191" />
+        <location filename="../setup/start_page.py" line="207" />
         <source>Two simulated cameras before a moving scene. No hardware needed.</source>
         <translation>Zwei simulierte Kameras vor einer bewegten Szene. Keine Geräte nötig.</translation>
     </message>
     <message>
-        <location filename="../setup/start_page.py" line="196" />
+        <location filename="../setup/start_page.py" line="212" />
         <source>Set up two cameras</source>
         <translation>Zwei Kameras einrichten</translation>
     </message>
     <message>
-        <location filename="../setup/start_page.py" line="197" />
+        <location filename="../setup/start_page.py" line="213" />
         <source>Pick visible and thermal, see both live, measure the offset, save the configuration.</source>
         <translation>Beide Kameras wählen, beide live sehen, den Versatz messen, die Konfiguration speichern.</translation>
     </message>
     <message>
-        <location filename="../setup/start_page.py" line="201" />
+        <location filename="../setup/start_page.py" line="217" />
         <source>Open</source>
         <translation>Öffnen</translation>
     </message>
     <message>
-        <location filename="../setup/start_page.py" line="201" />
+        <location filename="../setup/start_page.py" line="217" />
         <source>A configuration (.yaml) or a recording (.mkv) from disk.</source>
         <translation>Eine Konfiguration (.yaml) oder eine Aufnahme (.mkv) von der Platte.</translation>
     </message>
     <message>
-        <location filename="../setup/start_page.py" line="211" />
+        <location filename="../setup/start_page.py" line="227" />
         <source>Recent configurations</source>
         <translation>Letzte Konfigurationen</translation>
     </message>
     <message>
-        <location filename="../setup/start_page.py" line="213" />
-        <location filename="../setup/start_page.py" line="211" />
+        <location filename="../setup/start_page.py" line="229" />
+        <location filename="../setup/start_page.py" line="227" />
         <source>None yet</source>
         <translation>Noch keine</translation>
     </message>
     <message>
-        <location filename="../setup/start_page.py" line="213" />
+        <location filename="../setup/start_page.py" line="229" />
         <source>Recent recordings</source>
         <translation>Letzte Aufnahmen</translation>
     </message>
     <message>
-        <location filename="../setup/start_page.py" line="215" />
+        <location filename="../setup/start_page.py" line="231" />
         <source>Connected cameras</source>
         <translation>Angeschlossene Kameras</translation>
     </message>
     <message>
-        <location filename="../setup/start_page.py" line="215" />
+        <location filename="../setup/start_page.py" line="231" />
         <source>None found</source>
         <translation>Keine gefunden</translation>
     </message>
     <message>
-        <location filename="../setup/start_page.py" line="221" />
+        <location filename="../setup/start_page.py" line="237" />
         <source>Search again</source>
         <translation>Erneut suchen</translation>
     </message>
     <message>
-        <location filename="../setup/start_page.py" line="222" />
+        <location filename="../setup/start_page.py" line="238" />
         <source>Search for cameras again</source>
         <translation>Erneut nach Kameras suchen</translation>
     </message>
     <message>
-        <location filename="../setup/start_page.py" line="241" />
+        <location filename="../setup/start_page.py" line="262" />
         <source>length not known</source>
         <translation>Länge unbekannt</translation>
     </message>
 </context><context>
     <name>Status</name>
     <message>
-        <location filename="../widgets/status_text.py" line="87" />
+        <location filename="../widgets/status_text.py" line="90" />
         <source>THERMAL ONLY</source>
         <translation>NUR WÄRMEBILD</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="89" />
+        <location filename="../widgets/status_text.py" line="92" />
         <source>VISIBLE ONLY</source>
         <translation>NUR SICHTBILD</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="103" />
+        <location filename="../widgets/status_text.py" line="107" />
+        <source>NOT RECORDING: no pictures</source>
+        <translation>KEINE AUFNAHME: keine Bilder</translation>
+    </message>
+    <message>
+        <location filename="../widgets/status_text.py" line="109" />
         <source>REC {0}</source>
         <translation>REC {0}</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="106" />
+        <location filename="../widgets/status_text.py" line="112" />
         <source>DISK FULL, NOT RECORDING</source>
         <translation>PLATTE VOLL, KEINE AUFNAHME</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="108" />
+        <location filename="../widgets/status_text.py" line="114" />
         <source>RECORDING FAILED</source>
         <translation>AUFNAHME FEHLGESCHLAGEN</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="110" />
+        <location filename="../widgets/status_text.py" line="116" />
         <source>DISK {0} LEFT</source>
         <translation>PLATTE: NOCH {0}</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="258" />
-        <location filename="../widgets/status_text.py" line="112" />
+        <location filename="../widgets/status_text.py" line="267" />
+        <location filename="../widgets/status_text.py" line="118" />
         <source>FROZEN</source>
         <translation>STANDBILD</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="114" />
+        <location filename="../widgets/status_text.py" line="120" />
         <source>NO CAMERA</source>
         <translation>KEINE KAMERA</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="118" />
+        <location filename="../widgets/status_text.py" line="124" />
         <source>FALLBACK: the network does not run</source>
         <translation>ERSATZ: Netz läuft nicht</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="125" />
+        <location filename="../widgets/status_text.py" line="131" />
         <source>FALLBACK: preparing the network, {0} %</source>
         <translation>ERSATZ: Netz wird vorbereitet, {0} %</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="127" />
+        <location filename="../widgets/status_text.py" line="133" />
         <source>FALLBACK: preparing the network, {0} s</source>
         <translation>ERSATZ: Netz wird vorbereitet, {0} s</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="163" />
+        <location filename="../widgets/status_text.py" line="169" />
         <source>Rate</source>
         <translation>Rate</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="233" />
-        <location filename="../widgets/status_text.py" line="164" />
+        <location filename="../widgets/status_text.py" line="241" />
+        <location filename="../widgets/status_text.py" line="170" />
         <source>fps</source>
         <translation>B/s</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="165" />
+        <location filename="../widgets/status_text.py" line="172" />
         <source>fused and shown pictures a second; all stages: </source>
         <translation>fusionierte und gezeigte Bilder je Sekunde; alle Stufen: </translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="170" />
+        <location filename="../widgets/status_text.py" line="177" />
         <source>Latency</source>
         <translation>Latenz</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="173" />
+        <location filename="../widgets/status_text.py" line="180" />
         <source>grab to screen, 50 % and 95 %</source>
         <translation>von der Aufnahme zum Schirm, 50 % und 95 %</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="177" />
+        <location filename="../widgets/status_text.py" line="184" />
         <source>Skew</source>
         <translation>Zeitversatz</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="179" />
+        <location filename="../widgets/status_text.py" line="187" />
         <source>time between the two pictures of a pair</source>
         <translation>Zeit zwischen den beiden Bildern eines Paars</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="183" />
+        <location filename="../widgets/status_text.py" line="191" />
         <source>Drops</source>
         <translation>Verluste</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="185" />
+        <location filename="../widgets/status_text.py" line="193" />
         <source>frames lost, by cause: </source>
         <translation>verlorene Bilder nach Ursache: </translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="185" />
+        <location filename="../widgets/status_text.py" line="193" />
         <source>none</source>
         <translation>keine</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="193" />
+        <location filename="../widgets/status_text.py" line="201" />
         <source>Engine</source>
         <translation>Verfahren</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="196" />
+        <location filename="../widgets/status_text.py" line="204" />
         <source>what fuses the pictures</source>
         <translation>was die Bilder fusioniert</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="207" />
+        <location filename="../widgets/status_text.py" line="215" />
         <source>Cameras</source>
         <translation>Kameras</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="210" />
+        <location filename="../widgets/status_text.py" line="218" />
         <source>being reopened, for ever</source>
         <translation>wird immer wieder geöffnet</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="217" />
+        <location filename="../widgets/status_text.py" line="225" />
         <source>Shutter</source>
         <translation>Verschluss</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="253" />
-        <location filename="../widgets/status_text.py" line="218" />
+        <location filename="../widgets/status_text.py" line="262" />
+        <location filename="../widgets/status_text.py" line="226" />
         <source>closed</source>
         <translation>geschlossen</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="220" />
+        <location filename="../widgets/status_text.py" line="228" />
         <source>thermal flat-field correction</source>
         <translation>Abgleich des Wärmebilds</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="236" />
+        <location filename="../widgets/status_text.py" line="245" />
         <source>latency</source>
         <translation>Latenz</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="237" />
+        <location filename="../widgets/status_text.py" line="246" />
         <source>skew</source>
         <translation>Zeitversatz</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="238" />
+        <location filename="../widgets/status_text.py" line="247" />
         <source>drops</source>
         <translation>Verluste</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="245" />
+        <location filename="../widgets/status_text.py" line="254" />
         <source>align</source>
         <translation>Ausricht.</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="251" />
+        <location filename="../widgets/status_text.py" line="260" />
         <source>engine</source>
         <translation>Verfahren</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="253" />
+        <location filename="../widgets/status_text.py" line="262" />
         <source>shutter</source>
         <translation>Verschluss</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="258" />
+        <location filename="../widgets/status_text.py" line="267" />
         <source>picture</source>
         <translation>Bild</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="296" />
+        <location filename="../widgets/status_text.py" line="305" />
+        <location filename="../widgets/status_text.py" line="297" />
         <location filename="../widgets/status_text.py" line="288" />
-        <location filename="../widgets/status_text.py" line="279" />
-        <location filename="../widgets/status_text.py" line="269" />
+        <location filename="../widgets/status_text.py" line="278" />
         <source>rec</source>
         <translation>Aufn.</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="280" />
+        <location filename="../widgets/status_text.py" line="289" />
         <source>armed</source>
         <translation>bereit</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="281" />
+        <location filename="../widgets/status_text.py" line="290" />
         <source>keeps the seconds before an event</source>
         <translation>bewahrt die Sekunden vor einem Ereignis</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="289" />
+        <location filename="../widgets/status_text.py" line="298" />
         <source>no disk space</source>
         <translation>kein Platz</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="296" />
+        <location filename="../widgets/status_text.py" line="305" />
         <source>failed</source>
         <translation>fehlgeschlagen</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="304" />
+        <location filename="../widgets/status_text.py" line="313" />
         <source>disk</source>
         <translation>Platte</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="307" />
+        <location filename="../widgets/status_text.py" line="316" />
         <source>recording time for which there is space</source>
         <translation>Aufnahmezeit, für die Platz ist</translation>
     </message>
@@ -3297,52 +3303,57 @@ in {1}</translation>
         <translation>Alarm {0}</translation>
     </message>
     <message>
-        <location filename="../window_controller.py" line="197" />
+        <location filename="../window_controller.py" line="198" />
         <source>Leave</source>
         <translation>Verlassen</translation>
     </message>
     <message>
-        <location filename="../window_controller.py" line="263" />
+        <location filename="../window_controller.py" line="264" />
         <source>reading {0}…</source>
         <translation>{0} wird gelesen…</translation>
     </message>
     <message>
-        <location filename="../window_controller.py" line="271" />
+        <location filename="../window_controller.py" line="272" />
         <source>opening {0}…</source>
         <translation>{0} wird geöffnet…</translation>
     </message>
     <message>
-        <location filename="../window_controller.py" line="317" />
+        <location filename="../window_controller.py" line="318" />
         <source>Open</source>
         <translation>Öffnen</translation>
     </message>
     <message>
-        <location filename="../window_controller.py" line="412" />
+        <location filename="../window_controller.py" line="321" />
+        <source>{0} cannot be opened here: wanted a configuration (.yaml), a recording or videos (.mkv, .mp4)</source>
+        <translation>{0} lässt sich hier nicht öffnen: gesucht ist eine Konfiguration (.yaml), eine Aufnahme oder Videos (.mkv, .mp4)</translation>
+    </message>
+    <message>
+        <location filename="../window_controller.py" line="423" />
         <source>A recording is running</source>
         <translation>Es wird aufgenommen</translation>
     </message>
     <message>
-        <location filename="../window_controller.py" line="413" />
+        <location filename="../window_controller.py" line="424" />
         <source>A recording is running. It will be ended and kept:</source>
         <translation>Es wird aufgenommen. Die Aufnahme wird beendet und behalten:</translation>
     </message>
     <message>
-        <location filename="../window_controller.py" line="415" />
+        <location filename="../window_controller.py" line="426" />
         <source>Stop recording: {0}</source>
         <translation>Aufnahme beenden: {0}</translation>
     </message>
     <message>
-        <location filename="../window_controller.py" line="416" />
+        <location filename="../window_controller.py" line="427" />
         <source>Go on recording</source>
         <translation>Weiter aufnehmen</translation>
     </message>
     <message>
-        <location filename="../window_controller.py" line="431" />
+        <location filename="../window_controller.py" line="442" />
         <source>Cameras off</source>
         <translation>Kameras aus</translation>
     </message>
     <message>
-        <location filename="../window_controller.py" line="438" />
+        <location filename="../window_controller.py" line="449" />
         <source>Quit</source>
         <translation>Beenden</translation>
     </message>

@@ -9,12 +9,11 @@ from PyQt6.QtCore import QT_TRANSLATE_NOOP, QCoreApplication, QPoint, Qt, pyqtSi
 from PyQt6.QtWidgets import QFrame, QLabel, QPushButton, QSizePolicy, QToolButton, QVBoxLayout, QWidget
 
 from app.gui.common.theme import Level, level_sign, restyle
-from app.gui.widgets.status_text import CAMERA_WELL, DISK_BAD_S
+from app.gui.widgets.status_text import CAMERA_WELL, DISK_BAD_S, keeps_up
 from app.pipeline.state.stats import BudgetLevel, RecordingState, Stage, StatsSnapshot
 
 __all__ = ["Health", "HealthKind", "HealthLight", "HealthWatch", "Remedy"]
 
-_SLOW_SHARE = 0.75  # fused pictures per picture of the slower camera; below, the computer does not keep up
 _SLOW_READINGS = 12  # in a row, a quarter of a second each: a short hitch is no state
 
 translate = QCoreApplication.translate
@@ -77,7 +76,7 @@ class HealthWatch:
 
     def judge(self, snapshot: StatsSnapshot) -> Health:
         """Return the worst that is known now."""
-        self._slow = self._slow + 1 if _is_slow(snapshot) else 0
+        self._slow = self._slow + 1 if not keeps_up(snapshot) else 0
         found = _disk(snapshot) or _camera(snapshot)
         if found is None and self._slow >= _SLOW_READINGS:
             found = _slow(snapshot)
@@ -116,12 +115,6 @@ def _camera(snapshot: StatsSnapshot) -> Health | None:
         f"{told} {advice}",
         (Remedy.REOPEN, Remedy.SOURCES),
     )
-
-
-def _is_slow(snapshot: StatsSnapshot) -> bool:
-    fps = snapshot.fps
-    slower = min(fps[Stage.VISIBLE], fps[Stage.THERMAL])
-    return slower > 1.0 and fps[Stage.FUSED] < _SLOW_SHARE * slower
 
 
 def _slow(snapshot: StatsSnapshot) -> Health:

@@ -30,12 +30,15 @@ __all__ = [
     "clock",
     "frame_chips",
     "hud_figures",
+    "keeps_up",
     "preparing_chip",
     "rig_chips",
     "status_figures",
 ]
 
 _LATENCY_GOOD_MS, _LATENCY_BAD_MS = 60.0, 150.0  # the share of the software: grab to screen, 95 %
+_SKEW_CAUTION_MS = 25.0  # things that move by 300 px/s are then 8 px beside themselves
+_KEPT_UP_SHARE = 0.75
 _DISK_CAUTION_S, DISK_BAD_S = 1800.0, 600.0
 CAMERA_WELL = ("streaming", "opening", "closed")  # a source that ended gives no pictures: it is a lost camera
 
@@ -99,7 +102,10 @@ def rig_chips(snapshot: StatsSnapshot, frozen: bool = False, building_s: float |
     """
     chips = []
     state, left_s = snapshot.recording, snapshot.disk_s_left
-    if state is RecordingState.RECORDING:
+    dark = bool(snapshot.cameras) and all(camera not in CAMERA_WELL for camera in snapshot.cameras.values())
+    if state is RecordingState.RECORDING and dark:
+        chips.append(Chip(translate("Status", "NOT RECORDING: no pictures"), ChipShape.SQUARE))
+    elif state is RecordingState.RECORDING:
         text = translate("Status", "REC {0}").format(clock(snapshot.recorded_s or 0.0))
         chips.append(Chip(text, ChipShape.DOT, ChipKind.RECORDING))
     elif state is RecordingState.PAUSED:
@@ -110,7 +116,7 @@ def rig_chips(snapshot: StatsSnapshot, frozen: bool = False, building_s: float |
         chips.append(Chip(translate("Status", "DISK {0} LEFT").format(clock(left_s)), ChipShape.SQUARE))
     if frozen:
         chips.append(Chip(translate("Status", "FROZEN"), ChipShape.BARS))
-    if snapshot.cameras and all(camera not in CAMERA_WELL for camera in snapshot.cameras.values()):
+    if dark:
         chips.append(Chip(translate("Status", "NO CAMERA"), ChipShape.CROSS))
     if snapshot.fallback_reason and building_s is not None:
         chips.append(preparing_chip(building_s))
@@ -162,6 +168,7 @@ def _speed(snapshot: StatsSnapshot) -> list[Figure]:
             "fps",
             translate("Status", "Rate"),
             f"{fps[Stage.FUSED]:.1f} / {fps[Stage.SHOWN]:.1f} " + translate("Status", "fps"),
+            level=_rate_level(snapshot),
             hint=translate("Status", "fused and shown pictures a second; all stages: ")
             + ", ".join(f"{stage} {rate:.1f}" for stage, rate in fps.items()),
         ),
@@ -176,7 +183,8 @@ def _speed(snapshot: StatsSnapshot) -> list[Figure]:
             "skew",
             translate("Status", "Skew"),
             _pair(snapshot.skew_ms),
-            hint=translate("Status", "time between the two pictures of a pair"),
+            _skew_level(snapshot.skew_ms),
+            translate("Status", "time between the two pictures of a pair"),
         ),
         Figure(
             "drops",
@@ -232,9 +240,10 @@ def hud_figures(snapshot: StatsSnapshot, frozen: bool = False) -> list[Figure]:
             "fps",
             translate("Status", "fps"),
             f"{fps[Stage.FUSED]:.1f}  (V {fps[Stage.VISIBLE]:.0f}  T {fps[Stage.THERMAL]:.0f})",
+            _rate_level(snapshot),
         ),
         Figure("latency", translate("Status", "latency"), _pair(latency), _latency_level(latency)),
-        Figure("skew", translate("Status", "skew"), _pair(snapshot.skew_ms)),
+        Figure("skew", translate("Status", "skew"), _pair(snapshot.skew_ms), _skew_level(snapshot.skew_ms)),
         Figure("drops", translate("Status", "drops"), str(snapshot.total_drops)),
     ]
     budget = snapshot.budget
@@ -317,6 +326,21 @@ def _name(snapshot: StatsSnapshot) -> str:
 def _latency(snapshot: StatsSnapshot) -> Distribution:
     shown = snapshot.latency_ms[Latency.SHOWN]
     return shown if shown.count else snapshot.latency_ms[Latency.FUSED]
+
+
+def keeps_up(snapshot: StatsSnapshot) -> bool:
+    """Whether most of the slower camera's pictures are fused; True where a camera gives none."""
+    fps = snapshot.fps
+    slower = min(fps[Stage.VISIBLE], fps[Stage.THERMAL])
+    return slower <= 1.0 or fps[Stage.FUSED] >= _KEPT_UP_SHARE * slower
+
+
+def _rate_level(snapshot: StatsSnapshot) -> Level:
+    return Level.NEUTRAL if keeps_up(snapshot) else Level.CAUTION
+
+
+def _skew_level(figures: Distribution) -> Level:
+    return Level.CAUTION if figures.p95 is not None and figures.p95 > _SKEW_CAUTION_MS else Level.NEUTRAL
 
 
 def _latency_level(figures: Distribution) -> Level:
