@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 
 from calibration.board import AsymmetricCircles, Board, SymmetricCircles
+from calibration.rig import bent, straightened
 
 __all__ = ["BentPlane", "board_homography", "refine_points"]
 
@@ -119,16 +120,11 @@ class BentPlane:
 
     def straight(self, points_px: np.ndarray) -> np.ndarray:
         """(N, 2) pixels to those of a lens without distortion."""
-        middle, half_px = self._frame
-        p = (points_px - middle) / half_px
-        return np.asarray(middle + half_px * p / (1 + self.lens * (p**2).sum(axis=-1, keepdims=True)))
+        return straightened(points_px, self.lens, self.size)
 
     def bent(self, straight_px: np.ndarray) -> np.ndarray:
         """(N, 2) pixels of a lens without distortion to those of this one."""
-        middle, half_px = self._frame
-        p = (straight_px - middle) / half_px
-        root = np.sqrt(np.maximum(1 - 4 * self.lens * (p**2).sum(axis=-1, keepdims=True), 0.0))
-        return np.asarray(middle + half_px * p * 2 / (1 + root))
+        return bent(straight_px, self.lens, self.size)
 
     def flat(self, object_xy: np.ndarray) -> np.ndarray:
         """(N, 2) board metres to pixels of a lens without distortion."""
@@ -137,10 +133,6 @@ class BentPlane:
     def points(self, object_xy: np.ndarray) -> np.ndarray:
         """(N, 2) board metres to pixels."""
         return self.bent(self.flat(object_xy))
-
-    @property
-    def _frame(self) -> tuple[np.ndarray, float]:
-        return np.array([self.size[1] - 1, self.size[0] - 1]) / 2, float(np.hypot(*self.size)) / 2
 
 
 class _Bend:

@@ -10,22 +10,25 @@ Sign: thermal(x) matches visible(x + d). The field is in visible pixels.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import cv2
 import numpy as np
 
-from calibration.rig import apply_homography
+from calibration.rig import PlaneCalibration, apply_homography, straightened
 from fusion_core.cross_spectral import OutlineForm, box_mean, correlation_volume, oriented_outlines, parabola_peak
 from fusion_core.errors import BadInputError
 
-__all__ = ["CorrelationVolume", "ResidualField", "ResidualFieldEstimator", "fit_update"]
+__all__ = ["CorrelationVolume", "ResidualField", "ResidualFieldEstimator", "fit_lens", "fit_update"]
 
 WINDOWS_PX = (193.0, 97.0, 65.0)
 PRIOR_SIGMA_PX = (6.0, 4.0, 2.5)
 MIN_PEAK = 0.04
 MIN_CONTENT = 0.02  # of the frame's mean energy a window must hold
+
+_LENSES = np.arange(-0.5, 0.13, 0.04)  # of the division model: a wide barrel to a slight pincushion
+_AGREE_PX = 3.0  # places that are further off count little when a lens is chosen
 
 _OUTLINES = OutlineForm(
     smoothing_px=0.8,
@@ -261,8 +264,47 @@ def fit_update(
     Raises:
         BadInputError: too few confident cells for the model.
     """
+    good, to_unit = _known(field, model, min_confidence)
+    source = apply_homography(to_unit, field.centres_px[good])
+    target = apply_homography(to_unit, field.centres_px[good] + field.d_px[good])
+    C = _robust_fit(source, target, field.confidence[good].astype(np.float64), model, 2 / field.size[1])
+    C = np.linalg.inv(to_unit) @ C @ to_unit
+    return np.asarray(C / C[2, 2])
+
+
+def fit_lens(field: ResidualField, calibration: PlaneCalibration, *, min_confidence: float = 0.15) -> PlaneCalibration:
+    """Fit homography and thermal lens anew, so that the field measured under `calibration` is removed best.
+
+    The lens is the one that the most places agree with; for each, the homography is fitted as `fit_update` does.
+
+    Raises:
+        BadInputError: too few confident cells.
+    """
+    good, to_unit = _known(field, "lens", min_confidence)
+    weight = field.confidence[good].astype(np.float64)
+    thermal = calibration.thermal_from_visible(field.centres_px[good])
+    target = apply_homography(to_unit, field.centres_px[good] + field.d_px[good])
+    size, unit = (calibration.thermal.height, calibration.thermal.width), 2 / field.size[1]
+    so_far = to_unit @ calibration.correction_visible @ calibration.H_visible_thermal
+
+    def fitted(lens: float) -> tuple[float, np.ndarray]:
+        source = apply_homography(so_far, straightened(thermal, lens, size))
+        C = _robust_fit(source, target, weight, "homography", unit)
+        off = np.linalg.norm(apply_homography(C, source) - target, axis=1) / (_AGREE_PX * unit)
+        return float((weight * off**2 / (1 + off**2)).sum()), C
+
+    coarse = min(_LENSES, key=lambda lens: fitted(float(lens))[0])
+    step = float(_LENSES[1] - _LENSES[0])
+    fine = np.linspace(coarse - step, coarse + step, 9)
+    lens = float(min(fine, key=lambda lens: fitted(float(lens))[0]))
+    H = np.linalg.inv(to_unit) @ fitted(lens)[1] @ so_far
+    return replace(calibration, H_visible_thermal=H / H[2, 2], thermal_lens=lens, correction_visible=np.eye(3))
+
+
+def _known(field: ResidualField, model: str, min_confidence: float) -> tuple[np.ndarray, np.ndarray]:
+    """(gh, gw) bool, the places that tell; and (3, 3) from pixels to about -1..1. Raises BadInputError: too few."""
     good = field.confidence > min_confidence
-    needed = {"shift": 4, "affine": 12, "homography": 20}[model]
+    needed = {"shift": 4, "affine": 12, "homography": 20, "lens": 30}[model]
     if good.sum() < needed:
         raise BadInputError(
             f"only {int(good.sum())} of {good.size} places in the picture tell where thermal belongs, a "
@@ -270,18 +312,18 @@ def fit_update(
             f"needs {needed}. Use more frames, a scene with more structure in both pictures, or a simpler correction."
         )
     height, width = field.size
-    to_unit = np.array([[2 / width, 0, -1], [0, 2 / width, -height / width], [0, 0, 1]])
-    source = apply_homography(to_unit, field.centres_px[good])
-    target = apply_homography(to_unit, field.centres_px[good] + field.d_px[good])
-    weight = field.confidence[good].astype(np.float64)
-    C = np.eye(3)
+    return good, np.array([[2 / width, 0, -1], [0, 2 / width, -height / width], [0, 0, 1]])
+
+
+def _robust_fit(source: np.ndarray, target: np.ndarray, sure: np.ndarray, model: str, pixel: float) -> np.ndarray:
+    """(3, 3) from source to target (N, 2); places that disagree lose their weight. pixel: in the unit of both."""
+    weight, C = sure, np.eye(3)
     for _ in range(12):
         C = _weighted_fit(source, target, weight, model)
         off = np.linalg.norm(apply_homography(C, source) - target, axis=1)
-        scale = max(1.4826 * weighted_median(off, field.confidence[good]), 0.4 * 2 / width)
-        weight = field.confidence[good] / (1 + (off / (1.5 * scale)) ** 2) ** 2  # Geman-McClure
-    C = np.linalg.inv(to_unit) @ C @ to_unit
-    return np.asarray(C / C[2, 2])
+        scale = max(1.4826 * weighted_median(off, sure), 0.4 * pixel)
+        weight = sure / (1 + (off / (1.5 * scale)) ** 2) ** 2  # Geman-McClure
+    return C
 
 
 def weighted_median(values: np.ndarray, weights: np.ndarray, share: float = 0.5) -> float:
@@ -304,7 +346,7 @@ def _weighted_fit(source: np.ndarray, target: np.ndarray, weight: np.ndarray, mo
         # a mild pull towards "no change of shape": cells on one line must not tilt the rest of the picture
         rows = np.vstack([np.hstack([source, ones]) * root, np.array([[0.3, 0, 0], [0, 0.3, 0]])])
         values = np.vstack([(target - source) * root, np.zeros((2, 2))])
-        P = np.linalg.lstsq(rows, values, rcond=None)[0]
+        P = _solved(rows, values)
         return np.asarray(np.eye(3) + np.vstack([P.T, [0, 0, 0]]))
     x, y = source.T
     X, Y = target.T
@@ -318,8 +360,13 @@ def _weighted_fit(source: np.ndarray, target: np.ndarray, weight: np.ndarray, mo
     )
     values = np.concatenate([(X - x) * root[:, 0], (Y - y) * root[:, 0]])
     pull = np.diag([0.3, 0.3, 0.0, 0.3, 0.3, 0.0, 1.0, 1.0])
-    p = np.linalg.lstsq(np.vstack([rows, pull]), np.concatenate([values, np.zeros(8)]), rcond=None)[0]
+    p = _solved(np.vstack([rows, pull]), np.concatenate([values, np.zeros(8)]))
     return np.array([[1 + p[0], p[1], p[2]], [p[3], 1 + p[4], p[5]], [p[6], p[7], 1]])
+
+
+def _solved(rows: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Least squares by the normal equations: the pull keeps them regular, and no library starts threads for them."""
+    return np.asarray(np.linalg.solve(rows.T @ rows, rows.T @ values))
 
 
 def _outlines(image: np.ndarray) -> list[np.ndarray]:

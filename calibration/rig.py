@@ -163,13 +163,17 @@ class RigCalibration:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PlaneCalibration:
-    """One homography from thermal to visible pixels; right for one distance, and for lenses without much distortion."""
+    """One homography from thermal to visible pixels; right for one distance.
+
+    thermal_lens: how the thermal lens bends the picture, against the visible one; see `straightened`. 0: not at all.
+    """
 
     visible: CameraSide
     thermal: CameraSide
-    H_visible_thermal: np.ndarray  # (3, 3)
+    H_visible_thermal: np.ndarray  # (3, 3), from thermal pixels of a lens that bends nothing
     rms_px: float
     working_distance_m: float = 0.0  # 0: not known
+    thermal_lens: float = 0.0
     correction_visible: np.ndarray = field(default_factory=lambda: np.eye(3))
     visible_minus_thermal_ms: float | None = None
     created: str = ""
@@ -188,12 +192,14 @@ class PlaneCalibration:
                 "A board calibration can: lumitherm calibrate solve."
             )
         H = self.correction_visible @ self.H_visible_thermal
-        return apply_homography(np.linalg.inv(H), points_px)
+        straight = apply_homography(np.linalg.inv(H), points_px)
+        return bent(straight, self.thermal_lens, (self.thermal.height, self.thermal.width))
 
     def visible_from_thermal(self, points_px: np.ndarray, distance_m: float | None = None) -> np.ndarray:
         """(N, 2) thermal to visible pixels."""
         del distance_m
-        return apply_homography(self.correction_visible @ self.H_visible_thermal, points_px)
+        straight = straightened(points_px, self.thermal_lens, (self.thermal.height, self.thermal.width))
+        return apply_homography(self.correction_visible @ self.H_visible_thermal, straight)
 
     def with_correction(self, correction_visible: np.ndarray) -> PlaneCalibration:
         """A copy with another correction."""
@@ -208,6 +214,34 @@ def apply_homography(H: np.ndarray, points_px: np.ndarray) -> np.ndarray:
     points = np.asarray(points_px, np.float64).reshape(-1, 2)
     mapped = np.column_stack([points, np.ones(len(points))]) @ np.asarray(H).T
     return np.asarray(mapped[:, :2] / mapped[:, 2:])
+
+
+def straightened(points_px: np.ndarray, lens: float, size: tuple[int, int]) -> np.ndarray:
+    """(N, 2) pixels to those of a lens without distortion.
+
+    Args:
+        lens: division model over the half diagonal, about the picture's middle; < 0: barrel.
+        size: (height, width) of the picture.
+    """
+    if not lens:
+        return np.asarray(points_px, np.float64)
+    middle, half_px = _lens_frame(size)
+    p = (points_px - middle) / half_px
+    return np.asarray(middle + half_px * p / (1 + lens * (p**2).sum(axis=-1, keepdims=True)))
+
+
+def bent(straight_px: np.ndarray, lens: float, size: tuple[int, int]) -> np.ndarray:
+    """(N, 2) pixels of a lens without distortion to those of this one; undoes `straightened`."""
+    if not lens:
+        return np.asarray(straight_px, np.float64)
+    middle, half_px = _lens_frame(size)
+    p = (straight_px - middle) / half_px
+    root = np.sqrt(np.maximum(1 - 4 * lens * (p**2).sum(axis=-1, keepdims=True), 0.0))
+    return np.asarray(middle + half_px * p * 2 / (1 + root))
+
+
+def _lens_frame(size: tuple[int, int]) -> tuple[np.ndarray, float]:
+    return np.array([size[1] - 1, size[0] - 1]) / 2, float(np.hypot(*size)) / 2
 
 
 def plain_scaling(visible_size: tuple[int, int], thermal_size: tuple[int, int]) -> PlaneCalibration:
@@ -310,6 +344,7 @@ class _PlaneFile(_CommonFile):
     visible: _SideFile
     thermal: _SideFile
     H_visible_thermal: _Matrix3
+    thermal_lens: float = Field(default=0.0, gt=-1, lt=0.25)
 
 
 _FILE: TypeAdapter[_StereoFile | _PlaneFile] = TypeAdapter(
@@ -343,6 +378,8 @@ def save_calibration(calibration: Calibration, path: Path) -> None:
             "thermal": _side_dict(calibration.thermal),
             "H_visible_thermal": calibration.H_visible_thermal.tolist(),
         }
+        if calibration.thermal_lens:  # left out where it says nothing: older programs read the file
+            body["thermal_lens"] = float(calibration.thermal_lens)
     body["correction_visible"] = calibration.correction_visible.tolist()
     text = (
         "# Lumitherm rig calibration. p_target = T_target_source @ p_source; lengths in metres, positions in pixels.\n"
@@ -394,6 +431,7 @@ def load_calibration(path: Path) -> Calibration:
             visible=CameraSide(**content.visible.model_dump()),
             thermal=CameraSide(**content.thermal.model_dump()),
             H_visible_thermal=H,
+            thermal_lens=content.thermal_lens,
             **common,  # type: ignore[arg-type]
         )
     R = np.array(content.R_visible_thermal)

@@ -10,21 +10,34 @@ import cv2
 import numpy as np
 
 from calibration.align import ThermalAligner
-from calibration.residual_field import CorrelationVolume, ResidualField, ResidualFieldEstimator, fit_update
-from calibration.rig import Calibration, apply_homography, check_cameras
+from calibration.coarse_search import CoarseFit, find_similarity, pick_evenly, thermal_grid_points
+from calibration.residual_field import (
+    CorrelationVolume,
+    ResidualField,
+    ResidualFieldEstimator,
+    fit_lens,
+    fit_update,
+)
+from calibration.rig import Calibration, PlaneCalibration, check_cameras, plain_scaling
 from fusion_core.errors import BadInputError
 
-__all__ = ["Refinement", "measure_residual", "refine_alignment"]
+__all__ = ["FitVerdict", "Refinement", "align_from_nothing", "judge_fit", "measure_residual", "refine_alignment"]
 
 Pairs = Sequence[tuple[np.ndarray, np.ndarray]]
-Model = Literal["shift", "affine", "homography"]
-_STEPS: Final[tuple[Model, ...]] = ("homography", "affine", "shift")
+Model = Literal["shift", "affine", "homography", "lens"]
+_STEPS: Final[tuple[Model, ...]] = ("lens", "homography", "affine", "shift")
 _BLOCKS: Final = 6  # parts that the pictures are cut into, in order; every other part is kept back for the judgement
 _LEAST_HELD_OUT: Final = 3  # pictures, below which none are kept back
 _MOST_SPREAD_PX: Final = 4.0  # half of what the network absorbs
 _PARTS: Final = (3, 4)  # of the picture, down and across, each left out once for the spread
 _SURE: Final = 0.15  # confidence from which on a place counts
 _GAIN_PX: Final = 0.1  # less is within the estimate's own noise, and no reason to move anything
+_FAR_PX: Final = 12.0  # what the estimate of the running pictures still finds
+_FAR_SHARE: Final = 0.015  # of the picture's width: within this a coarse fit says nothing
+_COARSE_PAIRS: Final = 4  # more add little and cost a second each
+_ROUNDS_FROM_AFAR: Final = 4
+_SEARCH_SHARE: Final = 0.03  # of the picture's width: how far off a coarse fit may leave a place
+_LEAST_SHARE: Final = 0.15  # of the places must be sure for a residual to say that a pair fits
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -34,7 +47,7 @@ class Refinement:
     before, after: over all pictures. held_out_px: residual (before, after) on one half of the pictures of a
     correction made from the other half; None with too few pictures. spread_px: how far the correction moves, 95 % over
     the picture, when parts of the picture are left out (jackknife, 1 sigma).
-    model: what was changed, perhaps less than was asked for.
+    model: what was changed, perhaps less than was asked for. start: what was found first, where nothing was known.
     """
 
     calibration: Calibration
@@ -42,7 +55,8 @@ class Refinement:
     after: ResidualField
     held_out_px: tuple[float, float] | None
     spread_px: float
-    model: Model = "affine"
+    model: Model | Literal["similarity"] = "affine"
+    start: CoarseFit | None = None
 
     @property
     def gained(self) -> bool:
@@ -67,16 +81,101 @@ class Refinement:
     def problem(self) -> str:
         """Say why the correction cannot be trusted; "" if it can."""
         before, after = self.before.magnitude_px, self.after.magnitude_px
+        if self.model == "similarity":
+            return ""  # it stood out from all others
+        gain_px = _GAIN_PX if self.start is None else -_GAIN_PX  # what was found from nothing may be right already
         if np.isinf(self.spread_px):
             return f"without one part of the picture too little is known to check it (known: {self.where})"
         if not self.spread_px <= _MOST_SPREAD_PX:
             return f"parts of the picture disagree about it by {self.spread_px:.1f} px"
-        if self.held_out_px is not None and not self.held_out_px[1] <= self.held_out_px[0] - _GAIN_PX:
+        if self.held_out_px is not None and not self.held_out_px[1] <= self.held_out_px[0] - gain_px:
             first, second = self.held_out_px
             return f"on pictures that it was not made of, {first:.1f} px become {second:.1f} px"
-        if not after <= before - _GAIN_PX:
+        if not after <= before - gain_px:
             return f"{before:.1f} px become {after:.1f} px"
         return ""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FitVerdict:
+    """Whether thermal lies on visible.
+
+    off_px: how far off it lies, median, visible pixels; NaN: the scene does not tell.
+    found: where it belongs, if it is too far off for the running estimate.
+    """
+
+    off_px: float
+    found: CoarseFit | None = None
+
+    @property
+    def far(self) -> bool:
+        """Whether it is further off than the running estimate reaches: everything is drawn twice."""
+        return self.found is not None
+
+
+def judge_fit(calibration: Calibration, pairs: Pairs) -> FitVerdict:
+    """Say whether thermal lies on visible under a calibration, or far off. 1 to 6 s of processor time.
+
+    Args:
+        pairs: one or more; at most four are looked at.
+
+    Raises:
+        BadInputError: the calibration is for pictures of other sizes, or they are too small.
+    """
+    some = pick_evenly(pairs, _COARSE_PAIRS)
+    coarse = find_similarity(some)
+    off_px = coarse.off_px(calibration)
+    if coarse.sure and off_px > _far_px(coarse):
+        return FitVerdict(off_px, coarse)
+    field = measure_residual(calibration, some, 2 * _FAR_PX)
+    told = float((field.confidence > _SURE).mean()) >= _LEAST_SHARE
+    return FitVerdict(field.magnitude_px if told else float("nan"))
+
+
+def _far_px(coarse: CoarseFit) -> float:
+    return max(_FAR_PX, _FAR_SHARE * coarse.sizes[0][1])
+
+
+def align_from_nothing(
+    pairs: Pairs,
+    model: Model = "lens",
+    *,
+    near: Model = "affine",
+    rounds: int = 2,
+    search_px: float = 24.0,
+    progress: Callable[[str, ResidualField], None] | None = None,
+) -> Refinement:
+    """Align pictures of a rig of which nothing is known: `coarse_search` over the whole range, then `refine_alignment`.
+
+    Args:
+        model, near: what may change in the end where thermal lies far off, and where plain scaling is near.
+        rounds, search_px: at least; more where thermal lies far off.
+
+    Raises:
+        BadInputError: no pictures, or they do not tell where thermal belongs.
+    """
+    coarse = find_similarity(pick_evenly(pairs, _COARSE_PAIRS))
+    plain = plain_scaling(*coarse.sizes)
+    if not coarse.sure or coarse.off_px(plain) <= _far_px(coarse):
+        return refine_alignment(plain, pairs, near, rounds=rounds, search_px=search_px, progress=progress)
+    search_px = max(search_px, _SEARCH_SHARE * coarse.sizes[0][1])
+    start = coarse.calibration
+    try:
+        found = refine_alignment(
+            start,
+            pairs,
+            model,
+            rounds=max(rounds, _ROUNDS_FROM_AFAR),
+            search_px=search_px,
+            progress=progress,
+            start=coarse,
+        )
+    except BadInputError:
+        found = None
+    if found is not None and not found.problem:
+        return found
+    field = measure_residual(start, pairs, search_px)
+    return Refinement(start, field, field, None, 0.0, "similarity", coarse)
 
 
 def measure_residual(calibration: Calibration, pairs: Pairs, radius_px: float) -> ResidualField:
@@ -96,7 +195,10 @@ def measure_residual(calibration: Calibration, pairs: Pairs, radius_px: float) -
         thermal_size=(thermal.shape[0], thermal.shape[1]),
     )
     aligner = ThermalAligner(calibration)
-    estimator = ResidualFieldEstimator(aligner.size, radius_px=radius_px)
+    seen = float(aligner.mask.mean())  # a small field is cut into smaller cells, so that there are as many
+    estimator = ResidualFieldEstimator(
+        aligner.size, radius_px=radius_px, cell_px=float(np.clip(32 * seen**0.5, 16, 32))
+    )
     total: CorrelationVolume | None = None
     for visible, thermal in pairs:
         luma = np.asarray(cv2.cvtColor(visible, cv2.COLOR_RGB2GRAY))
@@ -117,15 +219,18 @@ def refine_alignment(
     rounds: int = 2,
     search_px: float = 24.0,
     progress: Callable[[str, ResidualField], None] | None = None,
+    start: CoarseFit | None = None,
 ) -> Refinement:
     """Correct a calibration by what the pictures show, and judge it on pictures that were kept back.
 
     Args:
         model: what may change; where that does not hold, the next simpler map that does is taken. The first round
-            fits a homography affinely: far off, it would bend to noise.
+            fits a homography affinely: far off, it would bend to noise. "lens": a homography and the thermal lens;
+            of a board calibration, which knows its lenses, a homography.
         rounds: repeats on the corrected pictures.
         search_px: largest displacement that the first round searches.
         progress: told "before" and "after round N" with what was measured.
+        start: the coarse fit that the calibration is.
 
     Raises:
         BadInputError: no pictures, or too few places in them tell where thermal belongs.
@@ -133,9 +238,11 @@ def refine_alignment(
     if not pairs:
         raise BadInputError("there is no pair of pictures to refine the alignment by")
     tried: list[Refinement] = []
+    if model == "lens" and not isinstance(calibration, PlaneCalibration):
+        model = "homography"
     for kind in _STEPS[_STEPS.index(model) :]:
         try:
-            tried.append(_refined(calibration, pairs, kind, rounds, search_px, None if tried else progress))
+            tried.append(_refined(calibration, pairs, kind, rounds, search_px, None if tried else progress, start))
         except BadInputError:
             if kind == "shift" and not tried:
                 raise
@@ -152,19 +259,20 @@ def _refined(
     rounds: int,
     search_px: float,
     progress: Callable[[str, ResidualField], None] | None,
+    start: CoarseFit | None,
 ) -> Refinement:
     radius = min(search_px, 10.0)
-    corrected, before, spread_px = _corrected(calibration, pairs, model, rounds, search_px, progress)
+    corrected, before, spread_px = _corrected(calibration, pairs, model, rounds, search_px, progress, start is not None)
     after = measure_residual(corrected, pairs, radius)
     held_out: tuple[float, float] | None = None
     kept_back = [pair for index, pair in enumerate(pairs) if index * _BLOCKS // len(pairs) % 2]
     if len(kept_back) >= _LEAST_HELD_OUT:
         others = [pair for index, pair in enumerate(pairs) if not index * _BLOCKS // len(pairs) % 2]
-        of_others = _corrected(calibration, others, model, rounds, search_px, None)[0]
+        of_others = _corrected(calibration, others, model, rounds, search_px, None, start is not None)[0]
         fields = (measure_residual(c, kept_back, r) for c, r in ((calibration, search_px), (of_others, radius)))
         first, second = (field.magnitude_px for field in fields)
         held_out = (first, second)
-    return Refinement(corrected, before, after, held_out, spread_px, model)
+    return Refinement(corrected, before, after, held_out, spread_px, model, start)
 
 
 def _corrected(
@@ -174,8 +282,9 @@ def _corrected(
     rounds: int,
     search_px: float,
     progress: Callable[[str, ResidualField], None] | None,
+    from_afar: bool,
 ) -> tuple[Calibration, ResidualField, float]:
-    """Returns the corrected calibration, the residual before, and the largest spread of the rounds."""
+    """Returns the corrected calibration, the residual before, and the largest spread of the rounds (or the last)."""
     before: ResidualField | None = None
     spread_px = 0.0
     for number in range(rounds):
@@ -185,20 +294,29 @@ def _corrected(
         if progress is not None:
             progress("before" if number == 0 else f"after round {number}", field)
         kind: Model = "affine" if model == "homography" and number == 0 else model
-        update = fit_update(field, kind)
-        spread_px = max(spread_px, _spread_px(field, kind))
-        C = update @ calibration.correction_visible
-        calibration = calibration.with_correction(C / C[2, 2])
+        now_px = _spread_px(calibration, field, kind)
+        # From afar the first rounds rest on little, and the later ones mend them: the last one counts.
+        spread_px = now_px if from_afar else max(spread_px, now_px)
+        calibration = _updated(calibration, field, kind)
     if before is None:
         raise BadInputError(f"{rounds} rounds of refinement, must be at least 1")
     return calibration, before, spread_px
 
 
-def _spread_px(field: ResidualField, model: Model) -> float:
-    """Jackknife over parts of the picture: 1 sigma of where the correction puts things, 95 % over the picture."""
+def _updated(calibration: Calibration, field: ResidualField, model: Model) -> Calibration:
+    if model == "lens":
+        assert isinstance(calibration, PlaneCalibration)  # by `refine_alignment`
+        return fit_lens(field, calibration)
+    C = fit_update(field, model) @ calibration.correction_visible
+    return calibration.with_correction(C / C[2, 2])
+
+
+def _spread_px(calibration: Calibration, field: ResidualField, model: Model) -> float:
+    """Jackknife over parts of the picture: 1 sigma of where the correction puts things, 95 % over the common field."""
     height, width = field.size
-    y, x = np.mgrid[0.05:0.95:7j, 0.05:0.95:9j]
-    places = np.stack([x.ravel() * width, y.ravel() * height], axis=-1)
+    points = thermal_grid_points((calibration.thermal.height, calibration.thermal.width))
+    places = calibration.visible_from_thermal(points)
+    points = points[((places >= 0) & (places <= [width - 1, height - 1])).all(axis=1)]
     rows, columns = (
         np.arange(cells) * parts // cells for cells, parts in zip(field.confidence.shape, _PARTS, strict=True)
     )
@@ -209,10 +327,11 @@ def _spread_px(field: ResidualField, model: Model) -> float:
         if np.array_equal(left_out, field.confidence):
             continue
         try:
-            moved.append(apply_homography(fit_update(replace(field, confidence=left_out), model), places))
+            without = _updated(calibration, replace(field, confidence=left_out), model)
         except BadInputError:  # this part holds nearly everything that is known
             return float("inf")
-    if len(moved) < 2:
+        moved.append(without.visible_from_thermal(points))
+    if len(moved) < 2 or not len(points):
         return float("inf")
     off = np.array(moved) - np.mean(moved, axis=0)
     sigma = np.sqrt((len(moved) - 1) / len(moved) * (off**2).sum(axis=(0, 2)))

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -62,6 +62,10 @@ def _fuse(
     calibration: Annotated[
         Path | None, typer.Option(help="The rig's calibration. [default: plain scaling onto the visible picture]")
     ] = None,
+    align: Annotated[
+        Literal["calibration", "auto"],
+        typer.Option(help="auto: find from the pictures how thermal lies on visible, other lenses and turns included."),
+    ] = "calibration",
     crf: Annotated[
         int, typer.Option("--crf", "--quality", min=0, max=51, help="H.264 quality: 0 lossless, 18 fine, 51 worst.")
     ] = 18,
@@ -100,7 +104,7 @@ def _fuse(
     Videos are paired by time stamp. Every visible frame appears once in the output, with its own time stamp; where
     thermal is missing, its last frame is held for --max-hold-ms, then the visible frame stands alone.
     """
-    from app.jobs.request import FuseOptions, FuseRequest
+    from app.jobs.request import AlignBy, FuseOptions, FuseRequest
     from app.view.views import FileView
 
     value_range = _value_range(agc_range)
@@ -115,6 +119,7 @@ def _fuse(
         agc_range=value_range,
         accept_colour=accept_colour,
         calibration=calibration,
+        align=AlignBy(align),
         strength=strength,
     )
     request = FuseRequest(visible, thermal, output, options, overwrite, allow_unmatched, sequence_fps)

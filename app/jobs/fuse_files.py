@@ -4,18 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
+from app.jobs.fit import FitWatch, found_grid
 from app.jobs.fuse_loop import Observer, StopFlag, fuse_pairs
 from app.jobs.report import FuseProgress, FuseReport
-from app.jobs.request import FuseRequest, InputKind, kind_of, output_of
+from app.jobs.request import AlignBy, FuseRequest, InputKind, kind_of, output_of
 from app.jobs.sinks import PictureSink, Sink, VideoSink
 from app.jobs.sources import FuseSource, PicturePairs, RecordingPairs, VideoPairs
 from app.media.geometry import MediaInput, parse_media_input, refuse_same_picture
 from app.media.pictures import match_folders
+from app.pipeline.thermal_grid import ThermalGrid
 from app.recording.sidecar import sidecar_path
+from app.view.views import needs_fused
 from fusion_core.engines.engine import FusionEngine
 from fusion_core.errors import UsageError
+from fusion_core.frames import FusedFrame
 
 __all__ = ["fuse_files"]
 
@@ -35,9 +40,33 @@ def fuse_files(
         UsageError: inputs of different kinds, output missing its folder, in the way, or one of the inputs.
         BadInputError: an input cannot be used. RecordingError: the output cannot be written. EngineError.
     """
+    grid, said = _alignment(request)
+    watch = FitWatch()
+
+    def looked_at(frame: FusedFrame) -> None:
+        watch.offer(frame.pair)
+        if observe is not None:
+            observe(frame)
+
     source, sink = _open(request)
     with closing(source):
-        return fuse_pairs(source, sink, make_engine, request.options, progress, stop, observe)
+        report = fuse_pairs(source, sink, make_engine, request.options, progress, stop, looked_at, grid)
+    fit = watch.note(grid) if needs_fused(request.options.view) and not report.interrupted else ""
+    return replace(
+        report, notes=(*(note for note in (said,) if note), *report.notes, *(note for note in (fit,) if note))
+    )
+
+
+def _alignment(request: FuseRequest) -> tuple[ThermalGrid, str]:
+    """The alignment that the request asks for, and what the user should know of it; "" for nothing."""
+    options = request.options
+    if options.align is not AlignBy.AUTO:
+        return ThermalGrid(options.calibration), ""
+    if options.calibration is not None:
+        raise UsageError("--align auto finds the alignment from the pictures; leave --calibration out, or --align")
+    source, _ = _open(request)
+    with closing(source):
+        return found_grid((timed.pair for timed in source.pairs()), source.apart)
 
 
 def _open(request: FuseRequest) -> tuple[FuseSource, Sink]:

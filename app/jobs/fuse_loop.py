@@ -54,18 +54,21 @@ def fuse_pairs(
     progress: Callable[[FuseProgress], None] | None = None,
     stop: StopFlag | None = None,
     observe: Observer | None = None,
+    grid: ThermalGrid | None = None,
 ) -> FuseReport:
     """Fuse the pairs of `source` in order, and write the view of each to `sink`, which is closed.
 
     `make_engine` is called when the first pair is read, and not at all for views that need no fusing. `progress` and
-    `observe` are called after each pair, on the calling thread. `stop` ends the job early.
+    `observe` are called after each pair, on the calling thread. `stop` ends the job early. `grid` aligns thermal in
+    place of the calibration of the options.
 
     Raises:
         ConfigError, BadInputError: the calibration or an input cannot be used. EngineError: the engine failed.
             RecordingError: the output cannot be written. What was written before stays, and the message says so.
     """
     engine = EngineOnDemand(make_engine) if needs_fused(options.view) else None
-    step = FuseStep(engine, Agc(_agc_of(options, source)), ThermalGrid(options.calibration))
+    grid = grid if grid is not None else ThermalGrid(options.calibration)
+    step = FuseStep(engine, Agc(_agc_of(options, source)), grid)
     step.strength = options.strength
     total = source.total if options.limit is None else min(options.limit, source.total or options.limit)
     clock, tally, interrupted = StageClock(), _Tally(source), False

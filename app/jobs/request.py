@@ -15,10 +15,17 @@ from fusion_core.errors import BadInputError, UsageError
 from fusion_core.picture_file import PICTURE_SUFFIXES, is_picture
 from fusion_core.thermal.agc import AgcConfig
 
-__all__ = ["FuseOptions", "FuseRequest", "InputKind", "kind_of", "output_of"]
+__all__ = ["AlignBy", "FuseOptions", "FuseRequest", "InputKind", "kind_of", "output_of"]
 
 
 _LONGEST_NAME = 255
+
+
+class AlignBy(StrEnum):
+    """How a job brings thermal onto visible."""
+
+    CALIBRATION = "calibration"  # the rig's file; without one, thermal is plainly scaled
+    AUTO = "auto"  # found from the pictures themselves
 
 
 class InputKind(StrEnum):
@@ -34,6 +41,7 @@ class FuseOptions:
     """How a job fuses and writes.
 
     crf: H.264 quality, 0 lossless. limit: most pairs to fuse. calibration: the rig's file, None for plain scaling.
+    align: whether the alignment is found from the pictures instead.
     strength: see `fusion_core.colour.with_strength`.
     max_skew_ns, max_hold_ns, thermal_offset_ns: of two videos, see `pair_by_time`; None takes the largest skew from the
     thermal frame rate. encoder_threads: None takes one up to 1280x720, so that the network keeps the other cores, and
@@ -49,6 +57,7 @@ class FuseOptions:
     thermal_offset_ns: int = 0
     agc: AgcConfig = field(default_factory=AgcConfig)
     calibration: Path | None = None
+    align: AlignBy = AlignBy.CALIBRATION
     strength: float = 1.0
     encoder_threads: int | None = None
     agc_range: tuple[float, float] | None = None

@@ -8,7 +8,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Protocol
 
-from app.jobs.request import FuseOptions
+from app.jobs.request import AlignBy, FuseOptions
 from app.media.geometry import MediaInput
 from app.media.pairing import default_max_skew_ns, pair_by_time
 from app.media.pictures import read_picture
@@ -198,7 +198,8 @@ class VideoPairs:
                 f"at {thermal.begins_s:.3f} s; both starts were taken as one moment (--thermal-offset-ms "
                 f"{apart_s * 1000:.0f} goes by the clocks)"
             )
-        if abs(visible.width / visible.height / (thermal.width / thermal.height) - 1) > 0.02:
+        plainly = self._options.calibration is None and self._options.align is AlignBy.CALIBRATION
+        if plainly and abs(visible.width / visible.height / (thermal.width / thermal.height) - 1) > 0.02:
             notes.append(
                 f"the pictures differ in shape (visible {visible.width}x{visible.height}, thermal {thermal.width}x"
                 f"{thermal.height}); thermal was stretched, a calibrated rig would be aligned properly"

@@ -43,6 +43,13 @@ class ThermalGrid:
         grid._field = alignment
         return grid
 
+    @classmethod
+    def of(cls, calibration: Calibration) -> ThermalGrid:
+        """Align by a calibration that lies in no file."""
+        grid = cls(None)
+        grid.calibration = calibration
+        return grid
+
     @property
     def baseline_m(self) -> float | None:
         """Distance of the two lenses, m; None if the calibration does not tell."""

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from calibration.capture_guide import CaptureGuide
     from calibration.residual_field import ResidualField
     from calibration.rig import PlaneCalibration, RigCalibration
+    from calibration.targetless import Model, Refinement
 
 __all__ = ["register"]
 
@@ -302,9 +303,12 @@ def _refine(
     output: Annotated[Path, typer.Option("--output", "-o", help="The refined calibration file.")],
     thermal: ThermalVideo = None,
     calibration: Annotated[
-        Path | None, typer.Option(help="Start from this file; none: thermal scaled to the picture.")
+        Path | None, typer.Option(help="Start from this file; none: search scale, turn and shift over the whole range.")
     ] = None,
-    model: Annotated[Literal["shift", "affine", "homography"], typer.Option(help="What may change.")] = "affine",
+    model: Annotated[
+        Literal["shift", "affine", "homography", "lens"] | None,
+        typer.Option(help="What may change. [default: affine; lens where thermal lay far off]"),
+    ] = None,
     frames: Annotated[int, typer.Option(min=1, help="Pictures to sum over.")] = 40,
     every: Annotated[int, typer.Option(min=1, help="Use every n-th picture of a video.")] = 3,
     rounds: Annotated[int, typer.Option(min=1, max=6, help="Repeat on the corrected pictures.")] = 2,
@@ -321,31 +325,22 @@ def _refine(
     import numpy as np
 
     from app.commands.calibrate.sources import open_pairs
-    from calibration.rig import load_calibration, plain_scaling, save_calibration
-    from calibration.targetless import refine_alignment
+    from calibration.rig import load_calibration, save_calibration
+    from calibration.targetless import align_from_nothing, refine_alignment
 
     claim(output, overwrite)
     stream = open_pairs(source, thermal, every)
     pairs = [(p.visible, p.thermal) for p in itertools.islice(stream.pairs, frames)]
     if not pairs:
         raise BadInputError(f"{source} holds no pair of pictures")
-    visible, first = pairs[0]
-    rig: RigCalibration | PlaneCalibration
-    if calibration is not None:
-        rig = load_calibration(calibration)
-    else:
-        rig = plain_scaling(visible.shape[:2], (first.shape[0], first.shape[1]))
-    found = refine_alignment(rig, pairs, model, rounds=rounds, search_px=search_px, progress=_say_field)
-    _say_field("after", found.after)
-    if found.model != model:
-        say(f"a correction of kind {model} does not hold; what holds is a {found.model}")
-    if np.isfinite(found.spread_px):
-        say(
-            f"parts of the picture agree about it to {found.spread_px:.1f} visible px (1 sigma, 95 % of it); "
-            f"known from {found.where}"
+    if calibration is None:
+        found = align_from_nothing(
+            pairs, model or "lens", near=model or "affine", rounds=rounds, search_px=search_px, progress=_say_field
         )
-    if found.held_out_px is not None:
-        say("pictures kept back: {:.1f} visible px before, {:.1f} px after".format(*found.held_out_px))
+    else:
+        rig = load_calibration(calibration)
+        found = refine_alignment(rig, pairs, model or "affine", rounds=rounds, search_px=search_px, progress=_say_field)
+    _say_refinement(found, model)
     if found.problem and not (accept and found.gained):
         say(f"The correction does not hold: {found.problem}. Nothing is written.")
         say(
@@ -359,8 +354,33 @@ def _refine(
         say(f"taken as you say, though {found.problem}; {found.after.magnitude_px:.1f} px are left where it tells")
     save_calibration(replace(found.calibration, verdict="refined without a board"), output)
     matrix = np.array2string(found.calibration.correction_visible, precision=4, suppress_small=True)
-    say(f"{output}: correction {matrix}")
+    say(f"{output}: correction {matrix}" if found.start is None else str(output))
     return 0
+
+
+def _say_refinement(found: Refinement, model: Model | None) -> None:
+    import numpy as np
+
+    from calibration.rig import PlaneCalibration, plain_scaling
+
+    if found.start is not None:
+        plainly_px = found.start.off_px(plain_scaling(*found.start.sizes))
+        say(f"thermal plainly scaled lies {plainly_px:.0f} visible px off; found: {found.start.words()}")
+    _say_field("after", found.after)
+    wanted = model or ("affine" if found.start is None else "lens")
+    if found.model == "similarity":
+        say("more than scale, turn and shift cannot be told from these pictures: give more, of other places")
+    elif found.model != wanted:
+        say(f"a correction of kind {wanted} does not hold; what holds is of kind {found.model}")
+    if isinstance(found.calibration, PlaneCalibration) and found.calibration.thermal_lens:
+        say(f"the thermal lens bends the picture against the visible one: {found.calibration.thermal_lens:+.2f}")
+    if found.model != "similarity" and np.isfinite(found.spread_px):
+        say(
+            f"parts of the picture agree about it to {found.spread_px:.1f} visible px (1 sigma, 95 % of it); "
+            f"known from {found.where}"
+        )
+    if found.held_out_px is not None:
+        say("pictures kept back: {:.1f} visible px before, {:.1f} px after".format(*found.held_out_px))
 
 
 def _check_board(rig: RigCalibration, board: str, pairs: Iterator[Any]) -> int:
