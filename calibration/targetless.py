@@ -144,17 +144,19 @@ def align_from_nothing(
     rounds: int = 2,
     search_px: float = 24.0,
     progress: Callable[[str, ResidualField], None] | None = None,
+    searched: Callable[[float], None] | None = None,
 ) -> Refinement:
     """Align pictures of a rig of which nothing is known: `coarse_search` over the whole range, then `refine_alignment`.
 
     Args:
         model, near: what may change in the end where thermal lies far off, and where plain scaling is near.
         rounds, search_px: at least; more where thermal lies far off.
+        progress: see `refine_alignment`. searched: told the share of the search that is done, 0..1. Either may raise.
 
     Raises:
         BadInputError: no pictures, or they do not tell where thermal belongs.
     """
-    coarse = find_similarity(pick_evenly(pairs, _COARSE_PAIRS))
+    coarse = find_similarity(pick_evenly(pairs, _COARSE_PAIRS), progress=searched)
     plain = plain_scaling(*coarse.sizes)
     if not coarse.sure or coarse.off_px(plain) <= _far_px(coarse):
         return refine_alignment(plain, pairs, near, rounds=rounds, search_px=search_px, progress=progress)

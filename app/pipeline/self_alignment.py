@@ -7,6 +7,7 @@ thread as finished maps through a slot that holds one, and it has nothing to do 
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -23,8 +24,9 @@ from app.pipeline.state.stats import DriftReading
 from app.pipeline.thermal_grid import ThermalGrid
 from app.process import Worker
 from calibration.drift import DriftLevel, DriftMonitor, DriftState, SelfAligner
-from calibration.rig import apply_homography, save_calibration
-from fusion_core.errors import LumithermError
+from calibration.rig import apply_homography, plain_scaling, save_calibration
+from calibration.targetless import judge_fit
+from fusion_core.errors import BadInputError, LumithermError
 from fusion_core.frames import FrameFlag, FusedFrame
 
 __all__ = ["SelfAlignment"]
@@ -36,6 +38,8 @@ _LIMIT_PX: Final = 24.0  # at the corners: a rig further off needs its calibrati
 _MAX_SKEW_PX: Final = 1.5  # while the picture moves more than this between the two moments, nothing is compared
 _UNFIT: Final = FrameFlag.HELD | FrameFlag.FFC | FrameFlag.SKEW_EXCEEDED
 _SAVE_PX: Final = 1.0  # a proposal is written anew when it differs by more
+_FIT_AFTER: Final = 12  # looks in which the drift stays unknown or bad, before the whole range is searched once
+_FIT_PAIRS: Final = 3  # that the search goes by
 _LEVELS: Final = (DriftLevel.WARN, DriftLevel.ALARM)
 
 
@@ -81,6 +85,9 @@ class SelfAlignment:
         self._saved_to: Path | None = None
         self._cannot_save = False
         self._looked = self._skipped = self._steps = 0
+        self._judged = False  # whether this alignment has been searched for over the whole range
+        self._unfit_looks = 0
+        self._fit_pairs: deque[tuple[np.ndarray, np.ndarray]] = deque(maxlen=_FIT_PAIRS)
 
     def start(self) -> None:
         """Start the thread."""
@@ -142,6 +149,9 @@ class SelfAlignment:
     def _forget(self, base: ThermalGrid) -> None:
         self._grid, self._aligner, self._monitor, self._sizes = base, None, None, None
         self._state, self._from, self._saved, self._saved_to = None, None, None, None
+        self._judged, self._unfit_looks = False, 0
+        self._fit_pairs.clear()
+        self._stats.warn("fit", None)
         self._tell_level(DriftLevel.OK, "")
 
     def _look(self, number: int, frame: FusedFrame) -> None:
@@ -188,6 +198,7 @@ class SelfAlignment:
         assert self._aligner is not None  # made with the sizes
         self._aligner.offer(state)
         self._judge(state)
+        self._judge_fit(state, (visible.pixels, thermal.pixels))
         proposal = self._aligner.proposal
         if proposal is not None:
             self._save(proposal)
@@ -270,6 +281,40 @@ class SelfAlignment:
             self._tell_level(state.level, text)
         elif state.level is DriftLevel.OK:
             self._tell_level(DriftLevel.OK, "")
+
+    def _judge_fit(self, state: DriftState, pair: tuple[np.ndarray, np.ndarray]) -> None:
+        """Where the drift stays unknown or bad: search the whole range once, for some seconds, and tell."""
+        if self._judged:
+            return
+        if state.level not in (DriftLevel.UNKNOWN, DriftLevel.ALARM):
+            self._unfit_looks = 0
+            self._fit_pairs.clear()
+            return
+        self._unfit_looks += 1
+        if self._unfit_looks % (_FIT_AFTER // _FIT_PAIRS) == 0:
+            self._fit_pairs.append(pair)
+        if self._unfit_looks < _FIT_AFTER:
+            return
+        self._judged = True
+        sizes = [(pixels.shape[0], pixels.shape[1]) for pixels in pair]
+        same = [known for known in self._fit_pairs if [pixels.shape[:2] for pixels in known] == sizes]
+        calibration = self._grid.calibration or plain_scaling(sizes[0], sizes[1])
+        try:
+            verdict = judge_fit(calibration, same)
+        except BadInputError:  # too small, or a calibration for another size of the same shape
+            return
+        finally:
+            self._fit_pairs.clear()
+        if verdict.found is None:
+            return
+        under = "plainly scaled" if self._grid.calibration is None else "under this calibration"
+        text = (
+            f"thermal does not lie on visible: {under} it is {verdict.off_px:.0f} px off, and everything is drawn "
+            f"twice; {verdict.found.words()}"
+        )
+        self._stats.warn("fit", text)
+        advice = "align the rig: the set-up assistant, or `lumitherm calibrate refine` on a recording of it"
+        self._problems.add(Severity.ERROR, "calibration", text, advice)
 
     def _tell_level(self, level: DriftLevel, text: str) -> None:
         if level is self._told:

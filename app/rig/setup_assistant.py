@@ -9,7 +9,8 @@ import re
 import sys
 import threading
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,10 +31,14 @@ from fusion_core.files import replacing
 from fusion_core.frames import Frame, Stream
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from app.capture.cameras.camera import Camera
     from app.capture.offset_estimator import OffsetEstimate
+    from calibration.rig import Calibration
 
 __all__ = [
+    "FoundAlignment",
     "PairPreview",
     "SourceChoice",
     "address_uri",
@@ -43,12 +48,14 @@ __all__ = [
     "offset_to_save",
     "simulated_config",
     "write_config",
+    "write_rig",
 ]
 
 _READ_S = 0.2
 _RETRY_S = 1.0
 _JOIN_S = 6.0
 _LEAST_OFFSET_MS, _OFFSET_SIGMAS = 10.0, 3.0
+_ALIGN_PAIRS = 6  # a second apart: people and branches are elsewhere in each
 _THERMAL_WORDS = re.compile(
     r"(?i)boson|lepton|flir|thermal|seek|infiray|purethermal|tau|hikmicro|topdon|tc001|p2pro|y16"
 )
@@ -99,10 +106,30 @@ def simulated_config(**sections: Any) -> AppConfig:
     return AppConfig.model_validate(values)
 
 
-class PairPreview:
-    """Both cameras live, without pairing or fusion, and the offset between them from what moves.
+@dataclass(frozen=True, slots=True, eq=False)
+class FoundAlignment:
+    """How thermal lies on visible, found from the scene alone.
 
-    Threads: one a camera, `preview-STREAM`, from `start` to `stop`. All methods may be called from any thread.
+    calibration: to be kept; None where plain scaling is right already, or the scene does not tell (`why_not`).
+    off_px: how far plain scaling is off, median, where thermal lies far off; None where it is near. left_px: what is
+    left, median.
+    """
+
+    calibration: Calibration | None = None
+    off_px: float | None = None
+    left_px: float = 0.0
+    why_not: str = ""
+
+
+class _StoppedError(Exception):
+    """The preview ends while the alignment is searched."""
+
+
+class PairPreview:
+    """Both cameras live, without pairing or fusion, and the offset and the alignment between them from the scene.
+
+    Threads: one a camera, `preview-STREAM`, and `preview-align`, from `start` to `stop`. All methods may be called from
+    any thread.
 
     Raises:
         ConfigError: the URIs cannot be used together.
@@ -129,6 +156,8 @@ class PairPreview:
         self._threads = [
             threading.Thread(target=self._run, args=(stream,), name=f"preview-{stream}") for stream in Stream
         ]
+        self._threads.append(threading.Thread(target=self._align, name="preview-align"))
+        self._alignment: FoundAlignment | None = None
 
     def start(self) -> None:
         """Open both cameras, in their threads."""
@@ -165,6 +194,37 @@ class PairPreview:
                 return self._estimator.estimate()
             except BadInputError:
                 return None
+
+    @property
+    def alignment(self) -> FoundAlignment | None:
+        """How thermal lies on visible; None while it is searched."""
+        with self._lock:
+            return self._alignment
+
+    def _align(self) -> None:
+        pairs: list[tuple[np.ndarray, np.ndarray]] = []
+        while not self._stopping.wait(1.0):
+            visible, thermal = self.latest(Stream.VISIBLE), self.latest(Stream.THERMAL)
+            if visible is not None and thermal is not None:
+                pairs.append((visible.pixels, thermal.pixels))
+            if len(pairs) < _ALIGN_PAIRS:
+                continue
+            try:
+                found = _found_alignment(pairs, self._go_on)
+            except _StoppedError:
+                return
+            except Exception as error:  # a thread must not die silently: say it where it is looked for
+                structlog.get_logger("assistant").error("no alignment", exc_info=error)
+                found = FoundAlignment(why_not=f"unexpected: {type(error).__name__}: {error}")
+            with self._lock:
+                self._alignment = found
+            if not found.why_not:
+                return
+            pairs.clear()  # the scene may tell more a moment later
+
+    def _go_on(self, *_: object) -> None:
+        if self._stopping.is_set():
+            raise _StoppedError
 
     def _run(self, stream: Stream) -> None:
         camera = self._cameras[stream]
@@ -238,12 +298,38 @@ def address_uri(text: str) -> str:
     return f"images:{text}" if Path(text).is_dir() else f"file:{text}"
 
 
-def config_text(rig: str, visible_uri: str, thermal_uri: str, offset_ms: float | None) -> str:
+def _found_alignment(pairs: list[tuple[np.ndarray, np.ndarray]], go_on: Callable[..., None]) -> FoundAlignment:
+    """Some ten seconds of work; `go_on` is called often, and may raise to end it."""
+    from calibration.rig import plain_scaling
+    from calibration.targetless import align_from_nothing
+
+    same = [pair for pair in pairs if pair[0].shape == pairs[-1][0].shape and pair[1].shape == pairs[-1][1].shape]
+    try:
+        found = align_from_nothing(same, progress=go_on, searched=go_on)
+    except BadInputError as error:
+        return FoundAlignment(why_not=str(error))
+    left_px = found.after.magnitude_px
+    if found.start is not None:
+        off_px = found.start.off_px(plain_scaling(*found.start.sizes))
+        return FoundAlignment(found.calibration, off_px, left_px)
+    return FoundAlignment(None if found.problem else found.calibration, None, left_px)
+
+
+def config_text(
+    rig: str, visible_uri: str, thermal_uri: str, offset_ms: float | None, calibration: Path | None = None
+) -> str:
     """The YAML of a new rig.
 
     Args:
         offset_ms: as measured: what the visible stamps lack against the thermal ones; None = not measured.
+        calibration: the file that the alignment found was written to.
     """
+    file = "null" if calibration is None else _quoted(str(calibration))
+    made = (
+        "`lumitherm calibrate` makes one; without it only a distant scene is aligned"
+        if calibration is None
+        else "found from the scene by the assistant; a board is more exact"
+    )
     thermal_offset = "null" if offset_ms is None else f"{-offset_ms:.1f}"
     told = "null: as the calibration measures it" if offset_ms is None else "measured by the assistant"
     return f"""# Made by the set-up assistant. `lumitherm config schema` explains every key.
@@ -266,11 +352,37 @@ engine:
   fallback: pyramid
 
 calibration:
-  file: null  # `lumitherm calibrate` makes one; without it only a distant scene is aligned
+  file: {file}  # {made}
 
 # recording:
 #   directory: recordings  # unless said here, the window records to your folder for videos
 """
+
+
+def write_rig(
+    path: Path, rig: str, uris: tuple[str, str], offset_ms: float | None, found: FoundAlignment | None
+) -> AppConfig:
+    """Write a new rig's configuration, and beside it the alignment that was found.
+
+    Raises:
+        UsageError, ConfigError: as `write_config`.
+    """
+    if found is None or found.calibration is None:
+        return write_config(path, config_text(rig, *uris, offset_ms))
+    from calibration.rig import save_calibration
+
+    file = path.with_name(f"{path.stem}.calibration.yaml")
+    if path.exists() or file.exists():
+        raise UsageError(f"{path if path.exists() else file} exists already; give another name")
+    try:
+        save_calibration(replace(found.calibration, verdict="found from the scene by the assistant"), file)
+    except OSError as error:
+        raise ConfigError(f"{file} cannot be written: {error.strerror or error}; choose a folder of yours") from error
+    try:
+        return write_config(path, config_text(rig, *uris, offset_ms, file.resolve()))
+    except BaseException:
+        file.unlink(missing_ok=True)
+        raise
 
 
 def write_config(path: Path, text: str, overwrite: bool = False) -> AppConfig:

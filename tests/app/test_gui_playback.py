@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ from app.rig.setup_assistant import config_text, list_sources, simulated_config,
 from app.view.recorder import ViewRecorder
 from app.view.settings import Picture, ViewMode
 from calibration.render import synthetic_rig
-from calibration.rig import file_sha256, save_calibration
+from calibration.rig import file_sha256, load_calibration, save_calibration
 from fusion_core.engines.pyramid_engine import AverageEngine
 from fusion_core.errors import BadInputError, ConfigError, UsageError
 from fusion_core.frames import Frame, FramePair, Stream, TimestampSource
@@ -329,6 +330,42 @@ def test_written_configurations_are_checked(tmp_path: Path) -> None:
     with pytest.raises(ConfigError):
         write_config(tmp_path / "b.yaml", config_text("r", "v4l2:0", "sim:thermal", None))
     assert not list(tmp_path.glob("*b.yaml*"))
+
+
+def test_the_assistant_finds_unequal_lenses_from_the_scene_and_keeps_what_it_found(tmp_path: Path) -> None:
+    from app.rig.setup_assistant import FoundAlignment, PairPreview, write_rig
+
+    simulation = {
+        "height": 240, "width": 320, "thermal_height": 96, "thermal_width": 128, "visible_fps": 5.0, "thermal_fps": 5.0,
+        "hfov_visible_deg": 66.0, "hfov_thermal_deg": 46.0,
+    }  # fmt: skip
+    preview = PairPreview("sim:visible", "sim:thermal", simulated_config(simulation=simulation))
+    preview.start()
+    try:
+        until_s = time.monotonic() + 240
+        while (found := preview.alignment) is None and time.monotonic() < until_s:
+            preview._stopping.wait(0.2)
+    finally:
+        preview.stop()
+    assert found is not None and found.off_px is not None and found.off_px > 15 and found.left_px < 2
+    config = write_rig(tmp_path / "roof.yaml", "roof", ("v4l2:serial=1", "v4l2:serial=2"), None, found)
+    assert config.calibration.file == (tmp_path / "roof.calibration.yaml").resolve()
+    kept = load_calibration(config.calibration.file)
+    middle = kept.visible_from_thermal(np.array([[63.5, 47.5], [126.0, 47.5]]))
+    assert middle[0] == pytest.approx([159.5, 119.5], abs=4) and middle[1, 0] - middle[0, 0] == pytest.approx(
+        102, abs=6
+    )
+    with pytest.raises(UsageError, match="exists"):
+        write_rig(tmp_path / "roof.yaml", "roof", ("v4l2:serial=1", "v4l2:serial=2"), None, found)
+    with pytest.raises(ConfigError):
+        write_rig(tmp_path / "bad.yaml", "bad", ("v4l2:0", "sim:thermal"), None, found)
+    assert not list(tmp_path.glob("*bad*"))
+    assert (
+        write_rig(
+            tmp_path / "plain.yaml", "r", ("v4l2:serial=1", "v4l2:serial=2"), None, FoundAlignment()
+        ).calibration.file
+        is None
+    )
 
 
 def test_previews_stretch_counts() -> None:

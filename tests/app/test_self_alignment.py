@@ -62,6 +62,7 @@ class Rig:
     def __init__(self, folder: Path, mode: str, calibration: Path | None = None) -> None:
         self.now_ns_ = 5 * SECOND_NS
         self.off_px = (0.0, 0.0)
+        self.zoom = 1.0  # of the thermal lens about the picture's middle
         self.flags = FrameFlag.NONE
         self._rng = np.random.default_rng(0)
         self._pictures = outlines()
@@ -92,13 +93,16 @@ class Rig:
                 break
         return reading
 
+    def _seen_by_thermal(self, x: float, y: float) -> np.ndarray:
+        height, width = VISIBLE
+        z = self.zoom
+        return np.array([[z, 0, x + (1 - z) * width / 2], [0, z, y + (1 - z) * height / 2]])
+
     def _frame(self) -> FusedFrame:
         self.fusion.take()
         visible, thermal = self._pictures
         x, y = self.off_px
-        thermal = cv2.warpAffine(
-            thermal, np.array([[1, 0, x], [0, 1, y]]), VISIBLE[::-1], borderMode=cv2.BORDER_REFLECT
-        )
+        thermal = cv2.warpAffine(thermal, self._seen_by_thermal(x, y), VISIBLE[::-1], borderMode=cv2.BORDER_REFLECT)
         counts = cv2.resize(thermal, THERMAL[::-1], interpolation=cv2.INTER_AREA)
         counts = np.clip(counts + self._rng.normal(0, 3, counts.shape), 0, 255).astype(np.uint8)
         grey = np.clip(visible + self._rng.normal(0, 3, visible.shape), 0, 255).astype(np.uint8)
@@ -109,6 +113,19 @@ class Rig:
         ]
         pair = FramePair(frames[0], frames[1], self.flags)
         return FusedFrame(frames[0].pixels, pair, 1.0, "test", fused_ns=self.now_ns_, thermal_8bit=levels)
+
+
+def test_another_lens_is_told_once_with_its_pixels(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, "propose")
+    rig.zoom = 1.4
+    rig.run(40)
+    said = [problem for problem in rig.problems.recent() if "does not lie on visible" in problem.text]
+    assert len(said) == 1 and said[0].severity is Severity.ERROR and "calibrate refine" in said[0].advice
+    assert "0.7" in said[0].text and "px off" in said[0].text
+    assert any("does not lie" in text for text in rig.stats.snapshot().warnings)
+    rig.watch.use(ThermalGrid(None))
+    rig.run(1)
+    assert not any("does not lie" in text for text in rig.stats.snapshot().warnings)
 
 
 def test_a_moved_rig_is_told_and_a_calibration_that_mends_it_is_written(tmp_path: Path) -> None:

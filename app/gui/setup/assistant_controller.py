@@ -13,13 +13,13 @@ from app.gui.common.qt_image import preview_image
 from app.gui.common.tasks import Lane, TaskRunner
 from app.gui.setup.assistant_page import AssistantPage
 from app.rig.setup_assistant import (
+    FoundAlignment,
     PairPreview,
     address_uri,
-    config_text,
     list_profiles,
     list_sources,
     offset_to_save,
-    write_config,
+    write_rig,
 )
 from fusion_core.frames import Frame, Stream
 
@@ -37,7 +37,8 @@ class AssistantController(QObject):
     """Owns the preview on behalf of the window. GUI thread.
 
     sources_ready: list of SourceChoice. frame_ready: (Stream, Frame or None, error). offset_ready: (text, share 0..1 of
-    the time that the measurement takes). saved: path of the new configuration. failed: text, "" = nothing is wrong.
+    the time that the measurement takes). alignment_ready: text. saved: path of the new configuration. failed: text,
+    "" = nothing is wrong.
 
     Args:
         folder: where the configuration goes.
@@ -47,6 +48,7 @@ class AssistantController(QObject):
     sources_ready = pyqtSignal(object)
     frame_ready = pyqtSignal(object, object, str)
     offset_ready = pyqtSignal(str, float)
+    alignment_ready = pyqtSignal(str)
     saved = pyqtSignal(object)
     failed = pyqtSignal(str)
     stopped = pyqtSignal()
@@ -84,6 +86,7 @@ class AssistantController(QObject):
         self.sources_ready.connect(page.show_sources)
         self.frame_ready.connect(show_frame)
         self.offset_ready.connect(page.show_offset)
+        self.alignment_ready.connect(page.show_alignment)
         self.failed.connect(page.show_problem)
         page.refresh_asked.connect(self.list_cameras)
         page.preview_asked.connect(self.preview)
@@ -156,6 +159,8 @@ class AssistantController(QObject):
         for stream in Stream:
             self.frame_ready.emit(stream, preview.latest(stream), preview.error(stream))
         self._ticks += 1
+        if self._ticks % _ESTIMATE_EVERY == 0:
+            self.alignment_ready.emit(self._alignment_words(preview.alignment))
         if self._ticks % _ESTIMATE_EVERY == 0 and not self._estimating:
             self._estimating = True
             generation = self._generation
@@ -187,6 +192,18 @@ class AssistantController(QObject):
             text = self.tr("Not sure yet. Move a hand or the rig before both cameras.")
             self.offset_ready.emit(text, share)
 
+    def _alignment_words(self, found: FoundAlignment | None) -> str:
+        if found is None:
+            return self.tr("Searching how thermal lies on visible…")
+        if found.why_not:
+            return self.tr("The scene does not tell how thermal lies on visible: {0}").format(found.why_not)
+        if found.off_px is not None:
+            text = self.tr("Thermal, plainly scaled, lies {0:.0f} px off. Found where it belongs; {1:.1f} px are left.")
+            return text.format(found.off_px, found.left_px)
+        if found.calibration is not None:
+            return self.tr("Thermal lies near; corrected from the scene, {0:.1f} px are left.").format(found.left_px)
+        return self.tr("Thermal lies on visible already ({0:.1f} px).").format(found.left_px)
+
     def file_of(self, rig: str) -> Path:
         """Return where the configuration of a rig of this name goes."""
         safe = re.sub(r"[^A-Za-z0-9._-]+", "-", rig.strip()).strip("-.") or "rig"
@@ -197,11 +214,11 @@ class AssistantController(QObject):
         visible, thermal = self._uris
         offset = self._offset_ms
         path = self.file_of(rig)
-        text = config_text(rig.strip() or "rig", visible, thermal, offset)
         old = self._preview
+        found = old.alignment if old is not None else None
 
         def work() -> Path:
-            write_config(path, text)
+            write_rig(path, rig.strip() or "rig", (visible, thermal), offset, found)
             if old is not None:
                 old.stop()
             return path

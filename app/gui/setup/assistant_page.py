@@ -181,7 +181,7 @@ class AssistantPage(QWidget):
                 self.add_source(stream, uri.replace("HOST", host))
 
     def _offset(self) -> QVBoxLayout:
-        offset_head = QLabel(self.tr("3. Time offset between the two"))
+        offset_head = QLabel(self.tr("3. Time offset and alignment of the two"))
         offset_head.setProperty("role", "heading")
         self.offset = QLabel(self.tr("Move a hand or the rig before both cameras for some ten seconds."))
         self.offset.setWordWrap(True)
@@ -189,10 +189,13 @@ class AssistantPage(QWidget):
         self.progress.setRange(0, 100)
         self.progress.setFormat(self.tr("measured: %p %"))
         self.progress.setAccessibleName(self.tr("Measuring the offset"))
+        self.alignment = QLabel(self.tr("Searching how thermal lies on visible…"))
+        self.alignment.setWordWrap(True)
         left = QVBoxLayout()
         left.addWidget(offset_head)
         left.addWidget(self.offset)
         left.addWidget(self.progress)
+        left.addWidget(self.alignment)
         left.addStretch(1)
         return left
 
@@ -269,6 +272,10 @@ class AssistantPage(QWidget):
         """Show how far the measurement is (0..1) and what it says."""
         self.offset.setText(text)
         self.progress.setValue(round(100 * share))
+
+    def show_alignment(self, text: str) -> None:
+        """Show what the scene says of how thermal lies on visible."""
+        self.alignment.setText(text)
 
     def show_problem(self, text: str) -> None:
         """Say what is wrong; "" = nothing."""
