@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import cv2
 import numpy as np
@@ -16,8 +16,12 @@ from fusion_core.engines.engine import FusionEngine
 from fusion_core.errors import BadInputError
 from fusion_core.frames import Frame, FramePair, FusedFrame, ThermalAlignment
 from fusion_core.thermal.agc import Agc
+from fusion_core.thermal.field_of_view import ThermalWarp
 
-__all__ = ["FADING", "NO_ENGINE", "EngineOnDemand", "FuseStep", "PairEngine", "fuse_levels"]
+if TYPE_CHECKING:
+    from fusion_core.engines.gpu.runner import Fused
+
+__all__ = ["FADING", "NO_ENGINE", "EngineOnDemand", "FuseStep", "PairEngine", "TakesCounts", "fuse_levels"]
 
 NO_ENGINE = "none"
 """Name of the engine where nothing is fused."""
@@ -33,6 +37,20 @@ class PairEngine(Protocol):
     def name(self) -> str: ...
     def fuse(self, visible: np.ndarray, thermal: np.ndarray) -> np.ndarray: ...
     def reset(self) -> None: ...
+
+
+@runtime_checkable
+class TakesCounts(PairEngine, Protocol):
+    """A `PairEngine` that may do the AGC's table, the warp and the fill where its network runs."""
+
+    @property
+    def takes_counts(self) -> bool:
+        """Whether the engine in use does."""
+
+    def fuse_counts(
+        self, visible: np.ndarray, counts: np.ndarray, table: np.ndarray, warp: ThermalWarp | None
+    ) -> Fused | None:
+        """See `fusion_core.engines.engine.CountsEngine`; None where the engine has failed and is another one now."""
 
 
 class FuseStep:
@@ -69,6 +87,7 @@ class FuseStep:
         self._size: tuple[int, int] | None = None  # of the visible pictures, (height, width)
         self._thermal_ns: int | None = None
         self._mapped: tuple[np.ndarray, np.ndarray] | None = None  # thermal counts, and their levels on the grid
+        self._table: tuple[np.ndarray, np.ndarray] | None = None  # thermal counts, and the level of each
 
     @property
     def agc(self) -> Agc:
@@ -82,7 +101,7 @@ class FuseStep:
 
     def use_agc(self, agc: Agc) -> None:
         """Map the next pair by this AGC."""
-        self._agc, self._mapped = agc, None
+        self._agc, self._mapped, self._table = agc, None, None
 
     def use_grid(self, grid: ThermalGrid) -> None:
         """Align the next pair by this grid."""
@@ -91,7 +110,7 @@ class FuseStep:
     def reset(self) -> None:
         """Forget earlier pairs: the next one is mapped and fused as if it were the first."""
         self._forget()
-        self._thermal_ns = self._mapped = None
+        self._thermal_ns = self._mapped = self._table = None
 
     def _forget(self) -> None:
         self._agc.reset()
@@ -108,7 +127,9 @@ class FuseStep:
         visible, thermal = pair.visible, pair.thermal
         if visible is not None and visible.pixels.shape[:2] != self._size:
             self._size, self._mapped = (visible.pixels.shape[0], visible.pixels.shape[1]), None
-        levels = self._to_levels(thermal) if thermal is not None else None
+        began_ns = time.perf_counter_ns()
+        done = self._fuse_on_device(visible, thermal) if visible is not None and thermal is not None else None
+        levels = done[1] if done is not None else self._to_levels(thermal) if thermal is not None else None
         alignment: ThermalAlignment | None = None
         fuse_ms = 0.0
         if visible is None:
@@ -117,10 +138,12 @@ class FuseStep:
         elif levels is None:
             pixels = visible.pixels  # shared, not copied: it is read-only
         else:
-            began_ns = time.perf_counter_ns()
             alignment = self._grid.alignment(*levels.shape) if self._fits else None
             pixels = visible.pixels
-            if self.engine is not None:
+            if done is not None:
+                pixels = with_strength(pixels, done[0], self.strength)
+            elif self.engine is not None:
+                began_ns = time.perf_counter_ns()
                 pixels = fuse_levels(self.engine, pixels, levels, alignment, self.strength)
             fuse_ms = (time.perf_counter_ns() - began_ns) / 1e6
         faded = self._fade.lead_over(pixels, (visible is None, thermal is None), pair.timestamp_ns)
@@ -136,15 +159,46 @@ class FuseStep:
             notes=() if faded is pixels else (FADING,),
         )
 
-    def _to_levels(self, thermal: Frame) -> np.ndarray:
-        """(H, W) uint8 on the visible grid, read-only. A held frame is not mapped again."""
-        if self._mapped is not None and self._mapped[0] is thermal.pixels:
-            return self._mapped[1]
+    def _fuse_on_device(self, visible: Frame, thermal: Frame) -> tuple[np.ndarray, np.ndarray] | None:
+        """Fused picture and levels of an engine that takes counts; None where it does not, or they are no counts."""
+        engine, counts = self.engine, thermal.pixels
+        if not isinstance(engine, TakesCounts) or not engine.takes_counts or not self._fits:
+            return None
+        if self._size is None or counts.dtype.itemsize != 2:
+            return None
+        thermal_size = (counts.shape[0], counts.shape[1])
+        warp = None
+        if thermal_size != self._size or self._grid.calibration is not None:
+            try:
+                warp = self._grid.warp(self._size, thermal_size)
+            except BadInputError:
+                warp = None
+            if warp is None:
+                return None
+        if self._table is None or self._table[0] is not counts:
+            table = self._agc.level_table(counts, self._since_s(thermal))
+            if table is None:
+                return None
+            self._table = counts, table
+        fused = engine.fuse_counts(visible.pixels, counts, self._table[1], warp)
+        if fused is None or fused.levels is None:
+            return None
+        fused.levels.flags.writeable = False
+        return fused.pixels, fused.levels
+
+    def _since_s(self, thermal: Frame) -> float | None:
+        """Since the thermal frame before; a gap makes everything be forgotten."""
         since_s = None if self._thermal_ns is None else (thermal.timestamp_ns - self._thermal_ns) / 1e9
         self._thermal_ns = thermal.timestamp_ns
         if since_s is not None and math.isfinite(self._longest_gap_s) and not 0 <= since_s <= self._longest_gap_s:
             self._forget()
-        levels = self._align(self._agc.apply(thermal.pixels, since_s))
+        return since_s
+
+    def _to_levels(self, thermal: Frame) -> np.ndarray:
+        """(H, W) uint8 on the visible grid, read-only. A held frame is not mapped again."""
+        if self._mapped is not None and self._mapped[0] is thermal.pixels:
+            return self._mapped[1]
+        levels = self._align(self._agc.apply(thermal.pixels, self._since_s(thermal)))
         levels.flags.writeable = False
         self._mapped = (thermal.pixels, levels)
         return levels
@@ -237,6 +291,19 @@ class EngineOnDemand:
             self._engine.warm_up(height, width)
             self._engine.reset()
             self._size = (height, width)
+
+    @property
+    def takes_counts(self) -> bool:
+        """Whether the engine does, see `TakesCounts`; False before it is made."""
+        return getattr(self._engine, "fuse_counts", None) is not None
+
+    def fuse_counts(
+        self, visible: np.ndarray, counts: np.ndarray, table: np.ndarray, warp: ThermalWarp | None
+    ) -> Fused | None:
+        """See `fusion_core.engines.engine.CountsEngine`."""
+        self.warm_up(*visible.shape[:2])
+        fuse = getattr(self._engine, "fuse_counts", None)
+        return fuse(visible, counts, table, warp) if fuse is not None else None
 
     def fuse(self, visible: np.ndarray, thermal: np.ndarray) -> np.ndarray:
         """See `FusionEngine.fuse`."""

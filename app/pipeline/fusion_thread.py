@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -177,6 +178,10 @@ class FusionThread:
         """
         if self._size is not None:
             grid.prepare(*self._size)
+            if self._engine.takes_counts and self.last_thermal is not None:
+                height, width = self.last_thermal.pixels.shape
+                with contextlib.suppress(BadInputError):  # the next pair tells
+                    grid.warp(self._size, (height, width))
         with self._lock:
             if self._next_grid is not None:
                 self._grids_replaced += 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,9 @@ import numpy as np
 from calibration.align import ThermalAligner
 from calibration.rig import Calibration, RigCalibration, file_sha256, load_calibration, plain_scaling
 from fusion_core.colour import luminance
+from fusion_core.errors import BadInputError
 from fusion_core.frames import ThermalAlignment
-from fusion_core.thermal.field_of_view import FieldFiller, to_grid
+from fusion_core.thermal.field_of_view import FieldFiller, ThermalWarp, to_grid
 
 __all__ = ["AlignedField", "ThermalGrid"]
 
@@ -35,6 +37,7 @@ class ThermalGrid:
             self.calibration = load_calibration(path)
             self.identity = file_sha256(path)[:16]
         self._field: ThermalAlignment | None = None
+        self._scaling: tuple[tuple[int, ...], ThermalWarp] | None = None  # plain, for a device
 
     @classmethod
     def fixed(cls, alignment: ThermalAlignment | None) -> ThermalGrid:
@@ -121,6 +124,32 @@ class ThermalGrid:
         alignment = self.alignment(height, width)
         return to_grid(levels, height, width) if alignment is None else alignment.to_visible(levels)
 
+    def warp(self, visible_size: tuple[int, int], thermal_size: tuple[int, int]) -> ThermalWarp | None:
+        """What a device needs to do as `to_visible` and `filled` by itself, the same object for the same sizes.
+
+        Args:
+            visible_size, thermal_size: (height, width).
+
+        Returns:
+            None where thermal is plainly made smaller, which OpenCV does by areas.
+
+        Raises:
+            BadInputError: the calibration does not fit the pictures.
+        """
+        field = self.alignment(*visible_size)
+        if field is not None:
+            if not isinstance(field, AlignedField):
+                return None
+            if thermal_size != field.thermal_size:
+                raise BadInputError(f"thermal pictures are {thermal_size}, calibrated {field.thermal_size}")
+            return field.warp
+        if any(thermal > visible for thermal, visible in zip(thermal_size, visible_size, strict=True)):
+            return None
+        key = (*visible_size, *thermal_size)
+        if self._scaling is None or self._scaling[0] != key:
+            self._scaling = key, _plain_warp(visible_size, thermal_size)
+        return self._scaling[1]
+
     def filled(self, levels: np.ndarray, visible: np.ndarray) -> np.ndarray:
         """(H, W) uint8 for an engine: `levels` of `to_visible`, filled where thermal does not see; see `FieldFiller`.
 
@@ -155,6 +184,26 @@ class AlignedField:
         """For an engine, see `FieldFiller.fill`: (H, W) uint8 and (H, W, 3) uint8 RGB to (H, W) uint8."""
         return levels if self._filler.whole else self._filler.fill(levels, luminance(visible))
 
+    @property
+    def thermal_size(self) -> tuple[int, int]:
+        """(height, width) that thermal pictures must have."""
+        return self._aligner.thermal_size
+
+    @cached_property
+    def warp(self) -> ThermalWarp:
+        """The same for a device; made when it is first asked for (tens of ms)."""
+        return ThermalWarp(self._aligner.sampling_grid(), self.thermal_size, self._filler.matrices())
+
     def thermal_points(self, points_visible: np.ndarray) -> np.ndarray:
         """(N, 2) visible pixels (x, y) of this size to where they lie in the thermal picture, (N, 2)."""
         return self._aligner.thermal_points(points_visible)
+
+
+def _plain_warp(visible_size: tuple[int, int], thermal_size: tuple[int, int]) -> ThermalWarp:
+    """As cv2.resize does by INTER_LINEAR: the border is repeated."""
+    axes = []
+    for visible, thermal in zip(visible_size, thermal_size, strict=True):
+        places = np.clip((np.arange(visible) + 0.5) * thermal / visible - 0.5, 0, thermal - 1)
+        axes.append((places + 0.5) * 2.0 / thermal - 1.0)
+    grid = np.stack(np.meshgrid(axes[1], axes[0]), axis=-1).astype(np.float32)
+    return ThermalWarp(grid, thermal_size, FieldFiller(np.ones(visible_size, bool)).matrices())

@@ -8,6 +8,7 @@ of memory it is, by the next `create_engine`: memory comes and goes.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -57,7 +58,8 @@ class AutoEngine:
     @property
     def fuse_counts(self) -> Any:
         """Of the engine in use, see `fusion_core.engines.engine.CountsEngine`; None where it has none."""
-        return getattr(self._engine, "fuse_counts", None)
+        fuse = getattr(self._engine, "fuse_counts", None)
+        return None if fuse is None else partial(self._noting, fuse)
 
     def warm_up(self, height: int, width: int) -> None:
         """Warm up the engine in use, and where that fails the next. Raises EngineError: none runs at this size."""
@@ -70,11 +72,7 @@ class AutoEngine:
 
     def fuse(self, visible: np.ndarray, thermal: np.ndarray) -> np.ndarray:
         """See `FusionEngine.fuse`. The engine that fails on a frame is not taken again; the caller makes another."""
-        try:
-            return self._engine.fuse(visible, thermal)
-        except EngineError as error:
-            self._note(error)
-            raise
+        return self._noting(self._engine.fuse, visible, thermal)  # type: ignore[no-any-return]
 
     def reset(self) -> None:
         """Forget what was carried over from earlier pictures."""
@@ -83,6 +81,13 @@ class AutoEngine:
     def close(self) -> None:
         """Free the engine in use. Safe to call twice."""
         self._engine.close()
+
+    def _noting(self, fuse: Callable[..., Any], *pictures: object) -> Any:
+        try:
+            return fuse(*pictures)
+        except EngineError as error:
+            self._note(error)
+            raise
 
     def _note(self, error: EngineError) -> None:
         if self._candidate != _LAST_RESORT:

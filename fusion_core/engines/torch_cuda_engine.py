@@ -205,7 +205,8 @@ class GpuEngine:
                 with self._errors("allocating"):
                     self._counts = None  # give the memory back first
                     self._counts = FrameRunner(prepared.frame, prepared.network, self._runtime, prepared.main, shape)
-                    prepared.network.reset()  # warming up has used it
+                    if prepared.network.carries_kernels:
+                        prepared.network.reset()  # warming up has moved them
             return self._counts
 
     def _prepare(self, height: int, width: int) -> _Prepared:

@@ -202,14 +202,7 @@ class Agc:
             self._limits = (0.0, 255.0)
             passed = counts.astype(np.uint8)  # a copy
             return np.subtract(255, passed) if config.polarity is Polarity.BLACK_HOT else passed
-        interval_s = _NOMINAL_FRAME_S if dt_s is None else float(dt_s)
-        if not math.isfinite(interval_s):
-            raise BadInputError(f"dt_s is {dt_s}, wanted a finite number of seconds")
-        size = 256 if counts.dtype == np.uint8 else 65536
-        if self._table is not None and self._table.size != size:
-            self.reset()
-        index = self._sample(counts.shape[0], counts.shape[1])
-        self._update(np.take(counts.ravel(), index), size, max(0.0, interval_s))
+        index = self._advance(counts, dt_s)
         assert self._table is not None  # set by _update; for the type checker
         black_hot = config.polarity is Polarity.BLACK_HOT
         if config.mode is not AgcMode.CLAHE and config.detail == 0.0:
@@ -220,6 +213,36 @@ class Agc:
         if config.detail > 0.0:
             levels = self._with_detail(counts, levels, index)
         return np.subtract(255, levels) if black_hot else levels
+
+    def level_table(self, counts: npt.NDArray[np.integer], dt_s: float | None = None) -> npt.NDArray[np.uint8] | None:
+        """As `apply`, for a device that looks the levels up by itself.
+
+        Returns:
+            (65536,) uint8, the level of each count. None, and nothing is changed, where this AGC is more than a table:
+            for 8-bit frames, mode clahe, and with detail.
+
+        Raises:
+            BadInputError: as `apply`.
+        """
+        _check_frame(counts)
+        config = self.config
+        if counts.dtype != np.uint16 or config.mode is AgcMode.CLAHE or config.detail > 0.0:
+            return None
+        self._advance(counts, dt_s)
+        assert self._table is not None  # set by _update; for the type checker
+        return modes.rounded_table(self._table, black_hot=config.polarity is Polarity.BLACK_HOT)
+
+    def _advance(self, counts: npt.NDArray[np.integer], dt_s: float | None) -> npt.NDArray[np.intp]:
+        """Move the mapping by this frame; the sampled pixels."""
+        interval_s = _NOMINAL_FRAME_S if dt_s is None else float(dt_s)
+        if not math.isfinite(interval_s):
+            raise BadInputError(f"dt_s is {dt_s}, wanted a finite number of seconds")
+        size = 256 if counts.dtype == np.uint8 else 65536
+        if self._table is not None and self._table.size != size:
+            self.reset()
+        index = self._sample(counts.shape[0], counts.shape[1])
+        self._update(np.take(counts.ravel(), index), size, max(0.0, interval_s))
+        return index
 
     def _update(self, sample: npt.NDArray[np.integer], size: int, interval_s: float) -> None:
         config = self.config

@@ -198,11 +198,15 @@ def changed_fraction(reference_share: Doubles, now_share: Doubles, table: Floats
     return float(0.5 * np.abs(reference - now).sum())
 
 
+def rounded_table(table: Floats, *, black_hot: bool) -> Bytes:
+    """The level of each count, uint8."""
+    rounded = np.rint(table).astype(np.uint8)
+    return np.subtract(255, rounded) if black_hot else rounded
+
+
 def apply_table(counts: npt.NDArray[np.integer], table: Floats, *, black_hot: bool) -> Bytes:
     """(H, W) counts through the table, rounded: (H, W) uint8."""
-    rounded = np.rint(table).astype(np.uint8)
-    if black_hot:
-        rounded = np.subtract(255, rounded)
+    rounded = rounded_table(table, black_hot=black_hot)
     if _OPENCV_TAKES_16_BIT and counts.dtype == np.uint16:
         return np.asarray(cv2.LUT(counts, rounded.reshape(1, -1)), dtype=np.uint8)  # less than half the time of take
     return np.take(rounded, counts)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -28,6 +29,10 @@ from fusion_core.engines.video_options import VideoOptions
 from fusion_core.errors import LumithermError
 from fusion_core.model_store import shipped_presets
 from fusion_core.thermal.agc import AgcConfig, contract_differences, contract_of
+from fusion_core.thermal.field_of_view import ThermalWarp
+
+if TYPE_CHECKING:
+    from fusion_core.engines.gpu.runner import Fused
 
 __all__ = ["EngineSeat"]
 
@@ -196,6 +201,24 @@ class EngineSeat:
                 if self._engine is self._last_resort:
                     raise
                 self._replace_failed(error)
+
+    @property
+    def takes_counts(self) -> bool:
+        """Whether the engine in use does the AGC's table, the warp and the fill itself."""
+        return getattr(self._engine, "fuse_counts", None) is not None
+
+    def fuse_counts(
+        self, visible: np.ndarray, counts: np.ndarray, table: np.ndarray, warp: ThermalWarp | None
+    ) -> Fused | None:
+        """See `fusion_core.engines.engine.CountsEngine`. None: the engine has failed, and `name` is another."""
+        fuse = getattr(self._engine, "fuse_counts", None)
+        if fuse is None:
+            return None
+        try:
+            return fuse(visible, counts, table, warp)  # type: ignore[no-any-return]
+        except Exception as error:
+            self._replace_failed(error)
+            return None
 
     def reset(self) -> None:
         """Forget what the engine carried over from earlier pictures."""

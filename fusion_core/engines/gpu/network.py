@@ -64,6 +64,11 @@ class DeviceNetwork:
         self.started = False
         """Whether a picture has been fused since the last `reset`."""
 
+    @property
+    def carries_kernels(self) -> bool:
+        """Whether the fusion changes what the next one sees."""
+        return self._carried is not None
+
     def choose(self, visible: Tensor, thermal: Tensor) -> None:
         self.started = True
         if self._schedule is not None:
