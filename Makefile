@@ -15,6 +15,7 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3 python; do \
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+TORCH_TENSORRT := $(VENV)/torch-tensorrt
 TORCH_PIP_ARGS ?=
 OUT ?= out/demo
 PYTEST_ARGS ?=
@@ -25,7 +26,7 @@ WORKERS ?= 4
 QT_OFFSCREEN := QT_QPA_PLATFORM=$${QT_QPA_PLATFORM:-offscreen}
 PYTEST_SIDE_BY_SIDE := OMP_NUM_THREADS=1 $(QT_OFFSCREEN) $(BIN)/python -m pytest --dist worksteal
 
-.PHONY: help demo test check lint types audit pytest docs setup system screenshots clean
+.PHONY: help demo test check lint types audit pytest docs setup system screenshots clean torch-tensorrt
 
 help:
 	@echo "make demo         fuse a simulated rig and show the result (out/demo); opens the window where there is a display"
@@ -46,11 +47,20 @@ $(READY): pyproject.toml constraints.txt requirements-headless.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch $(TORCH_PIP_ARGS)
 ifeq ($(HEADLESS),)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@$(MAKE) --no-print-directory torch-tensorrt || echo "Torch-TensorRT was not to be had: the tests of its conversion skip."
 else
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-headless.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
 endif
 	@touch $(READY)
+
+# The Python part of Torch-TensorRT, without its CUDA needs, in a folder that nothing imports from but the tests of its
+# conversion: it takes itself for usable wherever it is found.
+torch-tensorrt:
+	@rm -rf $(TORCH_TENSORRT)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target $(TORCH_TENSORRT) \
+		'torch-tensorrt-rtx>=2.13,<2.14' 'dllist>=2,<3'
+	@rm -rf $(TORCH_TENSORRT)/torch_tensorrt/{bin,include,lib} $(TORCH_TENSORRT)/torch_tensorrt/_C*
 
 demo: setup
 	$(BIN)/lumitherm demo --output $(OUT) --overwrite

@@ -19,7 +19,7 @@ from fusion_core.rfvif import NETWORK_VERSION, Rfvif
 
 __all__ = ["compile_part", "openvino_estimator"]
 
-_CONVERSION_VERSION = 5
+_CONVERSION_VERSION = 6
 """Raised whenever the same network converts to another model; part of the cache key."""
 
 

@@ -25,7 +25,8 @@ from fusion_core.engines.torch_engine import MIN_SIDE_PX, check_network_pair
 from fusion_core.engines.video_options import STILL_PICTURES, VideoOptions
 from fusion_core.errors import BadInputError, EngineError
 from fusion_core.rfvif import Rfvif
-from fusion_core.rfvif.inference import channels_last, for_inference
+from fusion_core.rfvif.gpu_form import for_gpu
+from fusion_core.rfvif.inference import channels_last
 from fusion_core.rfvif.programs import field_size, programs_of
 from fusion_core.rfvif.working_grid import DETAIL_PX, reduction_factor
 from fusion_core.thermal.field_of_view import ThermalWarp
@@ -221,7 +222,7 @@ class GpuEngine:
     def _made_for(self, height: int, width: int) -> _Prepared:
         config, runtime, video = self._checkpoint.network.config, self._runtime, self._video
         outer = reduction_factor(height, width, DETAIL_PX) if config.working_px else 1
-        frame = GpuFrame((height, width), outer, self._dtype)
+        frame = GpuFrame((height, width), outer)
         main = runtime.stream()
         programs = self._programs(*frame.small)
         field: DeviceField | None = None
@@ -231,7 +232,7 @@ class GpuEngine:
             field = DeviceField(
                 programs["estimate"],
                 programs.get("refine"),
-                runtime.empty(1, 1, *frame.small, dtype=self._dtype),
+                runtime.empty(1, 1, *frame.small, dtype=torch.float32),
                 field_size(self._checkpoint.network, *frame.small),
                 runtime,
                 main,
@@ -278,7 +279,7 @@ class TorchCudaEngine(GpuEngine):
         name = f"torch-{target.type}-{how}:{label or checkpoint.path.stem}"
         super().__init__(name, checkpoint, runtime if runtime is not None else runtime_of(target), dtype, video)
         with self._errors("loading the network"):
-            self._module: Rfvif = channels_last(for_inference(checkpoint.network.float()).to(target, dtype))
+            self._module: Rfvif = channels_last(for_gpu(checkpoint.network.float()).to(target, dtype))
         self._compiled = compiled
 
     def _programs(self, height: int, width: int) -> Mapping[str, Program]:

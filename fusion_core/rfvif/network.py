@@ -20,7 +20,17 @@ from fusion_core.rfvif.fdam import CarriedKernels, ComplementaryMaskFusion, Feat
 from fusion_core.rfvif.mgfrm import LevelMixing, LocalFeatureRefinement
 from fusion_core.rfvif.padding import pad_to_multiple
 from fusion_core.rfvif.pffm import PyramidFeatureFusion, Reconstruction
-from fusion_core.rfvif.working_grid import DETAIL_PX, MAPS, WorkingMaps, detail_path, enlarge, reduce, reduction_factor
+from fusion_core.rfvif.working_grid import (
+    DETAIL_PX,
+    MAPS,
+    Blend,
+    WorkingMaps,
+    blend_bands,
+    detail_path,
+    enlarge,
+    reduce,
+    reduction_factor,
+)
 
 __all__ = ["Rfvif", "RfvifOutput"]
 
@@ -42,6 +52,8 @@ class Rfvif(nn.Module):
     def __init__(self, config: RfvifConfig) -> None:
         super().__init__()
         self.config = config
+        self.blend: Blend = blend_bands
+        """What blends the bands of the detail path; another operator of the same function on a GPU."""
         c, light = config.channels, config.light
         inputs = config.space_to_depth**2
         self.alignment = CorrelationAlignment(config.stages) if config.alignment in ("uniform", "field") else None
@@ -112,9 +124,10 @@ class Rfvif(nn.Module):
             factor: pixels to one of the working grid, along each side; None: `reduction` of this size.
 
         Returns:
-            (B, 1, H, W) in [0, 1].
+            (B, 1, H, W) in [0, 1], in the dtype of `visible_y`. A network in half precision keeps most of its exactness
+            with pictures in float32: warp and detail path run in that.
         """
-        return self.forward_training(visible_y, infrared, factor).fused.clamp(0.0, 1.0)
+        return self.forward_training(visible_y, infrared, factor).fused.clamp(0.0, 1.0).to(visible_y.dtype)
 
     def forward_training(self, visible_y: Tensor, infrared: Tensor, factor: int | None = None) -> RfvifOutput:
         """As `forward`, not clamped, with the intermediate pictures that the losses see.
@@ -130,7 +143,7 @@ class Rfvif(nn.Module):
             factor = _TRAINING_FACTOR if in_training else self.reduction(height, width)
         visible, moved = self.pad(visible_y, factor), self.pad(infrared, factor)
         alignment = self.estimate(visible, moved) if self.alignment is not None else None
-        out = self.fuse_aligned(visible, moved, alignment, factor)
+        out = self.fuse_aligned(visible, moved, alignment, factor, size=(height, width))
         return RfvifOutput(out.fused[:, :, :height, :width], *out[1:])
 
     def _forward_large(self, visible_y: Tensor, infrared: Tensor, factor: int | None, outer: int) -> RfvifOutput:
@@ -154,14 +167,24 @@ class Rfvif(nn.Module):
         alignment: Alignment | None,
         factor: int = 1,
         carried: CarriedKernels | None = None,
+        *,
+        size: tuple[int, int] | None = None,
     ) -> RfvifOutput:
         """The network after the displacement estimate; sizes as `pad` makes them for this `reduction`.
 
-        carried: see `fuse_warped`.
+        Args:
+            carried: see `fuse_warped`.
+            size: (height, width) before `pad`. What that adds is not drawn into the picture: the infrared one is warped
+                without, and padded anew, as engines do it that warp by themselves. None: there is no padding.
         """
         if alignment is None:
             return self.fuse_warped(visible, moved, None, carried, factor=factor)
-        infrared = warp(moved, alignment.displacements[-1], cubic=True, inset_px=FRAME_PX).clamp(0.0, 1.0)
+        field = alignment.displacements[-1]
+        if size is not None and size != tuple(moved.shape[-2:]):
+            full = F.interpolate(field.float(), size=moved.shape[-2:], mode="bilinear", align_corners=False)
+            field, moved = full[:, :, : size[0], : size[1]], moved[:, :, : size[0], : size[1]]
+        infrared = warp(moved, field, cubic=True, inset_px=FRAME_PX).clamp(0.0, 1.0)
+        infrared = self.pad(infrared, factor)
         out = self.fuse_warped(visible, infrared, alignment.log_confidence, carried, factor=factor)
         return RfvifOutput(out.fused, out.aligned_infrared, alignment.displacements, alignment.log_confidence)
 
@@ -188,12 +211,15 @@ class Rfvif(nn.Module):
             carried: dynamic kernels of an earlier picture, for B = 1; None: all are computed.
             factor: `reduction` of the picture before it was padded.
         """
+        dtype = next(self.parameters()).dtype
         if not self.config.working_px:
-            fused, pictures = self.fuse_reduced(visible, infrared, log_confidence, carried)
+            fused, pictures = self.fuse_reduced(visible.to(dtype), infrared.to(dtype), log_confidence, carried)
             return RfvifOutput(fused, pictures, (), log_confidence)
-        reduced = reduce(visible, factor), reduce(infrared, factor)
+        # In float32: where both bands are nearly alike, an error of the two decides between them many times over.
+        visible, infrared = visible.float(), infrared.float()
+        reduced = reduce(visible, factor).to(dtype), reduce(infrared, factor).to(dtype)
         channels, pictures = self.fuse_reduced(*reduced, log_confidence, carried)
-        fused = detail_path(visible, infrared, WorkingMaps.of(channels), factor)
+        fused = detail_path(visible, infrared, WorkingMaps.of(channels.float()), factor, self.blend)
         return RfvifOutput(fused, pictures, (), log_confidence)
 
     def fuse_reduced(

@@ -1,8 +1,8 @@
 """The network in programs that engines convert one by one, each a function of tensors of one size.
 
 Estimate and fusion are apart, because on video the estimate runs on some frames only. Pictures are (1, 1, H, W) in
-[0, 1] in the network's dtype, not padded; a displacement is (1, 2, h, w) and its log-confidence (1, 1, h, w), both
-float32, on the grid of `field_size`.
+[0, 1], not padded; a displacement is (1, 2, h, w) and its log-confidence (1, 1, h, w), on the grid of `field_size`. All
+of them are float32, whatever the network is in: it casts what its own features need.
 """
 
 from __future__ import annotations
@@ -67,7 +67,8 @@ class Fuse(_Program):
         """With these dynamic kernels; None: with the picture's own."""
         height, width = visible.shape[-2:]
         found = Alignment((displacement,), log_confidence)
-        out = self.network.fuse_aligned(self.padded(visible), self.padded(infrared), found, self.factor, carried)
+        pictures = self.padded(visible), self.padded(infrared)
+        out = self.network.fuse_aligned(*pictures, found, self.factor, carried, size=(height, width))
         return out.fused[:, :, :height, :width].clamp(0.0, 1.0)
 
 
@@ -122,7 +123,7 @@ def programs_of(
     device, dtype = parameter.device, parameter.dtype
 
     def picture() -> Tensor:
-        return torch.zeros(1, 1, height, width, device=device, dtype=dtype)
+        return torch.zeros(1, 1, height, width, device=device)
 
     if network.alignment is None:
         return {"whole": (_Whole(network, height, width), (picture(), picture()))}

@@ -15,13 +15,26 @@ So edges are those of the pictures, never blurred by a narrow network, which has
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["DETAIL_PX", "LEVELS", "MAPS", "RAMP", "WorkingMaps", "detail_path", "enlarge", "reduce", "reduction_factor"]
+__all__ = [
+    "DETAIL_PX",
+    "LEVELS",
+    "MAPS",
+    "RAMP",
+    "Blend",
+    "WorkingMaps",
+    "blend_bands",
+    "detail_path",
+    "enlarge",
+    "reduce",
+    "reduction_factor",
+]
 
 MAPS = 3
 """Channels that the network gives on a working grid."""
@@ -35,6 +48,9 @@ LEVELS = 3
 
 RAMP = 3.0 / 255.0
 """By so much thermal's band must be the stronger to be drawn alone."""
+
+
+Blend = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 
 
 class WorkingMaps(NamedTuple):
@@ -75,37 +91,41 @@ def enlarge(small: Tensor, factor: int) -> Tensor:
     return F.interpolate(small, scale_factor=float(factor), mode="bilinear", align_corners=False)
 
 
-def _blend(visible: Tensor, infrared: Tensor, maps: WorkingMaps) -> Tensor:
+def blend_bands(visible: Tensor, infrared: Tensor, visible_gate: Tensor, thermal_gate: Tensor) -> Tensor:
     """One band of both pictures, (B, 1, h, w) all."""
-    of_visible, of_infrared = maps.visible_gate * visible, maps.thermal_gate * infrared
+    of_visible, of_infrared = visible_gate * visible, thermal_gate * infrared
     weight = ((of_infrared.abs() - of_visible.abs()) / RAMP).clamp(0.0, 1.0)
     return of_visible + weight * (of_infrared - of_visible)
 
 
-def _fuse_levels(visible: Tensor, infrared: Tensor, maps: WorkingMaps, levels: int) -> Tensor:
+def _fuse_levels(visible: Tensor, infrared: Tensor, maps: WorkingMaps, levels: int, blend: Blend) -> Tensor:
     """The pyramid from this level down."""
     if levels == 0:
         return visible
     small = reduce(visible, 2), reduce(infrared, 2)
     band = visible - enlarge(small[0], 2), infrared - enlarge(small[1], 2)
     reduced = WorkingMaps(*(reduce(each, 2) for each in maps))
-    return enlarge(_fuse_levels(*small, reduced, levels - 1), 2) + _blend(*band, maps)
+    coarse = _fuse_levels(*small, reduced, levels - 1, blend)
+    return enlarge(coarse, 2) + blend(*band, maps.visible_gate, maps.thermal_gate)
 
 
-def detail_path(visible: Tensor, infrared: Tensor, maps: WorkingMaps, factor: int) -> Tensor:
+def detail_path(
+    visible: Tensor, infrared: Tensor, maps: WorkingMaps, factor: int, blend: Blend = blend_bands
+) -> Tensor:
     """The fused picture at full size.
 
     Args:
         visible, infrared: (B, 1, H, W) in [0, 1], infrared aligned; multiples of 8 * factor.
         maps: what the network gave on the working grid, (B, 1, H / factor, W / factor) each.
         factor: of the reduction.
+        blend: what computes `blend_bands`.
 
     Returns:
         (B, 1, H, W), not clamped.
     """
     small = reduce(visible, factor), reduce(infrared, factor)
-    fused = enlarge(_fuse_levels(*small, maps, LEVELS) + maps.delta, factor)
+    fused = enlarge(_fuse_levels(*small, maps, LEVELS, blend) + maps.delta, factor)
     if factor == 1:
         return fused
     band = visible - enlarge(small[0], factor), infrared - enlarge(small[1], factor)
-    return fused + _blend(*band, WorkingMaps(*(enlarge(each, factor) for each in maps)))
+    return fused + blend(*band, enlarge(maps.visible_gate, factor), enlarge(maps.thermal_gate, factor))

@@ -184,7 +184,7 @@ def test_two_frames_may_be_under_way(engine: TorchCudaEngine) -> None:
 
 
 def test_saturated_colours_are_clipped_not_wrapped() -> None:
-    frame = GpuFrame((1, 2), 1, torch.float32)
+    frame = GpuFrame((1, 2), 1)
     rgb = torch.tensor([[[255, 10, 0], [0, 0, 255]]], dtype=torch.uint8)
     prepared = frame.prepare(rgb, torch.zeros(1, 2, dtype=torch.uint8), None, None)
     out = frame.colour(rgb, prepared, torch.ones(1, 1, 1, 2)).numpy()
@@ -194,7 +194,7 @@ def test_saturated_colours_are_clipped_not_wrapped() -> None:
 
 def test_counts_above_half_of_the_range_are_looked_up_as_they_are() -> None:
     """The device holds them as int16."""
-    frame = GpuFrame((1, 3), 1, torch.float32)
+    frame = GpuFrame((1, 3), 1)
     counts = np.array([[0, 32768, 65535]], np.uint16)
     table = torch.zeros(65536, dtype=torch.uint8)
     table[0], table[32768], table[65535] = 7, 8, 9

@@ -18,7 +18,7 @@ from fusion_core.rfvif import PRESETS, Rfvif, preset_config
 from fusion_core.rfvif.inference import for_inference
 
 PAIRS = Path(__file__).resolve().parents[3] / "shared" / "data" / "pairs" / "train"
-HALF_PSNR_DB = 40.0  # the worst of 32 real pairs; their median is above 70
+HALF_PSNR_DB = 45.0  # the worst of 32 real pairs
 CROP = (128, 160)
 
 
@@ -50,7 +50,7 @@ def in_half_and_full(network: Rfvif, visible: Tensor, thermal: Tensor) -> tuple[
     full = for_inference(network)
     half = for_inference(network).half()
     with torch.inference_mode():
-        return half(visible.half(), thermal.half()), full(visible, thermal)
+        return half(visible, thermal), full(visible, thermal)
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,8 @@ def test_half_precision_agrees_on_real_pairs(preset: str, pair_count: int) -> No
     values = []
     for visible, thermal in pairs:
         with torch.inference_mode():
-            values.append(psnr_db(half(visible.half(), thermal.half()), full(visible, thermal)))
+            assert torch.isfinite(half(visible, thermal)).all()  # min() does not see a nan
+            values.append(psnr_db(half(visible, thermal), full(visible, thermal)))
     print(f"{preset}: FP16 against FP32, dB: min {min(values):.1f} median {np.median(values):.1f}")
     assert min(values) >= HALF_PSNR_DB
 
@@ -105,6 +106,22 @@ def test_features_beyond_the_square_root_of_half_do_not_overflow() -> None:
     picture = torch.rand(1, 1, 64, 80, generator=generator)
     half, _ = in_half_and_full(network, picture, picture.flip(-1))
     assert torch.isfinite(half).all()
+
+
+def test_large_dynamic_kernels_do_not_overflow() -> None:
+    """As those of a picture in hard light are: what they make of its features leaves FP16's range."""
+    network = weights.disturbed(preset_config("tiny"))
+    assert network.fdams is not None
+    with torch.no_grad():
+        for block in network.fdams[2].blocks:
+            for layer in block.generator.kernels:
+                layer.weight *= 3e4
+            block.fuse.weight *= 1e-4
+    generator = torch.Generator().manual_seed(1)
+    picture = torch.rand(1, 1, 64, 80, generator=generator)
+    half, full = in_half_and_full(network, picture, picture.flip(-1))
+    assert torch.isfinite(half).all()
+    assert psnr_db(half, full) > 40
 
 
 def test_the_network_for_inference_is_the_same_function() -> None:

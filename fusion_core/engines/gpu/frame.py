@@ -61,8 +61,8 @@ class Prepared(NamedTuple):
 
     luminance: Tensor  # (H, W) uint8
     levels: Tensor  # (H, W) uint8, thermal on the visible grid, 0 where it does not see
-    visible: Tensor  # (1, 1, h, w) in [0, 1], the network's dtype
-    thermal: Tensor  # (1, 1, h, w) in [0, 1], the network's dtype, filled
+    visible: Tensor  # (1, 1, h, w) float32 in [0, 1]
+    thermal: Tensor  # (1, 1, h, w) float32 in [0, 1], filled
 
 
 class GpuFrame:
@@ -71,9 +71,9 @@ class GpuFrame:
     Runs on any device, so that its numbers are tested on a CPU against the engines there.
     """
 
-    def __init__(self, size: tuple[int, int], outer: int, dtype: torch.dtype) -> None:
+    def __init__(self, size: tuple[int, int], outer: int) -> None:
         """size: (height, width) of the visible pictures; outer: they are fused at 1 / outer of it."""
-        self.size, self.outer, self.dtype = size, outer, dtype
+        self.size, self.outer = size, outer
         self.small = -(-size[0] // outer), -(-size[1] // outer)
         """Height and width at which they are fused."""
 
@@ -115,7 +115,7 @@ class GpuFrame:
         small = pad_to_multiple(picture[None, None], self.outer, mirror=True)
         if self.outer > 1:
             small = reduce(small, self.outer)
-        return (small * _SCALE).to(self.dtype)
+        return small * _SCALE
 
     def colour(self, visible: Tensor, prepared: Prepared, fused: Tensor) -> Tensor:
         """The new luminance under the old chroma.
@@ -130,7 +130,7 @@ class GpuFrame:
         if self.outer == 1:
             new_y = (fused[0, 0].float() * 255.0).round().to(torch.int32)
         else:  # as `Rfvif._forward_large`: the visible picture's detail stays as it is
-            change = enlarge(fused.float() - prepared.visible.float(), self.outer)
+            change = enlarge(fused.float() - prepared.visible, self.outer)
             change = change[0, 0, : self.size[0], : self.size[1]] * 255.0
             new_y = (old_y + change).round().clamp(0, 255).to(torch.int32)
         # As `fusion_core.colour.replace_luminance`: brighter by adding, darker by scaling.

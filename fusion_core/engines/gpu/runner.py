@@ -153,8 +153,8 @@ class FrameRunner:
         self._prepared = Prepared(
             runtime.empty(height, width, dtype=torch.uint8),
             runtime.empty(height, width, dtype=torch.uint8),
-            runtime.empty(*small, dtype=frame.dtype),
-            runtime.empty(*small, dtype=frame.dtype),
+            runtime.empty(*small, dtype=torch.float32),
+            runtime.empty(*small, dtype=torch.float32),
         )
         self._under_way: deque[tuple[Any, tuple[Tensor, ...]]] = deque()
         self._next = 0
