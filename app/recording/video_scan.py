@@ -55,7 +55,8 @@ def open_video(path: Path) -> av.container.InputContainer:
             str(path), "r", options={"protocol_whitelist": "file", **DECODER_LIMITS}, metadata_errors="replace"
         )
     except (av.error.FFmpegError, ValueError) as error:
-        raise BadInputError(f"{path} is no video file that can be read: {error.strerror or error}") from error
+        why = getattr(error, "strerror", None) or str(error)  # without the library's own numbers
+        raise BadInputError(f"{path} is no video file that can be read: {why}") from error
 
 
 def find_tracks(container: av.container.InputContainer, path: Path) -> dict[TrackName, TrackScan]:

@@ -361,7 +361,9 @@ def test_a_picture_of_one_camera_is_marked_while_it_is_shown(
     assert [chip.text for chip in view.chips] == ([text] if text else [])
     corner = view.grab().toImage().pixelColor(640 - 17, 16)  # inside the chip's right upper corner
     assert (corner == plain.pixelColor(640 - 17, 16)) is not bool(text)
-    view.set_frame(frame)
+    assert frame.pair.thermal is not None
+    later = replace(frame.pair.thermal, timestamp_ns=frame.pair.timestamp_ns + 1_000_000_000)
+    view.set_frame(replace(frame, pair=replace(frame.pair, thermal=later)))
     assert view.chips == ()
 
 
@@ -463,3 +465,19 @@ def test_a_range_is_dragged_and_told_only_when_the_user_does_it(qtbot: QtBot) ->
     assert slider.ends[0] == 0 and 35 < slider.ends[1] < 65
     slider.show_ends(5, 250, 0, 100)  # the scale grows with it
     assert slider.ends == (5, 250)
+
+
+def test_the_mark_of_a_single_picture_stays_long_enough_to_be_read(qtbot: QtBot) -> None:
+    def at(milliseconds: int, flags: FrameFlag) -> Any:
+        frame = _support.a_frame(480, 640)
+        assert frame.pair.thermal is not None
+        thermal = replace(frame.pair.thermal, timestamp_ns=milliseconds * 1_000_000)
+        return replace(frame, pair=replace(frame.pair, thermal=thermal, flags=flags))
+
+    view = view_with_frame(qtbot)
+    seen = []
+    for milliseconds, flags in ((5000, FrameFlag.NONE), (5033, FrameFlag.THERMAL_ONLY), (5066, FrameFlag.NONE),
+                                (5600, FrameFlag.NONE), (5800, FrameFlag.NONE), (90_000, FrameFlag.NONE)):  # fmt: skip
+        view.set_frame(at(milliseconds, flags))
+        seen.append([chip.text for chip in view.chips])
+    assert seen == [[], ["THERMAL ONLY"], ["THERMAL ONLY"], ["THERMAL ONLY"], [], []]

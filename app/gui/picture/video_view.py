@@ -38,6 +38,7 @@ __all__ = ["VideoView"]
 _GRIP_PX = 14  # how near the pointer must be to take the divider
 _TAP_PX = 6  # a press that moves less is a tap
 _KEY_STEP = 0.02
+_HOLD_NS = 700_000_000  # the mark of a picture of one camera
 
 
 class VideoView(QWidget):
@@ -84,6 +85,7 @@ class VideoView(QWidget):
         self.right_margin_px = 0
         """Covered by what stands beside the picture: texts keep out of it."""
         self._alarms: tuple[Chip, ...] = ()
+        self._single: tuple[int, tuple[Chip, ...]] = (0, ())  # when a picture was of one camera, and what was said
         self._marks: tuple[ShownMark, ...] = ()
         self._extremes: tuple[Place | None, Place | None] = (None, None)
         self._drawing = MarkDrawing()
@@ -96,6 +98,8 @@ class VideoView(QWidget):
 
     def set_frame(self, frame: FusedFrame | None, second: npt.NDArray[np.uint8] | None = None) -> None:
         """Show this frame; `second` is the same pair by other settings, for Picture.SECOND."""
+        if frame is not None and (chips := frame_chips(frame)):
+            self._single = (frame.pair.timestamp_ns, tuple(chips))
         self._frame, self._second = frame, second
         self.update()
 
@@ -131,7 +135,15 @@ class VideoView(QWidget):
     @property
     def chips(self) -> tuple[Chip, ...]:
         """What is written large on the picture: the rig's states and those of the picture shown."""
-        return (*self._chips, *self._alarms, *(frame_chips(self._frame) if self._frame is not None else ()))
+        return (*self._chips, *self._alarms, *self._single_chips())
+
+    def _single_chips(self) -> Sequence[Chip]:
+        """Which camera alone gave the picture; a moment longer, since one picture is too short to be read."""
+        frame = self._frame
+        if frame is None:
+            return ()
+        at_ns, chips = self._single
+        return frame_chips(frame) or (chips if abs(frame.pair.timestamp_ns - at_ns) < _HOLD_NS else ())
 
     def set_alarms(self, chips: Sequence[Chip]) -> None:
         """Alarms of what is measured, below the states of the rig."""
