@@ -95,6 +95,8 @@ def film(folder: Path) -> None:
                 )
                 while recorder.status.queue_depth >= 8:
                     threading.Event().wait(0.005)
+                for picture in (pair.visible, pair.thermal):
+                    recorder.offer(picture)
                 recorder.offer(FusedFrame(visible.copy(), pair, 1.0, "none", fused_ns=stamp_ns))
             summary = recorder.stop(60.0)
             recorder.close()

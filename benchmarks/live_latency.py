@@ -150,7 +150,7 @@ def run(seconds: float, record: bool, overrides: list[str]) -> dict[str, Any]:
             "fps": {name: round(rate, 1) for name, rate in rates.items()},
             "cores": round(cores, 2),
             "cores_by_thread": busy,
-            "refused_by_recorder": recording.refused if recording is not None else None,
+            "refused_by_recorder": sum(recording.refused.values()) if recording is not None else None,
             "stages": _stages(clockwork),
         }
 

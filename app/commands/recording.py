@@ -56,7 +56,7 @@ def _recover(
 
 def _describe(report: RecoverReport) -> list[str]:
     frames = ", ".join(f"{track} {count}" for track, count in report.frames.items())
-    lines = [f"{report.path.name}: {report.pairs} pairs ({frames})"]
+    lines = [f"{report.path.name}: {frames}"]
     if not report.rewritten:
         lines.append("sidecar and video agree; nothing was changed")
     else:
@@ -111,14 +111,27 @@ def _info(file: _File) -> None:
 
 def _check(
     file: _File,
-    every_frame: Annotated[
-        bool, typer.Option("--every-frame", help="Decode every picture, not only the first and last second.")
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Decode only the first and last second of each track; compare no checksums.")
     ] = False,
+    every_frame: Annotated[bool, typer.Option("--every-frame", hidden=True, help="The default now.")] = False,
 ) -> None:
-    """Count the pictures against the sidecar and decode them. Exit code 1 when something is wrong."""
+    """Read everything: count the pictures against the sidecar, compare their checksums, decode them.
+
+    Exit code 1 when something is wrong; each damaged place is named.
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
     from app.recording.self_check import check_recording
 
-    report = check_recording(file, every_frame=every_frame)
+    columns = (TextColumn("checking"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("check", total=1.0)
+        report = check_recording(
+            file, quick=quick and not every_frame, progress=lambda share: bar.update(task, completed=share)
+        )
     frames = ", ".join(f"{track} {count}" for track, count in report.frames.items())
     say(f"{file.name}: {frames}; {report.decoded} pictures decoded")
     for problem in report.problems:
@@ -147,24 +160,26 @@ def _play(
     overwrite: Overwrite = False,
 ) -> None:
     """Play a recording in the terminal; `lumitherm gui FILE` plays it in the window."""
-    from app.playback.recorded_views import export_png, play_in_terminal
+    from app.playback.recorded_views import DamagedPairs, export_png, play_in_terminal
     from app.recording.reader import RecordingReader
 
     config = _agc(agc)
     with RecordingReader(file) as reader:
         start, stop = _span(reader, start_s, duration_s)
-        chosen = _view_of(reader, view)
+        chosen, damaged = _view_of(reader, view), DamagedPairs()
         if output is not None:
             claim(output, overwrite)
-            count = export_png(reader, output, chosen, start, stop, config)
+            count = export_png(reader, output, chosen, start, stop, config, damaged)
             say(f"{count} pictures in {output}")
         elif sys.stdout.isatty() and not current_output().as_json:
-            play_in_terminal(reader, sys.stdout, chosen, start, stop, speed, config)
+            play_in_terminal(reader, sys.stdout, chosen, start, stop, speed, config, damaged)
         else:
             raise UsageError(
                 "play shows pictures in a terminal, and this is none: use `lumitherm recording export FILE -o FOLDER`"
                 " (or play --output PNGDIR)"
             )
+        if damaged.count:
+            raise RecordingError(f"{file}: {damaged.told}; lumitherm recording check FILE lists the places")
 
 
 def _export(

@@ -160,7 +160,8 @@ def _describe_recording(summary: RecordingSummary) -> list[str]:
     frames = ", ".join(f"{track} {count}" for track, count in summary.frames.items())
     lines = [
         f"recorded {summary.seconds:.1f} s, {summary.bytes / 1e6:.1f} MB, pictures: {frames or 'none'}"
-        + (f", refused {summary.refused}" if summary.refused else "")
+        + "".join(f", refused {count} {track}" for track, count in summary.refused.items())
+        + (f", left out {summary.left_out} fused" if summary.left_out else "")
     ]
     lines += [f"problem: {problem}" for problem in summary.problems]
     lines += [str(segment.path) for segment in summary.segments]

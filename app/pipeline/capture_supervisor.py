@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from app.capture.cameras.camera import Camera
@@ -36,14 +36,18 @@ class CaptureSupervisor:
     """Two capture threads. A wrong configuration of a camera ends the pipeline; a bug in one restarts its thread.
 
     `prepare`, `start`, `tick` and `stop` belong to the pipeline's thread. Before `prepare` there is no camera.
+
+    Args:
+        record: gets every frame in its capture thread, before anything else does; it must not wait.
     """
 
     def __init__(
         self,
         config: AppConfig,
         context: PipelineContext,
+        record: Callable[[Frame], None] = lambda _: None,
     ) -> None:
-        self._config, self._clock = config, context.clock
+        self._config, self._clock, self._record = config, context.clock, record
         self._stats, self._problems, self._on_failure = context.stats, context.problems, context.fail
         self._configs: Mapping[Stream, CameraConfig] = {Stream.VISIBLE: config.visible, Stream.THERMAL: config.thermal}
         self._cameras: dict[Stream, Camera] = {}
@@ -171,10 +175,11 @@ class CaptureSupervisor:
     def _make(self, stream: Stream) -> CaptureThread:
         visible = stream is Stream.VISIBLE
         stage = Stage.VISIBLE if visible else Stage.THERMAL
-        count, put = self._stats.frame, self.synchronizer.put
+        count, record, put = self._stats.frame, self._record, self.synchronizer.put
 
         def sink(frame: Frame) -> None:
             count(stage)
+            record(frame)
             put(frame)
 
         extra: dict[str, Any] = {} if visible else {"mark": self._ffc.mark}

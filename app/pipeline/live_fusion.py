@@ -28,10 +28,11 @@ from app.pipeline.state.problems import PipelineContext, PipelineProblem, Proble
 from app.pipeline.state.stats import Latency, Stage, Stats
 from app.pipeline.thermal_grid import ThermalGrid
 from app.process import Worker, return_free_memory
+from app.recording.config import TrackName
 from app.recording.writing.recorder import Recorder
 from fusion_core.engines.engine import create_engine
 from fusion_core.errors import LumithermError, RunError
-from fusion_core.frames import FrameFlag, FusedFrame, Stream
+from fusion_core.frames import Frame, FrameFlag, FusedFrame, Stream
 from fusion_core.redaction import redacted
 from fusion_core.thermal.agc import contract_of
 
@@ -103,7 +104,7 @@ class LiveFusion:
         report = RecorderReport(self.stats, self.problems, config.recording.queue_frames)
         self.recording = Recorder(config.recording, self._clock.now_ns, report)
         self.engine = EngineSeat(config.engine, engine_factory, context)
-        self.cameras = CaptureSupervisor(config, context)
+        self.cameras = CaptureSupervisor(config, context, self._record_raw)
         self.fusion = FusionThread(self._publish, self.engine, config.agc, context, self._on_end)
         self.fusion.strength = config.engine.strength
         self.alignment = Alignment(config, self.latest, self.fusion, self._describe, context)
@@ -253,7 +254,7 @@ class LiveFusion:
         grid = ThermalGrid(self.alignment.file)
         if stopping.is_set():
             return None
-        self._lossless = cameras.lossless
+        self._lossless = self.recording.patient = cameras.lossless
         configs, problem = resolve_offsets(config.visible, config.thermal, grid.visible_minus_thermal_ms)
         if problem is not None:
             self.problems.add(Severity.WARNING, "calibration", problem)
@@ -282,12 +283,19 @@ class LiveFusion:
             frame = self.detector.attach(frame)
         if self.latest.put(frame) == 1:
             self._monitor.first_picture()
-        while self._lossless and not self.recording.has_room():
-            time.sleep(0.002)  # a replay as fast as possible waits for its recording, which is to be complete
-            if self._stopping:
-                return  # the user has had enough: the recording ends here
+        self._wait_for_recorder(TrackName.FUSED)
         if self.recording.offer(frame) and self.recording.wanted:
             self.stats.frame(Stage.RECORDED)
+
+    def _record_raw(self, frame: Frame) -> None:
+        """In the capture threads, before pairing: what the cameras give is recorded whatever becomes of it."""
+        self._wait_for_recorder(TrackName(frame.stream.value))
+        self.recording.offer(frame)
+
+    def _wait_for_recorder(self, track: TrackName) -> None:
+        """A replay as fast as possible waits for its recording, which is to be complete."""
+        while self._lossless and not self._stopping and not self.recording.has_room(track):
+            time.sleep(0.002)
 
     def _on_end(self) -> None:
         self._ended = True

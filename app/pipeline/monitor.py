@@ -79,9 +79,12 @@ class RecorderReport:
             status.seconds if status.recording else None,
             status.disk_seconds_left,
         )
-        self._stats.queue("recorder", status.queue_depth, self._queue_frames)
-        if status.refused_in_all:
-            self._stats.set_drops("recorder_queue", status.refused_in_all)
+        for track, depth in status.depths.items():
+            self._stats.queue(f"recorder_{track}", depth, self._queue_frames)
+        for track, count in status.refused_in_all.items():
+            self._stats.set_drops(f"recorder_{track}", count)
+        if status.left_out_in_all:
+            self._stats.set_drops("recorder_left_out", status.left_out_in_all)
         self._stats.warn("recording", status.reason or None)
         now = (status.state, _FIGURES.sub("#", status.reason))  # "full in 4 min", "full in 3 min": told once
         with self._lock:

@@ -17,27 +17,50 @@ from app.view.views import FileView, compose
 from fusion_core.errors import BadInputError, RecordingError
 from fusion_core.thermal.agc import Agc, AgcConfig
 
-__all__ = ["export_png", "half_blocks", "play_in_terminal", "viewed"]
+__all__ = ["DamagedPairs", "export_png", "half_blocks", "play_in_terminal", "viewed"]
 
 _LONGEST_WAIT_S = 1.0  # gaps of a recording are shortened to this when it is played
 
 
+_ONE_TRACK = {
+    FileView.FUSED: TrackName.FUSED,
+    FileView.VISIBLE: TrackName.VISIBLE,
+    FileView.THERMAL: TrackName.THERMAL,
+}
+
+
+class DamagedPairs:
+    """Counts pairs that were left out because a picture of theirs is damaged."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.first = ""
+        """What was wrong with the first of them."""
+
+    def add(self, error: RecordingError) -> None:
+        """One more."""
+        self.count += 1
+        self.first = self.first or str(error)
+
+    @property
+    def told(self) -> str:
+        """For the user."""
+        return f"{self.count} pairs are damaged and were left out, the first: {self.first}"
+
+
 def viewed(
-    reader: RecordingReader, view: FileView, start: int, stop: int, agc: AgcConfig
+    reader: RecordingReader, view: FileView, start: int, stop: int, agc: AgcConfig, damaged: DamagedPairs
 ) -> Iterator[tuple[int, np.ndarray]]:
     """The pairs `start` to `stop` - 1 as one picture each: (index, (H, W, 3) uint8 RGB).
 
     Thermal is shown through the AGC, resized to the visible picture (no calibration is applied). Pairs that lack what
-    the view needs are left out; without a visible track the thermal or fused picture sets the size.
+    the view needs are left out, and those that are damaged are counted; without a visible track the thermal or fused
+    picture sets the size.
 
     Raises:
-        BadInputError: the recording has no track for this view. RecordingError: a picture is damaged.
+        BadInputError: the recording has no track for this view.
     """
-    wanted = {
-        FileView.FUSED: TrackName.FUSED,
-        FileView.VISIBLE: TrackName.VISIBLE,
-        FileView.THERMAL: TrackName.THERMAL,
-    }.get(view)
+    wanted = _ONE_TRACK.get(view)
     if wanted is not None and wanted not in reader.tracks:
         raise BadInputError(
             f"{reader.path} has no {wanted} track, only {', '.join(reader.tracks)}: choose another --view"
@@ -45,7 +68,11 @@ def viewed(
     mapping = Agc(agc)
     before_ns: int | None = None
     for index in range(start, stop):
-        pictures = {track: reader.picture(track, index) for track in reader.tracks}
+        try:
+            pictures = {track: reader.picture(track, index) for track in reader.tracks if wanted in (None, track)}
+        except RecordingError as error:
+            damaged.add(error)
+            continue
         visible, fused, counts = (
             pictures.get(track) for track in (TrackName.VISIBLE, TrackName.FUSED, TrackName.THERMAL)
         )
@@ -77,14 +104,15 @@ def export_png(
     start: int,
     stop: int,
     agc: AgcConfig,
+    damaged: DamagedPairs,
     progress: Callable[[int], None] | None = None,
 ) -> int:
-    """Write each pair's view as FOLDER/INDEX.png; returns how many were written.
+    """Write each pair's view as FOLDER/INDEX.png; returns how many were written. Damaged ones are left out and counted.
 
     With the thermal view the lossless counts go in, 16-bit grey where the camera gave 16 bits, without the AGC.
 
     Raises:
-        RecordingError: a picture is damaged or cannot be written.
+        RecordingError: a picture cannot be written.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -92,7 +120,9 @@ def export_png(
         raise RecordingError(f"{folder} cannot be made: {error.strerror}") from error
     count = 0
     for index, picture in (
-        _raw_thermal(reader, start, stop) if view is FileView.THERMAL else viewed(reader, view, start, stop, agc)
+        _raw_thermal(reader, start, stop, damaged)
+        if view is FileView.THERMAL
+        else viewed(reader, view, start, stop, agc, damaged)
     ):
         path = folder / f"{index:06d}.png"
         stored = picture if picture.ndim == 2 else cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
@@ -109,11 +139,17 @@ def export_png(
     return count
 
 
-def _raw_thermal(reader: RecordingReader, start: int, stop: int) -> Iterator[tuple[int, np.ndarray]]:
+def _raw_thermal(
+    reader: RecordingReader, start: int, stop: int, damaged: DamagedPairs
+) -> Iterator[tuple[int, np.ndarray]]:
     if TrackName.THERMAL not in reader.tracks:
         raise BadInputError(f"{reader.path} has no thermal track, only {', '.join(reader.tracks)}")
     for index in range(start, stop):
-        counts = reader.picture(TrackName.THERMAL, index)
+        try:
+            counts = reader.picture(TrackName.THERMAL, index)
+        except RecordingError as error:
+            damaged.add(error)
+            continue
         if counts is not None:
             yield index, counts
 
@@ -140,15 +176,22 @@ def half_blocks(picture: np.ndarray, columns: int, lines: int) -> str:
 
 
 def play_in_terminal(
-    reader: RecordingReader, output: TextIO, view: FileView, start: int, stop: int, speed: float, agc: AgcConfig
+    reader: RecordingReader,
+    output: TextIO,
+    view: FileView,
+    start: int,
+    stop: int,
+    speed: float,
+    agc: AgcConfig,
+    damaged: DamagedPairs,
 ) -> int:
-    """Show the pairs at their own pace, leaving out those that are late; returns how many were shown."""
+    """Show the pairs at their own pace, leaving out those that are late or damaged; returns how many were shown."""
     shown = 0
     base: tuple[float, int] | None = None
     last_ns = 0
     output.write("\x1b[2J\x1b[?25l")
     try:
-        for index, picture in viewed(reader, view, start, stop, agc):
+        for index, picture in viewed(reader, view, start, stop, agc, damaged):
             t_ns, now = reader.line(index).t_ns, time.monotonic()
             if base is None or t_ns - last_ns > _LONGEST_WAIT_S * 1e9:
                 base = (now, t_ns)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import msgspec
 
 from app.recording.config import TrackName
-from app.recording.sidecar import FrameLine, Ref, SidecarContent, SourceRef
+from app.recording.sidecar import FrameLine, PictureLine, RawLine, Ref, SidecarContent, SourceRef
 from app.recording.video_scan import VideoScan
 from fusion_core.frames import TimestampSource
 
@@ -21,7 +22,7 @@ _SAME_MOMENT_MS = 20
 class Agreement:
     """Lines that name exactly the pictures of the video, numbered anew; and what had to change."""
 
-    lines: list[FrameLine]
+    lines: list[PictureLine]
     dropped: int = 0  # lines without any picture in the video
     trimmed: int = 0  # lines that lost some of their pictures
     rebuilt: int = 0  # pictures without a line that got one
@@ -32,65 +33,105 @@ class Agreement:
         return bool(self.dropped or self.trimmed or self.rebuilt)
 
 
+class _Places:
+    """Where the pictures are by their stamps, and which of them a line has named."""
+
+    def __init__(self, scan: VideoScan) -> None:
+        self.of = {name: {ms: k for k, ms in enumerate(track.ms)} for name, track in scan.tracks.items()}
+        self.named: dict[TrackName, set[int]] = {name: set() for name in self.of}
+
+    def find(self, name: TrackName, ref: Ref | None) -> Ref | None:
+        """The place as it is in the video; None when the picture is not there."""
+        k = self.of.get(name, {}).get(ref.ms) if ref is not None else None
+        if ref is None or k is None:
+            return None
+        new = ref.new and ref.ms not in self.named[name]
+        self.named[name].add(ref.ms)
+        return msgspec.structs.replace(ref, k=k, new=new)
+
+    @property
+    def left(self) -> dict[TrackName, list[int]]:
+        """Stamps of the pictures that no line has named."""
+        return {name: sorted(set(stamps) - self.named[name]) for name, stamps in self.of.items()}
+
+
 def agree(content: SidecarContent | None, scan: VideoScan) -> Agreement:
     """Match lines and pictures by their stamps.
 
     A line keeps the pictures that exist; a line that keeps none goes. A picture that no line names gets one whose
     times are the container's (milliseconds) and which says `rebuilt`.
     """
-    places = {name: {ms: k for k, ms in enumerate(track.ms)} for name, track in scan.tracks.items()}
-    named: dict[TrackName, set[int]] = {name: set() for name in places}
-    result = Agreement([])
+    places, result = _Places(scan), Agreement([])
     start_ns = content.header.start_ns if content is not None and content.header is not None else 0
-    for line in content.frames if content is not None else ():
-        refs = {
-            TrackName.FUSED: _existing(line.fused, TrackName.FUSED, places, named),
-            TrackName.VISIBLE: _existing(line.visible.at if line.visible else None, TrackName.VISIBLE, places, named),
-            TrackName.THERMAL: _existing(line.thermal.at if line.thermal else None, TrackName.THERMAL, places, named),
-        }
-        before = (line.fused, line.visible.at if line.visible else None, line.thermal.at if line.thermal else None)
-        if not any(ref is not None for ref in refs.values()):
+    paired = content is not None and content.paired
+    for line in content.pictures if content is not None else ():
+        if isinstance(line, RawLine):
+            ref = places.find(line.track, line.at)
+            found: PictureLine | None = None if ref is None else msgspec.structs.replace(line, at=ref)
+        else:
+            found = _kept(line, places, result) if paired else _kept_fused(line, places)
+        if found is None:
             result.dropped += 1
-            continue
-        result.trimmed += any(ref is None and old is not None for ref, old in zip(refs.values(), before, strict=True))
-        result.lines.append(
-            msgspec.structs.replace(
-                line,
-                n=len(result.lines),
-                fused=refs[TrackName.FUSED],
-                visible=_placed(line.visible, refs[TrackName.VISIBLE]),
-                thermal=_placed(line.thermal, refs[TrackName.THERMAL]),
-            )
-        )
-    _rebuild(result, places, named, start_ns)
+        else:
+            result.lines.append(found)
+    left = places.left
+    result.rebuilt = sum(len(stamps) for stamps in left.values())
+    result.lines += _rebuilt_pairs(left, places, start_ns) if paired else _rebuilt(left, places, start_ns)
+    if result.rebuilt:
+        result.lines.sort(key=lambda line: line.t_ns)
+    result.lines[:] = _numbered(result.lines)
     return result
 
 
-def _existing(
-    ref: Ref | None, name: TrackName, places: dict[TrackName, dict[int, int]], named: dict[TrackName, set[int]]
-) -> Ref | None:
-    k = places.get(name, {}).get(ref.ms) if ref is not None else None
-    if ref is None or k is None:
+def _numbered(lines: Sequence[PictureLine]) -> list[PictureLine]:
+    numbered: list[PictureLine] = []
+    n = 0
+    for line in lines:
+        if isinstance(line, FrameLine):
+            line = msgspec.structs.replace(line, n=n) if line.n != n else line
+            n += 1
+        numbered.append(line)
+    return numbered
+
+
+def _kept_fused(line: FrameLine, places: _Places) -> FrameLine | None:
+    ref = places.find(TrackName.FUSED, line.fused)
+    return None if ref is None else msgspec.structs.replace(line, fused=ref)
+
+
+def _kept(line: FrameLine, places: _Places, result: Agreement) -> FrameLine | None:
+    """A pair of schema 1, with what is left of its pictures."""
+    before = (line.fused, line.visible.at if line.visible else None, line.thermal.at if line.thermal else None)
+    refs = [places.find(name, ref) for name, ref in zip(TrackName, before, strict=True)]
+    if not any(ref is not None for ref in refs):
         return None
-    new = ref.new and ref.ms not in named[name]
-    named[name].add(ref.ms)
-    return Ref(k, ref.ms, new, ref.crc)
+    result.trimmed += any(ref is None and old is not None for ref, old in zip(refs, before, strict=True))
+    fused, visible, thermal = refs
+    return msgspec.structs.replace(
+        line, fused=fused, visible=_placed(line.visible, visible), thermal=_placed(line.thermal, thermal)
+    )
 
 
 def _placed(source: SourceRef | None, ref: Ref | None) -> SourceRef | None:
     return None if source is None else msgspec.structs.replace(source, at=ref)
 
 
-def _rebuild(
-    result: Agreement,
-    places: dict[TrackName, dict[int, int]],
-    named: dict[TrackName, set[int]],
-    start_ns: int,
-) -> None:
-    left = {name: sorted(set(stamps) - named[name]) for name, stamps in places.items()}
-    result.rebuilt = sum(len(stamps) for stamps in left.values())
-    if not result.rebuilt:
-        return
+def _rebuilt(left: dict[TrackName, list[int]], places: _Places, start_ns: int) -> list[PictureLine]:
+    """A line for each picture. What a fused one was made of nobody knows; its time says where it belongs."""
+    lines: list[PictureLine] = []
+    for name, stamps in left.items():
+        for ms in stamps:
+            ref, t_ns = Ref(places.of[name][ms], ms), start_ns + ms * 1_000_000
+            if name is TrackName.FUSED:
+                lines.append(FrameLine(n=0, t_ns=t_ns, fused=ref, rebuilt=True))
+            else:
+                lines.append(RawLine(name, ref.k, t_ns, str(TimestampSource.FILE), at=ref, rebuilt=True))
+    return lines
+
+
+def _rebuilt_pairs(left: dict[TrackName, list[int]], places: _Places, start_ns: int) -> list[PictureLine]:
+    """The same in schema 1: pictures of one moment get a line together."""
+    lines: list[PictureLine] = []
     for master in (TrackName.THERMAL, TrackName.FUSED, TrackName.VISIBLE):
         for ms in left.get(master, []):
             found = {master: ms}
@@ -98,11 +139,10 @@ def _rebuild(
                 if other is not master and (near := _nearest(left[other], ms)) is not None:
                     found[other] = near
                     left[other].remove(near)
-            refs = {name: Ref(places[name][stamp], stamp) for name, stamp in found.items()}
-            result.lines.append(_rebuilt_line(refs, start_ns + ms * 1_000_000, start_ns))
+            refs = {name: Ref(places.of[name][stamp], stamp) for name, stamp in found.items()}
+            lines.append(_rebuilt_pair(refs, start_ns + ms * 1_000_000, start_ns))
         left[master] = []
-    result.lines.sort(key=lambda line: line.t_ns)
-    result.lines[:] = [msgspec.structs.replace(line, n=n) for n, line in enumerate(result.lines)]
+    return lines
 
 
 def _nearest(stamps: list[int], ms: int) -> int | None:
@@ -111,7 +151,7 @@ def _nearest(stamps: list[int], ms: int) -> int | None:
     return near if near is not None and abs(near - ms) <= _SAME_MOMENT_MS else None
 
 
-def _rebuilt_line(refs: dict[TrackName, Ref], t_ns: int, start_ns: int) -> FrameLine:
+def _rebuilt_pair(refs: dict[TrackName, Ref], t_ns: int, start_ns: int) -> FrameLine:
     def source(name: TrackName) -> SourceRef | None:
         ref = refs.get(name)
         if ref is None:

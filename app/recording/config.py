@@ -32,7 +32,7 @@ class RecordingConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    autostart: bool = Field(False, description="Start recording with the first fused frame, without being asked.")
+    autostart: bool = Field(False, description="Start recording with the first frame, without being asked.")
     directory: Path = Field(Path("recordings"), description="Folder for the files; made when it is missing.")
     prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_]{0,31}$")] = Field(
         "lumitherm", description="First part of each file name (letters, digits, underscore)."
@@ -61,11 +61,14 @@ class RecordingConfig(BaseModel):
     )
 
     cluster_ms: int = Field(
-        500, ge=100, le=1000, description="Longest Matroska cluster, ms: bounds the loss at a kill."
+        250,
+        ge=100,
+        le=1000,
+        description="Longest time that encoded pictures wait in memory, ms: bounds the loss at a kill.",
     )
     sync_s: float = Field(2.0, ge=0.5, le=30, description="Seconds between fsync: bounds the loss at a power cut.")
     queue_frames: int = Field(
-        64, ge=4, le=256, description="Frames waiting for the recorder; above, frames are refused."
+        64, ge=4, le=256, description="Pictures of a track waiting for its encoder; above, they are refused."
     )
     embed_metadata: bool = Field(
         True, description="Keep the sidecar's lines in the video file too (a text track), so that it can be rebuilt."

@@ -67,11 +67,15 @@ class StreamParams:
 
 @dataclass(frozen=True, slots=True)
 class EncodedPacket:
-    """One encoded picture of one track, at `t_ns` on the monotonic clock; `crc` of the pixels where it is lossless."""
+    """One encoded picture of one track, at `t_ns` on the monotonic clock.
+
+    data: as Matroska holds it. data_crc: of these bytes. crc: of the pixels where they are kept without loss.
+    """
 
     data: bytes
     is_key: bool
     t_ns: int
+    data_crc: int
     crc: int | None = None
 
 
@@ -215,22 +219,34 @@ class TrackEncoder:
                 f"the {self.choice.name} encoder gave {len(packets)} packets for one frame; exactly one was wanted"
             )
         crc = None if self._rgb else zlib.crc32(np.ascontiguousarray(pixels).data)
-        return EncodedPacket(bytes(packets[0]), bool(packets[0].is_keyframe), t_ns, crc)
+        data = _with_lengths(bytes(packets[0])) if self._rgb else bytes(packets[0])
+        return EncodedPacket(data, bool(packets[0].is_keyframe), t_ns, zlib.crc32(data), crc)
 
     def _to_frame(self, pixels: np.ndarray, pts: int, key: bool) -> av.VideoFrame:
         if self._rgb:
             pad_y, pad_x = self.params.coded_height - pixels.shape[0], self.params.coded_width - pixels.shape[1]
             if pad_y or pad_x:
                 pixels = np.pad(pixels, ((0, pad_y), (0, pad_x), (0, 0)), mode="edge")
-            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24").reformat(
+            frame = av.VideoFrame.from_numpy_buffer(np.ascontiguousarray(pixels), format="rgb24").reformat(
                 format=self.choice.pixel_format, dst_colorspace="ITU709", src_color_range="JPEG", dst_color_range="MPEG"
             )
             frame.pict_type = PictureType.I if key else PictureType.NONE
         else:
-            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format=self.choice.pixel_format)
+            frame = av.VideoFrame.from_numpy_buffer(np.ascontiguousarray(pixels), format=self.choice.pixel_format)
         frame.pts = pts
         frame.time_base = _TIME_BASE
         return frame
+
+
+def _with_lengths(data: bytes) -> bytes:
+    """H.264 or HEVC units with their lengths before them, as Matroska holds them, in place of start codes."""
+    if not data.startswith((b"\0\0\1", b"\0\0\0\1")):
+        return data
+    units = data.split(b"\0\0\1")[1:]
+    last = len(units) - 1
+    # A zero before a start code belongs to the code; units end with a stop bit, never with a zero.
+    whole = (unit.rstrip(b"\0") if number < last else unit for number, unit in enumerate(units))
+    return b"".join(len(unit).to_bytes(4, "big") + unit for unit in whole)
 
 
 def open_first(

@@ -1,16 +1,20 @@
 """One Matroska file, written so that it is valid up to the last finished cluster at every moment.
 
-libavformat does the muxing, into a file object from here: that gives control over write errors, fsync and the place to
-which a failed file is cut back. Its settings are those that survive a kill: clusters of at most `cluster_ms`, each
-flushed when it ends, and a short interleaving window (the default of 10 s would keep the pictures of one camera in
-memory while the other one is away). Stamps in the file are whole milliseconds, which is what libavformat's Matroska
-holds; the exact nanoseconds are in the sidecar and in the file's own text track.
+libavformat makes the header, so that every player knows the tracks; clusters and index are written here. It ends a
+cluster only when the next picture comes, and lets nobody tell it the time: pictures of a slow camera, or the last ones
+before the power goes, would stay in memory. Here a cluster ends `cluster_ms` after it was begun, or when `flush` is
+called. Stamps in the file are whole milliseconds, as Matroska has them; the exact nanoseconds are in the sidecar and in
+the file's own text track.
+
+    EBML | Segment, until the end of unknown size
+             Void (in the end SeekHead) | Info (in the end with Duration) | Tracks | Tags | Cluster ... | Cues
 """
 
 from __future__ import annotations
 
 import io
-import os
+import struct
+import time
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -18,6 +22,8 @@ from pathlib import Path
 import av
 import av.error
 
+from app.recording import ebml
+from app.recording.disk_file import DiskFile
 from app.recording.encoders import EncodedPacket, StreamParams
 from fusion_core.errors import RecordingError
 
@@ -25,8 +31,12 @@ __all__ = ["METADATA_TITLE", "DiskWriteError", "MatroskaWriter"]
 
 METADATA_TITLE = "lumitherm metadata"
 _TIME_BASE = Fraction(1, 1000)
-_INTERLEAVE_MS = 100
 _CODEC_COLOUR = ("color_primaries", "color_trc", "colorspace")
+_MOST_BYTES = 1 << 22  # of a cluster, whatever its time
+_LONGEST_MS = 20_000  # from a cluster's first stamp to its last: Matroska holds 32 s
+_SEEK_ROOM = 160  # bytes for the SeekHead
+_UNKNOWN_SIZE = b"\x01" + b"\xff" * 7
+_DURATION_ROOM = 11  # bytes of a Duration element
 
 
 class DiskWriteError(RecordingError):
@@ -37,128 +47,66 @@ class DiskWriteError(RecordingError):
         self.errno = error.errno
 
 
-class _GuardedFile(io.RawIOBase):
-    """The file under libavformat. After the first write error it swallows everything and keeps the error."""
+class _WriteOnly(io.RawIOBase):
+    """Keeps what libavformat writes; without seeking, so that it leaves no places to fill in later."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self._raw = path.open("xb", buffering=0)
-        self.error: OSError | None = None
-        self.size = 0
-        self._position = 0
+        self.parts: list[bytes] = []
 
     def writable(self) -> bool:
         return True
 
-    def readable(self) -> bool:
+    def seekable(self) -> bool:
         return False
 
-    def seekable(self) -> bool:
-        return True
-
     def write(self, data: object) -> int:
-        view = memoryview(data)  # type: ignore[arg-type]
-        done = 0
-        while self.error is None and done < len(view):
-            try:
-                self._raw.seek(self._position + done)
-                done += self._raw.write(view[done:]) or 0
-            except OSError as error:
-                self.error = error
-        self._position += len(view)
-        self.size = max(self.size, self._position)
-        return len(view)
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self.size}[whence]
-        self._position = base + offset
-        return self._position
-
-    def tell(self) -> int:
-        return self._position
-
-    def cut(self, size: int) -> None:
-        """Cut the file back. Shrinking needs no space, so it works on a full disk."""
-        self._raw.truncate(size)
-
-    def sync(self) -> None:
-        os.fsync(self._raw.fileno())
-
-    def close(self) -> None:
-        if not self.closed:
-            self._raw.close()
-        super().close()
+        self.parts.append(bytes(data))  # type: ignore[call-overload]
+        return len(self.parts[-1])
 
 
 class MatroskaWriter:
     """Muxes encoded packets of fixed tracks into one file. Owner thread: the recorder's.
 
+    Args:
+        cluster_ms: how long the oldest picture waits in memory at most, if `write` or `flush_due` is called by then.
+
     Raises:
         RecordingError: the file exists or cannot be made. DiskWriteError: no space for the header.
     """
 
-    def __init__(
-        self, path: Path, tracks: Sequence[StreamParams], cluster_ms: int, metadata: dict[str, str], with_text: bool
-    ) -> None:
+    def __init__(self, path: Path, tracks: Sequence[StreamParams], cluster_ms: int, metadata: dict[str, str]) -> None:
         self.path = path
-        self._safe_size = 0
+        self._wait_s = cluster_ms / 1000
+        self._numbers = {str(params.track): number for number, params in enumerate(tracks, 1)}
+        self._text = len(tracks) + 1
         self._last_ms: dict[int, int] = {}
+        self._blocks: list[ebml.Block] = []
+        self._nbytes = 0
+        self._since_s = 0.0
+        self._cues: list[tuple[int, int, int]] = []
+        self._end_ms = 0
+        self._failed = False
         try:
-            self._file = _GuardedFile(path)
+            header = _header(tracks, metadata)
+        except (av.error.FFmpegError, ValueError) as error:
+            raise RecordingError(f"{path} could not be begun: {error}") from error
+        self._head = _Head(header)
+        try:
+            self._file = DiskFile(path)
         except OSError as error:
             raise RecordingError(f"{path} could not be made: {error.strerror}") from error
-        self._container = av.open(
-            self._file,
-            "w",
-            format="matroska",
-            buffer_size=1 << 20,
-            container_options={
-                "cluster_time_limit": str(cluster_ms),
-                "flush_packets": "1",
-                "max_interleave_delta": str(_INTERLEAVE_MS * 1000),
-                "default_mode": "infer_no_subs",  # or players would show the metadata as subtitles
-            },
-        )
-        self._container.metadata.update(metadata)
-        self._streams = {params.track: self._add_stream(params) for params in tracks}
-        self._text = self._container.add_mux_stream("subrip") if with_text else None
-        if self._text is not None:
-            self._text.metadata["title"] = METADATA_TITLE
-            self._text.time_base = _TIME_BASE
         try:
-            self._container.start_encoding()
-        except av.error.FFmpegError as error:
-            self._file.close()
-            path.unlink(missing_ok=True)
-            raise RecordingError(f"{path} could not be begun: {error}") from error
-        try:
-            self._after_write()
+            self._append(self._head.data)
         except DiskWriteError:
+            self._file.close()
             path.unlink(missing_ok=True)
             raise
 
-    def _add_stream(self, params: StreamParams) -> av.VideoStream:
-        # The encoder lives elsewhere; a stream that was never opened lends its type, and the parameters are copied.
-        lender = av.open(io.BytesIO(), "w", format="matroska")
-        stream = self._container.add_stream_from_template(lender.add_stream(params.encoder), opaque=False)
-        context = stream.codec_context
-        if not isinstance(stream, av.VideoStream) or not isinstance(context, av.VideoCodecContext):
-            raise RecordingError(f"{params.encoder} encodes no video")
-        context.width, context.height = params.coded_width, params.coded_height
-        context.pix_fmt = params.pixel_format
-        context.extradata = params.extradata or None
-        if params.codec != "ffv1":
-            for name in _CODEC_COLOUR:
-                setattr(context, name, 1)  # BT.709
-            context.color_range = 1  # limited
-        stream.time_base = _TIME_BASE
-        stream.metadata["title"] = str(params.track)
-        return stream
-
     @property
     def size(self) -> int:
-        """Bytes written so far."""
-        return self._file.size
+        """Bytes so far, those of the cluster in memory included."""
+        return self._file.size + self._nbytes
 
     def write(self, track: str, packet: EncodedPacket, ms: int, duration_ms: int) -> None:
         """Mux one picture. `ms` must rise from picture to picture of a track.
@@ -166,63 +114,164 @@ class MatroskaWriter:
         Raises:
             DiskWriteError: no space; nothing more can be written, call `close`.
         """
-        self._mux(self._streams[track], packet.data, ms, duration_ms, packet.is_key)  # type: ignore[index]
+        self._put(ebml.Block(self._numbers[track], ms, packet.data, packet.is_key))
+        self._end_ms = max(self._end_ms, ms + duration_ms)
 
-    def write_text(self, line: bytes, ms: int, duration_ms: int) -> None:
-        """Mux one line of metadata, where the file has a track for it. Raises as `write`."""
-        if self._text is not None:
-            self._mux(self._text, line, ms, duration_ms, True)
+    def write_text(self, line: bytes, ms: int) -> None:
+        """Mux one line of metadata. Raises as `write`."""
+        self._put(ebml.Block(self._text, ms, line, True, duration_ms=1))
 
-    def _mux(self, stream: av.stream.Stream, data: bytes, ms: int, duration_ms: int, key: bool) -> None:
-        if ms <= self._last_ms.get(stream.index, -1):
-            raise RecordingError(f"stamps of a track must rise, got {ms} ms after {self._last_ms[stream.index]} ms")
-        self._last_ms[stream.index] = ms
-        packet = av.Packet(data)
-        packet.stream = stream
-        packet.time_base = _TIME_BASE
-        packet.pts = packet.dts = ms
-        packet.duration = duration_ms
-        packet.is_keyframe = key
+    def _put(self, block: ebml.Block) -> None:
+        last_ms = self._last_ms.get(block.track, -1)
+        if block.ms <= last_ms:
+            raise RecordingError(f"stamps of a track must rise, got {block.ms} ms after {last_ms} ms")
+        self._last_ms[block.track] = block.ms
+        full = self._nbytes >= _MOST_BYTES or any(
+            abs(block.ms - other.ms) > _LONGEST_MS for other in (self._blocks[:1] + self._blocks[-1:])
+        )
+        if self._blocks and full:
+            self.flush()
+        if not self._blocks:
+            self._since_s = time.monotonic()
+        self._blocks.append(block)
+        self._nbytes += len(block.data) + 16
+        self.flush_due()
+
+    def flush_due(self) -> None:
+        """End the cluster if its time has come. Raises as `write`."""
+        if self._blocks and time.monotonic() - self._since_s >= self._wait_s:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what is in memory as a cluster. Raises as `write`."""
+        if not self._blocks or self._failed:
+            return
+        blocks, self._blocks, self._nbytes = self._blocks, [], 0
+        position = self._file.size - self._head.segment
+        self._append(ebml.cluster(blocks))
+        first: dict[int, int] = {}
+        for block in blocks:
+            if block.key and block.track != self._text:
+                first.setdefault(block.track, block.ms)
+        self._cues += [(ms, track, position) for track, ms in first.items()]
+
+    def _append(self, data: bytes) -> None:
         try:
-            self._container.mux_one(packet)
-        except av.error.FFmpegError as error:
-            raise RecordingError(f"{self.path} could not be muxed: {error}") from error
-        self._after_write()
-
-    def _after_write(self) -> None:
-        """libavformat writes whole clusters only, all within one call: what was whole before the call stays whole."""
-        if self._file.error is not None:
-            self._file.cut(self._safe_size)
-            raise DiskWriteError(self.path, self._file.error)
-        self._safe_size = self._file.size
+            self._file.append(data)
+        except OSError as error:
+            self._failed = True
+            raise DiskWriteError(self.path, error) from error
 
     def sync(self) -> None:
-        """Have the disk hold everything written so far. Raises DiskWriteError."""
+        """Have the disk hold everything so far, also what is in memory. Raises DiskWriteError."""
+        self.flush()
         try:
             self._file.sync()
         except OSError as error:
-            self._file.error = error
+            self._failed = True
             raise DiskWriteError(self.path, error) from error
 
     def close(self) -> None:
-        """Write duration and index, sync, close. After a DiskWriteError: only close. Safe to call twice.
+        """Write index and duration, sync, close. After a DiskWriteError: only close. Safe to call twice.
 
         Raises:
             DiskWriteError: no space for the last cluster or the index; the file is valid up to its last cluster.
         """
         if self._file.closed:
             return
-        failed_before = self._file.error is not None
         try:
-            try:
-                self._container.close()
-            except av.error.FFmpegError as error:
-                if not failed_before:
-                    raise RecordingError(f"{self.path} could not be finished: {error}") from error
-            if self._file.error is None:
-                self.sync()
-            elif not failed_before:
-                self._file.cut(self._safe_size)
-                raise DiskWriteError(self.path, self._file.error)
+            if not self._failed:
+                self._finish()
         finally:
             self._file.close()
+
+    def _finish(self) -> None:
+        """The index is on the disk before the header names it."""
+        self.flush()
+        end = self._file.size
+        self._append(ebml.cues(sorted(self._cues)))
+        self.sync()
+        try:
+            for offset, data in self._head.finished(end, self._file.size, self._end_ms):
+                self._file.patch(offset, data)
+        except OSError as error:
+            raise DiskWriteError(self.path, error) from error
+        self.sync()
+
+
+class _Head:
+    """The header, with room for what is known only in the end. data: its bytes."""
+
+    def __init__(self, parts: dict[bytes, bytes]) -> None:
+        prefix = parts[b""] + ebml.SEGMENT
+        self._size_at = len(prefix)
+        self.segment = self._size_at + len(_UNKNOWN_SIZE)
+        """Where the segment's content begins, from which positions count."""
+        body = ebml.void(_SEEK_ROOM)
+        self._places: list[tuple[bytes, int]] = []
+        self._duration_at = 0
+        for identity in (ebml.INFO, ebml.TRACKS, ebml.TAGS):
+            content = parts.get(identity)
+            if content is None:
+                continue
+            self._places.append((identity, len(body)))
+            if identity == ebml.INFO:
+                content += ebml.void(_DURATION_ROOM)
+            body += ebml.element(identity, content)
+            if identity == ebml.INFO:
+                self._duration_at = self.segment + len(body) - _DURATION_ROOM
+        self.data = prefix + _UNKNOWN_SIZE + body
+
+    def finished(self, cues_at: int, size: int, end_ms: int) -> list[tuple[int, bytes]]:
+        """What to write where once the index is at `cues_at` and the file ends at `size`: (offset, bytes)."""
+        seek = ebml.seek_head([*self._places, (ebml.CUES, cues_at - self.segment)])
+        return [
+            (self.segment, seek + ebml.void(_SEEK_ROOM - len(seek))),
+            (self._duration_at, ebml.element(ebml.DURATION, struct.pack(">d", float(end_ms)))),
+            (self._size_at, (1 << 56 | (size - self.segment)).to_bytes(8, "big")),
+        ]
+
+
+def _header(tracks: Sequence[StreamParams], metadata: dict[str, str]) -> dict[bytes, bytes]:
+    """What libavformat writes of these tracks: the content of the segment's parts by their identity, and under b""
+    everything before the segment."""
+    sink = _WriteOnly()
+    container = av.open(
+        sink, "w", format="matroska", container_options={"write_crc32": "0", "default_mode": "infer_no_subs"}
+    )  # infer_no_subs, or players would show the metadata as subtitles
+    container.metadata.update(metadata)
+    for params in tracks:
+        _add_stream(container, params)
+    text = container.add_mux_stream("subrip")
+    text.metadata["title"] = METADATA_TITLE
+    text.time_base = _TIME_BASE
+    container.start_encoding()
+    container.close()  # flushes the header; what it adds as an end is left aside
+    data = b"".join(sink.parts)
+    parts: dict[bytes, bytes] = {}
+    for part in ebml.children(data, 0, len(data)):
+        if part.identity != ebml.SEGMENT:
+            continue
+        parts[b""] = data[: part.start]
+        end = len(data) if part.size is None else part.end
+        for inner in ebml.children(data, part.content, end):
+            parts.setdefault(inner.identity, data[inner.content : inner.end])
+    return parts
+
+
+def _add_stream(container: av.container.OutputContainer, params: StreamParams) -> None:
+    # The encoder lives elsewhere; a stream that was never opened lends its type, and the parameters are copied.
+    lender = av.open(io.BytesIO(), "w", format="matroska")
+    stream = container.add_stream_from_template(lender.add_stream(params.encoder), opaque=False)
+    context = stream.codec_context
+    if not isinstance(stream, av.VideoStream) or not isinstance(context, av.VideoCodecContext):
+        raise RecordingError(f"{params.encoder} encodes no video")
+    context.width, context.height = params.coded_width, params.coded_height
+    context.pix_fmt = params.pixel_format
+    context.extradata = params.extradata or None
+    if params.codec != "ffv1":
+        for name in _CODEC_COLOUR:
+            setattr(context, name, 1)  # BT.709
+        context.color_range = 1  # limited
+    stream.time_base = _TIME_BASE
+    stream.metadata["title"] = str(params.track)

@@ -1,4 +1,6 @@
-"""Reads a recording back, frame-accurately: pairs with their original stamps, lossless thermal, and the fused track."""
+"""Reads a recording back, frame-accurately: pairs with their original stamps, lossless thermal, and the fused track.
+
+What is recorded are raw frames and fused pictures; the pairs are made anew of all raw frames (`rematch`)."""
 
 from __future__ import annotations
 
@@ -10,13 +12,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-import av
-import av.error
 import numpy as np
 
-from app.media.decoded import bound_decoder
 from app.recording.agreement import agree
 from app.recording.config import TrackName
+from app.recording.rematch import rematch
 from app.recording.sidecar import (
     EventLine,
     FrameLine,
@@ -28,18 +28,17 @@ from app.recording.sidecar import (
     read_sidecar,
     sidecar_path,
 )
-from app.recording.video_scan import TrackScan, VideoScan, find_tracks, open_video, scan_video
+from app.recording.track_reader import TrackReader, picture_size
+from app.recording.video_scan import VideoScan, find_tracks, open_video, scan_video
 from fusion_core.errors import BadInputError, RecordingError
 from fusion_core.frames import Detection, Frame, FrameFlag, FramePair, FusedFrame, Stream, TimestampSource
 
 __all__ = ["RecordingInfo", "RecordingReader"]
 
-_SCAN_FORWARD_MS = 2000  # nearer targets ahead are reached by decoding on, others by a seek
-
 
 @dataclass(frozen=True, slots=True)
 class RecordingInfo:
-    """What a recording is. `metadata` says where the pairs come from: sidecar, embedded or container."""
+    """What a recording is. `metadata` says where the stamps come from: sidecar, embedded or container."""
 
     path: Path
     pairs: int
@@ -50,94 +49,6 @@ class RecordingInfo:
     damage: tuple[str, ...]
     closed_in_order: bool
     marks: tuple[GapLine | EventLine, ...]
-
-
-class _TrackReader:
-    """Decodes one track; keeps the last picture. Not thread-safe."""
-
-    def __init__(self, path: Path, track: TrackScan, height: int, width: int) -> None:
-        self._path, self._track = path, track
-        self._height, self._width = height, width
-        self._container = open_video(path)
-        stream = self._container.streams[track.stream_index]
-        if not isinstance(stream, av.VideoStream):
-            raise BadInputError(f"{path}: the {track.name} track is no video")
-        self._stream = stream
-        bound_decoder(stream.codec_context, f"{path}: the {track.name} track")
-        self._stream.thread_type = "SLICE"  # frame threads would decode ahead of what is asked for
-        self._frames: Iterator[av.VideoFrame] = iter(())
-        self._at_ms = -1
-        self._pixels: np.ndarray | None = None
-
-    def picture(self, ms: int) -> np.ndarray:
-        """The picture stamped `ms`: (H, W, 3) uint8 RGB, or thermal (H, W) uint16 or uint8, bit-exact.
-
-        Raises:
-            RecordingError: it is not there, or it is damaged.
-        """
-        if ms == self._at_ms and self._pixels is not None:
-            return self._pixels
-        forward = self._at_ms >= 0 and self._at_ms < ms <= self._at_ms + _SCAN_FORWARD_MS
-        if not forward:
-            self._seek(ms)
-        pixels = self._decode_to(ms)
-        if pixels is None and forward:
-            self._seek(ms)
-            pixels = self._decode_to(ms)
-        if pixels is None:
-            raise RecordingError(
-                f"{self._path}: the {self._track.name} picture at {ms / 1000:.3f} s cannot be decoded; "
-                "lumitherm recording check FILE lists what is damaged"
-            )
-        return pixels
-
-    def _seek(self, ms: int) -> None:
-        try:
-            time_base = self._stream.time_base or 1
-            self._container.seek(round(ms / 1000 / time_base), stream=self._stream, backward=True)
-        except av.error.FFmpegError as error:
-            raise RecordingError(f"{self._path}: no way to {ms / 1000:.3f} s: {error}") from error
-        self._frames = (f for f in self._container.decode(self._stream) if isinstance(f, av.VideoFrame))
-        self._at_ms = -1
-
-    def _decode_to(self, ms: int) -> np.ndarray | None:
-        try:
-            for frame in self._frames:
-                if frame.pts is None or frame.time_base is None:
-                    continue
-                at_ms = round(frame.pts * frame.time_base * 1000)
-                if at_ms < ms:
-                    continue
-                self._at_ms = at_ms
-                self._pixels = self._to_pixels(frame)
-                return self._pixels if at_ms == ms else None
-        except (av.error.FFmpegError, ValueError) as error:
-            self._at_ms = -1
-            raise RecordingError(
-                f"{self._path}: the {self._track.name} track is damaged near {ms / 1000:.3f} s: {error}"
-            ) from error
-        return None
-
-    def _to_pixels(self, frame: av.VideoFrame) -> np.ndarray:
-        if frame.is_corrupt:
-            raise ValueError("the picture's checksum is wrong")
-        if (frame.height, frame.width) != (self._track.height, self._track.width):
-            raise ValueError(
-                f"a picture of {frame.height}x{frame.width} among {self._track.height}x{self._track.width}"
-            )
-        pixels: np.ndarray
-        if self._track.name is TrackName.THERMAL:
-            pixels = frame.to_ndarray()
-        else:
-            pixels = frame.reformat(
-                format="rgb24", src_colorspace="ITU709", src_color_range="MPEG", dst_color_range="JPEG"
-            ).to_ndarray()
-        pixels = np.ascontiguousarray(pixels[: self._height, : self._width])
-        pixels.flags.writeable = False
-        return pixels
-
-    def close(self) -> None:
-        self._container.close()
 
 
 class RecordingReader:
@@ -155,20 +66,23 @@ class RecordingReader:
         with open_video(self.path) as container:
             tracks = find_tracks(container, self.path)
         if content is not None and content.end is not None and not content.damage and source == "sidecar":
-            lines = content.frames
+            pictures = content.pictures
         else:  # not closed in order: look at what is there
             scan = self._scan(damage)
             if content is None and scan.metadata is not None and scan.metadata.header is not None:
                 content, source = scan.metadata, "embedded"
-            lines = agree(content, scan).lines
+            pictures = agree(content, scan).lines
             tracks = scan.tracks
         header = content.header if content is not None else None
+        if content is not None and content.paired:
+            lines = [line for line in pictures if isinstance(line, FrameLine)]
+        else:
+            lines = rematch(pictures, header)
         self._lines = lines
         self._times_ns = [line.t_ns for line in lines]
-        sizes = {info.name: (info.height, info.width) for info in header.tracks} if header is not None else {}
-        self._readers: dict[TrackName, _TrackReader] = {}
+        self._readers: dict[TrackName, TrackReader] = {}
         self._tracks = tracks
-        self._sizes = {name: self._sane_size(sizes.get(str(name)), track) for name, track in tracks.items()}
+        self._sizes = {name: picture_size(header, track) for name, track in tracks.items()}
         self.info = RecordingInfo(
             path=self.path,
             pairs=len(lines),
@@ -202,13 +116,6 @@ class RecordingReader:
         if scan.damage:
             damage.append(scan.damage)
         return scan
-
-    @staticmethod
-    def _sane_size(size: tuple[int, int] | None, track: TrackScan) -> tuple[int, int]:
-        """The header's size if it can be true (the coded one less at most 1 px), else the coded one."""
-        if size is not None and 0 <= track.height - size[0] <= 1 and 0 <= track.width - size[1] <= 1:
-            return size
-        return track.height, track.width
 
     def _duration_s(self) -> float:
         if not self._lines:
@@ -328,7 +235,7 @@ class RecordingReader:
         reader = self._readers.get(track)
         if reader is None:
             height, width = self._sizes[track]
-            reader = self._readers[track] = _TrackReader(self.path, self._tracks[track], height, width)
+            reader = self._readers[track] = TrackReader(self.path, self._tracks[track], height, width)
         pixels = reader.picture(ref.ms)
         if ref.crc is not None and track is TrackName.THERMAL and zlib.crc32(pixels.data) != ref.crc:
             raise RecordingError(

@@ -15,9 +15,9 @@ from app.recording.sidecar import (
     SCHEMA_VERSION,
     EndLine,
     EventLine,
-    FrameLine,
     GapLine,
     HeaderLine,
+    PictureLine,
     SidecarContent,
     TrackInfo,
     encode_line,
@@ -38,7 +38,7 @@ class RecoverReport:
     path: Path
     source: str
     frames: dict[str, int]  # pictures in the video, by track; the sidecar now names exactly these
-    pairs: int
+    lines: int  # of pictures in the sidecar
     dropped: int
     trimmed: int
     rebuilt: int
@@ -72,7 +72,7 @@ def recover(path: Path, finish_video: bool = False) -> RecoverReport:
         path=path,
         source=source,
         frames=frames,
-        pairs=len(agreement.lines),
+        lines=len(agreement.lines),
         dropped=agreement.dropped,
         trimmed=agreement.trimmed,
         rebuilt=agreement.rebuilt,
@@ -93,7 +93,9 @@ def _best_metadata(path: Path, scan: VideoScan, damage: list[str]) -> tuple[Side
             damage.append(str(error))
     if sidecar is not None and sidecar.damage:
         damage.append(f"{sidecar_path(path).name} is damaged: {sidecar.damage}")
-    if embedded is not None and (sidecar is None or len(embedded.frames) > len(sidecar.frames)):
+    if sidecar is not None and sidecar.end is not None and not sidecar.damage:
+        return sidecar, "sidecar"
+    if embedded is not None and (sidecar is None or len(embedded.pictures) > len(sidecar.pictures)):
         return embedded, "embedded"
     return (sidecar, "sidecar") if sidecar is not None else (None, "container")
 
@@ -101,14 +103,14 @@ def _best_metadata(path: Path, scan: VideoScan, damage: list[str]) -> tuple[Side
 def _write_sidecar(
     path: Path,
     content: SidecarContent | None,
-    lines: list[FrameLine],
+    lines: list[PictureLine],
     scan: VideoScan,
     frames: dict[str, int],
 ) -> None:
     header = content.header if content is not None and content.header is not None else _new_header(path, scan)
     marks: list[GapLine | EventLine] = list(content.others) if content is not None else []
     last_ms = max((track.ms[-1] for track in scan.tracks.values() if track.ms), default=0)
-    ordered: list[tuple[int, FrameLine | GapLine | EventLine]] = [(line.t_ns, line) for line in lines]
+    ordered: list[tuple[int, PictureLine | GapLine | EventLine]] = [(line.t_ns, line) for line in lines]
     ordered += [(mark.from_ns if isinstance(mark, GapLine) else mark.t_ns, mark) for mark in marks]
     ordered.sort(key=lambda entry: entry[0])
     target = sidecar_path(path)

@@ -16,12 +16,12 @@ from app.recording.sidecar import (
     SCHEMA_VERSION,
     EndLine,
     EventLine,
-    FrameLine,
     GapLine,
     HeaderLine,
+    PictureLine,
+    RawLine,
     Ref,
     SidecarWriter,
-    SourceRef,
     TrackInfo,
     encode_line,
     sidecar_path,
@@ -29,7 +29,7 @@ from app.recording.sidecar import (
 from fusion_core.errors import RecordingError
 
 __all__ = [
-    "EncodedPair",
+    "EncodedPicture",
     "Layout",
     "Segment",
     "SegmentInfo",
@@ -51,25 +51,32 @@ _LONGEST_DURATION_MS = 250
 
 
 @dataclass(slots=True)
-class EncodedPair:
-    """One pair after its encoders: the sidecar line without places in the file, and the new pictures' packets.
+class EncodedPicture:
+    """One picture after its encoder: its sidecar line without the place in the file, and its packet.
 
-    `shown` names every track with a picture in this pair; those not in `packets` repeat the track's last picture.
-    `starts` is true when each shown track has a key frame here, so that a file can begin with this pair.
+    A file can begin with any round: the first picture of each track in it is a key frame, and no picture of an earlier
+    round comes after one of its track in a later round. `fresh` is true for each of those first pictures.
     """
 
-    line: FrameLine
-    t_ns: int
-    shown: tuple[TrackName, ...]
-    packets: dict[TrackName, EncodedPacket]
+    track: TrackName
+    line: PictureLine
+    packet: EncodedPacket
     layout: Layout
-    starts: bool
+    round: int
+    fresh: bool
+    start_ns: int  # of its round, about
+    fell: bool = False  # the round began because the clock of a source fell back
     marks: tuple[GapLine | EventLine, ...] = ()
 
     @property
+    def t_ns(self) -> int:
+        """Its time."""
+        return self.packet.t_ns
+
+    @property
     def nbytes(self) -> int:
-        """Memory that this pair takes in the pre-event buffer, about."""
-        return 1500 + sum(len(packet.data) for packet in self.packets.values())
+        """Memory that it takes in the pre-event buffer, about."""
+        return 700 + len(self.packet.data)
 
 
 @dataclass(slots=True)
@@ -78,14 +85,13 @@ class SegmentInfo:
 
     path: Path
     frames: dict[str, int] = field(default_factory=dict)
-    pairs: int = 0
     bytes: int = 0
     duration_s: float = 0.0
     end_reason: str = ""
 
 
 class Segment:
-    """Writes pairs into one new file. Owner thread: the recorder's.
+    """Writes pictures into one new file. Owner thread: the recorder's.
 
     Raises:
         RecordingError: the files cannot be made. DiskWriteError: no space for them.
@@ -97,20 +103,19 @@ class Segment:
         self.start_ns = header.start_ns
         self.disk_error = ""  # why `close` could not finish the files
         self._last_ms: dict[str, int] = {}
-        self._last_ref: dict[str, Ref] = {}
         self._text_ms = -1
         self._end_ns = header.start_ns
         self._sidecar = SidecarWriter(sidecar_path(path))
         try:
-            self._sidecar.write(header)
+            self._embed = config.embed_metadata
+            line = self._sidecar.write(header)
             self._video = MatroskaWriter(
                 path,
                 layout,
                 config.cluster_ms,
                 {"title": path.stem, "date": header.wall_start, "lumitherm_schema": str(SCHEMA_VERSION)},
-                config.embed_metadata,
             )
-            self._video.write_text(encode_line(header), 0, 1)
+            self._video.write_text(line, 0)
             self._text_ms = 0
         except (OSError, RecordingError) as error:
             self._sidecar.close()
@@ -135,51 +140,42 @@ class Segment:
         """Seconds from the first picture to the last, by their stamps."""
         return (self._end_ns - self.start_ns) / 1e9
 
-    def write(self, pair: EncodedPair) -> None:
-        """Append one pair. Raises DiskWriteError; this pair and what follows then belong into another file."""
-        placed: dict[str, tuple[Ref, int]] = {}
-        for track in pair.shown:
-            packet = pair.packets.get(track)
-            if packet is None:
-                placed[track] = (msgspec.structs.replace(self._last_ref[track], new=False), 0)
-                continue
-            before = self._last_ms.get(track)
-            ms = max((packet.t_ns - self.start_ns + 500_000) // 1_000_000, 0 if before is None else before + 1)
-            duration = _DEFAULT_DURATION_MS if before is None else min(ms - before, _LONGEST_DURATION_MS)
-            placed[track] = (Ref(self.info.frames[track], ms, crc=packet.crc), duration)
-        refs = {track: ref for track, (ref, _) in placed.items()}
-        line = msgspec.structs.replace(
-            pair.line,
-            n=self.info.pairs,
-            fused=refs.get(TrackName.FUSED),
-            visible=_with_place(pair.line.visible, refs.get(TrackName.VISIBLE)),
-            thermal=_with_place(pair.line.thermal, refs.get(TrackName.THERMAL)),
-        )
-        for mark in pair.marks:
+    def write(self, picture: EncodedPicture) -> None:
+        """Append one picture. Raises DiskWriteError; this picture and what follows then belong into another file."""
+        track, packet = str(picture.track), picture.packet
+        before = self._last_ms.get(track)
+        ms = max((packet.t_ns - self.start_ns + 500_000) // 1_000_000, 0 if before is None else before + 1)
+        duration = _DEFAULT_DURATION_MS if before is None else min(ms - before, _LONGEST_DURATION_MS)
+        ref = Ref(self.info.frames[track], ms, crc=packet.crc, data=packet.data_crc)
+        for mark in picture.marks:
             self.mark(mark)
         # The line goes first: after a kill the sidecar then knows at least every picture that the video has.
-        self._put_line(line, max([*(ref.ms for ref in refs.values()), 0]))
-        for track, packet in pair.packets.items():
-            ref, duration = placed[track]
-            self._video.write(track, packet, ref.ms, duration)
-            self._last_ms[track] = ref.ms
-            self._last_ref[track] = ref
-            self.info.frames[track] += 1
-            self._end_ns = max(self._end_ns, packet.t_ns)
-        self.info.pairs += 1
+        if isinstance(picture.line, RawLine):
+            self._put_line(msgspec.structs.replace(picture.line, at=ref), ms)
+        else:
+            self._put_line(msgspec.structs.replace(picture.line, n=ref.k, fused=ref), ms)
+        self._video.write(track, packet, ms, duration)
+        self._last_ms[track] = ms
+        self.info.frames[track] += 1
+        self._end_ns = max(self._end_ns, packet.t_ns)
 
     def mark(self, line: GapLine | EventLine) -> None:
         """Write a gap or an event. Raises DiskWriteError."""
         at_ns = line.to_ns if isinstance(line, GapLine) else line.t_ns
         self._put_line(line, max(0, (at_ns - self.start_ns) // 1_000_000))
 
-    def _put_line(self, line: FrameLine | GapLine | EventLine | EndLine, ms: int) -> None:
+    def _put_line(self, line: PictureLine | GapLine | EventLine, ms: int) -> None:
         try:
-            self._sidecar.write(line)
+            data = self._sidecar.write(line)
         except OSError as error:
             raise DiskWriteError(self._sidecar.path, error) from error
-        self._text_ms = max(self._text_ms + 1, min(ms, self._text_ms + 60_000))
-        self._video.write_text(encode_line(line), self._text_ms, 1)
+        if self._embed:
+            self._text_ms = max(self._text_ms + 1, min(ms, self._text_ms + 60_000))
+            self._video.write_text(data, self._text_ms)
+
+    def flush_due(self) -> None:
+        """Write pictures that have waited in memory for long enough, whether or not another follows."""
+        self._video.flush_due()
 
     def sync(self) -> None:
         """Have the disk hold everything so far: the sidecar first, so that it knows every picture there."""
@@ -198,7 +194,7 @@ class Segment:
         self.info.duration_s = self.age_s
         end = EndLine(reason, dict(self.info.frames), self._end_ns - self.start_ns)
         try:
-            self._video.write_text(encode_line(end), self._text_ms + 1, 1)
+            self._video.write_text(encode_line(end), self._text_ms + 1)
             self._video.close()
             self._sidecar.write(end)
         except (DiskWriteError, OSError) as error:
@@ -220,10 +216,6 @@ class Segment:
         self._sidecar.close()
         self.info.bytes = self.info.path.stat().st_size if self.info.path.exists() else 0
         return self.info
-
-
-def _with_place(source: SourceRef | None, ref: Ref | None) -> SourceRef | None:
-    return source if source is None or ref is None else msgspec.structs.replace(source, at=ref)
 
 
 def track_infos(layout: Layout) -> list[TrackInfo]:

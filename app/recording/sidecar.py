@@ -1,22 +1,24 @@
-"""The sidecar: one JSON line for each recorded pair, beside the video file, written before the picture it describes.
+"""The sidecar: one JSON line for each recorded picture, beside the video file, written before the picture it describes.
 
     NAME.mkv     the pictures             NAME.jsonl   this file
 
-Line types: `header` (first line), `frame`, `gap`, `event`, `end` (last line of a file that was closed in order).
+Line types: `header` (first line), `raw` (a frame as the camera gave it), `frame` (a fused picture, with the stamps of
+the two that it was made of), `gap`, `event`, `end` (last line of a file that was closed in order). In schema 1 there
+was no `raw`: a `frame` was a pair as it had been fused, and named its places in all tracks.
 Times are nanoseconds on the monotonic clock of the machine that recorded; the header ties them to the wall clock.
 `ms` is that moment as Matroska holds it: milliseconds since the header's `start_ns`.
 """
 
 from __future__ import annotations
 
-import errno
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
 
+from app.recording.config import TrackName
+from app.recording.disk_file import DiskFile
 from fusion_core.errors import BadInputError, RecordingError
 
 __all__ = [
@@ -28,6 +30,8 @@ __all__ = [
     "GapLine",
     "HeaderLine",
     "Line",
+    "PictureLine",
+    "RawLine",
     "Ref",
     "SidecarContent",
     "SidecarWriter",
@@ -39,9 +43,9 @@ __all__ = [
     "sidecar_path",
 ]
 
-SCHEMA_VERSION = 1
-MAX_BYTES = 1 << 30  # a day at 30 pairs a second
-MAX_LINES = 2_000_000
+SCHEMA_VERSION = 2
+MAX_BYTES = 1 << 30
+MAX_LINES = 4_000_000  # 12 hours in one file, of three tracks at 30 pictures a second
 MAX_LINE_BYTES = 256 * 1024  # a frame line has about 500 bytes; anything above this is damage
 
 
@@ -76,19 +80,22 @@ class HeaderLine(msgspec.Struct, frozen=True, tag_field="type", tag="header"):
     reason: str = "start"  # why this file begins: start, split, event, layout, encoder, disk, clock
     config: dict[str, Any] = {}
     versions: dict[str, str] = {}
+    calibration: str | None = None  # at the start of the file; fused pictures name the one they were made with
+    offsets_ns: dict[str, int] = {}
 
 
 class Ref(msgspec.Struct, frozen=True, omit_defaults=True):
     """A picture in a track: its number `k` there (from 0) and its stamp `ms`. `new` is false for one shown before.
 
     `crc` is the CRC-32 of a lossless picture's bytes (rows top to bottom, 16 bits little-endian): decoders conceal
-    damage, this reveals it.
+    damage, this reveals it. `data` is the CRC-32 of the encoded bytes as the file holds them.
     """
 
     k: Count
     ms: Milliseconds
     new: bool = True
     crc: int | None = None
+    data: int | None = None
 
 
 class SourceRef(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -101,8 +108,23 @@ class SourceRef(msgspec.Struct, frozen=True, omit_defaults=True):
     at: Ref | None = None
 
 
+class RawLine(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", tag="raw"):
+    """One frame of a camera, recorded as it came, whether or not it was fused. track: visible or thermal."""
+
+    track: TrackName
+    i: int  # Frame.index
+    t_ns: Nanoseconds
+    src: str  # TimestampSource
+    flags: int = 0
+    at: Ref | None = None
+    rebuilt: bool = False  # made by `recover` from the video alone: the time is the container's
+
+
 class FrameLine(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", tag="frame"):
-    """One pair. `skew_ns` is visible minus thermal; `drops` counts since the start; flags are FrameFlag numbers."""
+    """One fused picture and its pair; in schema 1 and from `rematch` the pair has its places, too.
+
+    `skew_ns` is visible minus thermal; `drops` counts since the start; flags are FrameFlag numbers.
+    """
 
     n: int
     t_ns: Nanoseconds
@@ -125,7 +147,11 @@ class FrameLine(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type
 
 
 class GapLine(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", tag="gap"):
-    """Pictures are missing between two moments. cause: refused, outage, lost, disk, encoder."""
+    """Pictures are missing between two moments.
+
+    cause: refused (queue full), outage (the camera gave none), disk, encoder, load (left out because encoding could not
+    keep up), size (fused before visible changed its size), late (fused after its file was closed).
+    """
 
     cause: str
     from_ns: Nanoseconds
@@ -149,7 +175,8 @@ class EndLine(msgspec.Struct, frozen=True, tag_field="type", tag="end"):
     duration_ns: Nanoseconds
 
 
-Line = HeaderLine | FrameLine | GapLine | EventLine | EndLine
+PictureLine = RawLine | FrameLine
+Line = HeaderLine | RawLine | FrameLine | GapLine | EventLine | EndLine
 
 _encoder = msgspec.json.Encoder()
 _decoder: msgspec.json.Decoder[Line] = msgspec.json.Decoder(Line)
@@ -182,50 +209,35 @@ class SidecarWriter:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._size = 0
         try:
-            self._file = path.open("xb", buffering=0)
+            self._file = DiskFile(path)
         except OSError as error:
             raise RecordingError(f"{path} could not be made: {error.strerror}") from error
 
-    def write(self, line: Line) -> None:
-        """Append one line. Raises OSError (disk full); the file then ends with the line before."""
-        data = encode_line(line) + b"\n"
-        done = 0
-        try:
-            while done < len(data):
-                done += self._file.write(data[done:]) or 0
-        except OSError:
-            self._file.truncate(self._size)
-            self._file.seek(self._size)
-            raise
-        self._size += len(data)
+    def write(self, line: Line) -> bytes:
+        """Append one line; returns it. Raises OSError (disk full); the file then ends with the line before."""
+        data = encode_line(line)
+        self._file.append(data + b"\n")
+        return data
 
     def sync(self) -> None:
-        """Have the disk hold everything written so far."""
-        os.fsync(self._file.fileno())
+        """Have the disk hold everything written so far. Raises OSError."""
+        self._file.sync()
 
     def close(self) -> None:
         """Sync and close. Safe to call twice."""
-        if self._file.closed:
-            return
-        try:
-            os.fsync(self._file.fileno())
-        except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EIO, errno.EDQUOT):
-                raise
-        finally:
-            self._file.close()
+        self._file.close()
 
 
 class SidecarContent:
-    """A sidecar as read: header, pairs, everything else, and what was wrong with it ("" = nothing)."""
+    """A sidecar as read: header, pictures, everything else, and what was wrong with it ("" = nothing)."""
 
     def __init__(self) -> None:
         self.header: HeaderLine | None = None
         self.frames: list[FrameLine] = []
+        self.pictures: list[PictureLine] = []
+        """Raw and fused ones, in the order in which they were written."""
         self.others: list[GapLine | EventLine] = []
-        self.order: list[FrameLine | GapLine | EventLine] = []
         self.end: EndLine | None = None
         self.damage = ""
 
@@ -241,12 +253,17 @@ class SidecarContent:
             self.header = line
         elif isinstance(line, EndLine):
             self.end = line
+        elif isinstance(line, GapLine | EventLine):
+            self.others.append(line)
         else:
-            self.order.append(line)
+            self.pictures.append(line)
             if isinstance(line, FrameLine):
                 self.frames.append(line)
-            else:
-                self.others.append(line)
+
+    @property
+    def paired(self) -> bool:
+        """Whether the lines are pairs already, as in schema 1."""
+        return self.header is not None and self.header.schema < 2
 
 
 def read_sidecar(path: Path) -> SidecarContent:

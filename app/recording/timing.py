@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from app.recording.config import TrackName
-from app.recording.sidecar import FrameLine, GapLine, SidecarContent
+from app.recording.sidecar import FrameLine, GapLine, PictureLine, RawLine, SidecarContent
 from fusion_core.frames import FrameFlag
 
 __all__ = ["timing_page", "write_timing_page"]
@@ -17,6 +17,7 @@ __all__ = ["timing_page", "write_timing_page"]
 def timing_page(name: str, content: SidecarContent, problems: Iterable[str] = ()) -> str:
     """Markdown: how regular the frames came, how well they were matched, what is missing, what the check found."""
     header, lines = content.header, content.frames
+    paired = content.paired
     out = [f"# {name}", ""]
     if header is not None:
         out += [
@@ -27,13 +28,13 @@ def timing_page(name: str, content: SidecarContent, problems: Iterable[str] = ()
         ]
     out += ["| track | codec | pictures | first to last s | rate Hz | interval ms p50 / p95 / max |", "|" + "---|" * 6]
     for track in TrackName:
-        stamps = _stamps(lines, track)
+        stamps = _stamps(content.pictures, track)
         if not stamps.size:
             continue
         codec = next((f"{t.codec} ({t.encoder})" for t in header.tracks if t.name == track), "") if header else ""
         out.append(f"| {track} | {codec} | {stamps.size} | {_span_s(stamps):.3f} | {_rate(stamps)} |")
     skews = np.array([line.skew_ns for line in lines if line.skew_ns is not None], dtype=np.float64) / 1e6
-    out += ["", f"Pairs: {len(lines)}."]
+    out += ["", f"{'Pairs' if paired else 'Fused pictures'}: {len(lines)}."]
     if skews.size:
         p50, p95, worst = np.percentile(np.abs(skews), (50, 95, 100))
         out.append(
@@ -46,7 +47,7 @@ def timing_page(name: str, content: SidecarContent, problems: Iterable[str] = ()
             f"Fusion: median {np.median(fuse):.2f} ms, p95 {np.percentile(fuse, 95):.2f} ms, "
             f"engines {', '.join(sorted({line.engine for line in lines if line.engine})) or 'unknown'}."
         )
-    flagged = {flag.name: sum(bool(_all_flags(line) & flag) for line in lines) for flag in FrameFlag if flag}
+    flagged = {flag.name: sum(bool(_all_flags(line) & flag) for line in content.pictures) for flag in FrameFlag if flag}
     shown = [f"{name} {count}" for name, count in flagged.items() if count]
     out += ["Flags: " + (", ".join(shown) if shown else "none") + ".", ""]
     gaps = [mark for mark in content.others if isinstance(mark, GapLine)]
@@ -79,12 +80,21 @@ def write_timing_page(video: Path, content: SidecarContent, problems: Iterable[s
     return page
 
 
-def _stamps(lines: list[FrameLine], track: TrackName) -> np.ndarray:
+def _stamps(lines: list[PictureLine], track: TrackName) -> np.ndarray:
     """Times of the new pictures of a track, (N,) int64 ns."""
-    if track is TrackName.FUSED:
-        return np.array([line.t_ns for line in lines if line.fused is not None and line.fused.new], dtype=np.int64)
-    sources = (line.visible if track is TrackName.VISIBLE else line.thermal for line in lines)
-    return np.array([s.t_ns for s in sources if s is not None and s.at is not None and s.at.new], dtype=np.int64)
+    stamps: list[int] = []
+    for line in lines:
+        if isinstance(line, RawLine):
+            if line.track is track and line.at is not None:
+                stamps.append(line.t_ns)
+        elif track is TrackName.FUSED:
+            if line.fused is not None and line.fused.new:
+                stamps.append(line.t_ns)
+        else:
+            source = line.visible if track is TrackName.VISIBLE else line.thermal
+            if source is not None and source.at is not None and source.at.new:
+                stamps.append(source.t_ns)
+    return np.array(stamps, dtype=np.int64)
 
 
 def _span_s(stamps: np.ndarray) -> float:
@@ -98,8 +108,9 @@ def _rate(stamps: np.ndarray) -> str:
     return f"{(stamps.size - 1) / _span_s(stamps):.2f} | {p50:.1f} / {p95:.1f} / {worst:.1f}"
 
 
-def _all_flags(line: FrameLine) -> int:
+def _all_flags(line: PictureLine) -> int:
     flags = line.flags
-    for source in (line.visible, line.thermal):
-        flags |= source.flags if source is not None else 0
+    if isinstance(line, FrameLine):
+        for source in (line.visible, line.thermal):
+            flags |= source.flags if source is not None else 0
     return flags

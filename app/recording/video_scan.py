@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+import zlib
 from array import array
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,7 +25,10 @@ _MAX_SIDE_PX = 16384
 
 @dataclass(slots=True)
 class TrackScan:
-    """One track: stamps in ms in file order, the numbers of its key frames, and what the header says."""
+    """One track: stamps in ms in file order, the numbers of its key frames, and what the header says.
+
+    crcs: CRC-32 of each picture's encoded bytes, where `scan_video` was asked for them.
+    """
 
     name: TrackName
     stream_index: int
@@ -33,6 +38,7 @@ class TrackScan:
     pixel_format: str
     ms: array[int] = field(default_factory=lambda: array("q"))
     keys: array[int] = field(default_factory=lambda: array("q"))
+    crcs: array[int] = field(default_factory=lambda: array("L"))
     nbytes: int = 0
 
 
@@ -84,8 +90,14 @@ def find_tracks(container: av.container.InputContainer, path: Path) -> dict[Trac
     return tracks
 
 
-def scan_video(path: Path, deadline: float | None = None) -> VideoScan:
+def scan_video(
+    path: Path, deadline: float | None = None, crcs: bool = False, progress: Callable[[int], None] | None = None
+) -> VideoScan:
     """Read through a file's packets, until time.monotonic() reaches the deadline.
+
+    Args:
+        crcs: add the checksum of each picture's bytes.
+        progress: called with the number of bytes read since the last call.
 
     Raises:
         BadInputError: the file cannot be opened as a recording. Damage further in is told in `damage`.
@@ -112,6 +124,10 @@ def scan_video(path: Path, deadline: float | None = None) -> VideoScan:
                         track.keys.append(len(track.ms))
                     track.ms.append(round(packet.pts * packet.time_base * 1000))
                     track.nbytes += packet.size
+                    if crcs:
+                        track.crcs.append(zlib.crc32(packet))
+                    if progress is not None:
+                        progress(packet.size)
                 elif packet.size <= MAX_LINE_BYTES:
                     _take_line(scan, bytes(packet))
         except (av.error.FFmpegError, ValueError) as error:

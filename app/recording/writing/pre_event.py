@@ -1,74 +1,77 @@
-"""The pre-event buffer: the last seconds of encoded pairs, kept in memory until something happens."""
+"""The pre-event buffer: the last seconds of encoded pictures, kept in memory until something happens."""
 
 from __future__ import annotations
 
 from collections import deque
 
-from app.recording.segments import EncodedPair
+from app.recording.segments import EncodedPicture
 
 __all__ = ["PacketRing"]
 
 
 class PacketRing:
-    """Encoded pairs of the last `seconds`, beginning with one at which a file can start. Not thread-safe.
+    """Encoded pictures of the last `seconds`, in whole rounds, so that a file can begin with them. Not thread-safe.
 
-    It holds up to one key-frame interval more than `seconds`, so that the first pair is never too late. Above
-    `max_bytes` it gets shorter.
+    It holds up to one round more than `seconds`, so that the first picture is never too late. Above `max_bytes` it
+    gets shorter.
     """
 
     def __init__(self, seconds: float, max_bytes: int) -> None:
         self._span_ns = round(seconds * 1e9)
         self._max_bytes = max_bytes
-        self._pairs: deque[EncodedPair] = deque()
-        self._starts: deque[int] = deque()  # running numbers of the pairs that can start a file
-        self._first = 0  # running number of _pairs[0]
+        self._pictures: deque[EncodedPicture] = deque()
+        self._rounds: deque[tuple[int, int]] = deque()  # number, and time of the first picture
+        self._newest_ns = 0
         self.nbytes = 0
+        self.begin_round = 0
+        """An empty buffer begins with no earlier round: of that some pictures may be gone."""
 
     def __len__(self) -> int:
-        return len(self._pairs)
+        return len(self._pictures)
 
     @property
     def seconds(self) -> float:
-        """Time between the oldest and the newest pair."""
-        return (self._pairs[-1].t_ns - self._pairs[0].t_ns) / 1e9 if self._pairs else 0.0
+        """Time between the oldest and the newest picture."""
+        return (self._newest_ns - self._rounds[0][1]) / 1e9 if self._rounds else 0.0
 
     @property
     def first_ns(self) -> int | None:
-        """Time of the oldest pair; None when empty."""
-        return self._pairs[0].t_ns if self._pairs else None
+        """Time of the oldest picture; None when empty."""
+        return self._rounds[0][1] if self._rounds else None
 
-    def add(self, pair: EncodedPair) -> None:
-        """Take the next pair in and let go of what is too old or too much."""
-        if not self._span_ns or (not self._pairs and not pair.starts):
+    def add(self, picture: EncodedPicture) -> None:
+        """Take the next picture in and let go of what is too old or too much."""
+        begins = picture.fresh and picture.round >= self.begin_round
+        if not self._span_ns or (not self._rounds and not begins):
             return
-        if pair.starts:
-            self._starts.append(self._first + len(self._pairs))
-        self._pairs.append(pair)
-        self.nbytes += pair.nbytes
-        while len(self._starts) > 1:
-            second = self._pairs[self._starts[1] - self._first]
-            if self.nbytes <= self._max_bytes and pair.t_ns - second.t_ns < self._span_ns:
+        if not self._rounds or picture.round > self._rounds[-1][0]:
+            self._rounds.append((picture.round, picture.t_ns))
+        elif picture.round < self._rounds[0][0]:
+            return  # fused long after: its round is gone
+        self._pictures.append(picture)
+        self._newest_ns = picture.t_ns
+        self.nbytes += picture.nbytes
+        while len(self._rounds) > 1:
+            if self.nbytes <= self._max_bytes and picture.t_ns - self._rounds[1][1] < self._span_ns:
                 break
-            self._drop_before(self._starts[1])
-        if self.nbytes > self._max_bytes and len(self._starts) == 1:
-            self.clear()  # not even one key-frame interval fits
+            self._drop_first_round()
+        if self.nbytes > self._max_bytes and len(self._rounds) == 1:
+            self.clear()  # not even one round fits
 
-    def _drop_before(self, number: int) -> None:
-        while self._first < number:
-            self.nbytes -= self._pairs.popleft().nbytes
-            self._first += 1
-        while self._starts and self._starts[0] < number:
-            self._starts.popleft()
+    def _drop_first_round(self) -> None:
+        self._rounds.popleft()
+        first = self._rounds[0][0]
+        self._pictures = deque(picture for picture in self._pictures if picture.round >= first)
+        self.nbytes = sum(picture.nbytes for picture in self._pictures)
 
-    def take_all(self) -> list[EncodedPair]:
+    def take_all(self) -> list[EncodedPicture]:
         """Everything, oldest first; the ring is empty afterwards."""
-        pairs = list(self._pairs)
+        pictures = list(self._pictures)
         self.clear()
-        return pairs
+        return pictures
 
     def clear(self) -> None:
         """Forget everything."""
-        self._first += len(self._pairs)
-        self._pairs.clear()
-        self._starts.clear()
+        self._pictures.clear()
+        self._rounds.clear()
         self.nbytes = 0

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Protocol
 
-from app.recording.config import RecordingConfig
+from app.recording.config import RecordingConfig, TrackName
 from app.recording.segments import SegmentInfo
 from app.recording.self_check import finish_recording
+from app.recording.writing.encoder_bank import Shape, track_of
 from app.recording.writing.recorder_loop import Command
 from app.recording.writing.recorder_thread import RecorderThread
 from app.recording.writing.status import RecordingState, RecordingStatus, RecordingSummary
 from fusion_core.errors import LumithermError, RecordingError
-from fusion_core.frames import FusedFrame
+from fusion_core.frames import Frame, FusedFrame
 
 __all__ = ["RETRY_S", "Recorder", "RecorderListener"]
 
+_LEFT_OUT = "left out"
 RETRY_S = 5.0  # after a failure, before the next attempt
 
 
@@ -33,7 +36,7 @@ class RecorderListener(Protocol):
 
 
 class Recorder:
-    """Records fused frames on its own threads. Any thread may call any method; `offer` never blocks.
+    """Records raw frames and fused pictures on its own threads. Any thread may call any method; `offer` never blocks.
 
     What somebody asked for is recorded as soon as it can be: after a failure, or while the folder cannot be written,
     `tick` tries again every five seconds.
@@ -53,7 +56,7 @@ class Recorder:
         clock: Callable[[], int] = time.monotonic_ns,
         listener: RecorderListener | None = None,
     ) -> None:
-        self._config, self._clock, self._listener = config, clock, listener
+        self.config, self._clock, self._listener = config, clock, listener
         self._lock = threading.RLock()  # over the thread and what is wanted of it
         self._thread: RecorderThread | None = None
         self._wanted = config.autostart
@@ -63,13 +66,16 @@ class Recorder:
         self._failed = False  # there is no thread because of a failure
         self._context: dict[str, Any] = {}
         self._closed = False
-        self._refused_before = 0  # by threads before this one
-        self._refused_at_start = 0  # in all, when the recording began
+        self._shapes: dict[TrackName, Shape] = {}  # of the newest raw frames
+        self._missed_before: Counter[str] = Counter()  # by threads before this one, by track; LEFT_OUT besides
+        self._missed_at_start: Counter[str] = Counter()  # in all, when the recording began
         self._finisher: threading.Thread | None = None
         self._request: tuple[bool, str | None] | None = None  # what somebody asked for, and its label
         self._noted: tuple[bool, str | None] | None = None
         self._note: Callable[[bool, str | None], None] | None = None
         self._noting = threading.Lock()  # the last request is noted last
+        self.patient = False
+        """Whoever offers waits until there `has_room`: a full queue is no load, and nothing is left out for it."""
         self.summary: RecordingSummary | None = None
         """Of the last recording that was stopped."""
 
@@ -89,22 +95,30 @@ class Recorder:
             if self._thread is not None:
                 self._thread.describe(self._context)
 
-    def offer(self, frame: FusedFrame) -> bool:
-        """Hand over a frame. Never blocks.
+    def offer(self, picture: Frame | FusedFrame) -> bool:
+        """Hand over a raw frame straight from its camera, or a fused picture. Never blocks; nothing is copied.
+
+        Each track has a queue of its own, so that neither fusion nor a slow encoder costs another track anything.
 
         Returns:
-            False when the frame will not be recorded: not recording and no pre-event buffer (no harm done), or the
-            queue is full or the recorder failed (counted as refused, and marked as a gap in the sidecar).
+            False when it will not be recorded: not recording and no pre-event buffer, or a track that is not recorded
+            (no harm done), or its queue is full or the recorder failed (counted as refused, and marked as a gap in
+            the sidecar), or fused pictures are left out because encoding cannot keep up (counted and marked, too).
         """
+        track = track_of(picture)
+        if isinstance(picture, Frame):
+            self._shapes[track] = (tuple(picture.pixels.shape), picture.pixels.dtype)
         thread = self._thread
-        if thread is None or self._closed or not (self._wanted or self._config.pre_event_s > 0):
+        if thread is None or self._closed or not (self._wanted or self.config.pre_event_s > 0):
             return False
-        return thread.offer(frame)
+        return track in self.config.tracks and thread.offer(picture)
 
-    def has_room(self) -> bool:
-        """Whether the next frame would be taken without being refused; True while nothing is recorded."""
-        status = self.status
-        return not status.recording or status.queue_depth < self._config.queue_frames
+    def has_room(self, track: TrackName) -> bool:
+        """Whether the next picture of a track would be taken without being refused; True while nothing is recorded."""
+        thread = self._thread
+        if thread is None or thread.error is not None or not self._wanted:
+            return True
+        return thread.depth(track) < self.config.queue_frames
 
     # ------------------------------------------------------------------ requests
 
@@ -144,7 +158,7 @@ class Recorder:
         with self._lock:
             wanted = self._wanted
             self._begin(Command("event", label, self._clock()))
-            if not wanted and self._config.post_event_s == 0:
+            if not wanted and self.config.post_event_s == 0:
                 self._request = (True, label)
         self._note_request()
 
@@ -190,13 +204,22 @@ class Recorder:
         thread = self._thread
         if thread is None:
             return RecordingStatus(RecordingState.FAILED if self._failed else RecordingState.OFF)
-        refused = self._refused_before + thread.refused
+        in_all = self._missed_in_all(thread)
+        now = in_all - self._missed_at_start  # what is zero falls away
+        left_out, left_out_now = in_all.pop(_LEFT_OUT, 0), now.pop(_LEFT_OUT, 0)
         return replace(
             thread.status,
             recording=self._wanted and thread.error is None,
-            refused=refused - self._refused_at_start,
-            refused_in_all=refused,
+            refused=dict(now),
+            refused_in_all=dict(in_all),
+            left_out=left_out_now,
+            left_out_in_all=left_out,
         )
+
+    def _missed_in_all(self, thread: RecorderThread) -> Counter[str]:
+        missed = Counter({str(track): count for track, count in thread.refused.items()})
+        missed[_LEFT_OUT] = thread.left_out
+        return self._missed_before + missed
 
     def tick(self) -> None:
         """Begin what is wanted and could not be begun, replace a thread that failed; once or twice a second."""
@@ -204,7 +227,7 @@ class Recorder:
             if self._closed:
                 return
             thread = self._thread
-            lacking = (self._wanted and not self._begun) or (thread is None and self._config.pre_event_s > 0)
+            lacking = (self._wanted and not self._begun) or (thread is None and self.config.pre_event_s > 0)
             if lacking and time.monotonic() >= self._retry_at_s:
                 self._try_again()
             if thread is None:
@@ -212,7 +235,7 @@ class Recorder:
             self._show()
             if thread.error is None:
                 return
-            self._refused_before += thread.refused
+            self._missed_before = self._missed_in_all(thread)
             self._thread, self._begun, self._failed = None, False, True
             self._retry_at_s = time.monotonic() + RETRY_S
         thread.close(1.0)
@@ -222,7 +245,7 @@ class Recorder:
     def _begin(self, command: Command) -> None:
         thread = self._ready_thread()
         if not self._wanted:
-            self._refused_at_start = self._refused_before + thread.refused
+            self._missed_at_start = self._missed_in_all(thread)
         self._wanted = self._begun = True
         thread.command(command)
 
@@ -230,15 +253,18 @@ class Recorder:
         if self._closed:
             raise RecordingError("the recorder is closed: the pipeline has stopped; start it again to record")
         try:
-            self._config.directory.mkdir(parents=True, exist_ok=True)
+            self.config.directory.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise RecordingError(
-                f"the recording folder {self._config.directory} cannot be made: {error.strerror}. "
+                f"the recording folder {self.config.directory} cannot be made: {error.strerror}. "
                 "Set recording.directory to a folder that you may write."
             ) from error
         thread = self._thread
         if thread is None:
-            self._thread = thread = RecorderThread(self._config, self._clock, self._show, self._ended_by_itself)
+            self._thread = thread = RecorderThread(
+                self.config, self._clock, self._shapes, self._show, self._ended_by_itself
+            )
+            thread.patient = self.patient
             thread.describe(self._context)
             self._failed = False
         if thread.error is not None:
@@ -281,7 +307,7 @@ class Recorder:
         paths = [info.path for info in segments]
         self._finisher = threading.Thread(
             target=finish_recording,
-            args=(paths, self._config.self_check, time.monotonic() + 60.0),
+            args=(paths, self.config.self_check, time.monotonic() + 60.0),
             name="recording-check",
             daemon=True,
         )
@@ -292,11 +318,13 @@ class Recorder:
         for info in segments:
             for track, count in info.frames.items():
                 frames[track] = frames.get(track, 0) + count
-        checks = finish_recording([info.path for info in segments], self._config.self_check, deadline_s)
+        status = self.status
+        checks = finish_recording([info.path for info in segments], self.config.self_check, deadline_s)
         return RecordingSummary(
             segments=tuple(segments),
             frames=frames,
-            refused=self.status.refused,
+            refused=status.refused,
+            left_out=status.left_out,
             seconds=sum(info.duration_s for info in segments),
             bytes=sum(info.bytes for info in segments),
             checks=tuple(checks),

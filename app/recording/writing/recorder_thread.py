@@ -1,28 +1,47 @@
-"""The recorder's thread: a queue of frames and commands in front of `RecorderLoop`, which works them off in order."""
+"""The recorder's thread: a queue a track, and one of commands, in front of `RecorderLoop`, which works them off."""
 
 from __future__ import annotations
 
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from app.recording.config import RecordingConfig
+from app.recording.config import RecordingConfig, TrackName
 from app.recording.segments import SegmentInfo
+from app.recording.sidecar import GapLine
+from app.recording.writing.encoder_bank import Shape, track_of
+from app.recording.writing.load import LoadStep
 from app.recording.writing.recorder_loop import Command, RecorderLoop
 from app.recording.writing.status import RecordingState, RecordingStatus
 from fusion_core.errors import RecordingError
-from fusion_core.frames import FusedFrame
+from fusion_core.frames import Frame, FusedFrame
 
 __all__ = ["RecorderThread"]
+
+_BOTH_S = 1.0  # to wait for the other camera's first frame, so that a file begins with both
+_LOAD_GAP_NS = 10_000_000_000  # a gap of what was left out is told so often at least
+
+Picture = Frame | FusedFrame
+
+
+class _Gap:
+    """Pictures of one track that were not taken, not yet told to the loop."""
+
+    def __init__(self, t_ns: int) -> None:
+        self.count, self.first_ns, self.last_ns = 0, t_ns, t_ns
+
+    def add(self, t_ns: int) -> None:
+        self.count, self.last_ns = self.count + 1, t_ns
 
 
 class RecorderThread:
     """Runs from its making until `close`, or until something fails that nobody foresaw. `offer` never blocks.
 
     Args:
+        shapes: of the raw frames as far as they are known; somebody else keeps it up to date.
         on_change: called in the thread whenever state or reason change; it must be quick.
         on_end: called in the thread with the files of a recording that ended by itself.
     """
@@ -31,59 +50,79 @@ class RecorderThread:
         self,
         config: RecordingConfig,
         clock: Callable[[], int],
+        shapes: Mapping[TrackName, Shape],
         on_change: Callable[[], None],
         on_end: Callable[[tuple[SegmentInfo, ...]], None],
     ) -> None:
-        self._config, self._on_change = config, on_change
+        self._config, self._shapes, self._on_change = config, shapes, on_change
         self._condition = threading.Condition()
-        self._inbox: deque[FusedFrame | Command] = deque()
-        self._waiting = 0  # frames in the inbox; commands do not count
+        self._queues: dict[TrackName, deque[tuple[int, Picture]]] = {name: deque() for name in TrackName}
+        self._commands: deque[tuple[int, Command]] = deque()
+        self._number = 0  # of the newest entry: commands keep their place among the pictures
         self._hurry_at_s: float | None = None  # from then on, waiting frames are given up so that `finish` ends in time
-        self._gap: tuple[int, int, int] | None = None  # refused frames, first and last stamp, not yet told to the loop
+        self._gaps: dict[tuple[TrackName, str], _Gap] = {}
+        self._first_s: float | None = None  # when the first picture came
         self._context: dict[str, Any] = {}
-        self.refused = 0
-        """Frames that were not taken since the start of the thread."""
+        self.refused = dict.fromkeys(TrackName, 0)
+        """Pictures that found their queue full, since the start of the thread."""
+        self.left_out = 0
+        """Fused pictures that were not recorded because encoding could not keep up."""
+        self.patient = False
+        """Whoever offers waits for room: a full queue is no load, and nothing is left out for it."""
         self.error: BaseException | None = None
         """What ended the thread."""
-        self._loop = RecorderLoop(config, clock, on_change, on_end)
+        self._loop = RecorderLoop(config, clock, on_change, on_end, self._wake)
         self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
         self._thread.start()
 
     @property
     def status(self) -> RecordingStatus:
-        """As the loop tells it, with the queue's depth; FAILED after an error."""
+        """As the loop tells it, with the queues' depths; FAILED after an error."""
         error = self.error
         if error is not None:
             return RecordingStatus(RecordingState.FAILED, str(error) or type(error).__name__)
-        return replace(self._loop.status, queue_depth=self._waiting)
+        depths = {str(name): len(self._queues[name]) for name in self._config.ordered_tracks}
+        return replace(self._loop.status, depths=depths)
+
+    def depth(self, track: TrackName) -> int:
+        """Pictures of a track that wait."""
+        return len(self._queues[track])
 
     def describe(self, context: dict[str, Any]) -> None:
         """Facts that go with the frames from now on."""
         with self._condition:
-            self._context |= context
+            self._context = self._context | context
 
-    def offer(self, frame: FusedFrame) -> bool:
-        """Queue a frame; whether it was taken. One that was not is counted, and marked as a gap in the sidecar."""
+    def offer(self, picture: Picture) -> bool:
+        """Queue a picture; whether it was taken. One that was not is counted, and marked as a gap in the sidecar."""
+        track = track_of(picture)
         with self._condition:
-            if self.error is not None or self._waiting >= self._config.queue_frames:
-                self._refuse(frame)
+            if track is TrackName.FUSED and self._loop.step is not LoadStep.FULL:
+                self.left_out += 1
+                self._miss(picture, "load")
                 return False
-            self._inbox.append(frame)
-            self._waiting += 1
+            if self.error is not None or len(self._queues[track]) >= self._config.queue_frames:
+                self._refuse(picture)
+                return False
+            self._number += 1
+            self._queues[track].append((self._number, picture))
+            if self._first_s is None:
+                self._first_s = time.monotonic()
             self._condition.notify_all()
             return True
 
     def command(self, command: Command) -> None:
-        """Queue a command behind the frames that were offered before it."""
+        """Queue a command behind the pictures that were offered before it."""
         with self._condition:
-            self._inbox.append(command)
+            self._number += 1
+            self._commands.append((self._number, command))
             self._condition.notify_all()
 
     @property
     def asked_to_begin(self) -> bool:
         """Whether a command in the queue begins a recording."""
         with self._condition:
-            return any(isinstance(entry, Command) and entry.begins for entry in self._inbox)
+            return any(command.begins for _, command in self._commands)
 
     def finish(self, timeout_s: float) -> list[SegmentInfo]:
         """Write what is queued and close the files; returns them.
@@ -121,46 +160,90 @@ class RecorderThread:
             self._loop.give_up()
             self._on_change()
             with self._condition:
-                for entry in self._inbox:
-                    if isinstance(entry, Command):
-                        entry.done.set()
-                self._inbox.clear()
-                self._waiting = 0
+                for _, command in self._commands:
+                    command.done.set()
+                self._commands.clear()
+                for queue in self._queues.values():
+                    queue.clear()
 
     def _step(self) -> bool:
         """Work off the next entry, or what is due without one; whether to go on."""
         loop, going_on = self._loop, True
-        entry, gap, context = self._next()
+        entry, gaps, context = self._next()
         begins = isinstance(entry, Command) and entry.begins
-        if gap is not None and not begins:
-            loop.refused(*gap)
+        if not begins:
+            for gap in gaps:
+                loop.missing(gap)
         if isinstance(entry, Command):
             going_on = loop.obey(entry)
-            if gap is not None and begins:
-                loop.refused(*gap)
+            if begins:
+                for gap in gaps:
+                    loop.missing(gap)
             if entry.kind == "stop":
                 with self._condition:
                     self._hurry_at_s = None
         elif entry is not None:
-            loop.take(entry, context)
-        loop.tick(idle=entry is None)
+            loop.take(entry, context, self._shapes)
+        loop.tick()
+        if not self.patient:
+            limit = self._config.queue_frames
+            loop.observe_load({name: len(self._queues[name]) / limit for name in self._config.ordered_tracks})
         return going_on
 
-    def _next(self) -> tuple[FusedFrame | Command | None, tuple[int, int, int] | None, dict[str, Any]]:
+    def _wake(self) -> None:
         with self._condition:
-            if not self._inbox:
-                self._condition.wait(self._loop.wait_s)
-            entry = self._inbox.popleft() if self._inbox else None
-            if isinstance(entry, FusedFrame):
-                self._waiting -= 1
-                if self._hurry_at_s is not None and time.monotonic() > self._hurry_at_s:
-                    self._refuse(entry)
-                    entry = None
-            gap, self._gap = self._gap, None
-            return entry, gap, dict(self._context)
+            self._condition.notify_all()
 
-    def _refuse(self, frame: FusedFrame) -> None:
-        t_ns = frame.pair.timestamp_ns
-        self.refused += 1
-        count, first_ns, _ = self._gap or (0, t_ns, t_ns)
-        self._gap = (count + 1, first_ns, t_ns)
+    def _next(self) -> tuple[Picture | Command | None, list[GapLine], dict[str, Any]]:
+        with self._condition:
+            entry = self._choose()
+            if entry is None:
+                self._condition.wait(self._loop.wait_s)
+                entry = self._choose()
+            if entry is not None and not isinstance(entry, Command) and self._in_hurry:
+                self._refuse(entry)
+                entry = None
+            return entry, self._take_gaps(isinstance(entry, Command)), self._context
+
+    def _choose(self) -> Picture | Command | None:
+        """The oldest entry that can be worked off: a slow encoder holds up its track alone, a command waits for all."""
+        oldest = min((queue[0][0] for queue in self._queues.values() if queue), default=None)
+        if self._commands and (oldest is None or self._commands[0][0] < oldest):
+            return self._commands.popleft()[1]
+        if oldest is None or not self._may_begin:
+            return None
+        ready = [
+            name for name, queue in self._queues.items() if queue and (self._in_hurry or self._loop.bank.has_room(name))
+        ]
+        if not ready:
+            return None
+        return self._queues[min(ready, key=lambda name: self._queues[name][0][0])].popleft()[1]
+
+    @property
+    def _in_hurry(self) -> bool:
+        return self._hurry_at_s is not None and time.monotonic() > self._hurry_at_s
+
+    @property
+    def _may_begin(self) -> bool:
+        """A file names its tracks in its header: the first waits until both cameras are known, or one is not there."""
+        raw = [name for name in self._config.tracks if name is not TrackName.FUSED]
+        if self._commands or all(name in self._shapes for name in raw):
+            return True
+        return self._first_s is not None and time.monotonic() - self._first_s > _BOTH_S
+
+    def _take_gaps(self, everything: bool) -> list[GapLine]:
+        gaps = []
+        for (track, cause), gap in list(self._gaps.items()):
+            lasts = cause == "load" and self._loop.step is not LoadStep.FULL
+            if everything or not lasts or gap.last_ns - gap.first_ns > _LOAD_GAP_NS:
+                gaps.append(GapLine(cause, gap.first_ns, gap.last_ns, str(track), gap.count))
+                del self._gaps[track, cause]
+        return gaps
+
+    def _refuse(self, picture: Picture) -> None:
+        self.refused[track_of(picture)] += 1
+        self._miss(picture, "refused")
+
+    def _miss(self, picture: Picture, cause: str) -> None:
+        t_ns = picture.pair.timestamp_ns if isinstance(picture, FusedFrame) else picture.timestamp_ns
+        self._gaps.setdefault((track_of(picture), cause), _Gap(t_ns)).add(t_ns)

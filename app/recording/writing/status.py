@@ -8,11 +8,13 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from app.recording.writing.load import LoadStep
+
 if TYPE_CHECKING:
     from app.recording.segments import SegmentInfo
     from app.recording.self_check import CheckReport
 
-__all__ = ["RecordingState", "RecordingStatus", "RecordingSummary"]
+__all__ = ["LoadStep", "RecordingState", "RecordingStatus", "RecordingSummary"]
 
 
 class RecordingState(StrEnum):
@@ -30,7 +32,9 @@ class RecordingStatus:
     """One moment of the recorder; numbers count from the start of the recording.
 
     recording: somebody wants a recording, whether or not the disk allows it now. reason: why the state is not a plain
-    one, "" when all is well. refused: frames that were not taken; refused_in_all: of all recordings.
+    one, "" when all is well. refused: pictures that found their queue full, by track; left_out: fused ones that were
+    not recorded because encoding could not keep up; the two `..._in_all`: of all recordings. step: what is recorded
+    under the present load. depths: pictures that wait, by track.
     """
 
     state: RecordingState = RecordingState.OFF
@@ -40,14 +44,22 @@ class RecordingStatus:
     seconds: float = 0.0
     bytes: int = 0
     frames: Mapping[str, int] = field(default_factory=dict)
-    refused: int = 0
-    refused_in_all: int = 0
-    queue_depth: int = 0
+    refused: Mapping[str, int] = field(default_factory=dict)
+    refused_in_all: Mapping[str, int] = field(default_factory=dict)
+    left_out: int = 0
+    left_out_in_all: int = 0
+    depths: Mapping[str, int] = field(default_factory=dict)
+    step: LoadStep = LoadStep.FULL
     disk_seconds_left: float | None = None
     encoder: str = ""
     segments: int = 0
     pre_event_seconds: float = 0.0
     pre_event_bytes: int = 0
+
+    @property
+    def queue_depth(self) -> int:
+        """Pictures in the fullest queue."""
+        return max(self.depths.values(), default=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +68,8 @@ class RecordingSummary:
 
     segments: tuple[SegmentInfo, ...]
     frames: dict[str, int]
-    refused: int
+    refused: Mapping[str, int]
+    left_out: int
     seconds: float
     bytes: int
     checks: tuple[CheckReport, ...] = field(default=())
