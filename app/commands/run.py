@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from app.configuration.config import AppConfig
     from app.pipeline.live_fusion import LiveFusion
     from app.recording.writing.status import RecordingSummary
+    from fusion_core.errors import RecordingError
 
 __all__ = ["register", "run_headless"]
 
@@ -94,6 +95,7 @@ def run_headless(
     import cv2
 
     from app.pipeline.live_fusion import LiveFusion
+    from app.recording.writing.disk import require_writable
 
     cv2.setNumThreads(1)  # the stages run side by side already; OpenCV's own threads would only get in their way
     with stop_on_signals() as (stop, received), contextlib.ExitStack() as after:
@@ -101,6 +103,8 @@ def run_headless(
             from app.service.runner import service_run  # the web server and its friends load only for a service
 
             settings, attach = after.enter_context(service_run(settings, read_config, stop.set))
+        elif settings.recording.autostart:
+            require_writable(settings.recording.directory)  # rather than a run that records nothing
         live = make_live(settings) if make_live is not None else LiveFusion(settings)
         if read_config is not None:
             attach(live)
@@ -112,8 +116,19 @@ def run_headless(
         _tell_end(live)
     if live.failure is not None:
         raise live.failure
+    if live.recording.in_vain and (read_config is None or received):
+        raise _recorded_nothing(live, settings)
     if received:
         raise typer.Exit(128 + received[0])
+
+
+def _recorded_nothing(live: LiveFusion, settings: AppConfig) -> RecordingError:
+    """Who asked for a recording and got none learns it by the exit code, and why."""
+    from fusion_core.errors import RecordingError
+
+    told = [problem.text for problem in live.problems.recent() if problem.source == "recording"]
+    reason = told[-1] if told else "no camera gave a picture"
+    return RecordingError(f"nothing was recorded in {settings.recording.directory}: {reason}")
 
 
 def _watch(live: LiveFusion, settings: AppConfig, stop: threading.Event, duration_s: float | None) -> None:

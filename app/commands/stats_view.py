@@ -21,6 +21,7 @@ from app.pipeline.state.stats import (
     RecordingState,
     StatsSnapshot,
 )
+from app.recording.writing.load import LoadStep
 
 __all__ = ["StatsView", "budget_text", "drift_text", "log_fields", "render_table"]
 
@@ -95,6 +96,8 @@ def log_fields(snapshot: StatsSnapshot) -> dict[str, Any]:
         fields["fallback_reason"] = snapshot.fallback_reason
     if snapshot.recording is not RecordingState.OFF:
         fields |= {"recording": snapshot.recording.value, "file": snapshot.recording_file}
+        fields |= {f"recorded_{track}": count for track, count in snapshot.recorded.items()}
+        fields |= {"recording_step": snapshot.recording_step}
     if snapshot.disk_s_left is not None:
         fields["disk_s_left"] = round(snapshot.disk_s_left)
     if snapshot.budget is not None:
@@ -185,6 +188,10 @@ def _recording(snapshot: StatsSnapshot) -> Text:
         text.append(f"  {snapshot.recording_file}")
     if snapshot.recorded_s is not None:
         text.append(f"  {_clock(snapshot.recorded_s)}")
+    if snapshot.recorded:
+        text.append("  " + ", ".join(f"{track} {count}" for track, count in snapshot.recorded.items()))
+    if snapshot.recording_step != LoadStep.FULL:
+        text.append(f"  {snapshot.recording_step.replace('_', ' ')}", style="yellow")
     if snapshot.disk_s_left is not None:
         text.append(f"  space for {_clock(snapshot.disk_s_left)}", style="red" if snapshot.disk_s_left < 600 else "")
     return text

@@ -78,6 +78,8 @@ class RecorderReport:
             str(status.path) if status.path is not None else None,
             status.seconds if status.recording else None,
             status.disk_seconds_left,
+            status.frames if status.recording else {},
+            status.step.value,
         )
         for track, depth in status.depths.items():
             self._stats.queue(f"recorder_{track}", depth, self._queue_frames)

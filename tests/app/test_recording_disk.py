@@ -69,7 +69,7 @@ def check_frames(videos: list[Path]) -> list[int]:
         with RecordingReader(video) as reader:
             for pair in reader:
                 if pair.thermal is None or FrameFlag.HELD in pair.flags:
-                    continue  # at an end: a fused picture whose thermal frame is in another file, or did not come any more
+                    continue  # at an end: a fused picture whose thermal frame is in another file, or came no more
                 assert np.array_equal(pair.thermal.pixels, support.thermal_pixels(pair.thermal.index))
                 indices.append(pair.thermal.index)
     return indices
@@ -90,7 +90,9 @@ def test_a_disk_that_runs_full_leaves_a_valid_file_and_recording_resumes(
     ballast = small_disk / "ballast"
     ballast.write_bytes(bytes(20_000_000))
     states: list[RecordingStatus] = []
-    recorder = Recorder(settings(small_disk, pre_event_s=2, reserve_mb=4), listener=support.Listener(states))
+    recorder = Recorder(
+        settings(small_disk, pre_event_s=2, reserve_mb=4, cluster_ms=100), listener=support.Listener(states)
+    )
     recorder.start()
     index = 0
     while recorder.status.state is not RecordingState.PAUSED:

@@ -18,7 +18,7 @@ from types import MappingProxyType
 from typing import Any
 
 from app.pipeline.state.histogram import Histogram, WindowedHistogram
-from app.recording.writing.status import RecordingState
+from app.recording.writing.status import LoadStep, RecordingState
 from fusion_core.frames import Stream
 
 __all__ = [
@@ -170,6 +170,10 @@ class StatsSnapshot:
     disk_s_left: float | None
     budget: BudgetReading | None
     warnings: tuple[str, ...]
+    recorded: Mapping[str, int] = field(default_factory=dict)
+    """Pictures of the recording under way by track."""
+    recording_step: str = LoadStep.FULL.value
+    """What is recorded under the present load."""
     histograms: Mapping[str, HistogramReading] = field(default_factory=dict)
     """grab_to_fused, grab_to_shown, skew (absolute) and fuse, for monitoring systems."""
     drift: DriftReading | None = None
@@ -225,6 +229,8 @@ class Stats:
         self._recording_file: str | None = None
         self._recorded_s: float | None = None
         self._disk_s_left: float | None = None
+        self._recorded: dict[str, int] = {}
+        self._recording_step = LoadStep.FULL.value
         self._budget: BudgetReading | None = None
         self._drift: DriftReading | None = None
         self._warnings: dict[str, str] = {}
@@ -308,9 +314,13 @@ class Stats:
         file: str | None = None,
         recorded_s: float | None = None,
         disk_s_left: float | None = None,
+        recorded: Mapping[str, int] | None = None,
+        step: str = LoadStep.FULL.value,
     ) -> None:
-        """What the recorder does, into which file, for how long, and for how many seconds there is space."""
+        """What the recorder does, into which file, for how long, for how many seconds there is space, how many pictures
+        of each track it has written, and what it leaves out under load."""
         with self._lock:
+            self._recorded, self._recording_step = dict(recorded or {}), step
             self._recording, self._recording_file = state, file
             self._recorded_s, self._disk_s_left = recorded_s, disk_s_left
 
@@ -373,6 +383,8 @@ class Stats:
                 budget=self._budget,
                 drift=self._drift,
                 warnings=tuple(self._warnings.values()),
+                recorded=_frozen(self._recorded),
+                recording_step=self._recording_step,
                 histograms=_frozen(
                     {
                         **{kind.value: _reading(d.total) for kind, d in self._latency.items()},

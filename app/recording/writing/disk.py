@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections import deque
 from collections.abc import Callable
@@ -10,8 +11,9 @@ from pathlib import Path
 
 from app.recording.config import RecordingConfig
 from app.recording.segments import delete_recording, is_protected, list_recordings
+from fusion_core.errors import RecordingError
 
-__all__ = ["DiskGuard", "DiskLevel", "free_bytes"]
+__all__ = ["DiskGuard", "DiskLevel", "free_bytes", "require_writable"]
 
 _RATE_WINDOW_S = 10.0
 _HYSTERESIS = 1.25  # space is back when a quarter more than the reserve is free
@@ -23,6 +25,32 @@ class DiskLevel(StrEnum):
     OK = "ok"
     WARN = "warn"  # space for fewer than warn_min minutes
     RESERVE = "reserve"  # down to the reserve: act
+
+
+def require_writable(directory: Path) -> None:
+    """Make the folder if need be, and write a file there to be sure that one can.
+
+    Raises:
+        RecordingError: it cannot be made or written; says why and what to do.
+    """
+    advice = "Set recording.directory to a folder that you may write."
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        what = "is no folder" if directory.exists() else f"cannot be made: {error.strerror}"
+        raise RecordingError(f"the recording folder {directory} {what}. {advice}") from error
+    probe = directory / f".write-probe-{os.getpid()}"
+    try:
+        try:
+            with probe.open("wb", buffering=0) as file:
+                file.write(bytes(4096))
+                os.fsync(file.fileno())
+        finally:
+            probe.unlink(missing_ok=True)
+    except OSError as error:
+        raise RecordingError(
+            f"the recording folder {directory} cannot be written: {error.strerror}. {advice}"
+        ) from error
 
 
 def free_bytes(directory: Path) -> int:

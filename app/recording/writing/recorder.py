@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from app.recording.config import RecordingConfig, TrackName
 from app.recording.segments import SegmentInfo
 from app.recording.self_check import finish_recording
+from app.recording.writing.disk import require_writable
 from app.recording.writing.encoder_bank import Shape, track_of
 from app.recording.writing.recorder_loop import Command
 from app.recording.writing.recorder_thread import RecorderThread
@@ -74,6 +75,8 @@ class Recorder:
         self._noted: tuple[bool, str | None] | None = None
         self._note: Callable[[bool, str | None], None] | None = None
         self._noting = threading.Lock()  # the last request is noted last
+        self._hoped = config.autostart  # the configuration, or a run before, wants a recording
+        self._recorded = 0  # pictures of all recordings that have ended
         self.patient = False
         """Whoever offers waits until there `has_room`: a full queue is no load, and nothing is left out for it."""
         self.summary: RecordingSummary | None = None
@@ -137,6 +140,7 @@ class Recorder:
             self._note = note
             if wanted is not None:
                 self._wanted, self._label = wanted, label
+                self._hoped = wanted
                 self._request = self._noted = (wanted, label)
 
     def start(self, label: str | None = None) -> None:
@@ -199,6 +203,11 @@ class Recorder:
         return self._wanted
 
     @property
+    def in_vain(self) -> bool:
+        """Whether a recording was to begin by itself, and not one picture has been recorded so far."""
+        return self._hoped and not self._recorded and not any(self.status.frames.values())
+
+    @property
     def status(self) -> RecordingStatus:
         """How it is doing now."""
         thread = self._thread
@@ -236,6 +245,7 @@ class Recorder:
             if thread.error is None:
                 return
             self._missed_before = self._missed_in_all(thread)
+            self._recorded += thread.recorded
             self._thread, self._begun, self._failed = None, False, True
             self._retry_at_s = time.monotonic() + RETRY_S
         thread.close(1.0)
@@ -252,13 +262,8 @@ class Recorder:
     def _ready_thread(self) -> RecorderThread:
         if self._closed:
             raise RecordingError("the recorder is closed: the pipeline has stopped; start it again to record")
-        try:
-            self.config.directory.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise RecordingError(
-                f"the recording folder {self.config.directory} cannot be made: {error.strerror}. "
-                "Set recording.directory to a folder that you may write."
-            ) from error
+        if self._thread is None or not self.config.directory.is_dir():
+            require_writable(self.config.directory)
         thread = self._thread
         if thread is None:
             self._thread = thread = RecorderThread(
@@ -280,6 +285,7 @@ class Recorder:
             return None
         try:
             self.summary = self._summarize(thread.finish(timeout_s), deadline_s)
+            self._recorded += sum(self.summary.frames.values())
         finally:
             self._show()
         for problem in self.summary.problems:
@@ -305,6 +311,7 @@ class Recorder:
             if thread is not None and not thread.asked_to_begin:  # unless somebody has just asked for another
                 self._wanted = self._begun = False
         paths = [info.path for info in segments]
+        self._recorded += sum(sum(info.frames.values()) for info in segments)
         self._finisher = threading.Thread(
             target=finish_recording,
             args=(paths, self.config.self_check, time.monotonic() + 60.0),

@@ -84,6 +84,11 @@ class RecorderThread:
         depths = {str(name): len(self._queues[name]) for name in self._config.ordered_tracks}
         return replace(self._loop.status, depths=depths)
 
+    @property
+    def recorded(self) -> int:
+        """Pictures of the recording under way, also after an error."""
+        return sum(self._loop.status.frames.values())
+
     def depth(self, track: TrackName) -> int:
         """Pictures of a track that wait."""
         return len(self._queues[track])

@@ -12,6 +12,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from app.pipeline.state.stats import BudgetLevel, HistogramReading, RecordingState, StatsSnapshot
+from app.recording.writing.load import LoadStep
 from app.service.state.gpu import GpuReading
 
 __all__ = ["METRICS", "MetricsCollector", "ServiceFigures", "make_registry", "render_metrics"]
@@ -40,6 +41,8 @@ METRICS: Mapping[str, str] = {
     "lumitherm_engine_build_seconds": "s that an engine has been building in the background; absent while none is",
     "lumitherm_recording": "1 for the state of the recorder",
     "lumitherm_recorded_seconds": "s of the recording under way",
+    "lumitherm_recorded_pictures": "pictures of the recording under way by track: fused, visible, thermal",
+    "lumitherm_recording_step": "1 for what is recorded under the present load: full, without_fused, visible_reduced",
     "lumitherm_disk_seconds_left": "s until the disk's reserve is reached at the present rate",
     "lumitherm_budget_pixels": "px of the alignment budget by part: parallax, skew, residual, total, limit",
     "lumitherm_drift_pixels": "px that the measured shift is off the calibration",
@@ -160,6 +163,9 @@ class MetricsCollector(Collector):
         states = [((state.value,), state is s.recording) for state in RecordingState]
         yield self._gauges("lumitherm_recording", ("state",), states)
         yield self._gauge("lumitherm_recorded_seconds", s.recorded_s)
+        yield self._gauges("lumitherm_recorded_pictures", ("track",), [((k,), v) for k, v in s.recorded.items()])
+        steps = [((step.value,), step.value == s.recording_step) for step in LoadStep]
+        yield self._gauges("lumitherm_recording_step", ("step",), steps)
         yield self._gauge("lumitherm_disk_seconds_left", s.disk_s_left)
 
     def _budget(self, s: StatsSnapshot) -> Iterable[Metric]:

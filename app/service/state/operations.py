@@ -227,7 +227,8 @@ class Operations:
             "seconds": round(summary.seconds, 3),
             "bytes": summary.bytes,
             "frames": summary.frames,
-            "refused": summary.refused,
+            "refused": dict(summary.refused),
+            "left_out": summary.left_out,
             "files": [segment.path.name for segment in summary.segments],
             "problems": list(summary.problems),
         }
