@@ -70,6 +70,7 @@ def check_recording(
     # Half of the time at most for counting: the ends are to be decoded too.
     limit = None if deadline is None else (time.monotonic() + deadline) / 2
     scan = scan_video(path, limit, crcs=not quick, progress=told.read)
+    told.read_all()
     if scan.damage:
         problems.append(scan.damage)
     content = _content(path, scan, problems)
@@ -164,6 +165,9 @@ class _Progress:
     def read(self, nbytes: int) -> None:
         self._read += nbytes
         self._show()
+
+    def read_all(self) -> None:
+        self.read(self._bytes)
 
     def decoded(self) -> None:
         with self._lock:

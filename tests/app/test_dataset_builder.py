@@ -255,7 +255,7 @@ def make_recording(folder: Path) -> Path:
         fused = FusedFrame(visible.copy(), pair, 1.0, "average", fused_ns=t_ns)
         while recorder.status.queue_depth >= 8:
             threading.Event().wait(0.002)
-        assert recorder.offer(fused)
+        assert all(recorder.offer(picture) for picture in (pair.visible, pair.thermal, fused))
     summary = recorder.stop(60.0)
     recorder.close()
     return summary.segments[0].path

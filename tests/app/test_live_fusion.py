@@ -509,7 +509,7 @@ def test_a_folder_that_cannot_be_written_is_tried_again(running: Running, tmp_pa
     live = running(recording={"autostart": True})
     wait_until(lambda: live.stats.snapshot().recording is RecordingState.FAILED)
     pictures(live)
-    assert live.state is PipelineState.RUNNING and "cannot be made" in texts(live, "recording")
+    assert live.state is PipelineState.RUNNING and "is no folder" in texts(live, "recording")
     with pytest.raises(RecordingError):
         live.recording.start()
     blocked.unlink()

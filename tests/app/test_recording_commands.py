@@ -7,7 +7,9 @@ import json
 import shutil
 from pathlib import Path
 
+import av
 import cv2
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -17,11 +19,11 @@ from typer.testing import CliRunner
 
 from app.__main__ import build_cli
 from app.playback.recorded_views import DamagedPairs, half_blocks, play_in_terminal
-from app.recording.config import RecordingConfig
+from app.recording.config import RecordingConfig, TrackName
 from app.recording.reader import RecordingReader
 from app.recording.recover import recover
 from app.recording.self_check import check_recording
-from app.recording.sidecar import read_sidecar, sidecar_path
+from app.recording.sidecar import encode_line, read_sidecar, sidecar_path
 from app.recording.writing.recorder import Recorder
 from app.view.views import FileView
 from fusion_core.errors import BadInputError, LumithermError, RecordingError
@@ -186,8 +188,10 @@ def test_a_sidecar_from_the_future_is_named(video: Path) -> None:
 def test_a_flipped_bit_in_thermal_is_noticed_not_shown(video: Path) -> None:
     with RecordingReader(video) as reader:
         packets = len(reader)
+    with av.open(str(video)) as container:
+        thermal = [bytes(packet) for packet in container.demux(container.streams[2]) if packet.size]
     data = bytearray(video.read_bytes())
-    middle = len(data) // 2
+    middle = data.index(thermal[PAIRS // 2]) + len(thermal[PAIRS // 2]) // 2
     data[middle : middle + 40] = bytes(40)
     video.write_bytes(data)
     wrong = 0
@@ -232,3 +236,65 @@ def test_damage_never_crashes_the_reader(
         check_recording(video)
     except LumithermError as error:
         assert str(error)
+
+
+@pytest.mark.parametrize("track", list(TrackName))
+def test_a_flipped_bit_in_the_middle_is_found_located_and_passed_over(
+    video: Path, tmp_path: Path, track: TrackName
+) -> None:
+    """In each track: `check` names track and time, `play --export` and `fuse` go on behind it."""
+    with av.open(str(video)) as container:
+        stream = next(s for s in container.streams if s.metadata.get("title") == track)
+        packets = [(packet.pts, bytes(packet)) for packet in container.demux(stream) if packet.size]
+    ms, data = packets[len(packets) // 2]
+    whole = bytearray(video.read_bytes())
+    at = whole.index(data) + len(data) // 2
+    whole[at] ^= 0x10
+    video.write_bytes(whole)
+    report = check_recording(video)
+    assert any(text.startswith(f"{track}: ") and f"{ms / 1000:.3f} s" in text for text in report.problems)
+    assert all(text.startswith(f"{track}: ") for text in report.problems)
+    code, text = run("recording", "check", str(video))
+    assert code == 1 and f"{ms / 1000:.3f} s" in text and "--quick" in run("recording", "check", "--help")[1]
+    code, text = run("play", str(video), "--view", str(track), "--export", str(tmp_path / "png"))
+    written = sorted(int(path.stem) for path in (tmp_path / "png").glob("*.png"))
+    assert written[0] == 0 and written[-1] == PAIRS - 1 and PAIRS - len(written) <= 31
+    assert (code == 1 and "left out" in text) == (len(written) < PAIRS)
+
+
+def test_the_check_reads_everything_and_tells_how_far_it_is(video: Path) -> None:
+    told: list[float] = []
+    report = check_recording(video, progress=told.append)
+    assert report.problems == () and report.decoded == sum(report.frames.values()) == 3 * PAIRS
+    assert told == sorted(told) and told[-1] == pytest.approx(1.0) and len(set(told)) > PAIRS
+    quick = check_recording(video, quick=True)
+    assert quick.problems == () and quick.frames == report.frames
+
+
+def test_recordings_of_schema_1_read_as_they_did(tmp_path: Path) -> None:
+    """There a line was a pair as it had been fused, with its places in all tracks; nothing is paired anew."""
+    recorder = Recorder(RecordingConfig(directory=tmp_path, reserve_mb=1, embed_metadata=False))
+    recorder.start()
+    for index in range(20):
+        support.feed(recorder, support.frame_at(index))
+    recorder.close()
+    (video,) = tmp_path.glob("*.mkv")
+    with RecordingReader(video) as reader:
+        lines = [reader.line(index) for index in range(20)]
+    content = read_sidecar(sidecar_path(video))
+    held = msgspec.structs.replace(lines[10], visible=lines[11].visible, n=11)  # shown twice, as fusion had it then
+    header, end = msgspec.structs.replace(content.header, schema=1), content.end
+    paired = [*lines[:11], held, *lines[12:]]
+    sidecar_path(video).write_bytes(b"".join(encode_line(line) + b"\n" for line in (header, *paired, end)))
+    with RecordingReader(video) as reader:
+        assert [reader.line(index) for index in range(20)] == paired
+        assert [pair.thermal.index for pair in reader] == [*range(11), 10, *range(12, 20)]
+        assert np.array_equal(reader.pair(15).thermal.pixels, support.thermal_pixels(15))
+        assert reader.fused(12) is not None
+    data = video.read_bytes()
+    video.write_bytes(data[: int(0.7 * len(data))])
+    report = recover(video)
+    assert report.source == "sidecar" and report.dropped > 0
+    assert read_sidecar(sidecar_path(video)).header.schema == 1
+    with RecordingReader(video) as reader:
+        assert 5 < len(reader) < 20 and np.array_equal(reader.pair(3).thermal.pixels, support.thermal_pixels(3))

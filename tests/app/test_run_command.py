@@ -86,3 +86,45 @@ def test_a_wrong_setting_is_refused(tmp_path: Path) -> None:
 def test_a_wrong_calibration_is_refused(tmp_path: Path) -> None:
     done = run(tmp_path, "--set", f"calibration.file={tmp_path / 'none.yaml'}")
     assert done.returncode == 2 and "none.yaml" in done.stderr
+
+
+def _unwritable(folder: Path, kind: str) -> Path:
+    """A place where nothing can be recorded, also by root."""
+    if kind == "a device":
+        return Path("/dev/full")
+    if kind == "below a file":
+        (folder / "file").write_text("")
+        return folder / "file" / "recordings"
+    if kind == "a folder of the kernel's":
+        return Path("/proc/lumitherm")
+    locked = folder / "locked"
+    locked.mkdir()
+    if os.geteuid() == 0:
+        if subprocess.run(["mount", "-t", "tmpfs", "-o", "ro,size=1m", "none", str(locked)], check=False).returncode:
+            pytest.skip("a read-only folder needs mounting here")
+    else:
+        locked.chmod(0o500)
+    return locked
+
+
+@pytest.mark.parametrize("kind", ["a device", "below a file", "a folder of the kernel's", "read-only"])
+def test_a_folder_that_cannot_be_written_is_found_before_anything_begins(tmp_path: Path, kind: str) -> None:
+    place = _unwritable(tmp_path, kind)
+    try:
+        began = time.monotonic()
+        done = run(tmp_path, "--record", "--duration", "30", "--set", f"recording.directory={place}")
+        assert done.returncode == 1 and str(place) in done.stderr and "recording.directory" in done.stderr
+        assert "fused" not in done.stdout and time.monotonic() - began < 25
+        assert "Traceback" not in done.stderr
+    finally:
+        if place.is_mount():
+            subprocess.run(["umount", str(place)], check=True)
+
+
+def test_a_recording_that_never_came_ends_with_1_and_says_why(tmp_path: Path) -> None:
+    """The disk has no room above the reserve: the rig runs, and nobody may believe that it has recorded."""
+    done = run(tmp_path, "--record", "--duration", "2", "--set", "recording.reserve_mb=1e12")
+    recorded = list_recordings(tmp_path / "recordings")
+    if recorded:  # until the first look at the disk pictures were written: then it is no recording of nothing
+        pytest.fail(f"something was recorded: {recorded}")
+    assert done.returncode == 1 and "nothing was recorded" in done.stderr and "Traceback" not in done.stderr
