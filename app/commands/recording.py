@@ -14,6 +14,7 @@ from app.commands.common.output import output as current_output
 from fusion_core.errors import BadInputError, RecordingError, UsageError
 
 if TYPE_CHECKING:
+    from app.playback.recorded_views import DamagedPairs
     from app.recording.reader import RecordingReader
     from app.recording.recover import RecoverReport
     from app.view.views import FileView
@@ -178,8 +179,7 @@ def _play(
                 "play shows pictures in a terminal, and this is none: use `lumitherm recording export FILE -o FOLDER`"
                 " (or play --output PNGDIR)"
             )
-        if damaged.count:
-            raise RecordingError(f"{file}: {damaged.told}; lumitherm recording check FILE lists the places")
+        _tell_damage(file, damaged)
 
 
 def _export(
@@ -202,23 +202,32 @@ def _export(
     stamps and flags, and the calibration. MCAP gets all pictures with their stamps, and both cameras' calibration.
     """
     import app.playback.export as export
+    from app.playback.recorded_views import DamagedPairs
     from app.recording.reader import RecordingReader
 
     claim(output, overwrite)
     config = _agc(agc)
     with RecordingReader(file) as reader:
+        damaged = DamagedPairs()
         start, stop = _span(reader, start_s, duration_s)
         if output.suffix.lower() == ".mcap":
-            count = export.to_mcap(reader, output, start, stop, calibration)
+            count = export.to_mcap(reader, output, start, stop, calibration, damaged)
         elif output.suffix.lower() in (".mp4", ".mkv") or str(output) == "-":
             current_output().results_elsewhere = str(output) == "-"
-            count = export.to_video(reader, output, _view_of(reader, view), start, stop, config, crf)
+            count = export.to_video(reader, output, _view_of(reader, view), start, stop, config, crf, damaged)
         elif not output.suffix or output.is_dir():
-            count = export.to_folder(reader, output, start, stop, calibration)
+            count = export.to_folder(reader, output, start, stop, calibration, damaged)
         else:
             raise UsageError(f"{output} has an ending that is not known: give .mp4, .mkv, .mcap, or a folder")
     current_output().facts |= {"output": str(output), "pairs": count}
     say(f"{count} pairs in {output}")
+    _tell_damage(file, damaged)
+
+
+def _tell_damage(file: Path, damaged: DamagedPairs) -> None:
+    """Exit code 1 where something was left out. Raises RecordingError."""
+    if damaged.count:
+        raise RecordingError(f"{file}: {damaged.told}; lumitherm recording check FILE lists the places")
 
 
 def _agc(name: AgcName) -> AgcConfig:

@@ -22,6 +22,7 @@ from app.jobs.request import FuseRequest
 from app.media.pictures import write_picture
 from app.media.writer import VideoFormat, VideoWriter
 from app.recording.config import RecordingConfig
+from app.recording.writing.encoder_bank import track_of
 from app.recording.writing.recorder import Recorder
 from app.view.views import contact_sheet, grey_to_rgb
 from fusion_core.engines.engine import FusionEngine
@@ -206,6 +207,7 @@ class _Recording:
         self._now_ns = 0
         config = RecordingConfig(directory=folder, prefix=_PREFIX, split_s=0, reserve_mb=1)
         self._recorder = Recorder(config, clock=lambda: self._now_ns)
+        self._recorder.patient = True
         self._recorder.start()
 
     def take(self, frame: FusedFrame) -> None:
@@ -213,11 +215,16 @@ class _Recording:
         source = frame.pair.visible or frame.pair.thermal
         self._now_ns = self._now_ns if source is None else source.timestamp_ns
         end_s = time.monotonic() + _PATIENCE_S
-        while not self._recorder.has_room():
-            if time.monotonic() > end_s:
-                raise RecordingError(f"the recorder took nothing for {_PATIENCE_S:g} s; is the disk that slow or full?")
-            time.sleep(0.005)
-        self._recorder.offer(frame)
+        for picture in (frame.pair.visible, frame.pair.thermal, frame):
+            if picture is None:
+                continue
+            while not self._recorder.has_room(track_of(picture)):
+                if time.monotonic() > end_s:
+                    raise RecordingError(
+                        f"the recorder took nothing for {_PATIENCE_S:g} s; is the disk that slow or full?"
+                    )
+                time.sleep(0.005)
+            self._recorder.offer(picture)
 
     def close(self) -> Path | None:
         """End it in order; the file, if there is one. Raises RecordingError: its check found something."""

@@ -12,7 +12,7 @@ import numpy as np
 
 from app.media.pictures import NO_ROOM_ERRNOS, encode_picture, no_room_message, write_picture
 from app.media.writer import VideoFormat, VideoWriter
-from app.playback.recorded_views import viewed
+from app.playback.recorded_views import DamagedPairs, viewed
 from app.recording.config import TrackName
 from app.recording.reader import RecordingReader
 from app.view.views import FileView
@@ -54,7 +54,14 @@ _CAMERA_INFO = (
 
 
 def to_video(
-    reader: RecordingReader, output: Path, view: FileView, start: int, stop: int, agc: AgcConfig, crf: int
+    reader: RecordingReader,
+    output: Path,
+    view: FileView,
+    start: int,
+    stop: int,
+    agc: AgcConfig,
+    crf: int,
+    damaged: DamagedPairs,
 ) -> int:
     """One H.264 video of a view, with the recording's own times; how many pictures it has.
 
@@ -68,7 +75,7 @@ def to_video(
     first_ns, last_ms = reader.line(start).t_ns, -1
     rate = Fraction(max(1, round((stop - start) / max(reader.info.duration_s, 0.04)))) if stop - start > 1 else None
     try:
-        for index, picture in viewed(reader, view, start, stop, agc):
+        for index, picture in viewed(reader, view, start, stop, agc, damaged):
             at_ms = max(last_ms + 1, round((reader.line(index).t_ns - first_ns) / 1e6))
             if writer is None:
                 height, width = picture.shape[:2]
@@ -83,11 +90,15 @@ def to_video(
             writer.close()
 
 
-def to_folder(reader: RecordingReader, output: Path, start: int, stop: int, calibration: Path | None) -> int:
+def to_folder(
+    reader: RecordingReader, output: Path, start: int, stop: int, calibration: Path | None, damaged: DamagedPairs
+) -> int:
     """PNG of visible and fused, TIFF of thermal counts as they are, pairs.csv, and the calibration; how many pairs.
 
+    Damaged pictures are left out and counted.
+
     Raises:
-        RecordingError: a picture is damaged, or the folder cannot be written.
+        RecordingError: the folder cannot be written.
     """
     if calibration is not None:
         load_calibration(calibration)  # refused before the work, not after
@@ -98,7 +109,7 @@ def to_folder(reader: RecordingReader, output: Path, start: int, stop: int, cali
             rows = csv.writer(table)
             rows.writerow(_COLUMNS)
             for index in range(start, stop):
-                files = _write_pictures(reader, output, index)
+                files = _write_pictures(reader, output, index, damaged)
                 line = reader.line(index)
                 stamps = [None if source is None else source.t_ns for source in (line.visible, line.thermal)]
                 skew_ms = None if None in stamps else round((stamps[0] - stamps[1]) / 1e6, 3)  # type: ignore[operator]
@@ -112,11 +123,11 @@ def to_folder(reader: RecordingReader, output: Path, start: int, stop: int, cali
     return stop - start
 
 
-def _write_pictures(reader: RecordingReader, output: Path, index: int) -> list[str]:
+def _write_pictures(reader: RecordingReader, output: Path, index: int, damaged: DamagedPairs) -> list[str]:
     """The files of one pair in the order of the columns; empty where it has no picture."""
     files = []
     for track in (TrackName.VISIBLE, TrackName.THERMAL, TrackName.FUSED):
-        picture = reader.picture(track, index) if track in reader.tracks else None
+        picture = damaged.picture(reader, track, index) if track in reader.tracks else None
         name = f"{track}/{index:06d}.{'tiff' if track is TrackName.THERMAL else 'png'}"
         if picture is not None:
             write_picture(output / name, picture)
@@ -124,14 +135,16 @@ def _write_pictures(reader: RecordingReader, output: Path, index: int) -> list[s
     return files
 
 
-def to_mcap(reader: RecordingReader, output: Path, start: int, stop: int, calibration: Path | None) -> int:
+def to_mcap(
+    reader: RecordingReader, output: Path, start: int, stop: int, calibration: Path | None, damaged: DamagedPairs
+) -> int:
     """MCAP with ROS 2 messages: /visible, /thermal, /fused and the CameraInfo of both cameras; how many pairs.
 
     Colour is lossless PNG (sensor_msgs/CompressedImage), thermal mono16 counts or mono8 (sensor_msgs/Image), stamps are
-    the wall clock of each camera's own frame.
+    the wall clock of each camera's own frame. Damaged pictures are left out and counted.
 
     Raises:
-        RunError: the library is missing. RecordingError: a picture is damaged, or the file cannot be written.
+        RunError: the library is missing. RecordingError: the file cannot be written.
     """
     try:
         from mcap_ros2.writer import Writer
@@ -140,7 +153,7 @@ def to_mcap(reader: RecordingReader, output: Path, start: int, stop: int, calibr
     rig = None if calibration is None else load_calibration(calibration)
     try:
         with replacing(output) as part, part.open("wb") as stream, Writer(stream) as writer:
-            topics = _Topics(writer, reader, rig)
+            topics = _Topics(writer, reader, rig, damaged)
             for index in range(start, stop):
                 topics.write(index)
             if calibration is not None:
@@ -153,8 +166,14 @@ def to_mcap(reader: RecordingReader, output: Path, start: int, stop: int, calibr
 class _Topics:
     """Writes the pairs of a recording as messages."""
 
-    def __init__(self, writer: Any, reader: RecordingReader, rig: RigCalibration | PlaneCalibration | None) -> None:
-        self._writer, self._reader = writer, reader
+    def __init__(
+        self,
+        writer: Any,
+        reader: RecordingReader,
+        rig: RigCalibration | PlaneCalibration | None,
+        damaged: DamagedPairs,
+    ) -> None:
+        self._writer, self._reader, self._damaged = writer, reader, damaged
         self._compressed = writer.register_msgdef("sensor_msgs/msg/CompressedImage", _COMPRESSED)
         self._image = writer.register_msgdef("sensor_msgs/msg/Image", _IMAGE)
         self._infos: dict[TrackName, dict[str, Any]] = {}
@@ -169,7 +188,7 @@ class _Topics:
         line = self._reader.line(index)
         origins = {TrackName.VISIBLE: line.visible, TrackName.THERMAL: line.thermal}
         for track in self._reader.tracks:
-            picture = self._reader.picture(track, index)
+            picture = self._damaged.picture(self._reader, track, index)
             if picture is None:
                 continue
             source = origins.get(track)

@@ -30,7 +30,7 @@ _ONE_TRACK = {
 
 
 class DamagedPairs:
-    """Counts pairs that were left out because a picture of theirs is damaged."""
+    """Counts what was left out because a picture is damaged."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -42,10 +42,18 @@ class DamagedPairs:
         self.count += 1
         self.first = self.first or str(error)
 
+    def picture(self, reader: RecordingReader, track: TrackName, index: int) -> np.ndarray | None:
+        """As `RecordingReader.picture`; None, counted, where it is damaged."""
+        try:
+            return reader.picture(track, index)
+        except RecordingError as error:
+            self.add(error)
+            return None
+
     @property
     def told(self) -> str:
         """For the user."""
-        return f"{self.count} pairs are damaged and were left out, the first: {self.first}"
+        return f"{self.count} damaged pictures were left out, the first: {self.first}"
 
 
 def viewed(

@@ -256,7 +256,7 @@ def test_a_flipped_bit_in_the_middle_is_found_located_and_passed_over(
     assert all(text.startswith(f"{track}: ") for text in report.problems)
     code, text = run("recording", "check", str(video))
     assert code == 1 and f"{ms / 1000:.3f} s" in text and "--quick" in run("recording", "check", "--help")[1]
-    code, text = run("play", str(video), "--view", str(track), "--export", str(tmp_path / "png"))
+    code, text = run("play", str(video), "--view", str(track), "-o", str(tmp_path / "png"))
     written = sorted(int(path.stem) for path in (tmp_path / "png").glob("*.png"))
     assert written[0] == 0 and written[-1] == PAIRS - 1 and PAIRS - len(written) <= 31
     assert (code == 1 and "left out" in text) == (len(written) < PAIRS)
