@@ -60,7 +60,7 @@ def main(output: Path) -> int:
 def _fuses(control: Any) -> bool:
     """Whether what was asked for fuses, and nothing stands in for it."""
     snapshot = None if control.pipeline is None else control.pipeline.stats.snapshot()
-    return snapshot is not None and control.frame is not None and snapshot.engine.startswith("aligned")
+    return snapshot is not None and control.frame is not None and not snapshot.fallback_reason
 
 
 def _picture(image: QImage) -> Image.Image:

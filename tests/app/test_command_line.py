@@ -209,6 +209,21 @@ def test_json_is_one_object_quiet_is_silent(tmp_path: Path) -> None:
     assert "none.mkv" in json.loads(failed.stdout)["error"]
 
 
+@pytest.mark.parametrize(("word", "level"), [("-q", "ERROR"), ("-v", "DEBUG")])
+def test_quiet_and_verbose_reach_the_log_of_a_live_run(word: str, level: str, tmp_path: Path) -> None:
+    tiny = [f"simulation.{name}={size}" for name, size in (("width", 96), ("height", 64), ("thermal_width", 96),
+                                                            ("thermal_height", 64))]  # fmt: skip
+    words = ["run", "--simulated", "--headless", "--duration-s", "0.3", word, "--set", "engine.name=average"]
+    code = (
+        "import logging, sys\nfrom app.__main__ import main\n"
+        "try:\n    main()\nfinally:\n    print('LEVEL', logging.getLevelName(logging.getLogger().level))"
+    )
+    command = [sys.executable, "-c", code, *words, *(part for each in tiny for part in ("--set", each))]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    assert f"LEVEL {level}" in done.stdout and (word == "-v" or done.stdout.count("\n") == 1), done.stdout
+
+
 @pytest.mark.parametrize("name", CONFIGURATIONS)
 def test_every_example_configuration_can_be_used(name: str) -> None:
     if name.startswith("train"):

@@ -53,7 +53,7 @@ class Output:
         """The logging of a configuration, with what `-q` and `-v` change of it."""
         if not (self.quiet or self.verbose):
             return config
-        return config.model_copy(update={"level": self.level})
+        return config.model_copy(update={"level": type(config.level)(self.level)})
 
     def end(self, exit_code: int, error: str = "") -> None:
         """Print the JSON object, if it was asked for. Call it once."""
