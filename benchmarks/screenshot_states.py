@@ -105,8 +105,11 @@ class States:
             yield name
         self.window.live.show_chips(())
         for flag, name in ((FrameFlag.THERMAL_ONLY, "THERMAL ONLY"), (FrameFlag.VISIBLE_ONLY, "VISIBLE ONLY")):
-            live.video.set_frame(replace(frame, pair=replace(frame.pair, flags=flag)))
+            pair = replace(frame.pair, flags=flag)
+            live.video.set_frame(replace(frame, pair=pair))
             yield name
+        live.video.set_frame(None)  # its mark would stay a moment
+        live.video._single = (0, ())
         live.video.set_frame(frame)
 
     def _calm(self) -> None:

@@ -114,7 +114,7 @@ def test_an_operator_reads_no_word_of_those_who_build_such_things(fakes: Fakes) 
     pipeline.stats.engine("ncc-pyramid", "auto:small is being built")
     pipeline.stats.recording(RecordingState.PAUSED)
     pipeline.stats.camera_state(Stream.VISIBLE, "lost")
-    pipeline.engine.build_s = 12.0
+    pipeline.engine.build_s, pipeline.engine.build_progress = 12.0, 0.4
     live = fakes.controller.live
     live.toggle_heat()
     live.set_scale("relative")
@@ -127,7 +127,7 @@ def test_an_operator_reads_no_word_of_those_who_build_such_things(fakes: Fakes) 
     texts = texts_of(page) + texts_of(page.health_lights[1].card)
     texts += [chip.text for chip in page.stage.video.chips] + [mark.text for mark in page.stage.video.marks]
     texts += page.stage.scale.texts
-    assert "FALLBACK: preparing the network, 12 s" in texts and "The thermal camera is lost" in texts
+    assert "FALLBACK: preparing the network, 40 %" in texts and "The thermal camera is lost" in texts
     assert any("until the network is ready" in text for text in texts)
     assert not [text for text in texts if FORBIDDEN.search(text)]
     page.health_lights[1].card.hide()

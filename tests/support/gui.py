@@ -38,6 +38,7 @@ class FakePipeline:
         self.engine = SimpleNamespace(
             request=lambda name, preset, weights: self.calls.append(("set_engine", str(name), str(preset), weights)),
             build_s=None,
+            build_progress=None,
         )
         self.alignment = SimpleNamespace(
             use=self._note("set_calibration"),

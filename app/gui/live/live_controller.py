@@ -348,7 +348,8 @@ class LiveController(ViewController):
         pipeline = self._pipeline
         if pipeline is not None:
             snapshot = self.snapshot_of_stats or pipeline.stats.snapshot()
-            self._page.show_chips(rig_chips(snapshot, self.frozen, pipeline.engine.build_s))
+            engine = pipeline.engine
+            self._page.show_chips(rig_chips(snapshot, self.frozen, engine.build_s, engine.build_progress))
 
     def _show_config(self, config: AppConfig) -> None:
         self._page.show_config(config, self.scale, self.panel)

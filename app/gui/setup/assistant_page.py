@@ -14,6 +14,7 @@ from PyQt6.QtWidgets import (
     QLabel,
     QLineEdit,
     QProgressBar,
+    QPushButton,
     QSizePolicy,
     QVBoxLayout,
     QWidget,
@@ -97,6 +98,8 @@ class AssistantPage(QWidget):
         bottom.addLayout(self._offset(), 1)
         bottom.addLayout(self._saving(), 1)
         column.addLayout(bottom)
+        for button in self.findChildren(QPushButton):  # for fingers
+            button.setProperty("touch", True)
 
     # ------------------------------------------------------------------ the parts
 

@@ -8,7 +8,7 @@ from enum import StrEnum
 import numpy as np
 import numpy.typing as npt
 from PyQt6.QtCore import QPointF, QRectF, Qt, pyqtSignal
-from PyQt6.QtGui import QColor, QImage, QPainter, QPaintEvent, QPen, QPolygonF
+from PyQt6.QtGui import QColor, QImage, QPainter, QPaintEvent, QPen, QPolygonF, QResizeEvent
 from PyQt6.QtWidgets import (
     QFileDialog,
     QFrame,
@@ -32,6 +32,7 @@ from fusion_core.frames import Stream
 __all__ = ["BoardPreview", "CalibrationPage", "CalibrationPhase"]
 
 _PANEL_PX = 400
+_LOW_PX = 700  # below that height the margins are narrow
 
 
 class CalibrationPhase(StrEnum):
@@ -180,6 +181,15 @@ class CalibrationPage(QWidget):
         column.addWidget(self.problem)
         column.addLayout(middle, 1)
         self.show_phase(CalibrationPhase.CHOOSING)
+        for button in self.findChildren(QPushButton):  # for fingers
+            button.setProperty("touch", True)
+
+    def resizeEvent(self, event: QResizeEvent | None) -> None:
+        super().resizeEvent(event)
+        layout, low = self.layout(), self.height() < _LOW_PX
+        margins = (16, 8, 16, 8) if low else (40, 28, 40, 28)
+        if layout is not None and layout.contentsMargins().top() != margins[1]:
+            layout.setContentsMargins(*margins)
 
     # ------------------------------------------------------------------ the parts
 

@@ -395,160 +395,190 @@
 </context><context>
     <name>AssistantController</name>
     <message>
-        <location filename="../setup/assistant_controller.py" line="175" />
+        <location filename="../setup/assistant_controller.py" line="180" />
         <source>Collecting frames of both cameras…</source>
         <translation>Bilder beider Kameras werden gesammelt…</translation>
     </message>
     <message>
-        <location filename="../setup/assistant_controller.py" line="179" />
+        <location filename="../setup/assistant_controller.py" line="184" />
         <source>The thermal camera is {0:.0f} ms behind the visible one; this will be corrected.</source>
         <translation>Die Wärmebildkamera hinkt der sichtbaren um {0:.0f} ms nach; das wird ausgeglichen.</translation>
     </message>
     <message>
-        <location filename="../setup/assistant_controller.py" line="181" />
+        <location filename="../setup/assistant_controller.py" line="186" />
         <source>The visible camera is {0:.0f} ms behind the thermal one; this will be corrected.</source>
         <translation>Die sichtbare Kamera hinkt der Wärmebildkamera um {0:.0f} ms nach; das wird ausgeglichen.</translation>
     </message>
     <message>
-        <location filename="../setup/assistant_controller.py" line="184" />
+        <location filename="../setup/assistant_controller.py" line="189" />
         <source>Both cameras are in step, as far as this can tell: nothing to correct.</source>
         <translation>Beide Kameras sind im Takt, soweit sich das sagen lässt: nichts auszugleichen.</translation>
     </message>
     <message>
-        <location filename="../setup/assistant_controller.py" line="187" />
+        <location filename="../setup/assistant_controller.py" line="192" />
         <source>Not sure yet. Move a hand or the rig before both cameras.</source>
         <translation>Noch nicht sicher. Eine Hand oder die Anlage vor beiden Kameras bewegen.</translation>
+    </message>
+    <message>
+        <location filename="../setup/assistant_controller.py" line="197" />
+        <source>Searching how thermal lies on visible…</source>
+            <translation>Suche, wie das Wärmebild auf dem sichtbaren liegt…</translation>
+    </message>
+    <message>
+        <location filename="../setup/assistant_controller.py" line="199" />
+        <source>The scene does not tell how thermal lies on visible: {0}</source>
+            <translation>Die Szene verrät nicht, wie das Wärmebild auf dem sichtbaren liegt: {0}</translation>
+    </message>
+    <message>
+        <location filename="../setup/assistant_controller.py" line="201" />
+        <source>Thermal, plainly scaled, lies {0:.0f} px off. Found where it belongs; {1:.1f} px are left.</source>
+            <translation>Nur skaliert liegt das Wärmebild {0:.0f} px daneben. Seine Lage ist gefunden; {1:.1f} px bleiben.</translation>
+    </message>
+    <message>
+        <location filename="../setup/assistant_controller.py" line="204" />
+        <source>Thermal lies near; corrected from the scene, {0:.1f} px are left.</source>
+            <translation>Das Wärmebild liegt fast richtig; nach der Szene korrigiert bleiben {0:.1f} px.</translation>
+    </message>
+    <message>
+        <location filename="../setup/assistant_controller.py" line="205" />
+        <source>Thermal lies on visible already ({0:.1f} px).</source>
+            <translation>Das Wärmebild liegt schon auf dem sichtbaren ({0:.1f} px).</translation>
     </message>
 </context><context>
     <name>AssistantPage</name>
     <message>
-        <location filename="../setup/assistant_page.py" line="103" />
+        <location filename="../setup/assistant_page.py" line="107" />
         <source>Back</source>
         <translation>Zurück</translation>
     </message>
     <message>
-        <location filename="../setup/assistant_page.py" line="105" />
+        <location filename="../setup/assistant_page.py" line="109" />
         <source>Set up two cameras</source>
         <translation>Zwei Kameras einrichten</translation>
     </message>
     <message>
-        <location filename="../setup/assistant_page.py" line="112" />
+        <location filename="../setup/assistant_page.py" line="116" />
         <source>Search again</source>
         <translation>Erneut suchen</translation>
     </message>
     <message>
-        <location filename="../setup/assistant_page.py" line="120" />
+        <location filename="../setup/assistant_page.py" line="124" />
         <source>1. Visible camera</source>
         <translation>1. Sichtbare Kamera</translation>
     </message>
     <message>
-        <location filename="../setup/assistant_page.py" line="120" />
+        <location filename="../setup/assistant_page.py" line="124" />
         <source>2. Thermal camera</source>
         <translation>2. Wärmebildkamera</translation>
     </message>
     <message>
-        <location filename="../setup/assistant_page.py" line="144" />
+        <location filename="../setup/assistant_page.py" line="148" />
         <source>or paste an address: rtsp://…</source>
         <translation>oder Adresse einfügen: rtsp://…</translation>
     </message>
     <message>
-        <location filename="../setup/assistant_page.py" line="145" />
+        <location filename="../setup/assistant_page.py" line="149" />
         <source>{0}: address or file</source>
         <translation>{0}: Adresse oder Datei</translation>
     </message>
     <message>
-        <location filename="../setup/assistant_page.py" line="147" />
+        <location filename="../setup/assistant_page.py" line="151" />
         <source>File…</source>
         <translation>Datei…</translation>
     </message>
     <message>
-        <location filename="../setup/assistant_page.py" line="148" />
+        <location filename="../setup/assistant_page.py" line="152" />
         <source>{0}: choose a file</source>
         <translation>{0}: Datei wählen</translation>
     </message>
     <message>
-        <location filename="../setup/assistant_page.py" line="156" />
+        <location filename="../setup/assistant_page.py" line="160" />
         <source>Videos (*.mkv *.mp4 *.avi *.mov *.webm);;All files (*)</source>
         <translation>Videos (*.mkv *.mp4 *.avi *.mov *.webm);;Alle Dateien (*)</translation>
     </message>
     <message>
-        <location filename="../setup/assistant_page.py" line="162" />
+        <location filename="../setup/assistant_page.py" line="166" />
         <source>Known camera</source>
         <translation>Bekannte Kamera</translation>
     </message>
     <message>
-        <location filename="../setup/assistant_page.py" line="164" />
+        <location filename="../setup/assistant_page.py" line="168" />
         <source>its address, e.g. 192.168.1.64</source>
         <translation>ihre Adresse, z. B. 192.168.1.64</translation>
     </message>
     <message>
-        <location filename="../setup/assistant_page.py" line="165" />
+        <location filename="../setup/assistant_page.py" line="169" />
         <source>Address of the known camera</source>
         <translation>Adresse der bekannten Kamera</translation>
     </message>
     <message>
-        <location filename="../setup/assistant_page.py" line="167" />
+        <location filename="../setup/assistant_page.py" line="171" />
         <source>Fill in</source>
         <translation>Eintragen</translation>
     </message>
     <message>
-        <location filename="../setup/assistant_page.py" line="170" />
+        <location filename="../setup/assistant_page.py" line="174" />
         <source>Known network camera</source>
         <translation>Bekannte Netzwerkkamera</translation>
     </message>
     <message>
-        <location filename="../setup/assistant_page.py" line="183" />
-        <source>3. Time offset between the two</source>
-        <translation>3. Zeitversatz zwischen beiden</translation>
+        <location filename="../setup/assistant_page.py" line="187" />
+        <source>3. Time offset and alignment of the two</source>
+            <translation>3. Zeitversatz und Ausrichtung der beiden</translation>
     </message>
     <message>
-        <location filename="../setup/assistant_page.py" line="185" />
+        <location filename="../setup/assistant_page.py" line="189" />
         <source>Move a hand or the rig before both cameras for some ten seconds.</source>
         <translation>Etwa zehn Sekunden lang vor beiden Kameras eine Hand oder die Anlage bewegen.</translation>
     </message>
     <message>
-        <location filename="../setup/assistant_page.py" line="189" />
+        <location filename="../setup/assistant_page.py" line="193" />
         <source>measured: %p %</source>
         <translation>gemessen: %p %</translation>
     </message>
     <message>
-        <location filename="../setup/assistant_page.py" line="190" />
+        <location filename="../setup/assistant_page.py" line="194" />
         <source>Measuring the offset</source>
         <translation>Versatz wird gemessen</translation>
     </message>
     <message>
-        <location filename="../setup/assistant_page.py" line="199" />
+        <location filename="../setup/assistant_page.py" line="195" />
+        <source>Searching how thermal lies on visible…</source>
+            <translation>Suche, wie das Wärmebild auf dem sichtbaren liegt…</translation>
+    </message>
+    <message>
+        <location filename="../setup/assistant_page.py" line="206" />
         <source>4. Save</source>
         <translation>4. Speichern</translation>
     </message>
     <message>
-        <location filename="../setup/assistant_page.py" line="209" />
-        <location filename="../setup/assistant_page.py" line="203" />
+        <location filename="../setup/assistant_page.py" line="217" />
+        <location filename="../setup/assistant_page.py" line="210" />
         <source>Name of the rig</source>
         <translation>Name der Anlage</translation>
     </message>
     <message>
-        <location filename="../setup/assistant_page.py" line="204" />
+        <location filename="../setup/assistant_page.py" line="211" />
         <source>Save and start</source>
         <translation>Speichern und starten</translation>
     </message>
     <message>
-        <location filename="../setup/assistant_page.py" line="264" />
+        <location filename="../setup/assistant_page.py" line="272" />
         <source>opening…</source>
         <translation>wird geöffnet…</translation>
     </message>
     <message>
-        <location filename="../setup/assistant_page.py" line="285" />
+        <location filename="../setup/assistant_page.py" line="297" />
         <source>Simulated visible camera</source>
         <translation>Simulierte sichtbare Kamera</translation>
     </message>
     <message>
-        <location filename="../setup/assistant_page.py" line="286" />
+        <location filename="../setup/assistant_page.py" line="298" />
         <source>Simulated thermal camera</source>
         <translation>Simulierte Wärmebildkamera</translation>
     </message>
     <message>
-        <location filename="../setup/assistant_page.py" line="287" />
+        <location filename="../setup/assistant_page.py" line="299" />
         <source>part of this program</source>
         <translation>Teil dieses Programms</translation>
     </message>
@@ -574,12 +604,12 @@
 </context><context>
     <name>BoardPreview</name>
     <message>
-        <location filename="../setup/calibration_page.py" line="68" />
+        <location filename="../setup/calibration_page.py" line="69" />
         <source>board found</source>
         <translation>Tafel gefunden</translation>
     </message>
     <message>
-        <location filename="../setup/calibration_page.py" line="68" />
+        <location filename="../setup/calibration_page.py" line="69" />
         <source>no board found</source>
         <translation>keine Tafel gefunden</translation>
     </message>
@@ -660,249 +690,249 @@
 </context><context>
     <name>CalibrationPage</name>
     <message>
-        <location filename="../setup/calibration_page.py" line="141" />
+        <location filename="../setup/calibration_page.py" line="142" />
         <source>Visible camera</source>
         <translation>Sichtbare Kamera</translation>
     </message>
     <message>
-        <location filename="../setup/calibration_page.py" line="142" />
+        <location filename="../setup/calibration_page.py" line="143" />
         <source>Thermal camera</source>
         <translation>Wärmebildkamera</translation>
     </message>
     <message>
-        <location filename="../setup/calibration_page.py" line="167" />
+        <location filename="../setup/calibration_page.py" line="168" />
         <source>Visible</source>
         <translation>Sichtbar</translation>
     </message>
     <message>
-        <location filename="../setup/calibration_page.py" line="167" />
+        <location filename="../setup/calibration_page.py" line="168" />
         <source>Thermal</source>
         <translation>Thermisch</translation>
     </message>
     <message>
-        <location filename="../setup/calibration_page.py" line="187" />
+        <location filename="../setup/calibration_page.py" line="197" />
         <source>Back</source>
         <translation>Zurück</translation>
     </message>
     <message>
-        <location filename="../setup/calibration_page.py" line="189" />
+        <location filename="../setup/calibration_page.py" line="199" />
         <source>Calibrate the rig</source>
         <translation>Anlage kalibrieren</translation>
     </message>
     <message>
-        <location filename="../setup/calibration_page.py" line="196" />
+        <location filename="../setup/calibration_page.py" line="206" />
         <source>PRACTICE: a simulated board; nothing of your rig changes</source>
         <translation>ÜBUNG: simulierte Tafel; an der Anlage ändert sich nichts</translation>
     </message>
     <message>
-        <location filename="../setup/calibration_page.py" line="206" />
+        <location filename="../setup/calibration_page.py" line="216" />
         <source>Board</source>
         <translation>Tafel</translation>
     </message>
     <message>
-        <location filename="../setup/calibration_page.py" line="207" />
+        <location filename="../setup/calibration_page.py" line="217" />
         <source>Begin</source>
         <translation>Beginnen</translation>
     </message>
     <message>
-        <location filename="../setup/calibration_page.py" line="216" />
-        <location filename="../setup/calibration_page.py" line="211" />
+        <location filename="../setup/calibration_page.py" line="226" />
+        <location filename="../setup/calibration_page.py" line="221" />
         <source>Working distance</source>
         <translation>Arbeitsabstand</translation>
     </message>
     <message>
-        <location filename="../setup/calibration_page.py" line="212" />
+        <location filename="../setup/calibration_page.py" line="222" />
         <source>near to horizon</source>
         <translation>nah bis zum Horizont</translation>
     </message>
     <message>
-        <location filename="../setup/calibration_page.py" line="218" />
+        <location filename="../setup/calibration_page.py" line="228" />
         <source>Practise with a simulated board</source>
         <translation>Mit einer simulierten Tafel üben</translation>
     </message>
     <message>
-        <location filename="../setup/calibration_page.py" line="220" />
+        <location filename="../setup/calibration_page.py" line="230" />
         <source>Save the board to print…</source>
         <translation>Tafel zum Drucken speichern…</translation>
     </message>
     <message>
-        <location filename="../setup/calibration_page.py" line="223" />
+        <location filename="../setup/calibration_page.py" line="233" />
         <source>1. The board</source>
         <translation>1. Die Tafel</translation>
     </message>
     <message>
-        <location filename="../setup/calibration_page.py" line="225" />
+        <location filename="../setup/calibration_page.py" line="235" />
         <source>Both cameras must see the pattern: circles cut out of a sheet before something warm, or a print on a warmed plate. An asymmetric grid of circles is the safest choice.</source>
         <translation>Beide Kameras müssen das Muster sehen: aus einem Blatt geschnittene Kreise vor etwas Warmem, oder einen Druck auf einer erwärmten Platte. Ein asymmetrisches Kreisgitter ist die sicherste Wahl.</translation>
     </message>
     <message>
-        <location filename="../setup/calibration_page.py" line="231" />
+        <location filename="../setup/calibration_page.py" line="241" />
         <source>kind : columns x rows : spacing, as `lumitherm calibrate board` takes it</source>
         <translation>Art : Spalten x Zeilen : Abstand, wie `lumitherm calibrate board` es nimmt</translation>
     </message>
     <message>
-        <location filename="../setup/calibration_page.py" line="235" />
+        <location filename="../setup/calibration_page.py" line="245" />
         <source>Where both pictures lie on each other exactly. Nearer and farther things are off by parallax.</source>
         <translation>Dort liegen beide Bilder genau aufeinander. Näheres und Ferneres ist durch Parallaxe versetzt.</translation>
     </message>
     <message>
-        <location filename="../setup/calibration_page.py" line="249" />
+        <location filename="../setup/calibration_page.py" line="259" />
         <source>Views kept</source>
         <translation>Behaltene Ansichten</translation>
     </message>
     <message>
-        <location filename="../setup/calibration_page.py" line="250" />
+        <location filename="../setup/calibration_page.py" line="260" />
         <source>Share of the field of both cameras covered</source>
         <translation>Abgedeckter Anteil des gemeinsamen Blickfelds</translation>
     </message>
     <message>
-        <location filename="../setup/calibration_page.py" line="251" />
+        <location filename="../setup/calibration_page.py" line="261" />
         <source>Views: none yet</source>
         <translation>Ansichten: noch keine</translation>
     </message>
     <message>
-        <location filename="../setup/calibration_page.py" line="252" />
+        <location filename="../setup/calibration_page.py" line="262" />
         <source>Field of both cameras covered: nothing yet</source>
         <translation>Feld beider Kameras abgedeckt: noch nichts</translation>
     </message>
     <message>
-        <location filename="../setup/calibration_page.py" line="253" />
+        <location filename="../setup/calibration_page.py" line="263" />
         <source>Solve now</source>
         <translation>Jetzt lösen</translation>
     </message>
     <message>
-        <location filename="../setup/calibration_page.py" line="255" />
+        <location filename="../setup/calibration_page.py" line="265" />
         <source>Start over</source>
         <translation>Von vorn beginnen</translation>
     </message>
     <message>
-        <location filename="../setup/calibration_page.py" line="258" />
+        <location filename="../setup/calibration_page.py" line="268" />
         <source>2. Views of the board</source>
         <translation>2. Ansichten der Tafel</translation>
     </message>
     <message>
-        <location filename="../setup/calibration_page.py" line="266" />
+        <location filename="../setup/calibration_page.py" line="276" />
         <source>A view is taken automatically once the board is still, sharp and in a new place.</source>
         <translation>Eine Ansicht wird von selbst aufgenommen, sobald die Tafel ruhig, scharf und an einer neuen Stelle ist.</translation>
     </message>
     <message>
-        <location filename="../setup/calibration_page.py" line="273" />
+        <location filename="../setup/calibration_page.py" line="283" />
         <source>Solving</source>
         <translation>Lösung</translation>
     </message>
     <message>
-        <location filename="../setup/calibration_page.py" line="276" />
+        <location filename="../setup/calibration_page.py" line="286" />
         <source>3. Solving</source>
         <translation>3. Lösen</translation>
     </message>
     <message>
-        <location filename="../setup/calibration_page.py" line="278" />
+        <location filename="../setup/calibration_page.py" line="288" />
         <source>Both lenses and the geometry between them, then again without some views and with others twice, to tell how certain they are. Up to a minute; the live picture goes on.</source>
         <translation>Beide Objektive und ihre Lage zueinander, dann noch einmal ohne manche Ansichten und mit anderen doppelt, um zu sagen, wie sicher sie sind. Bis zu einer Minute; das Bild läuft weiter.</translation>
     </message>
     <message>
-        <location filename="../setup/calibration_page.py" line="416" />
-        <location filename="../setup/calibration_page.py" line="305" />
+        <location filename="../setup/calibration_page.py" line="426" />
+        <location filename="../setup/calibration_page.py" line="315" />
         <source>Apply</source>
         <translation>Anwenden</translation>
     </message>
     <message>
-        <location filename="../setup/calibration_page.py" line="307" />
+        <location filename="../setup/calibration_page.py" line="317" />
         <source>Open the report</source>
         <translation>Bericht öffnen</translation>
     </message>
     <message>
-        <location filename="../setup/calibration_page.py" line="309" />
+        <location filename="../setup/calibration_page.py" line="319" />
         <source>Capture more views</source>
         <translation>Mehr Ansichten aufnehmen</translation>
     </message>
     <message>
-        <location filename="../setup/calibration_page.py" line="311" />
+        <location filename="../setup/calibration_page.py" line="321" />
         <source>Discard</source>
         <translation>Verwerfen</translation>
     </message>
     <message>
-        <location filename="../setup/calibration_page.py" line="313" />
+        <location filename="../setup/calibration_page.py" line="323" />
         <source>4. Result</source>
         <translation>4. Ergebnis</translation>
     </message>
     <message>
-        <location filename="../setup/calibration_page.py" line="332" />
+        <location filename="../setup/calibration_page.py" line="342" />
         <source>Show the board to both cameras.</source>
         <translation>Die Tafel beiden Kameras zeigen.</translation>
     </message>
     <message>
-        <location filename="../setup/calibration_page.py" line="357" />
+        <location filename="../setup/calibration_page.py" line="367" />
         <source>Views: {0}, a few more help</source>
         <translation>Ansichten: {0}, einige mehr helfen</translation>
     </message>
     <message>
-        <location filename="../setup/calibration_page.py" line="358" />
+        <location filename="../setup/calibration_page.py" line="368" />
         <source>Views: {0} of {1}</source>
         <translation>Ansichten: {0} von {1}</translation>
     </message>
     <message>
-        <location filename="../setup/calibration_page.py" line="360" />
+        <location filename="../setup/calibration_page.py" line="370" />
         <source>Field of both cameras covered: {0:.0f} %</source>
         <translation>Gemeinsames Blickfeld abgedeckt: {0:.0f} %</translation>
     </message>
     <message>
-        <location filename="../setup/calibration_page.py" line="367" />
+        <location filename="../setup/calibration_page.py" line="377" />
         <source>Good</source>
         <translation>Gut</translation>
     </message>
     <message>
-        <location filename="../setup/calibration_page.py" line="367" />
+        <location filename="../setup/calibration_page.py" line="377" />
         <source>Not good enough</source>
         <translation>Nicht gut genug</translation>
     </message>
     <message>
-        <location filename="../setup/calibration_page.py" line="371" />
+        <location filename="../setup/calibration_page.py" line="381" />
         <source>the horizon</source>
         <translation>zum Horizont</translation>
     </message>
     <message>
-        <location filename="../setup/calibration_page.py" line="373" />
+        <location filename="../setup/calibration_page.py" line="383" />
         <source>Held-out error {0:.2f} px (95 %: {1:.2f} px). Exact at {2:.1f} m; parallax stays inside {3:g} px from {4:.1f} m to {5}.</source>
         <translation>Fehler auf ungesehenen Ansichten {0:.2f} px (95 %: {1:.2f} px). Genau bei {2:.1f} m; die Parallaxe bleibt unter {3:g} px von {4:.1f} m bis {5}.</translation>
     </message>
     <message>
-        <location filename="../setup/calibration_page.py" line="389" />
+        <location filename="../setup/calibration_page.py" line="399" />
         <source>passed</source>
         <translation>erfüllt</translation>
     </message>
     <message>
-        <location filename="../setup/calibration_page.py" line="389" />
+        <location filename="../setup/calibration_page.py" line="399" />
         <source>failed</source>
         <translation>nicht erfüllt</translation>
     </message>
     <message>
-        <location filename="../setup/calibration_page.py" line="394" />
+        <location filename="../setup/calibration_page.py" line="404" />
         <source>wanted: {0}</source>
         <translation>verlangt: {0}</translation>
     </message>
     <message>
-        <location filename="../setup/calibration_page.py" line="405" />
+        <location filename="../setup/calibration_page.py" line="415" />
         <source>Visible is stamped {0:+.1f} ms against thermal (±{1:.1f}); put right from the next start of the cameras on</source>
         <translation>Sichtbar ist {0:+.1f} ms gegen Thermal gestempelt (±{1:.1f}); ab dem nächsten Start der Kameras berichtigt</translation>
     </message>
     <message>
-        <location filename="../setup/calibration_page.py" line="412" />
+        <location filename="../setup/calibration_page.py" line="422" />
         <source>Rejected views: {0}; the report says why</source>
         <translation>Verworfene Ansichten: {0}; der Bericht sagt, warum</translation>
     </message>
     <message>
-        <location filename="../setup/calibration_page.py" line="416" />
+        <location filename="../setup/calibration_page.py" line="426" />
         <source>Apply all the same</source>
         <translation>Trotzdem anwenden</translation>
     </message>
     <message>
-        <location filename="../setup/calibration_page.py" line="425" />
+        <location filename="../setup/calibration_page.py" line="435" />
         <source>Save the board</source>
         <translation>Tafel speichern</translation>
     </message>
     <message>
-        <location filename="../setup/calibration_page.py" line="425" />
+        <location filename="../setup/calibration_page.py" line="435" />
         <source>Drawing (*.pdf *.svg)</source>
         <translation>Zeichnung (*.pdf *.svg)</translation>
     </message>
@@ -1656,7 +1686,7 @@
 </context><context>
     <name>LiveController</name>
     <message>
-        <location filename="../live/live_controller.py" line="455" />
+        <location filename="../live/live_controller.py" line="456" />
         <source>Nothing is running: start a rig first</source>
         <translation>Es läuft nichts: zuerst eine Anlage starten</translation>
     </message>
@@ -2756,213 +2786,213 @@ in {1}</translation>
         <translation>NUR SICHTBILD</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="107" />
+        <location filename="../widgets/status_text.py" line="112" />
         <source>NOT RECORDING: no pictures</source>
         <translation>KEINE AUFNAHME: keine Bilder</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="109" />
+        <location filename="../widgets/status_text.py" line="114" />
         <source>REC {0}</source>
         <translation>REC {0}</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="112" />
+        <location filename="../widgets/status_text.py" line="117" />
         <source>DISK FULL, NOT RECORDING</source>
         <translation>PLATTE VOLL, KEINE AUFNAHME</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="114" />
+        <location filename="../widgets/status_text.py" line="119" />
         <source>RECORDING FAILED</source>
         <translation>AUFNAHME FEHLGESCHLAGEN</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="116" />
+        <location filename="../widgets/status_text.py" line="121" />
         <source>DISK {0} LEFT</source>
         <translation>PLATTE: NOCH {0}</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="267" />
-        <location filename="../widgets/status_text.py" line="118" />
+        <location filename="../widgets/status_text.py" line="272" />
+        <location filename="../widgets/status_text.py" line="123" />
         <source>FROZEN</source>
         <translation>STANDBILD</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="120" />
+        <location filename="../widgets/status_text.py" line="125" />
         <source>NO CAMERA</source>
         <translation>KEINE KAMERA</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="124" />
+        <location filename="../widgets/status_text.py" line="129" />
         <source>FALLBACK: the network does not run</source>
         <translation>ERSATZ: Netz läuft nicht</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="131" />
+        <location filename="../widgets/status_text.py" line="136" />
         <source>FALLBACK: preparing the network, {0} %</source>
         <translation>ERSATZ: Netz wird vorbereitet, {0} %</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="133" />
+        <location filename="../widgets/status_text.py" line="138" />
         <source>FALLBACK: preparing the network, {0} s</source>
         <translation>ERSATZ: Netz wird vorbereitet, {0} s</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="169" />
+        <location filename="../widgets/status_text.py" line="174" />
         <source>Rate</source>
         <translation>Rate</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="241" />
-        <location filename="../widgets/status_text.py" line="170" />
+        <location filename="../widgets/status_text.py" line="246" />
+        <location filename="../widgets/status_text.py" line="175" />
         <source>fps</source>
         <translation>B/s</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="172" />
+        <location filename="../widgets/status_text.py" line="177" />
         <source>fused and shown pictures a second; all stages: </source>
         <translation>fusionierte und gezeigte Bilder je Sekunde; alle Stufen: </translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="177" />
+        <location filename="../widgets/status_text.py" line="182" />
         <source>Latency</source>
         <translation>Latenz</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="180" />
+        <location filename="../widgets/status_text.py" line="185" />
         <source>grab to screen, 50 % and 95 %</source>
         <translation>von der Aufnahme zum Schirm, 50 % und 95 %</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="184" />
+        <location filename="../widgets/status_text.py" line="189" />
         <source>Skew</source>
         <translation>Zeitversatz</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="187" />
+        <location filename="../widgets/status_text.py" line="192" />
         <source>time between the two pictures of a pair</source>
         <translation>Zeit zwischen den beiden Bildern eines Paars</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="191" />
+        <location filename="../widgets/status_text.py" line="196" />
         <source>Drops</source>
         <translation>Verluste</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="193" />
+        <location filename="../widgets/status_text.py" line="198" />
         <source>frames lost, by cause: </source>
         <translation>verlorene Bilder nach Ursache: </translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="193" />
+        <location filename="../widgets/status_text.py" line="198" />
         <source>none</source>
         <translation>keine</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="201" />
+        <location filename="../widgets/status_text.py" line="206" />
         <source>Engine</source>
         <translation>Verfahren</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="204" />
+        <location filename="../widgets/status_text.py" line="209" />
         <source>what fuses the pictures</source>
         <translation>was die Bilder fusioniert</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="215" />
+        <location filename="../widgets/status_text.py" line="220" />
         <source>Cameras</source>
         <translation>Kameras</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="218" />
+        <location filename="../widgets/status_text.py" line="223" />
         <source>being reopened, for ever</source>
         <translation>wird immer wieder geöffnet</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="225" />
+        <location filename="../widgets/status_text.py" line="230" />
         <source>Shutter</source>
         <translation>Verschluss</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="262" />
-        <location filename="../widgets/status_text.py" line="226" />
+        <location filename="../widgets/status_text.py" line="267" />
+        <location filename="../widgets/status_text.py" line="231" />
         <source>closed</source>
         <translation>geschlossen</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="228" />
+        <location filename="../widgets/status_text.py" line="233" />
         <source>thermal flat-field correction</source>
         <translation>Abgleich des Wärmebilds</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="245" />
+        <location filename="../widgets/status_text.py" line="250" />
         <source>latency</source>
         <translation>Latenz</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="246" />
+        <location filename="../widgets/status_text.py" line="251" />
         <source>skew</source>
         <translation>Zeitversatz</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="247" />
+        <location filename="../widgets/status_text.py" line="252" />
         <source>drops</source>
         <translation>Verluste</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="254" />
+        <location filename="../widgets/status_text.py" line="259" />
         <source>align</source>
         <translation>Ausricht.</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="260" />
+        <location filename="../widgets/status_text.py" line="265" />
         <source>engine</source>
         <translation>Verfahren</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="262" />
+        <location filename="../widgets/status_text.py" line="267" />
         <source>shutter</source>
         <translation>Verschluss</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="267" />
+        <location filename="../widgets/status_text.py" line="272" />
         <source>picture</source>
         <translation>Bild</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="305" />
-        <location filename="../widgets/status_text.py" line="297" />
-        <location filename="../widgets/status_text.py" line="288" />
-        <location filename="../widgets/status_text.py" line="278" />
+        <location filename="../widgets/status_text.py" line="310" />
+        <location filename="../widgets/status_text.py" line="302" />
+        <location filename="../widgets/status_text.py" line="293" />
+        <location filename="../widgets/status_text.py" line="283" />
         <source>rec</source>
         <translation>Aufn.</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="289" />
+        <location filename="../widgets/status_text.py" line="294" />
         <source>armed</source>
         <translation>bereit</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="290" />
+        <location filename="../widgets/status_text.py" line="295" />
         <source>keeps the seconds before an event</source>
         <translation>bewahrt die Sekunden vor einem Ereignis</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="298" />
+        <location filename="../widgets/status_text.py" line="303" />
         <source>no disk space</source>
         <translation>kein Platz</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="305" />
+        <location filename="../widgets/status_text.py" line="310" />
         <source>failed</source>
         <translation>fehlgeschlagen</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="313" />
+        <location filename="../widgets/status_text.py" line="318" />
         <source>disk</source>
         <translation>Platte</translation>
     </message>
     <message>
-        <location filename="../widgets/status_text.py" line="316" />
+        <location filename="../widgets/status_text.py" line="321" />
         <source>recording time for which there is space</source>
         <translation>Aufnahmezeit, für die Platz ist</translation>
     </message>
@@ -3018,42 +3048,42 @@ in {1}</translation>
 </context><context>
     <name>VideoView</name>
     <message>
-        <location filename="../picture/video_view.py" line="65" />
+        <location filename="../picture/video_view.py" line="66" />
         <source>Video</source>
         <translation>Video</translation>
     </message>
     <message>
-        <location filename="../picture/video_view.py" line="66" />
+        <location filename="../picture/video_view.py" line="67" />
         <source>Live or recorded picture; wheel zooms, dragging pans</source>
         <translation>Live-Bild oder Aufnahme; Rad vergrößert, Ziehen verschiebt</translation>
     </message>
     <message>
-        <location filename="../picture/video_view.py" line="68" />
+        <location filename="../picture/video_view.py" line="69" />
         <source>fused</source>
         <translation>fusioniert</translation>
     </message>
     <message>
-        <location filename="../picture/video_view.py" line="69" />
+        <location filename="../picture/video_view.py" line="70" />
         <source>visible</source>
         <translation>sichtbar</translation>
     </message>
     <message>
-        <location filename="../picture/video_view.py" line="70" />
+        <location filename="../picture/video_view.py" line="71" />
         <source>thermal</source>
         <translation>thermisch</translation>
     </message>
     <message>
-        <location filename="../picture/video_view.py" line="71" />
+        <location filename="../picture/video_view.py" line="72" />
         <source>blend</source>
         <translation>Überblendung</translation>
     </message>
     <message>
-        <location filename="../picture/video_view.py" line="72" />
+        <location filename="../picture/video_view.py" line="73" />
         <source>edges</source>
         <translation>Kanten</translation>
     </message>
     <message>
-        <location filename="../picture/video_view.py" line="73" />
+        <location filename="../picture/video_view.py" line="74" />
         <source>B</source>
         <translation>B</translation>
     </message>

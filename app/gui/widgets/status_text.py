@@ -93,12 +93,17 @@ def frame_chips(frame: FusedFrame) -> list[Chip]:
     return []
 
 
-def rig_chips(snapshot: StatsSnapshot, frozen: bool = False, building_s: float | None = None) -> list[Chip]:
+def rig_chips(
+    snapshot: StatsSnapshot,
+    frozen: bool = False,
+    building_s: float | None = None,
+    progress: float | None = None,
+) -> list[Chip]:
     """Say what an operator must know of the rig: recording first, then each trouble.
 
     Args:
         frozen: the picture is held.
-        building_s: for how long the network has been building; None while none is.
+        building_s: for how long the network has been building; None while none is. progress: how far that is, 0..1.
     """
     chips = []
     state, left_s = snapshot.recording, snapshot.disk_s_left
@@ -119,7 +124,7 @@ def rig_chips(snapshot: StatsSnapshot, frozen: bool = False, building_s: float |
     if dark:
         chips.append(Chip(translate("Status", "NO CAMERA"), ChipShape.CROSS))
     if snapshot.fallback_reason and building_s is not None:
-        chips.append(preparing_chip(building_s))
+        chips.append(preparing_chip(building_s, progress))
     elif snapshot.fallback_reason:
         chips.append(Chip(translate("Status", "FALLBACK: the network does not run"), ChipShape.RING))
     return chips

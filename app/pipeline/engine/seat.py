@@ -101,6 +101,11 @@ class EngineSeat:
         return building[1] if building is not None else None
 
     @property
+    def build_progress(self) -> float | None:
+        """How far the conversion of the engine that is being built is, 0..1; None where that is not known."""
+        return self._builder.progress
+
+    @property
     def weights_sha256(self) -> str | None:
         """Of the engine in use; None for one without weights."""
         built = self._built
