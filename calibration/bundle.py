@@ -34,6 +34,7 @@ ASPECT_SIGMA = 0.005  # of ln(fx / fy) about 0: pixels are square
 HUBER = 3.0  # a point this many sigma off (99 % are nearer) begins to lose weight
 MIN_NOISE_PX = 0.005
 MAX_STEPS = 40
+HELD_SIGMA = 0.5 / 640  # of the picture's width: how firmly `hold_lenses` holds focal lengths and principal points
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -122,6 +123,7 @@ def solve_bundle(
     poses: Mapping[str, Floats] | None = None,
     view_weights: Floats | None = None,
     noise_px: tuple[float, float] | None = None,
+    hold_lenses: tuple[CameraIntrinsics, CameraIntrinsics] | None = None,
 ) -> BundleResult:
     """Fit lenses, rig and board poses to all sightings.
 
@@ -131,6 +133,8 @@ def solve_bundle(
         poses: (6,) pose by name to begin with; missing ones are found from the points.
         view_weights: (n,) how often each sighting counts (resampling); None: once.
         noise_px: known noise; None: estimated, in two rounds.
+        hold_lenses: visible and thermal lens as each camera alone gives it, to be kept: for views that contradict
+            each other, which a lens would bend to.
 
     Raises:
         BadInputError: the sightings do not determine the rig.
@@ -145,7 +149,7 @@ def solve_bundle(
         for seen in sightings
     ]).reshape(-1, 6)  # fmt: skip
     weights = np.ones(len(sightings)) if view_weights is None else np.asarray(view_weights, np.float64)
-    problem = _Problem(sightings, object_points_m, weights)
+    problem = _Problem(sightings, object_points_m, weights, hold_lenses)
     noise = noise_px if noise_px is not None else (0.2, 0.2)
     for _ in range(1 if noise_px is not None else 3):
         theta, boards = problem.minimise(theta, boards, noise)
@@ -185,8 +189,14 @@ def information_of(bundle: BundleResult, pose: Floats, points_m: Sequence[Floats
 class _Problem:
     """The sum of squares and its derivatives."""
 
-    def __init__(self, sightings: Sequence[Sighting], object_points_m: Floats, weights: Floats) -> None:
-        self._seen, self._weights = sightings, weights
+    def __init__(
+        self,
+        sightings: Sequence[Sighting],
+        object_points_m: Floats,
+        weights: Floats,
+        held: tuple[CameraIntrinsics, CameraIntrinsics] | None = None,
+    ) -> None:
+        self._seen, self._weights, self._held = sightings, weights, held
         self._points = [
             tuple(np.ascontiguousarray(object_points_m[ids]) for ids in (seen.visible_ids, seen.thermal_ids))
             for seen in sightings
@@ -208,7 +218,7 @@ class _Problem:
 
     def cost(self, theta: Floats, boards: Floats, noise_px: tuple[float, float]) -> float:
         """Robust sum of squares, in units of the noise, with what is known of lenses."""
-        total = float(np.sum(_prior(theta)[0] ** 2))
+        total = float(np.sum(_prior(theta, self._held)[0] ** 2))
         for weight, parts in zip(self._weights, self.residuals(theta, boards), strict=True):
             for off, sigma in zip(parts, noise_px, strict=True):
                 length = np.linalg.norm(off, axis=1) / sigma
@@ -232,7 +242,7 @@ class _Problem:
         self, theta: Floats, boards: Floats, noise_px: tuple[float, float], damping: float = 0.0
     ) -> tuple[Floats, Floats, list[tuple[Floats, Floats, Floats]]]:
         """Reduced (22, 22) matrix and (22,) gradient after the poses are eliminated, and each pose's part."""
-        off, slope = _prior(theta)
+        off, slope = _prior(theta, self._held)
         shared = slope.T @ slope
         gradient = slope.T @ off
         eliminated = []
@@ -322,9 +332,16 @@ def _project(points_m: Floats, rvec: npt.ArrayLike, t: npt.ArrayLike, lens: Floa
     return np.asarray(at, np.float64).reshape(-1, 2), np.asarray(jacobian, np.float64)[:, :14]
 
 
-def _prior(theta: Floats) -> tuple[Floats, Floats]:
+def _prior(theta: Floats, held: tuple[CameraIntrinsics, CameraIntrinsics] | None) -> tuple[Floats, Floats]:
     """Residuals of what is known of lenses, in sigma, and their derivatives."""
     off, rows = [], []
+    for first, camera in zip((0, 8), held or (), strict=False):
+        sigma = HELD_SIGMA * camera.width
+        for index, value in enumerate((camera.fx_px, camera.fy_px, camera.cx_px, camera.cy_px)):
+            row = np.zeros(SHARED)
+            row[first + index] = 1 / sigma
+            off.append((theta[first + index] - value) / sigma)
+            rows.append(row)
     for first in (0, 8):
         for index, sigma in PRIORS.items():
             row = np.zeros(SHARED)

@@ -93,6 +93,7 @@ def solve_stereo(
     *,
     working_distance_m: float,
     sightings: Mapping[str, Sighting] | None = None,
+    hold_lenses: bool = False,
 ) -> StereoResult:
     """Solve lenses and rig together; pairs that contradict the others are dropped and named.
 
@@ -100,6 +101,7 @@ def solve_stereo(
         visible, thermal: each camera's lens as solved alone, where the fit begins.
         sightings: everything that was found, by view name. A view of one camera alone serves its lens. None: the
             pairs' common points.
+        hold_lenses: keep the lenses as each camera alone gives them; see `solve_bundle`.
 
     Raises:
         BadInputError: fewer than 3 consistent pairs.
@@ -118,7 +120,9 @@ def solve_stereo(
                 f"{MIN_PAIRS} are needed. "
                 f"Rejected: {rejected or 'none'}."
             )
-        bundle = solve_bundle(list(seen.values()), object_points, start)
+        bundle = solve_bundle(
+            list(seen.values()), object_points, start, hold_lenses=(visible, thermal) if hold_lenses else None
+        )
         errors = {pair.name: bundle.view_rms_px[pair.name] for pair in kept}
         scale = np.median(np.array(list(errors.values())), axis=0)
         bad = [

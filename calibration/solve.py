@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 
 import cv2
 import numpy as np
@@ -14,7 +15,7 @@ from calibration.detect import Detection
 from calibration.extrinsics import PairView, StereoResult, rotation_scatter_deg, solve_stereo, transfer_errors_px
 from calibration.intrinsics import MIN_VIEWS, IntrinsicsResult, solve_intrinsics
 from calibration.pose_planner import Planner, Reached
-from calibration.rig import RigCalibration
+from calibration.rig import CameraIntrinsics, RigCalibration
 from calibration.shared_field import (
     BUDGET_PX,
     DistanceRange,
@@ -73,6 +74,7 @@ class Solution:
     reached_aim: Reached  # 2 sigma against the aim
     reached: float  # share of the common field at the working distance that both cameras also saw where the boards were
     rotation_scatter_deg: tuple[float, float] = (0.0, 0.0)  # of the pairs each alone: seen, explained by noise
+    bent_px: float = 0.0  # by what fitting both together would have moved thermal's principal point, where it was held
     gates: list[Gate] = field(default_factory=list)
 
     @property
@@ -103,17 +105,16 @@ class Solution:
     @property
     def contradiction(self) -> str:
         """Say that each camera fits alone but both together do not, and why; "" where they do."""
-        seen, explained = self.rotation_scatter_deg
-        if seen <= max(MIN_SCATTER_DEG, 3 * explained):
+        if not _contradictory(self.rotation_scatter_deg):
             return ""
-        alone, joint = self.thermal.camera, self.rig.thermal
-        moved = float(np.hypot(joint.cx_px - alone.cx_px, joint.cy_px - alone.cy_px))
+        seen, explained = self.rotation_scatter_deg
         return (
             f"Each camera fits alone (visible {self.visible.rms_px:.2f} visible px, thermal {self.thermal.rms_px:.2f} "
             f"thermal px), but the views differ by {seen:.1f} degrees about how the cameras are turned, where noise "
             f"explains {explained:.1f}: the views were not taken at the same moment, or the board is bent. "
-            "Hold it still at each view, on a tripod if need be, and stiffen it. Fitting both together has moved the "
-            f"thermal lens's principal point by {moved:.1f} thermal px."
+            "Hold it still at each view, on a tripod if need be, and stiffen it. Fitting both together would move the "
+            f"thermal lens's principal point by {self.bent_px:.1f} thermal px; so both lenses are held as each camera "
+            "alone gives them."
         )
 
     @property
@@ -150,15 +151,13 @@ def solve_views(
     )
     pairs, rejected = _usable_pairs(views, visible, thermal)
     sightings = _sightings(views, rejected, {**visible.rejected, **thermal.rejected})
-    stereo = solve_stereo(
-        list(pairs.values()), board, visible.camera, thermal.camera,
-        working_distance_m=working_distance_m or 1.0, sightings=sightings,
-    )  # fmt: skip
+    stereo, scatter_deg, bent_px = _stereo(pairs, board, (visible, thermal), working_distance_m or 1.0, sightings)
     rejected.update(stereo.rejected)
     kept = {name: pairs[name] for name in stereo.view_rms_px}
     distance_m = working_distance_m or propose_working_distance_m(stereo.rig, budget_px)
     rig = replace(stereo.rig, working_distance_m=distance_m, created=datetime.now(UTC).isoformat(timespec="seconds"))
-    solve = _Resolver(stereo, rig, board)
+    held = (visible.camera, thermal.camera) if _contradictory(scatter_deg) else None
+    solve = _Resolver(stereo, rig, board, held)
     board_m = solve.board_distance_m(list(kept))
     predicted = predicted_two_sigma_px(stereo.bundle, rig)
     resampled = _bootstrap(solve, rig, bootstrap, seed)
@@ -179,16 +178,45 @@ def solve_views(
         range_8px=distance_range(rig, budget_px),
         reached_aim=Planner(stereo.bundle, rig, board).reached,
         reached=reached_share(rig, board_m),
-        rotation_scatter_deg=rotation_scatter_deg(
-            list(kept.values()),
-            board.object_points(),
-            (visible.camera, thermal.camera),
-            (visible.rms_px, thermal.rms_px),
-        ),
+        rotation_scatter_deg=scatter_deg,
+        bent_px=bent_px,
     )
     gates = _gates(solution)
     verdict = "good" if all(gate.passed for gate in gates) else "not good"
     return replace(solution, gates=gates, rig=replace(rig, verdict=verdict))
+
+
+def _stereo(
+    pairs: dict[str, PairView],
+    board: Board,
+    lenses: tuple[IntrinsicsResult, IntrinsicsResult],
+    working_distance_m: float,
+    sightings: dict[str, Sighting],
+) -> tuple[StereoResult, tuple[float, float], float]:
+    """The rig, how the pairs differ about the cameras' turn, and what thermal's principal point would have moved by.
+
+    Where they contradict each other, the lenses are held: free, they would bend to what no lens explains.
+    """
+    visible, thermal = lenses
+    solve = partial(
+        solve_stereo, list(pairs.values()), board, visible.camera, thermal.camera,
+        working_distance_m=working_distance_m, sightings=sightings,
+    )  # fmt: skip
+    free = solve()
+    kept = [pairs[name] for name in free.view_rms_px]
+    scatter_deg = rotation_scatter_deg(
+        kept, board.object_points(), (visible.camera, thermal.camera), (visible.rms_px, thermal.rms_px)
+    )
+    if not _contradictory(scatter_deg):
+        return free, scatter_deg, 0.0
+    alone, joint = thermal.camera, free.rig.thermal
+    bent_px = float(np.hypot(joint.cx_px - alone.cx_px, joint.cy_px - alone.cy_px))
+    return solve(hold_lenses=True), scatter_deg, bent_px
+
+
+def _contradictory(scatter_deg: tuple[float, float]) -> bool:
+    seen, explained = scatter_deg
+    return seen > max(MIN_SCATTER_DEG, 3 * explained)
 
 
 def _found(views: list[BoardView], side: str) -> dict[str, Detection]:
@@ -232,7 +260,14 @@ def _sightings(views: list[BoardView], rejected: dict[str, str], bad: dict[str, 
 class _Resolver:
     """Solves again from some of the views, or with other weights, starting from the full solution."""
 
-    def __init__(self, stereo: StereoResult, rig: RigCalibration, board: Board) -> None:
+    def __init__(
+        self,
+        stereo: StereoResult,
+        rig: RigCalibration,
+        board: Board,
+        held: tuple[CameraIntrinsics, CameraIntrinsics] | None,
+    ) -> None:
+        self._held = held
         self._seen, self._rig, self._points = stereo.sightings, rig, board.object_points()
         self._poses = dict(zip(stereo.sightings, stereo.bundle.poses, strict=True))
         self._noise_px = stereo.bundle.noise_px
@@ -251,7 +286,9 @@ class _Resolver:
         left = [seen for name, seen in self._seen.items() if name not in names]
         if sum(len(seen.visible_ids) > 0 and len(seen.thermal_ids) > 0 for seen in left) < MIN_VIEWS:
             raise BadInputError(f"fewer than {MIN_VIEWS} views are left")
-        return solve_bundle(left, self._points, self._rig, poses=self._poses, noise_px=self._noise_px).rig
+        return solve_bundle(
+            left, self._points, self._rig, poses=self._poses, noise_px=self._noise_px, hold_lenses=self._held
+        ).rig
 
     def weighed(self, rng: np.random.Generator) -> RigCalibration:
         """Solve the rig with random weights of the views: exponential, of mean 1.
@@ -263,7 +300,7 @@ class _Resolver:
         weights *= len(weights) / weights.sum()
         return solve_bundle(
             list(self._seen.values()), self._points, self._rig,
-            poses=self._poses, noise_px=self._noise_px, view_weights=weights,
+            poses=self._poses, noise_px=self._noise_px, view_weights=weights, hold_lenses=self._held,
         ).rig  # fmt: skip
 
 

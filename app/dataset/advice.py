@@ -7,15 +7,16 @@ from collections.abc import Iterable
 
 from app.dataset.sources import UNRECORDED
 
-__all__ = ["NEAR_THINGS", "NO_AGREEMENT", "NO_STRUCTURE", "TOO_FAR", "advice"]
+__all__ = ["ALIKE", "NEAR_THINGS", "NO_AGREEMENT", "NO_STRUCTURE", "TOO_FAR", "advice"]
 
 NO_STRUCTURE = "too little structure that both cameras see"
 NO_AGREEMENT = "edges of the two pictures do not agree after alignment"
 TOO_FAR = "alignment leaves too large a residual"
+ALIKE = "too much like another frame"
 NEAR_THINGS = "near things or wrong matches all over the picture"
 _BELONG = (
-    "see with lumitherm calibrate check whether it is this rig's calibration (without one thermal is laid over the "
-    "visible picture as it is; --search-px looks further), and whether both are of one moment (of two videos: "
+    "see with lumitherm calibrate check whether it is this rig's calibration (lumitherm calibrate refine makes one of "
+    "the same videos; --search-px looks further), and whether both are of one moment (of two videos: "
     "--thermal-offset-ms)"
 )
 _ADVICE = {
@@ -28,16 +29,20 @@ _ADVICE = {
     UNRECORDED: "Record with both raw tracks: recording.tracks must name visible and thermal",
     "the two times are too far apart": "Synchronize the cameras better, or allow more with --max-skew-ms; of videos, "
     "give the known difference with --thermal-offset-ms",
-    "too much like another frame": "Film a rig or a scene that moves; --min-distance 0.02 takes less different ones",
+    ALIKE: "Film a rig or a scene that moves; --min-distance 0.02 takes less different ones",
 }
 """What to do, by the reason that cost most."""
+_ALIKE_A_REJECTED = 4  # alike frames to a rejected pair, from which on variety is what is wanting
 _WANTED_LOSSES = ("between two candidates",)
 
 
 def advice(rejected: Iterable[str], left_out: Counter[str]) -> str:
     """What to do about what cost most pairs. rejected: the reason of each rejected pair."""
     lost = Counter({reason: count for reason, count in left_out.items() if reason not in _WANTED_LOSSES})
-    lost.update(rejected)
+    judged = Counter(rejected)
+    if judged.total() >= lost[ALIKE] / _ALIKE_A_REJECTED:
+        del lost[ALIKE]  # more of the same would be rejected as well
+    lost.update(judged)
     if not lost:
         return "Record more, and more varied: another place, another hour, a rig that moves"
     reason = lost.most_common(1)[0][0]

@@ -20,13 +20,15 @@ from typing import Any
 
 import numpy as np
 
-from app.dataset.advice import NEAR_THINGS, NO_AGREEMENT, NO_STRUCTURE, TOO_FAR, advice
+from app.dataset.advice import ALIKE, NEAR_THINGS, NO_AGREEMENT, NO_STRUCTURE, TOO_FAR, advice
 from app.dataset.choice import choose
 from app.dataset.pixel_alignment import BaseAlignment, align_pixels, linear_levels, warp_by
 from app.dataset.sources import Candidate, Source
 from app.media.pictures import write_picture
 from calibration.align import ThermalAligner
-from calibration.rig import Calibration, RigCalibration, file_sha256, load_calibration
+from calibration.coarse_search import pick_evenly
+from calibration.rig import Calibration, RigCalibration, file_sha256, load_calibration, plain_scaling
+from calibration.targetless import align_from_nothing, judge_fit
 from fusion_core.colour import luminance
 from fusion_core.errors import BadInputError, RunError, UsageError
 from fusion_core.thermal.agc import Agc, AgcConfig, contract_of
@@ -38,6 +40,8 @@ _FORMAT = 1
 _BASE_FRAMES = 24
 _FEW_PAIRS = 20
 _LEAST_PAIRS = 3
+_CLOSER = ((1.0, 1.0), (0.5, 0.5), (0.2, 1 / 3))  # of the interval and of the distance, where too few pairs differ
+_ALIGN_BY = 8  # pairs that an alignment is found by
 _GOOD_EXPECTED_PX = 1.7  # about 1.5 px against the truth
 _BAD_PX = 2.5  # a cell with a larger residual is cut off
 
@@ -49,11 +53,14 @@ class BuildSettings:
     interval_s: candidates are at least this far apart. min_distance: of a candidate from all that were taken, see
     `dataset_choice.distance`. max_pairs: of a session. The rest judges the alignment, in pixels of the visible grid,
     for a thermal camera of as many pixels; see `for_pitch`.
+    wanted_pairs: where a session offers fewer that differ as asked, frames that are nearer in time and more alike are
+    taken too, in two steps; 0: never.
     """
 
     interval_s: float = 0.2
     min_distance: float = 0.06
     max_pairs: int = 200
+    wanted_pairs: int = _FEW_PAIRS
     max_skew_ms: float = 20.0
     search_px: float = 12.0
     parallax_px: float = 6.0
@@ -147,19 +154,66 @@ class _Session:
         self._settings = settings
         self._calibration = calibration
         self.pitch_px = 1.0
+        self.notes: list[str] = []
         self._aligner: ThermalAligner | None = None
+
+    def _chosen(self, source: Source, agc: Agc, frames_left_out: Counter[str]) -> list[tuple[Candidate, np.ndarray]]:
+        """Candidates that differ, and their thermal levels; where they are few, more that are more alike."""
+        settings = self._settings
+        chosen: list[tuple[Candidate, np.ndarray]] = []
+        left_out: Counter[str] = Counter()
+        note = ""
+        for in_time, in_look in _CLOSER:
+            looked_at: Counter[str] = Counter()
+            before = source.offered
+            interval_s, min_distance = settings.interval_s * in_time, settings.min_distance * in_look
+            candidates = source.candidates(interval_s, settings.max_skew_ms, looked_at)
+            found = list(choose(candidates, agc, min_distance=min_distance, max_pairs=settings.max_pairs))
+            looked_at[ALIKE] += source.offered - before - len(found)
+            if chosen and len(found) <= len(chosen):
+                continue
+            if chosen:
+                note = (
+                    f"{self.name}: too few frames differ; taken were frames from {interval_s:.2g} s apart on, more "
+                    f"alike than wanted ({min_distance:.2g} in place of {settings.min_distance:.2g}). A rig or a scene "
+                    "that moves gives better ones"
+                )
+            chosen, left_out = found, looked_at
+            if len(chosen) >= settings.wanted_pairs:
+                break
+        frames_left_out.update(left_out)
+        self.notes += [note] if note else []
+        return chosen
+
+    def _align_from_nothing(self, chosen: list[tuple[Candidate, np.ndarray]]) -> None:
+        """Without a calibration: find one from the footage where thermal lies far off, as unequal lenses have it."""
+        first = chosen[0][0]
+        sizes = first.visible.shape[:2], first.thermal.shape[:2]
+        pairs = [(c.visible, c.thermal) for c, _ in chosen if (c.visible.shape[:2], c.thermal.shape[:2]) == sizes]
+        some = pick_evenly(pairs, _ALIGN_BY)
+        try:
+            if not judge_fit(plain_scaling(first.visible.shape[:2], (sizes[1][0], sizes[1][1])), some).far:
+                return
+            found = align_from_nothing(some)
+        except BadInputError:  # too small, or the scene does not tell: each pair is judged by itself
+            return
+        if found.start is None or found.problem:
+            return
+        self._calibration = found.calibration
+        self.notes.append(
+            f"{self.name}: thermal lies far off by plain scaling; aligned from the footage itself: "
+            f"{found.start.words()}. `lumitherm calibrate refine` keeps it as a file for --calibration"
+        )
 
     def records(self, source: Source, frames_left_out: Counter[str]) -> Iterator[tuple[PairRecord, _Aligned | None]]:
         """Each chosen pair: its record, and its pictures; None where rejected."""
         settings = self._settings
         agc = Agc(settings.agc)
-        looked_at: Counter[str] = Counter()
-        candidates = source.candidates(settings.interval_s, settings.max_skew_ms, looked_at)
-        chosen = list(choose(candidates, agc, min_distance=settings.min_distance, max_pairs=settings.max_pairs))
-        looked_at["too much like another frame"] += source.offered - len(chosen)
-        frames_left_out.update(looked_at)
+        chosen = self._chosen(source, agc, frames_left_out)
         if not chosen:
             return
+        if self._calibration is None:
+            self._align_from_nothing(chosen)
         size = chosen[0][0].visible.shape[:2]
         self._to_grid(chosen[0][1], size)  # makes the maps, and so what is seen
         window = self._seen(size)
@@ -340,7 +394,7 @@ def build_dataset(
         kept,
         taken.rejected,
         dict(taken.left_out),
-        warnings + _quality_warnings(taken, kept, names),
+        taken.notes + warnings + _quality_warnings(taken, kept, names),
         round(taken.pitch_px, 3),
     )
     _write_manifest(summary, settings, calibration)
@@ -382,6 +436,7 @@ class _Taken:
         self.rejected: list[PairRecord] = []
         self.left_out: Counter[str] = Counter()
         self.pitch_px = 1.0
+        self.notes: list[str] = []
 
     def add(self, session: _Session, source: Source) -> None:
         """Decide on every pair of a source."""
@@ -393,6 +448,7 @@ class _Taken:
             if self._on_pair is not None:
                 self._on_pair(record)
         self.pitch_px = max(self.pitch_px, session.pitch_px)
+        self.notes += session.notes
 
     def _keep(self, record: PairRecord, aligned: _Aligned) -> PairRecord:
         while record.stem in self._stems:  # segments of one recording number their pairs anew

@@ -161,6 +161,34 @@ def test_displacement_is_undone_and_sessions_are_kept_apart(tmp_path: Path) -> N
     assert manifest["agc_contract"]["mode"] == "plateau" and len(manifest["kept"]) == 5
 
 
+def test_where_few_frames_differ_more_alike_ones_are_taken_and_said(tmp_path: Path) -> None:
+    class Slow(MadeSource):
+        """A scene that gives way to another one in four seconds, looked at as often as asked for."""
+
+        def candidates(self, interval_s: float, max_skew_ms: float, left_out: Counter[str]) -> Iterator[Candidate]:
+            (first, heat), (second, later_heat) = scene(1), scene(2)
+            for index, time_s in enumerate(np.arange(0.0, 2.0, interval_s)):
+                self.offered += 1
+                share = int(time_s / 4.0 * first.shape[1])
+                visible, thermal = first.copy(), heat.copy()
+                visible[:, :share], thermal[:, :share] = second[:, :share], later_heat[:, :share]
+                yield Candidate(index, float(time_s), 0.0, visible, thermal)
+
+    plain = build_dataset([Slow("slow", [])], tmp_path / "plain", BuildSettings(min_distance=0.15, wanted_pairs=0))
+    more = build_dataset([Slow("slow", [])], tmp_path / "more", BuildSettings(min_distance=0.15))
+    assert len(more.kept) + len(more.rejected) > len(plain.kept) + len(plain.rejected)
+    assert not any("more alike" in warning for warning in plain.warnings)
+    assert any("more alike" in warning for warning in more.warnings)
+
+
+def test_unequal_lenses_are_aligned_from_the_footage(tmp_path: Path) -> None:
+    changes = {"hfov_visible_deg": 66.0, "hfov_thermal_deg": 48.0, "baseline_m": 0.03, "residual_shift_px": (0.0, 0.0)}
+    source = RigSource("roof", rig_of(23, **changes), [1.0, 2.5, 4.0, 5.5])
+    summary = build_dataset([source], tmp_path / "set", BuildSettings())
+    assert len(summary.kept) >= 3
+    assert any("aligned from the footage itself" in warning for warning in summary.warnings)
+
+
 def test_what_cannot_be_aligned_is_rejected_with_a_reason(tmp_path: Path) -> None:
     class Unrelated(MadeSource):
         def candidates(self, interval_s: float, max_skew_ms: float, left_out: Counter[str]) -> Iterator[Candidate]:

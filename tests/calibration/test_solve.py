@@ -84,6 +84,9 @@ def test_views_of_different_moments_are_told_from_poor_poses() -> None:
         moved.append(replace(view, found_thermal=replace(view.found_thermal, points_px=at_px)))
     solution = solve_views(moved, BOARD, working_distance_m=3.0, bootstrap=3)
     assert "not taken at the same moment" in solution.contradiction
+    alone, joint = solution.thermal.camera, solution.rig.thermal
+    assert solution.bent_px > 2 and "are held" in solution.contradiction
+    assert np.hypot(joint.cx_px - alone.cx_px, joint.cy_px - alone.cy_px) < 0.5 * solution.bent_px
     failed = [gate for gate in solution.gates if not gate.passed and "held-out" in gate.name]
     assert failed and all("same moment" in gate.advice for gate in failed)
 

@@ -52,8 +52,14 @@ def _build(
         list[str] | None,
         typer.Option(metavar="SESSION", help="Session to hold out; may be repeated. [default: the last]"),
     ] = None,
-    interval_s: Annotated[float, typer.Option(min=0.0, help="Look at a frame at most this often.")] = 0.2,
-    min_distance: Annotated[float, typer.Option(min=0.0, max=1.0, help="From all others; 0 takes any.")] = 0.06,
+    interval_s: Annotated[
+        float | None,
+        typer.Option(min=0.0, help="Look at a frame at most this often. [default: 0.2, less where few differ]"),
+    ] = None,
+    min_distance: Annotated[
+        float | None,
+        typer.Option(min=0.0, max=1.0, help="From all others; 0 takes any. [default: 0.06, less where few differ]"),
+    ] = None,
     max_pairs: Annotated[int, typer.Option(min=1, help="Most pairs of a session.")] = 200,
     max_skew_ms: Annotated[float, typer.Option(min=0.0, help="Largest time between the two frames of a pair.")] = 20.0,
     search_px: Annotated[
@@ -74,8 +80,9 @@ def _build(
     sources = _sources(recordings or [], visible or [], thermal or [], thermal_offset_ms)
     standard = BuildSettings()
     settings = BuildSettings(
-        interval_s=interval_s,
-        min_distance=min_distance,
+        interval_s=standard.interval_s if interval_s is None else interval_s,
+        min_distance=standard.min_distance if min_distance is None else min_distance,
+        wanted_pairs=standard.wanted_pairs if interval_s is None and min_distance is None else 0,
         max_pairs=max_pairs,
         max_skew_ms=max_skew_ms,
         search_px=search_px,
