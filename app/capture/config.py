@@ -77,6 +77,11 @@ class CameraConfig(_Section):
     """File that holds `user:password` for an rtsp uri (one line; keep it readable by you alone)."""
     open_timeout_s: Annotated[float, Field(ge=0.2, le=4.5)] = 4.0
     """A camera that has not given its first picture by then counts as lost. At most 4.5 s: stopping takes 5 s."""
+    own_process: bool | None = None
+    """Run the camera in a process of its own, so that what it sends can neither crash the rig nor take its memory; one
+    copy more of each picture. null: rtsp and rtsps do, others do not. Linux only."""
+    process_memory_mb: Annotated[int, Field(ge=100, le=16_000)] = 1_000
+    """10^6 bytes that the camera's own process may take beside its libraries; one that takes more is started again."""
     reopen: ReopenConfig = ReopenConfig()
 
     @field_validator("uri")

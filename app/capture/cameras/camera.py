@@ -49,9 +49,9 @@ class TimeBase:
     The first source that asks fixes it. Not locked: a race between the two first callers is settled by `setdefault`.
     """
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, start_ns: int | None = None) -> None:
         self.clock = clock
-        self._start: dict[str, int] = {}
+        self._start: dict[str, int] = {} if start_ns is None else {"start_ns": start_ns}
 
     def start_ns(self) -> int:
         """Monotonic time of stream time zero."""

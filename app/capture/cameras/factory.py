@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -9,6 +10,7 @@ import pydantic
 
 from app.capture.cameras.av_camera import AvFileCamera, AvLiveCamera
 from app.capture.cameras.camera import Camera, Clock, MonotonicClock, TimeBase
+from app.capture.cameras.child_camera import ChildCamera
 from app.capture.cameras.image_sequence_camera import ImageSequenceCamera
 from app.capture.cameras.simulated_camera import SimulatedCamera
 from app.capture.cameras.split_camera import SplitCamera, SplitSource
@@ -23,8 +25,10 @@ if TYPE_CHECKING:
     from app.capture.config import CameraConfig
     from fusion_core.simulation.rig import SimulatedRig, SimulatedRigConfig
 
-__all__ = ["CameraPair", "create_cameras"]
+__all__ = ["CameraPair", "create_cameras", "create_here"]
 
+_OF_STRANGERS: Final = ("rtsp", "rtsps")
+"""Kinds whose bytes come from the network: in a process of their own unless the configuration says otherwise."""
 _OWN_FIELDS: Final = frozenset({"uri", "offset_ms", "accept_colour", "reopen", "rotate", "mirror", "kelvin_per_count"})
 """May differ between the halves of a source."""
 
@@ -95,6 +99,16 @@ def _is_paced(uri: CameraUri) -> bool:
 
 
 def _create(stream: Stream, uri: CameraUri, config: CameraConfig, base: TimeBase, rig: SimulatedRig | None) -> Camera:
+    apart = config.own_process if config.own_process is not None else uri.kind in _OF_STRANGERS
+    if apart and sys.platform == "linux" and isinstance(base.clock, MonotonicClock):
+        return ChildCamera(stream, uri, config, base, rig)
+    return create_here(stream, uri, config, base, rig)
+
+
+def create_here(
+    stream: Stream, uri: CameraUri, config: CameraConfig, base: TimeBase, rig: SimulatedRig | None
+) -> Camera:
+    """One camera in this process, closed. rig: behind sim: cameras. Raises ConfigError."""
     if uri.kind == "file":
         return AvFileCamera(stream, uri, config, base)
     if uri.kind == "images":
