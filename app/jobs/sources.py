@@ -273,7 +273,7 @@ def _is_constant(frame: MediaFrame) -> bool:
 
 
 class RecordingPairs:
-    """The pairs of a recording that have a visible frame, as they were recorded: nothing is paired anew.
+    """The pairs of a recording that have a visible frame: all of its raw frames, paired as `RecordingReader` does it.
 
     Pairs that cannot be decoded are left out and counted.
 
@@ -325,8 +325,9 @@ class RecordingPairs:
                 continue
             if pair.visible is None:
                 continue
-            start_ns = pair.timestamp_ns if start_ns is None else start_ns
-            last_ms = max(last_ms + 1, round((pair.timestamp_ns - start_ns) / 1e6))
+            t_ns = self._reader.line(index).t_ns
+            start_ns = t_ns if start_ns is None else start_ns
+            last_ms = max(last_ms + 1, round((t_ns - start_ns) / 1e6))
             self._given += 1
             yield TimedPair(pair, last_ms)
 
