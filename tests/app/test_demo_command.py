@@ -66,7 +66,7 @@ def test_the_thermal_recording_holds_the_rigs_counts_bit_for_bit(demo: tuple[Dem
 def test_it_leaves_a_recording_that_opens_as_any_other(demo: tuple[DemoFiles, list[int]]) -> None:
     recording = demo[0].recording
     assert recording is not None and recording.with_suffix(".jsonl").is_file()
-    assert check_recording(recording, every_frame=True).problems == ()
+    assert check_recording(recording).problems == ()
     with RecordingReader(recording) as reader:
         assert len(reader) == 12 and set(reader.tracks) == set(TrackName) and not reader.info.damage
         assert reader.info.closed_in_order and reader.info.duration_s == pytest.approx(11 / 12, abs=0.01)

@@ -89,7 +89,7 @@ def test_a_picture_a_recording_a_temperature_and_a_plot_in_1_2_4_and_8_clicks(
 
         (file,) = (tmp_path / "Videos" / "Lumitherm").glob("*.mkv")
         assert session.settings.recent("recordings") == [file]
-        assert check_recording(file, every_frame=True).problems == ()
+        assert check_recording(file).problems == ()
     finally:
         controller.end()
         newcomer.until(lambda: ended)

@@ -158,7 +158,7 @@ def test_closing_while_recording_leaves_a_whole_file_and_no_thread(bench: Bench)
     bench.until(lambda: bench.ended)
     recorded = 0
     for path in (bench.folder / "rec").glob("*.mkv"):  # more than one if a camera was late at the start
-        found = check_recording(path, every_frame=True)
+        found = check_recording(path)
         assert found.problems == () and found.complete, path
         assert found.decoded == sum(found.frames.values())
         with RecordingReader(path) as reader:
@@ -206,7 +206,7 @@ def test_an_interrupted_command_ends_its_recording(tmp_path: Path, number: signa
             child.kill()
     assert child.returncode == 0, errors
     for path in (tmp_path / "rec").glob("*.mkv"):
-        found = check_recording(path, every_frame=True)
+        found = check_recording(path)
         assert found.problems == () and found.complete, path
         with RecordingReader(path) as reader:
             assert reader.info.closed_in_order
