@@ -43,6 +43,7 @@ __all__ = [
     "SourceChoice",
     "address_uri",
     "config_text",
+    "found_alignment",
     "list_profiles",
     "list_sources",
     "offset_to_save",
@@ -210,7 +211,7 @@ class PairPreview:
             if len(pairs) < _ALIGN_PAIRS:
                 continue
             try:
-                found = _found_alignment(pairs, self._go_on)
+                found = found_alignment(pairs, self._go_on)
             except _StoppedError:
                 return
             except Exception as error:  # a thread must not die silently: say it where it is looked for
@@ -298,8 +299,12 @@ def address_uri(text: str) -> str:
     return f"images:{text}" if Path(text).is_dir() else f"file:{text}"
 
 
-def _found_alignment(pairs: list[tuple[np.ndarray, np.ndarray]], go_on: Callable[..., None]) -> FoundAlignment:
-    """Some ten seconds of work; `go_on` is called often, and may raise to end it."""
+def found_alignment(pairs: list[tuple[np.ndarray, np.ndarray]], go_on: Callable[..., None]) -> FoundAlignment:
+    """How thermal lies on visible in these pairs, (H, W, 3) uint8 and (Ht, Wt). Some ten seconds of work.
+
+    Args:
+        go_on: called often; may raise to end it.
+    """
     from calibration.rig import plain_scaling
     from calibration.targetless import align_from_nothing
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -333,21 +332,25 @@ def test_written_configurations_are_checked(tmp_path: Path) -> None:
 
 
 def test_the_assistant_finds_unequal_lenses_from_the_scene_and_keeps_what_it_found(tmp_path: Path) -> None:
-    from app.rig.setup_assistant import FoundAlignment, PairPreview, write_rig
+    from app.rig.setup_assistant import FoundAlignment, found_alignment, write_rig
+    from fusion_core.simulation.rig import SimulatedRig, SimulatedRigConfig
 
-    simulation = {
-        "height": 240, "width": 320, "thermal_height": 96, "thermal_width": 128, "visible_fps": 5.0, "thermal_fps": 5.0,
-        "hfov_visible_deg": 66.0, "hfov_thermal_deg": 46.0,
-    }  # fmt: skip
-    preview = PairPreview("sim:visible", "sim:thermal", simulated_config(simulation=simulation))
-    preview.start()
-    try:
-        until_s = time.monotonic() + 240
-        while (found := preview.alignment) is None and time.monotonic() < until_s:
-            preview._stopping.wait(0.2)
-    finally:
-        preview.stop()
-    assert found is not None and found.off_px is not None and found.off_px > 15 and found.left_px < 2
+    rig = SimulatedRig(
+        SimulatedRigConfig(
+            height=240, width=320, thermal_height=96, thermal_width=128, hfov_visible_deg=66.0, hfov_thermal_deg=46.0
+        )
+    )
+    pairs = [(rig.visible(t), rig.thermal(t)) for t in (0.0, 1.5, 3.0, 4.5)]
+    found = found_alignment(pairs, lambda *_: None)
+    assert found.off_px is not None and found.off_px > 15 and found.left_px < 2
+
+    def stop(*_: object) -> None:
+        raise InterruptedError
+
+    with pytest.raises(InterruptedError):  # as a preview that is closed meanwhile does
+        found_alignment(pairs, stop)
+    noise = np.random.default_rng(1).integers(0, 255, (240, 320, 3)).astype(np.uint8)
+    assert found_alignment([(noise, rig.thermal(0.0))], lambda *_: None).calibration is None
     config = write_rig(tmp_path / "roof.yaml", "roof", ("v4l2:serial=1", "v4l2:serial=2"), None, found)
     assert config.calibration.file == (tmp_path / "roof.calibration.yaml").resolve()
     kept = load_calibration(config.calibration.file)

@@ -13,13 +13,15 @@ import typer
 from app.commands.calibrate.points import points
 from app.commands.common.options import Cli, Overwrite
 from app.commands.common.output import claim, say
-from fusion_core.errors import BadInputError, CaptureError
+from fusion_core.errors import BadInputError, CaptureError, UsageError
 
 if TYPE_CHECKING:
     import numpy as np
 
     from app.commands.calibrate.sources import PairStream
+    from calibration.board import Board
     from calibration.capture_guide import CaptureGuide
+    from calibration.extrinsics import PairView
     from calibration.residual_field import ResidualField
     from calibration.rig import PlaneCalibration, RigCalibration
     from calibration.targetless import Model, Refinement
@@ -238,6 +240,10 @@ def _check(
     frames: Annotated[int, typer.Option(min=1, help="Pictures to use of a video.")] = 30,
     every: Annotated[int, typer.Option(min=1, help="Use every n-th picture of a video.")] = 5,
     accept_colour: AcceptColour = False,
+    against: Annotated[
+        Literal["mrcal"] | None,
+        typer.Option("--with", help="Also solve these views by another program, where installed, and compare."),
+    ] = None,
 ) -> int:
     """Measure how well a calibration fits pictures: on a board, or on any scene. Exit code 1 above the budget."""
     import numpy as np
@@ -246,13 +252,19 @@ def _check(
     from calibration.rig import RigCalibration, load_calibration
     from calibration.shared_field import distance_range
 
+    if against is not None:
+        from calibration.cross_check import load_mrcal
+
+        if not board:
+            raise UsageError("--with mrcal solves board views anew; give the board too: --board")
+        load_mrcal()  # said before the boards are searched
     rig = load_calibration(calibration)
     stream = open_pairs(source, thermal, every, accept_colour)
     pairs = itertools.islice(stream.pairs, frames)
     if board:
         if not isinstance(rig, RigCalibration):
             raise BadInputError("a check with a board needs a board calibration; this file holds one homography")
-        return _check_board(rig, board, pairs)
+        return _check_board(rig, board, pairs, against is not None)
     field = _scene_field(rig, pairs)
     if isinstance(rig, RigCalibration):
         spans = distance_range(rig)
@@ -383,7 +395,7 @@ def _say_refinement(found: Refinement, model: Model | None) -> None:
         say("pictures kept back: {:.1f} visible px before, {:.1f} px after".format(*found.held_out_px))
 
 
-def _check_board(rig: RigCalibration, board: str, pairs: Iterator[Any]) -> int:
+def _check_board(rig: RigCalibration, board: str, pairs: Iterator[Any], by_mrcal: bool) -> int:
     import numpy as np
 
     from calibration.board import parse_board
@@ -394,7 +406,7 @@ def _check_board(rig: RigCalibration, board: str, pairs: Iterator[Any]) -> int:
     parsed = parse_board(board)
     views = detect_views(((p.name, p.visible, p.thermal) for p in pairs), parsed, progress=say)
     points = parsed.object_points()
-    errors, places = [], []
+    errors, places, kept = [], [], []
     for view in views:
         if view.found_visible is None or view.found_thermal is None:
             continue
@@ -403,6 +415,7 @@ def _check_board(rig: RigCalibration, board: str, pairs: Iterator[Any]) -> int:
         if len(pair.ids) >= 6:
             errors.append(transfer_errors_px(rig, pair, points[pair.ids]))
             places.append(pair.visible_px)
+            kept.append(pair)
             say(f"{view.name}: median {np.median(errors[-1]):.2f} visible px, largest {errors[-1].max():.2f} px")
     if not errors:
         raise BadInputError("the board was found in no pair of pictures; is it the right board?")
@@ -412,7 +425,28 @@ def _check_board(rig: RigCalibration, board: str, pairs: Iterator[Any]) -> int:
         f"95 % {np.percentile(every, 95):.2f}"
     )
     _judge(every, np.concatenate(places), (rig.visible.height, rig.visible.width))
+    if by_mrcal:
+        _say_mrcal(rig, parsed, kept)
     return 0 if np.percentile(every, 95) <= 2.0 * rig.visible.fx_px / rig.thermal.fx_px else 1
+
+
+def _say_mrcal(rig: RigCalibration, board: Board, pairs: list[PairView]) -> None:
+    import numpy as np
+
+    from calibration.coarse_search import thermal_grid_points
+    from calibration.cross_check import solve_by_mrcal
+    from calibration.extrinsics import rotation_angle_deg
+
+    other, rms_px = solve_by_mrcal(pairs, board, rig)
+    at, distance_m = thermal_grid_points((rig.thermal.height, rig.thermal.width)), rig.working_distance_m
+    apart = rig.visible_from_thermal(at, distance_m) - other.visible_from_thermal(at, distance_m)
+    apart_px = np.linalg.norm(apart, axis=1)
+    turned_deg = rotation_angle_deg(rig.R_visible_thermal, other.R_visible_thermal)
+    say(
+        f"mrcal, of the same {len(pairs)} views (rms {rms_px:.2f} px): turned by {turned_deg:.3f} degrees against this "
+        f"calibration, baseline {other.baseline_m * 1e3:.1f} in place of {rig.baseline_m * 1e3:.1f} mm; places at "
+        f"{distance_m:.1f} m lie {np.median(apart_px):.2f} visible px apart (median), {apart_px.max():.2f} at most"
+    )
 
 
 def _scene_field(rig: RigCalibration | PlaneCalibration, pairs: Iterator[Any]) -> ResidualField:
