@@ -86,6 +86,7 @@ def take_all(session: Session, rig: FaultyRig, folder: Path, work: Path) -> list
     window.resize(1320, 820)
     window.show()
     shot.take("start", settle_ms=900)
+    session.controller.set_expert(True)  # the operator's view is photographed by screenshot_states
     config = simulated_config(
         engine={"name": "pyramid"},
         recording={"directory": str(work / "recordings")},
