@@ -26,7 +26,7 @@ WORKERS ?= 4
 QT_OFFSCREEN := QT_QPA_PLATFORM=$${QT_QPA_PLATFORM:-offscreen}
 PYTEST_SIDE_BY_SIDE := OMP_NUM_THREADS=1 $(QT_OFFSCREEN) $(BIN)/python -m pytest --dist worksteal
 
-.PHONY: help demo test check lint types audit pytest docs setup system screenshots clean torch-tensorrt
+.PHONY: help demo test check lint types audit fuzz pytest docs setup system screenshots clean torch-tensorrt
 
 help:
 	@echo "make demo         fuse a simulated rig and show the result (out/demo); opens the window where there is a display"
@@ -97,6 +97,11 @@ endif
 # What is installed: consistent, pinned, licences that fit, no version that is known to be bad. Needs no network.
 audit: setup
 	$(BIN)/python scripts/audit.py
+
+# Every parser of files from outside, ten minutes in all; FUZZ_SECONDS for another time. Findings stay in out/fuzz.
+FUZZ_SECONDS ?= 600
+fuzz: setup
+	$(BIN)/python scripts/fuzz.py --seconds $(FUZZ_SECONDS)
 
 # A link, picture or heading that is not there is an error.
 docs: setup

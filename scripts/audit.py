@@ -34,6 +34,8 @@ PROPRIETARY = {  # loaded where somebody installs them; not part of what is hand
     "nvidia": "CUDA parts of PyTorch: NVIDIA's licence, redistributable",
     "tensorrt": "optional engine; NVIDIA's licence, not handed on",
 }
+KNOWN_BAD_DATED = "2026-11-29"
+"""When somebody last went through the list below. What was published after that day is not in it."""
 KNOWN_BAD = {  # (name, versions below this are refused): why
     ("pillow", "10.3.0"): "CVE-2024-28219, buffer overflow",
     ("pyyaml", "5.4"): "CVE-2020-14343, code execution by full_load",
@@ -145,6 +147,19 @@ def ask_pip_audit() -> tuple[str, list[str]]:
     return read_pip_audit(asked.stdout)
 
 
+def verdict(note: str) -> str:
+    """Against what vulnerabilities were judged, in one plain sentence."""
+    known = re.search(r"knew (\d+) of the (\d+)", note)
+    named = f"our own list of {len(KNOWN_BAD)} known bad versions, dated {KNOWN_BAD_DATED}"
+    if known is not None and int(known[1]):
+        return f"vulnerabilities: judged against a database for {known[1]} of {known[2]} packages, and against {named}"
+    covered = len({name for name, _ in KNOWN_BAD})
+    return (
+        f"vulnerabilities: NO database has judged these versions. Judged against {named}: {covered} packages are in it,"
+        " for all others this audit says nothing"
+    )
+
+
 def main() -> int:
     """The command; its exit code."""
     installed = sorted((plain(p.metadata["Name"]), p.version, licence(p)) for p in metadata.distributions())
@@ -160,6 +175,7 @@ def main() -> int:
     if others:
         print(f"not looked at, because nothing here needs it: {', '.join(others)}")
     print(f"{len(packages)} packages looked at, {len(wrong)} findings; {note}")
+    print(verdict(note))
     print("\n".join(wrong), file=sys.stderr)
     return 1 if wrong else 0
 

@@ -46,3 +46,10 @@ def test_a_pip_audit_that_knew_nothing_is_no_clean_bill() -> None:
     ):
         note, wrong = audit.read_pip_audit(json.dumps({"dependencies": packages, "fixes": []}))
         assert knew in note and wrong == faults
+
+
+def test_the_verdict_says_plainly_when_nothing_was_judged() -> None:
+    for note in ("pip-audit is not installed", "pip-audit's database knew 0 of the 111 that are installed"):
+        said = audit.verdict(note)
+        assert "NO database" in said and audit.KNOWN_BAD_DATED in said
+    assert "for 100 of 111 packages" in audit.verdict("pip-audit's database knew 100 of the 111 that are installed")
