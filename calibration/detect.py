@@ -23,11 +23,11 @@ from fusion_core.errors import BadInputError
 __all__ = ["BoardNotFoundError", "Detection", "Rung", "detect_board", "match_orders", "to_grey"]
 
 Polarity = Literal["normal", "inverted", "unknown"]
-Preparation = Literal["stretch", "blur12", "blur25", "clahe", "smooth", "hat"]
+Preparation = Literal["stretch", "blur12", "blur25", "clahe", "smooth", "hat", "upper", "lower"]
 MAX_WORKING_WIDTH_PX = 2000
 _STRETCH = {"blur12": (3, 97), "blur25": (3, 97), "hat": (0.5, 99.5)}  # per cent of the pixels, to black and white
 MIN_MARKERS = 3
-JOINED = ("stretch", "blur25")  # preparations in which discs that touch are taken apart
+JOINED = ("stretch", "blur25", "upper", "lower")  # preparations in which discs that touch are taken apart
 MIN_CHARUCO_CORNERS = 8
 
 
@@ -97,6 +97,9 @@ def prepare(grey: np.ndarray, rung: Rung) -> np.ndarray:
         dots = cv2.GaussianBlur(-grey if rung.invert else grey, (0, 0), 0.8 * max(unit, 1.0))
         kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (round(22 * unit) | 1,) * 2)
         grey = -cv2.morphologyEx(dots, cv2.MORPH_BLACKHAT, kernel) * (-1 if rung.invert else 1)
+    elif rung.preparation in ("upper", "lower"):  # a plate of weak contrast that is warmer or colder than all around
+        grey = cv2.GaussianBlur(grey, (0, 0), 1.2 * max(unit, 1.0))
+        grey = _half(grey, upper=rung.preparation == "upper")
     low, high = np.percentile(grey[::2, ::2], _STRETCH.get(rung.preparation, (1, 99)))
     stretched = np.clip((grey - low) * (255.0 / max(float(high - low), 1e-6)), 0, 255)
     if rung.scale != 1:
@@ -110,12 +113,47 @@ def prepare(grey: np.ndarray, rung: Rung) -> np.ndarray:
     return np.asarray(255 - picture if rung.invert else picture, np.uint8)
 
 
+def _half(grey: np.ndarray, *, upper: bool) -> np.ndarray:
+    """The largest thing of the upper (lower) half of the values, as Otsu parts them, less its level and slope; what is
+    around it is set to its darkest (brightest)."""
+    low, high = np.percentile(grey[::2, ::2], (0.5, 99.5))
+    levels = np.clip((grey - low) * (255.0 / max(float(high - low), 1e-6)), 0, 255).astype(np.uint8)
+    parted = cv2.threshold(levels, 0, 255, cv2.THRESH_BINARY | cv2.THRESH_OTSU)[0]
+    half = cv2.erode((levels > parted if upper else levels <= parted).astype(np.uint8), np.ones((9, 9), np.uint8))
+    _, parts, sizes, _ = cv2.connectedComponentsWithStats(half)
+    if len(sizes) < 2:
+        return grey
+    inside = parts == 1 + int(np.argmax(sizes[1:, cv2.CC_STAT_AREA]))
+    y, x = (axis.astype(np.float32) for axis in np.nonzero(inside))
+    terms = np.stack([np.ones_like(x), x, y, x * y], axis=-1).astype(np.float64)
+    values, trusted = grey[inside].astype(np.float64), np.ones(len(x), bool)
+    left = values - np.median(values)
+    for _ in range(4):  # what else lies in the same half drops out
+        off = np.abs(left - np.median(left[trusted]))
+        trusted = off <= max(2.5 * float(np.median(off)), 1e-3)  # half of a clipped picture may be one value
+        part = terms[trusted]
+        left = values - terms @ np.linalg.solve(part.T @ part + 1e-6 * np.eye(4), part.T @ values[trusted])
+    darkest, brightest = np.percentile(left[trusted], (1, 99))
+    level = np.full_like(grey, darkest if upper else brightest)
+    level[inside] = np.clip(left, darkest, brightest)
+    return level
+
+
 def ladder(board: Board, width: int, first: Sequence[Rung] = ()) -> Iterator[Rung]:
     """The rungs in the order in which they pay off. `first` (what has worked lately) goes in front."""
     yield from first
     inversions = (False,) if isinstance(board, Checkerboard) else (False, True)  # inverting leaves corners as they are
     if isinstance(board, SymmetricCircles | AsymmetricCircles):
-        preparations: tuple[Preparation, ...] = ("stretch", "blur25", "blur12", "hat", "smooth", "clahe")
+        preparations: tuple[Preparation, ...] = (
+            "stretch",
+            "blur25",
+            "blur12",
+            "hat",
+            "smooth",
+            "clahe",
+            "upper",
+            "lower",
+        )
     else:
         preparations = ("stretch", "smooth", "blur12", "blur25", "clahe")
     scales: tuple[float, ...] = (1.0, 2.0, 0.5, 3.0)

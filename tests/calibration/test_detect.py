@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from calibration.board import Board, parse_board
-from calibration.detect import BoardNotFoundError, detect_board, match_orders
+from calibration.detect import BoardNotFoundError, Preparation, Rung, detect_board, match_orders, prepare
 from calibration.render import RenderOptions, random_poses, render_pair, render_set, synthetic_rig
 from fusion_core.errors import BadInputError
 from fusion_core.pair_folder import read_thermal, read_visible
@@ -107,13 +107,17 @@ def test_real_heated_board_is_found_in_most_thermal_views() -> None:
 
 
 def _spoilt(kind: str, seed: int) -> tuple[Board, np.ndarray, np.ndarray] | None:
-    """A board as it is filmed: circles large in pixels, discs that blur and a hard stretch join, a barrel lens."""
+    """A board as it is filmed: circles large in pixels, discs that blur and a hard stretch join, a barrel lens, a warm
+    plate whose discs differ from it by a tenth of what it differs from all around."""
     rig, options, distances, spec = synthetic_rig(), RenderOptions(), (1.25, 1.7), "circles:4x3:100mm:65mm"
     if kind == "large":
         rig, spec = synthetic_rig((1080, 1440), thermal_hfov_deg=70.0), "circles:4x3:100mm:80mm"
     elif kind == "touching":
         options = RenderOptions(thermal_blur_px=3.0, thermal_gradient=0.15, thermal_inverted=False)
         spec, distances = "circles:6x4:100mm:90mm", (1.8, 3.0)
+    elif kind == "weak":
+        options = RenderOptions(thermal_snr=4, thermal_contrast_counts=12)
+        spec, distances = "circles:6x4:100mm:90mm", (1.5, 2.5)
     elif kind == "barrel":
         cameras = (
             replace(c, fx_px=c.fx_px * 0.55, fy_px=c.fy_px * 0.55, distortion=(-0.28, 0.07, 0.0, 0.0, -0.006))
@@ -130,18 +134,31 @@ def _spoilt(kind: str, seed: int) -> tuple[Board, np.ndarray, np.ndarray] | None
     truth = view.thermal_points_px
     if truth.min() < 25 or (truth > [615, 455]).any():
         return None  # partly outside
+    if kind == "weak":
+        return board, np.clip((view.thermal - float(view.thermal.mean())) / 6 + 120, 0, 255).astype(np.uint8), truth
     stretched = (view.thermal - 9030.0) / 60 * 255 if kind == "touching" else (view.thermal - 8600.0) / 800 * 255
     return board, np.clip(stretched, 0, 255).astype(np.uint8), truth
 
 
-@pytest.mark.parametrize(("kind", "seeds"), [("large", (101, 104)), ("touching", (100, 101)), ("barrel", (100, 102))])
+@pytest.mark.parametrize(
+    ("kind", "seeds"), [("large", (101, 104)), ("touching", (100, 101)), ("barrel", (100, 102)), ("weak", (200, 201))]
+)
 def test_circles_as_they_are_filmed_are_found(kind: str, seeds: tuple[int, ...]) -> None:
     rendered = [view for view in (_spoilt(kind, seed) for seed in range(seeds[0], seeds[1] + 4)) if view][:2]
     assert len(rendered) == 2
     for board, picture, truth in rendered:
         found = detect_board(picture, board)
         off = min(np.linalg.norm(found.points_px[order] - truth, axis=1).max() for order in found.orders)
-        assert off < 0.012 * np.linalg.norm(truth[1] - truth[0])
+        assert off < (0.03 if kind == "weak" else 0.012) * np.linalg.norm(truth[1] - truth[0])
+
+
+@pytest.mark.parametrize("preparation", ["upper", "lower"])
+def test_clipped_and_empty_pictures_can_be_prepared(preparation: Preparation) -> None:
+    clipped = np.zeros((120, 160), np.float32)
+    clipped[30:90, 40:120] = 255.0  # nothing in between, as a saturated camera gives it
+    for grey in (clipped, np.full((120, 160), 7.0, np.float32)):
+        prepared = prepare(grey, Rung(preparation, False, 1.0))
+        assert prepared.shape == grey.shape and prepared.dtype == np.uint8
 
 
 def test_netting_that_goes_on_is_no_board() -> None:
