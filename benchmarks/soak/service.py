@@ -17,6 +17,7 @@ import contextlib
 import importlib
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -174,6 +175,10 @@ class FaultSoak:
             _Kind("wall clock +1 h", lambda: self._clock_step(3600), "", "", no_clock),
             _Kind("both cameras killed", lambda: self._killed("visible", "thermal"), "camera is"),
             _Kind("wall clock -1 h", lambda: self._clock_step(0), "", "", no_clock),
+            _Kind("a camera's process killed", lambda: self._camera_struck(signal.SIGKILL), "camera is"),
+            _Kind("200 half-open clients", self._half_open, ""),
+            _Kind("a camera's process stopped (SIGSTOP)", lambda: self._camera_struck(signal.SIGSTOP), "camera is"),
+            _Kind("a camera's process out of memory", lambda: self._camera_struck(None), "camera is"),
             _Kind("whole process stopped (SIGSTOP)", self._process_stopped, ""),
         ]
 
@@ -229,6 +234,44 @@ class FaultSoak:
             if "app.service.tasks.push_child" in " ".join(child.cmdline()):
                 child.suspend()  # the service ends it by itself
         self._sleep(5)
+        yield
+
+    @contextlib.contextmanager
+    def _camera_struck(self, number: signal.Signals | None) -> Iterator[None]:
+        """Signal the oldest camera's process, or let it allocate nothing more."""
+        found = [
+            child
+            for child in psutil.Process(self.keeper.pid).children()
+            if "app.capture.camera_process" in " ".join(child.cmdline())
+        ]
+        if found:
+            oldest = min(found, key=lambda child: child.create_time())
+            if number is not None:
+                oldest.send_signal(number)
+            else:
+                oldest.rlimit(psutil.RLIMIT_DATA, (4096, 4096))
+        self._sleep(5)
+        yield
+
+    @contextlib.contextmanager
+    def _half_open(self) -> Iterator[None]:
+        """Health must answer all the while; what it says is in the samples, and a slow answer is told here."""
+        folder = Path(__file__).resolve().parents[2] / "tests"
+        command = [sys.executable, "-m", "support.half_open", str(self._port), "200"]
+        environment = os.environ | {"PYTHONPATH": str(folder)}
+        child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, env=environment)
+        worst_s, end_s = 0.0, time.monotonic() + 5 * self._plan.hold
+        try:
+            while time.monotonic() < end_s:
+                began_s = time.monotonic()
+                with contextlib.suppress(OSError):
+                    urllib.request.urlopen(f"http://127.0.0.1:{self._port}/healthz", timeout=5).close()
+                worst_s = max(worst_s, time.monotonic() - began_s)
+                time.sleep(0.1)
+        finally:
+            child.kill()
+            child.wait()
+        print(f"health beside 200 half-open clients: at most {worst_s * 1e3:.0f} ms", file=sys.stderr)
         yield
 
     @contextlib.contextmanager
