@@ -212,11 +212,12 @@ def _plain_engine(case: Case, weights: Path | None, cache: EngineCache) -> Fusio
     if case.engine == "tensorrt":
         from fusion_core.engines.tensorrt_engine import TensorRtEngine
 
-        return TensorRtEngine(checkpoint, label=label, cache=cache)
+        return TensorRtEngine(checkpoint, label=label, video=VideoOptions(), cache=cache)
     from fusion_core.engines.torch_cuda_engine import TorchCudaEngine
 
     if case.engine.startswith("torch-cuda"):
-        return TorchCudaEngine(checkpoint, label=label, compiled=case.engine.endswith("compiled"))
+        compiled = case.engine.endswith("compiled")
+        return TorchCudaEngine(checkpoint, label=label, compiled=compiled, video=VideoOptions())
     dtype = torch.bfloat16 if case.engine.endswith("bf16") else torch.float32
     return TorchCudaEngine(checkpoint, label=label, device="cpu", dtype=dtype, compiled=True)
 
@@ -327,11 +328,17 @@ def peak_giga_macs(case: Case) -> float:
 
 
 def peak_memory_mib(*, on_gpu: bool) -> float:
-    """The most memory that this process (for GPU engines: on the GPU) has held since `forget_peak_memory`, MiB."""
+    """The most memory that this process has held since `forget_peak_memory`, MiB.
+
+    For GPU engines: what is taken of the GPU now, by whomever; TensorRT's own memory is not PyTorch's to know.
+    """
     if on_gpu:
         import torch
 
-        return float(torch.cuda.max_memory_reserved()) / 2**20 if torch.cuda.is_available() else 0.0
+        if not torch.cuda.is_available():
+            return 0.0
+        free, total = torch.cuda.mem_get_info()
+        return (total - free) / 2**20
     try:
         for line in Path("/proc/self/status").read_text().splitlines():
             if line.startswith("VmHWM:"):  # unlike ru_maxrss, which begins with what the parent process held
