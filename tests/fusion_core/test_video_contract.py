@@ -82,10 +82,10 @@ def test_the_same_fields_count_on_the_same_frames(name: str, checkpoint: LoadedC
             [bool(np.abs(after - before).max() > 1e-4) for before, after in pairwise(each)] for each in (wanted, got)
         ]
         assert changes[0] == changes[1]
-        assert float(np.median(wanted[-1][0])) > float(np.median(wanted[0][0])) + 2.0  # the rig was hit
+        assert float(np.median(wanted[-1][0])) > float(np.median(wanted[0][0])) + 0.8  # the rig was hit
         for engine in (cpu, gpu):
             engine.reset()
-        first = [engine.fuse(*frames(1)[0]) for engine in (cpu, gpu)]
+        first = [engine.fuse(*frames(12)[0]) for engine in (cpu, gpu)]
         assert np.array_equal(first[1], others[0])
         assert np.abs(first[0].astype(int) - first[1]).mean() < 1.0
     finally:
