@@ -55,7 +55,7 @@ VICTIMS: dict[str, tuple[str, ...]] = {
     "shutter events": ("simulation.ffc_period_s=1.5", "simulation.ffc_duration_s=0.5"),
     "load": (),
 }
-_NOTE = struct.Struct("<qqq")  # newest stamp of each track that was offered, ns
+_NOTE = struct.Struct("<qqq")  # newest stamp of each track that was offered, ns; behind it 1 when all are in the file
 
 
 def main() -> None:
@@ -177,9 +177,9 @@ def kills(out: Path, count: int, seed: int) -> dict[str, Any]:
 
 
 def _kill_one(folder: Path, kind: str, after_s: float) -> dict[TrackName, int]:
-    """Fork a rig, kill it `after_s` after all its tracks have begun; the newest stamps that it had offered."""
+    """Fork a rig, kill it `after_s` after all its tracks are in the file; the newest stamps that it had offered."""
     note = folder / "note"
-    note.write_bytes(_NOTE.pack(0, 0, 0))
+    note.write_bytes(bytes(_NOTE.size + 1))
     child = os.fork()
     if child == 0:
         try:
@@ -188,7 +188,7 @@ def _kill_one(folder: Path, kind: str, after_s: float) -> dict[TrackName, int]:
             os._exit(3)
     try:
         end_s = time.monotonic() + 120
-        while not all(_NOTE.unpack(note.read_bytes())):
+        while not note.read_bytes()[-1]:
             if time.monotonic() > end_s:
                 raise RuntimeError(f"the rig ({kind}) gives no pictures")
             time.sleep(0.01)
@@ -196,14 +196,14 @@ def _kill_one(folder: Path, kind: str, after_s: float) -> dict[TrackName, int]:
     finally:
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
-    return dict(zip(TrackName, _NOTE.unpack(note.read_bytes()), strict=True))
+    return dict(zip(TrackName, _NOTE.unpack(note.read_bytes()[: _NOTE.size]), strict=True))
 
 
 def _victim(folder: Path, note: Path, changes: tuple[str, ...]) -> None:
     """A rig that records until it is killed, and notes each picture before it offers it."""
     sys.stdout = sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115 - until the end of the process
     with note.open("r+b") as file:
-        memory = mmap.mmap(file.fileno(), _NOTE.size)
+        memory = mmap.mmap(file.fileno(), _NOTE.size + 1)
     live = LiveFusion(_config(folder, *SMALL, *changes))
     offer = live.recording.offer
     order = list(TrackName)
@@ -212,7 +212,11 @@ def _victim(folder: Path, note: Path, changes: tuple[str, ...]) -> None:
         taken = offer(picture)
         if taken:
             t_ns = picture.pair.timestamp_ns if isinstance(picture, FusedFrame) else picture.timestamp_ns
-            struct.pack_into("<q", memory, 8 * order.index(track_of(picture)), t_ns)
+            at = 8 * order.index(track_of(picture))
+            struct.pack_into("<q", memory, at, max(t_ns, *struct.unpack_from("<q", memory, at)))
+            memory[_NOTE.size] = len(live.recording.status.frames) == len(order) and all(
+                live.recording.status.frames.values()
+            )
         return taken
 
     live.recording.offer = noted  # type: ignore[method-assign]
