@@ -76,7 +76,7 @@ class ChildCamera:
         command: list[str] | None = None,
     ) -> None:
         self._stream, self._uri, self._config, self._base, self._rig = stream, uri, config, base, rig
-        self._command = command or [sys.executable, "-m", "app.capture.camera_process"]
+        self._command = command or [sys.executable, "-P", "-m", "app.capture.camera_process"]
         self._child: _Child | None = None
         self._spare: _Child | None = None  # started ahead of the next `open`
         self._failed = False
