@@ -6,8 +6,8 @@
 `whole` runs the simulated rig at 640x480 with the network at its limit, records, and holds what is in the files against
 what the cameras delivered; then it counts the pairs that the recording gives. `kills` starts rigs one after the other
 (30 frames/s, cameras of 0.5 frames/s, a shutter event a second, programs beside it that eat both cores), ends each with
-SIGKILL at a random moment, and measures for each track the time between the newest picture that was offered to the
-recorder and the newest that can be read. Both print a table and write OUT/whole.json or OUT/kills.json.
+SIGKILL at a random moment, and measures for each track how long before the kill the oldest of the lost pictures was
+offered to the recorder. Both print a table and write OUT/whole.json or OUT/kills.json.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import mmap
 import os
 import shutil
 import signal
@@ -55,7 +54,8 @@ VICTIMS: dict[str, tuple[str, ...]] = {
     "shutter events": ("simulation.ffc_period_s=1.5", "simulation.ffc_duration_s=0.5"),
     "load": (),
 }
-_NOTE = struct.Struct("<qqq")  # newest stamp of each track that was offered, ns; behind it 1 when all are in the file
+_NOTE = struct.Struct("<Bqq")  # number of the track, stamp, when it was offered, ns; track 9: all are in the file
+_ALL_BEGUN = 9
 
 
 def main() -> None:
@@ -176,10 +176,11 @@ def kills(out: Path, count: int, seed: int) -> dict[str, Any]:
     return {"count": count, "seed": seed, "worst_s": worst, "unreadable": unreadable, "losses_s": losses}
 
 
-def _kill_one(folder: Path, kind: str, after_s: float) -> dict[TrackName, int]:
-    """Fork a rig, kill it `after_s` after all its tracks are in the file; the newest stamps that it had offered."""
+def _kill_one(folder: Path, kind: str, after_s: float) -> dict[TrackName, list[tuple[int, int]]]:
+    """Fork a rig, kill it `after_s` after all its tracks are in the file; stamp and age at the kill, ns, of what it had
+    offered."""
     note = folder / "note"
-    note.write_bytes(bytes(_NOTE.size + 1))
+    note.write_bytes(b"")
     child = os.fork()
     if child == 0:
         try:
@@ -188,7 +189,7 @@ def _kill_one(folder: Path, kind: str, after_s: float) -> dict[TrackName, int]:
             os._exit(3)
     try:
         end_s = time.monotonic() + 120
-        while not note.read_bytes()[-1]:
+        while not any(track == _ALL_BEGUN for track, _, _ in _NOTE.iter_unpack(_whole_notes(note))):
             if time.monotonic() > end_s:
                 raise RuntimeError(f"the rig ({kind}) gives no pictures")
             time.sleep(0.01)
@@ -196,14 +197,23 @@ def _kill_one(folder: Path, kind: str, after_s: float) -> dict[TrackName, int]:
     finally:
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
-    return dict(zip(TrackName, _NOTE.unpack(note.read_bytes()[: _NOTE.size]), strict=True))
+    killed_ns = time.monotonic_ns()
+    offered: dict[TrackName, list[tuple[int, int]]] = {name: [] for name in TrackName}
+    for track, t_ns, at_ns in _NOTE.iter_unpack(_whole_notes(note)):
+        if track != _ALL_BEGUN:
+            offered[list(TrackName)[track]].append((t_ns, killed_ns - at_ns))
+    return offered
+
+
+def _whole_notes(note: Path) -> bytes:
+    data = note.read_bytes()
+    return data[: len(data) // _NOTE.size * _NOTE.size]
 
 
 def _victim(folder: Path, note: Path, changes: tuple[str, ...]) -> None:
     """A rig that records until it is killed, and notes each picture before it offers it."""
     sys.stdout = sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115 - until the end of the process
-    with note.open("r+b") as file:
-        memory = mmap.mmap(file.fileno(), _NOTE.size + 1)
+    file = note.open("ab", buffering=0)
     live = LiveFusion(_config(folder, *SMALL, *changes))
     offer = live.recording.offer
     order = list(TrackName)
@@ -212,11 +222,10 @@ def _victim(folder: Path, note: Path, changes: tuple[str, ...]) -> None:
         taken = offer(picture)
         if taken:
             t_ns = picture.pair.timestamp_ns if isinstance(picture, FusedFrame) else picture.timestamp_ns
-            at = 8 * order.index(track_of(picture))
-            struct.pack_into("<q", memory, at, max(t_ns, *struct.unpack_from("<q", memory, at)))
-            memory[_NOTE.size] = len(live.recording.status.frames) == len(order) and all(
-                live.recording.status.frames.values()
-            )
+            file.write(_NOTE.pack(order.index(track_of(picture)), t_ns, time.monotonic_ns()))
+            written = live.recording.status.frames
+            if len(written) == len(order) and all(written.values()):
+                file.write(_NOTE.pack(_ALL_BEGUN, 0, 0))
         return taken
 
     live.recording.offer = noted  # type: ignore[method-assign]
@@ -225,7 +234,7 @@ def _victim(folder: Path, note: Path, changes: tuple[str, ...]) -> None:
         time.sleep(1.0)
 
 
-def _inspect(folder: Path, offered: dict[TrackName, int]) -> tuple[dict[str, float], int]:
+def _inspect(folder: Path, offered: dict[TrackName, list[tuple[int, int]]]) -> tuple[dict[str, float], int]:
     """Seconds lost at the end of each track, and pictures and files that cannot be read."""
     newest: dict[TrackName, int] = {}
     unreadable = 0
@@ -240,8 +249,8 @@ def _inspect(folder: Path, offered: dict[TrackName, int]) -> tuple[dict[str, flo
             print(error)
             unreadable += 1
     return {
-        str(name): max(0.0, (t_ns - newest.get(name, 0)) / 1e9) if newest.get(name) else 1e9
-        for name, t_ns in offered.items()
+        str(name): max((age_ns for t_ns, age_ns in found if t_ns > newest.get(name, 0)), default=0) / 1e9
+        for name, found in offered.items()
     }, unreadable
 
 
