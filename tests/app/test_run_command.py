@@ -122,9 +122,20 @@ def test_a_folder_that_cannot_be_written_is_found_before_anything_begins(tmp_pat
 
 
 def test_a_recording_that_never_came_ends_with_1_and_says_why(tmp_path: Path) -> None:
-    """The disk has no room above the reserve: the rig runs, and nobody may believe that it has recorded."""
-    done = run(tmp_path, "--record", "--duration", "2", "--set", "recording.reserve_mb=1e12")
-    recorded = list_recordings(tmp_path / "recordings")
-    if recorded:  # until the first look at the disk pictures were written: then it is no recording of nothing
-        pytest.fail(f"something was recorded: {recorded}")
-    assert done.returncode == 1 and "nothing was recorded" in done.stderr and "Traceback" not in done.stderr
+    """No camera is there: whoever asked for a recording must not believe that there is one."""
+    start = command(tmp_path, "--record")
+    away = "camera_factory(*(support.PatternCamera(s, size=(96, 128)) for s in ('visible', 'thermal')))"
+    start[2] = (
+        start[2]
+        .replace("support.camera_factory()", f"support.{away}")
+        .replace(
+            "from app.__main__",
+            "support.PatternCamera.absent = property(lambda self: True, lambda self, value: None)\nfrom app.__main__",
+        )
+    )
+    with subprocess.Popen(start, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        time.sleep(8)
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=120)
+    assert process.returncode == 1 and "nothing was recorded" in err and "no camera gave a picture" in err, err
+    assert "Traceback" not in err and not list_recordings(tmp_path / "recordings")
