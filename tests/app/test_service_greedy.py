@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
+import contextlib
 import os
 import socket
 import stat
@@ -164,24 +165,22 @@ def test_previews_that_nobody_reads_give_their_place_back(rig: Rig) -> None:
             assert http.head(path).status_code == 200
         with http.stream("GET", path) as one:  # a HEAD holds nothing
             assert one.status_code == 200
-    held = []
-    for _ in range(2):
-        raw = socket.socket()
-        raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        raw.connect(("127.0.0.1", port_of(rig)))
-        raw.sendall(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {TOKEN}\r\n\r\n".encode())
-        held.append(raw)
-    began_s = time.monotonic()
 
     def free() -> bool:
         with client(handle, TOKEN) as http, http.stream("GET", path) as answer:
             return answer.status_code == 200
 
-    assert not free()  # two of three, all that one address may hold
-    wait_until(free, 30)
-    assert time.monotonic() - began_s < 20
-    for raw in held:
-        raw.close()
+    with contextlib.ExitStack() as held:
+        for _ in range(2):  # of three: all that one address may hold
+            raw = held.enter_context(socket.socket())
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            raw.connect(("127.0.0.1", port_of(rig)))
+            raw.sendall(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {TOKEN}\r\n\r\n".encode())
+            assert raw.recv(12) == b"HTTP/1.1 200"  # then it has its place
+        began_s = time.monotonic()
+        assert not free()
+        wait_until(free, 30)
+        assert time.monotonic() - began_s < 20
 
 
 def test_parallel_guesses_are_all_counted(tmp_path: Path) -> None:

@@ -30,23 +30,34 @@ def test_progress_is_told_and_other_lines_are_not(capsys: pytest.CaptureFixture[
     assert "failed" not in capsys.readouterr().out
 
 
-def test_a_child_that_fails_is_told_with_its_last_words(capsys: pytest.CaptureFixture[str]) -> None:
+def said_in(caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]) -> str:
+    """What was logged, through `logging` where a test before has set it up."""
+    return caplog.text + capsys.readouterr().out
+
+
+def test_a_child_that_fails_is_told_with_its_last_words(
+    caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert convert("raise SystemExit('no memory left')", []) == "ended with code 1; no memory left"
-    assert "no memory left" in capsys.readouterr().out
+    assert "no memory left" in said_in(caplog, capsys)
 
 
-def test_a_child_that_a_library_crashes_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_child_that_a_library_crashes_is_told(
+    caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
     """As TensorRT may: it costs the child and nothing else."""
     assert convert("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", []) == "ended with code -11"
-    assert "ended with code -11" in capsys.readouterr().out
+    assert "ended with code -11" in said_in(caplog, capsys)
 
 
-def test_a_child_that_cannot_be_started_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_child_that_cannot_be_started_is_told(
+    caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
     none = ("/no/such/program",)
     options = ("openvino", "tiny", None, None, VideoOptions(), (64, 96))
     said = convert_in_child(*options, wanted=lambda: True, progress=lambda _: None, program=none)
     assert "no process can be started" in said
-    assert "no process to convert the network in" in capsys.readouterr().out
+    assert "no process to convert the network in" in said_in(caplog, capsys)
 
 
 def test_a_child_that_nobody_wants_any_more_is_ended(tmp_path: Path) -> None:
