@@ -103,6 +103,7 @@ class LiveFusion:
         context = PipelineContext(self._clock, self.stats, self.problems, self._fail)
         report = RecorderReport(self.stats, self.problems, config.recording.queue_frames)
         self.recording = Recorder(config.recording, self._clock.now_ns, report)
+        self._counted_track = next(iter(config.recording.ordered_tracks), None)
         self.engine = EngineSeat(config.engine, engine_factory, context)
         self.cameras = CaptureSupervisor(config, context, self._record_raw)
         self.fusion = FusionThread(self._publish, self.engine, config.agc, context, self._on_end)
@@ -283,14 +284,17 @@ class LiveFusion:
             frame = self.detector.attach(frame)
         if self.latest.put(frame) == 1:
             self._monitor.first_picture()
-        self._wait_for_recorder(TrackName.FUSED)
-        if self.recording.offer(frame) and self.recording.wanted:
-            self.stats.frame(Stage.RECORDED)
+        self._record(frame, TrackName.FUSED)
 
     def _record_raw(self, frame: Frame) -> None:
         """In the capture threads, before pairing: what the cameras give is recorded whatever becomes of it."""
-        self._wait_for_recorder(TrackName(frame.stream.value))
-        self.recording.offer(frame)
+        self._record(frame, TrackName(frame.stream.value))
+
+    def _record(self, picture: Frame | FusedFrame, track: TrackName) -> None:
+        """Any thread. Pictures of the fused track count as recorded, where there is none those of the first."""
+        self._wait_for_recorder(track)
+        if self.recording.offer(picture) and self.recording.wanted and track == self._counted_track:
+            self.stats.frame(Stage.RECORDED)
 
     def _wait_for_recorder(self, track: TrackName) -> None:
         """A replay as fast as possible waits for its recording, which is to be complete."""
