@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
-from PyQt6.QtCore import Qt, pyqtSignal
+from PyQt6.QtCore import Qt, QTimer, pyqtSignal
 from PyQt6.QtGui import QColor, QKeyEvent, QKeySequence, QMouseEvent, QPainter, QPaintEvent, QResizeEvent
 from PyQt6.QtWidgets import QFrame, QGridLayout, QHBoxLayout, QLabel, QScrollArea, QVBoxLayout, QWidget
 
@@ -13,6 +13,7 @@ from app.gui.common.actions import ACTIONS, action_text, group_text
 __all__ = ["HelpOverlay"]
 
 _MARGIN_PX, _BAR_PX, _FRAME_PX = 28, 24, 150  # of the card: at its sides, the scroll bar, title and hint
+_STEP_MS = 30
 _NARROW_PX = 1300  # below, two columns in place of three
 _TWO = (("Views", "Playback", "Window"), ("Picture", "Rig and recording"))
 _THREE = (("Views", "Playback"), ("Picture",), ("Rig and recording", "Window"))
@@ -29,6 +30,7 @@ class HelpOverlay(QWidget):
         self.setAccessibleName(self.tr("Help"))
         self.setProperty("takes_keys", True)
         self._shown: tuple[dict[str, str], bool, bool] | None = None
+        self._work: Iterator[str] = iter(())
         self._card = QFrame(self)
         self._card.setObjectName("help")
         self._keys = QWidget()
@@ -83,11 +85,26 @@ class HelpOverlay(QWidget):
 
     def prepare(self, shortcuts: Mapping[str, str], expert: bool = True) -> None:
         """Make the table of these keys if it is not there."""
+        self._work = self._made(shortcuts, expert)
+        for _ in self._work:
+            pass
+
+    def prepare_in_steps(self, shortcuts: Mapping[str, str], expert: bool = True) -> None:
+        """As `prepare`, a group of keys at a time, so that pictures come between."""
+        self._work = self._made(shortcuts, expert)
+        self._advance()
+
+    def _advance(self) -> None:
+        if next(self._work, None) is not None:
+            QTimer.singleShot(_STEP_MS, self._advance)
+
+    def _made(self, shortcuts: Mapping[str, str], expert: bool) -> Iterator[str]:
+        """Gives each group's name when it is there. Whoever begins anew ends what was under way."""
         parent = self.parentWidget()
         narrow = parent is not None and parent.width() < _NARROW_PX
         if self._shown == (dict(shortcuts), expert, narrow):
             return
-        self._shown = (dict(shortcuts), expert, narrow)
+        self._shown = None
         while (item := self._columns.takeAt(0)) is not None:
             widget = item.widget()
             if widget is not None:
@@ -99,11 +116,21 @@ class HelpOverlay(QWidget):
                 continue
             key = QKeySequence(shortcuts.get(spec.name, spec.key)).toString(QKeySequence.SequenceFormat.NativeText)
             groups.setdefault(spec.group, []).append((key, action_text(spec)))
-        columns = _TWO if narrow else _THREE
-        for names in columns:
-            self._columns.addWidget(_column([(group_text(name), groups[name]) for name in names]))
-        for label in self._card.findChildren(QLabel):
-            label.ensurePolished()  # the style sheet is looked up now and not when it is shown
+        for names in _TWO if narrow else _THREE:
+            column = QWidget()
+            grid = QGridLayout(column)
+            grid.setContentsMargins(0, 0, 0, 0)
+            grid.setHorizontalSpacing(12)
+            grid.setVerticalSpacing(6)
+            self._columns.addWidget(column)
+            row = 0
+            for name in names:
+                row = _add_group(grid, row, group_text(name), groups[name])
+                for label in column.findChildren(QLabel):
+                    label.ensurePolished()  # the style sheet is looked up now and not when it is shown
+                yield name
+            grid.setRowStretch(row, 1)
+        self._shown = (dict(shortcuts), expert, narrow)
 
     def paintEvent(self, event: QPaintEvent | None) -> None:
         painter = QPainter(self)
@@ -127,24 +154,17 @@ class HelpOverlay(QWidget):
         self.closed.emit()
 
 
-def _column(groups: list[tuple[str, list[tuple[str, str]]]]) -> QWidget:
-    widget = QWidget()
-    grid = QGridLayout(widget)
-    grid.setContentsMargins(0, 0, 0, 0)
-    grid.setHorizontalSpacing(12)
-    grid.setVerticalSpacing(6)
-    row = 0
-    for title, entries in groups:
-        heading = QLabel(title)
-        heading.setProperty("role", "step")
-        heading.setContentsMargins(0, 10 if row else 0, 0, 0)
-        grid.addWidget(heading, row, 0, 1, 2)
+def _add_group(grid: QGridLayout, row: int, title: str, entries: list[tuple[str, str]]) -> int:
+    """Below what is there; gives the row after it."""
+    heading = QLabel(title)
+    heading.setProperty("role", "step")
+    heading.setContentsMargins(0, 10 if row else 0, 0, 0)
+    grid.addWidget(heading, row, 0, 1, 2)
+    row += 1
+    for key, text in entries:
+        cap = QLabel(key or "–")
+        cap.setProperty("key", True)
+        grid.addWidget(cap, row, 0, Qt.AlignmentFlag.AlignLeft)
+        grid.addWidget(QLabel(text), row, 1)
         row += 1
-        for key, text in entries:
-            cap = QLabel(key or "–")
-            cap.setProperty("key", True)
-            grid.addWidget(cap, row, 0, Qt.AlignmentFlag.AlignLeft)
-            grid.addWidget(QLabel(text), row, 1)
-            row += 1
-    grid.setRowStretch(row, 1)
-    return widget
+    return row

@@ -400,7 +400,7 @@ class WindowController(QObject):
 
     def _prepare_help(self) -> None:
         """Make the table of keys ahead of time: then it is there at once."""
-        self._window.help.prepare(self._settings.shortcuts(), self._settings.expert)
+        self._window.help.prepare_in_steps(self._settings.shortcuts(), self._settings.expert)
 
     def _show_help(self) -> None:
         self._window.help.show_keys(self._settings.shortcuts(), self._settings.expert)
