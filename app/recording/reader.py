@@ -35,6 +35,9 @@ from fusion_core.frames import Detection, Frame, FrameFlag, FramePair, FusedFram
 
 __all__ = ["RecordingInfo", "RecordingReader"]
 
+_UNORDERED = 400
+"""Lines among which stamps may stand out of order: tracks are encoded side by side, each from a queue of its own."""
+
 
 @dataclass(frozen=True, slots=True)
 class RecordingInfo:
@@ -120,8 +123,8 @@ class RecordingReader:
     def _duration_s(self) -> float:
         if not self._lines:
             return 0.0
-        last = [ref.ms for line in self._lines[-3:] for ref in _refs(line) if ref is not None]
-        first = [ref.ms for line in self._lines[:3] for ref in _refs(line) if ref is not None]
+        last = [ref.ms for line in self._lines[-_UNORDERED:] for ref in _refs(line) if ref is not None]
+        first = [ref.ms for line in self._lines[:_UNORDERED] for ref in _refs(line) if ref is not None]
         return (max(last, default=0) - min(first, default=0)) / 1000
 
     # ---- what it holds

