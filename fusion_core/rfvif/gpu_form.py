@@ -58,6 +58,11 @@ class WideAlignmentBlock(nn.Module):
             self.fuse.weight.copy_(old.transpose(1, 2).reshape(channels, 3 * channels, 1, 1))
             self.fuse.bias.copy_(_bias(block.fuse))  # type: ignore[union-attr]
 
+    @property
+    def generator(self) -> nn.Module | None:
+        """Of the plain block, which runs where kernels are carried over."""
+        return self.plain.generator
+
     def forward(self, visible: Tensor, infrared: Tensor, carried: CarriedKernels | None = None) -> Tensor:
         if carried is not None:
             return self.plain(visible, infrared, carried)  # type: ignore[no-any-return]
