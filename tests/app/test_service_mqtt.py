@@ -3,53 +3,29 @@
 from __future__ import annotations
 
 import json
-import shutil
 import socket
-import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support.broker import BROKER, WORD, broker, free_port
 
 from app.configuration.service import HookConfig, HookEvent
 from app.service.tasks.hooks import call_hook
 from fusion_core.errors import RunError
 
 mqtt = pytest.importorskip("paho.mqtt.client", reason="paho-mqtt is not installed; pip install paho-mqtt")
-BROKER = shutil.which("mosquitto", path="/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin")
 pytestmark = pytest.mark.skipif(BROKER is None, reason="no broker here; Debian: apt-get install mosquitto")
-WORD = "planted-mqtt-password-7"
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
 
 
 @pytest.fixture
 def port(tmp_path: Path) -> Iterator[int]:
     """A broker that wants rig:WORD."""
-    assert BROKER is not None
-    number, users = free_port(), tmp_path / "users"
-    subprocess.run(["mosquitto_passwd", "-c", "-b", str(users), "rig", WORD], check=True, capture_output=True)
-    users.chmod(0o644)
-    tmp_path.chmod(0o755)
-    settings = tmp_path / "mosquitto.conf"
-    settings.write_text(f"listener {number} 127.0.0.1\nallow_anonymous false\npassword_file {users}\nuser root\n")
-    broker = subprocess.Popen([BROKER, "-c", str(settings)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        for _ in range(200):
-            with socket.socket() as probe:
-                probe.settimeout(0.1)
-                if probe.connect_ex(("127.0.0.1", number)) == 0:
-                    break
-            threading.Event().wait(0.05)
+    number = free_port()
+    with broker(tmp_path, number):
         yield number
-    finally:
-        broker.terminate()
-        broker.wait(10)
 
 
 def hook(port: int, folder: Path, secret: str) -> HookConfig:
