@@ -41,9 +41,8 @@ def test_pictures_arrive_as_a_reader_of_the_device_gets_them(tmp_path: Path) -> 
     got: list[bytes] = []
 
     def read() -> None:
-        with pipe.open("rb") as stream:
-            while len(got) < 4:
-                got.append(stream.read(BYTES))
+        with pipe.open("rb") as stream:  # to its end, so that the writer never waits for a reader
+            got.extend(iter(lambda: stream.read(BYTES), b""))
 
     reader = threading.Thread(target=read, daemon=True)
     reader.start()
@@ -55,12 +54,11 @@ def test_pictures_arrive_as_a_reader_of_the_device_gets_them(tmp_path: Path) -> 
             time.sleep(0.02)
             if len(got) >= 4:
                 break
-        reader.join(10)
-        assert len(got) == 4 and writer.figures.connected and writer.figures.written >= 4
+        assert len(got) >= 4 and writer.figures.connected and writer.figures.written >= 4
     finally:
-        with pipe.open("rb+", buffering=0) as drain:  # so that a writer in the pipe is not left waiting
-            threading.Thread(target=lambda: drain.read(1 << 20), daemon=True).start()
-            assert writer.stop(10.0)
+        assert writer.stop(10.0)
+    reader.join(10)
+    assert not reader.is_alive() and len(got[-1]) == BYTES
     planes = np.frombuffer(got[0], np.uint8).reshape(HEIGHT * 3 // 2, WIDTH)
     shown = av.VideoFrame.from_ndarray(planes, format="yuv420p").reformat(format="rgb24").to_ndarray()
     nearest = min(float(np.abs(shown.astype(int) - frame_at(i).pixels.astype(int)).mean()) for i in range(20))
