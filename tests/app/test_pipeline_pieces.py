@@ -29,6 +29,7 @@ from app.pipeline.thermal_grid import ThermalGrid
 from app.process import Worker
 from app.recording.writing.status import RecordingStatus
 from benchmarks.soak.faults import FaultyCamera, FaultyCameras, full_disk
+from fusion_core.engines.auto_engine import AutoEngine
 from fusion_core.engines.cache import BEFORE_MAKING
 from fusion_core.engines.pyramid_engine import AverageEngine
 from fusion_core.engines.video_options import VideoOptions
@@ -268,9 +269,13 @@ def test_builder_gives_up_a_conversion_that_nobody_wants(
         return ""
 
     monkeypatch.setattr(engine_builder, "convert_in_child", convert)
-    engines = [CachedEngine("old"), NamedEngine("new")]
+    old = CachedEngine("old")
+
+    def auto() -> AutoEngine:
+        return AutoEngine({"openvino": lambda: old, "torch": lambda: NamedEngine("slow")}, "weights of this test")
+
+    engines = [auto(), NamedEngine("new")]
     builder = make_builder(lambda *_, **__: engines.pop(0), failures)
-    old = engines[0]
     builder.set_size(4, 4)
     builder.request(spec())
     assert began.wait(60.0)
@@ -278,6 +283,7 @@ def test_builder_gives_up_a_conversion_that_nobody_wants(
     built = result_of(builder)
     assert isinstance(built, BuiltEngine) and built.engine.name == "new"
     assert ended == ["child"] and old.closed == 1 and not failures
+    assert auto().name == "old"  # what was given up has not failed
     builder.request_stop()
     assert builder.join(20.0)
 

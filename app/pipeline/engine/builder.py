@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -286,7 +287,7 @@ class EngineBuilder:
             )
             request.progress = None
             if stopping.is_set() or request.cancelled.is_set():
-                raise EngineError(f"{spec.shown} is not wanted any more")
+                raise CancelledError(f"{spec.shown} is not wanted any more")  # no engine failed: none is to be left out
             if failed and on_gpu:  # minutes of the interpreter's lock, or a crash, beside the live picture
                 raise EngineError(f"TensorRT could not build the network in a process of its own: {failed}")
 
