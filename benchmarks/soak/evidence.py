@@ -27,9 +27,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 
 from app.configuration.config import AppConfig, load_config
 from app.pipeline.live_fusion import LiveFusion
+from app.pipeline.state.stats import Latency
 from app.process import bound_heap
 from app.recording.config import TrackName
 from app.recording.reader import RecordingReader
@@ -56,6 +58,7 @@ VICTIMS: dict[str, tuple[str, ...]] = {
 }
 _NOTE = struct.Struct("<Bqq")  # number of the track, stamp, when it was offered, ns; track 9: all are in the file
 _ALL_BEGUN = 9
+_ALONE = FrameFlag.VISIBLE_ONLY | FrameFlag.THERMAL_ONLY
 
 
 def main() -> None:
@@ -91,24 +94,31 @@ def whole(out: Path, minutes: float, load: int, changes: list[str]) -> dict[str,
         live.start()
         while not live.latest.sequence and live.failure is None:
             time.sleep(0.05)
-        time.sleep(60 * minutes)
+        end_s = time.monotonic() + 60 * minutes
+        memory_mb = []
+        while (left_s := end_s - time.monotonic()) > 0:
+            time.sleep(min(left_s, 15.0))
+            memory_mb.append(round(psutil.Process().memory_info().rss / 2**20))
         live.stop(30.0)
-    frames, summary = live.stats.snapshot().frames, live.recording.summary
+    stats, summary = live.stats.snapshot(), live.recording.summary
+    frames, latency = stats.frames, stats.latency_total_ms[Latency.FUSED]
     if summary is None:
         raise RuntimeError(f"nothing was recorded: {live.failure or live.problems.recent()}")
     result: dict[str, Any] = {
         "minutes": minutes,
         "load": load,
-        "engine": live.stats.snapshot().engine,
+        "engine": stats.engine,
         "delivered": {name: frames[name] for name in ("visible", "thermal")},
         "recorded": summary.frames,
         "refused": dict(summary.refused),
         "left_out_fused": summary.left_out,
         "fused_live": frames["fused"],
+        "grab_to_fused_ms": {"p50": latency.p50, "p95": latency.p95},
+        "memory_mb": memory_mb,
         "problems": list(summary.problems),
         "files": len(summary.segments),
     }
-    thermal = pairs = 0
+    thermal = pairs = alone = 0
     for segment in summary.segments:
         with RecordingReader(segment.path) as reader:
             thermal += segment.frames["thermal"]
@@ -117,8 +127,12 @@ def whole(out: Path, minutes: float, load: int, changes: list[str]) -> dict[str,
                 line.thermal is not None and line.visible is not None and not line.flags & FrameFlag.HELD
                 for line in lines
             )
-    result["pairs_to_be_had"] = pairs
-    print(f"{minutes:g} minutes, {load} programs beside it, {result['engine']}: fused live {frames['fused']}")
+        pictures = read_sidecar(sidecar_path(segment.path)).pictures
+        alone += sum(isinstance(line, FrameLine) and bool(line.flags & _ALONE) for line in pictures)
+    result["pairs_to_be_had"], result["of_one_camera"] = pairs, alone
+    share = frames["fused"] / max(frames["thermal"], 1)
+    print(f"{minutes:g} minutes, {load} programs beside it, {stats.engine}: fused live {frames['fused']} ({share:.3f})")
+    print(f"grab to fused, ms: {latency}; pictures of one camera: {alone}; memory, MB: {memory_mb}")
     print("| track | delivered | recorded | share | refused |\n|---|---|---|---|---|")
     for name, delivered in result["delivered"].items():
         recorded = summary.frames.get(name, 0)
