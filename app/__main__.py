@@ -100,9 +100,10 @@ def build_cli() -> typer.Typer:
 
 def main() -> None:
     """Entry point of the `lumitherm` command. Exit codes: 0 done, 1 failed at run time, 2 bad usage or config."""
-    from app.process import bound_heap
+    from app.process import bound_heap, calm_blas
 
     bound_heap()
+    calm_blas()
     try:
         code = build_cli()(standalone_mode=False, prog_name="lumitherm")
     except (typer.Abort, KeyboardInterrupt):

@@ -1,7 +1,8 @@
-"""The heap: two arenas, and what is free goes back. In a process of its own, since the setting is for good."""
+"""Heap and linear algebra. In processes of their own, since the settings are for good."""
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -36,3 +37,31 @@ def test_what_is_free_goes_back_to_the_system(how: str) -> None:
     done = subprocess.run([sys.executable, "-c", _WORK, how], capture_output=True, text=True, check=False, timeout=240)
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) > 10_000_000
+
+
+_SOLVE = """
+import os, sys
+from app.process import calm_blas
+if sys.argv[1] == "calm":
+    assert calm_blas()
+import numpy as np
+a = np.random.default_rng(0).normal(size=(400, 400))
+np.linalg.solve(a, a)
+assert not calm_blas()
+print(len(os.listdir("/proc/self/task")))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads are counted in /proc")
+@pytest.mark.parametrize(("how", "chosen"), [("calm", ""), ("free", "2"), ("calm", "2")])
+def test_linear_algebra_starts_threads_only_where_it_is_asked_to(how: str, chosen: str) -> None:
+    env = {key: value for key, value in os.environ.items() if not key.endswith("_NUM_THREADS")}
+    env |= {"OPENBLAS_NUM_THREADS": chosen} if chosen else {}
+    done = subprocess.run([sys.executable, "-c", _SOLVE, how], capture_output=True, text=True, timeout=60, env=env)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) == min(int(chosen or 1), len(os.sched_getaffinity(0)))
+
+
+def test_no_command_loads_numpy_before_its_threads_are_set() -> None:
+    code = "import sys, app.__main__; assert 'numpy' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
