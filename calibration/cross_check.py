@@ -92,7 +92,6 @@ def inputs_of(pairs: Sequence[PairView], board: Board, rig: RigCalibration) -> d
     Raises:
         BadInputError: the board's points form no rectangular grid.
     """
-    rows, columns = _grid(board)
     points = board.object_points() - board.object_points()[0]
     R = rig.R_visible_thermal.T
     numbers = np.arange(2 * len(pairs), dtype=np.int32)
@@ -110,8 +109,6 @@ def inputs_of(pairs: Sequence[PairView], board: Board, rig: RigCalibration) -> d
         "calobject_warp": np.zeros(2),
         "imagersizes": np.array([[c.width, c.height] for c in (rig.visible, rig.thermal)], np.int32),
         "calibration_object_spacing": board.spacing_m,
-        "calibration_object_width_n": columns,
-        "calibration_object_height_n": rows,
         "do_optimize_intrinsics_core": True,
         "do_optimize_intrinsics_distortions": True,
         "do_optimize_extrinsics": True,

@@ -32,7 +32,7 @@ def test_what_is_given_agrees_with_our_solution() -> None:
     views = pairs(4)
     inputs = inputs_of(views, BOARD, RIG)
     seen = board_observations(views, BOARD)
-    height, width = inputs["calibration_object_height_n"], inputs["calibration_object_width_n"]
+    height, width = 6, 9
     assert seen.shape == (8, height, width, 3) and (seen[..., 2] < 0).sum() == 8
     y, x = np.mgrid[0:height, 0:width] * inputs["calibration_object_spacing"]
     board_m = np.stack([x, y, np.zeros_like(x)], axis=-1).reshape(-1, 3)  # as mrcal lays a board out
