@@ -2,7 +2,7 @@
 
     python benchmarks/calibrate_simulated_rig.py film DIR      # films a board: DIR/visible.mkv, DIR/thermal.mkv
     lumitherm calibrate capture DIR/visible.mkv DIR/thermal.mkv -o DIR/views -b BOARD --every 1
-    lumitherm calibrate solve DIR/views -o DIR/rig.yaml -b BOARD --distance 12
+    lumitherm calibrate solve DIR/views -o DIR/rig.yaml -b BOARD --distance-m 12
     python benchmarks/calibrate_simulated_rig.py compare DIR/rig.yaml
     lumitherm run -c configs/simulated.yaml --set calibration.file=DIR/rig.yaml ...   # `film` prints the settings
 

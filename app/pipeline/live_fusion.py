@@ -148,7 +148,7 @@ class LiveFusion:
                 Severity.ERROR,
                 "pipeline",
                 f"it did not stop within {timeout_s:g} s; a camera or a disk hangs",
-                "end the program; lumitherm recover FILE mends the last recording",
+                "end the program; lumitherm recording recover FILE mends the last recording",
             )
 
     def wait(self, timeout_s: float) -> bool:

@@ -106,7 +106,7 @@ class RecorderReport:
             return
         if status.state is RecordingState.FAILED:
             text = f"the recorder failed: {reason}; a new file is begun in {RETRY_S:.0f} s"
-            self.tell(text, "lumitherm recover FILE mends the last file")
+            self.tell(text, "lumitherm recording recover FILE mends the last file")
         elif status.state is RecordingState.PAUSED:
             self.tell(f"nothing is recorded: {reason}", "make space; recording then continues automatically")
         elif status.state is RecordingState.RECORDING:

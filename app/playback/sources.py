@@ -54,7 +54,7 @@ class _Recording:
         self.config: dict[str, Any] = {}
         if len(self._reader) == 0:
             self._reader.close()
-            raise BadInputError(f"{path} holds no pairs; `lumitherm recover` may find some")
+            raise BadInputError(f"{path} holds no pairs; `lumitherm recording recover` may find some")
         header = self._reader.info.header
         if header is not None:
             self.config = dict(header.config.get("app", {}))

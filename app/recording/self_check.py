@@ -105,7 +105,7 @@ def _content(path: Path, scan: VideoScan, problems: list[str]) -> SidecarContent
     if content.damage:
         problems.append(f"the sidecar is damaged: {content.damage}")
     if content.end is None:
-        problems.append("the recording was not closed in order; lumitherm recover FILE finishes it")
+        problems.append("the recording was not closed in order; lumitherm recording recover FILE finishes it")
     elif scan.complete:
         frames = {str(name): len(track.ms) for name, track in scan.tracks.items()}
         problems += [
@@ -127,7 +127,7 @@ def _disagreement(agreement: Agreement, content: SidecarContent) -> list[str]:
     where = f" (the first: {', '.join(lost[:3])})" if lost else ""
     return [
         f"sidecar and video disagree: {agreement.dropped} lines without pictures{where}, {agreement.trimmed} lines "
-        f"that lost one, {agreement.rebuilt} pictures without a line; lumitherm recover FILE makes them agree"
+        f"that lost one, {agreement.rebuilt} pictures without a line; lumitherm recording recover FILE makes them agree"
     ]
 
 
@@ -313,7 +313,9 @@ def finish_recording(paths: Sequence[Path], check: bool, deadline: float) -> lis
             content = read_sidecar(sidecar_path(path))
             if content.end is None:
                 if path.stat().st_size > _READ_BYTES_PER_S * (deadline - time.monotonic()):
-                    raise RecordingError("no time left to make sidecar and video agree; run lumitherm recover on it")
+                    raise RecordingError(
+                        "no time left to make sidecar and video agree; do so by lumitherm recording recover"
+                    )
                 recover(path)
                 content = read_sidecar(sidecar_path(path))
             if check:

@@ -224,6 +224,35 @@ def test_quiet_and_verbose_reach_the_log_of_a_live_run(word: str, level: str, tm
     assert f"LEVEL {level}" in done.stdout and (word == "-v" or done.stdout.count("\n") == 1), done.stdout
 
 
+TEXTS = [path for folder in ("app", "fusion_core", "calibration", "configs", "deploy", "docs", "scripts", "benchmarks")
+         for path in (ROOT / folder).rglob("*") if path.suffix in (".py", ".yaml", ".yml", ".md", ".html", ".js", ".ts")
+         or path.name.startswith("Dockerfile")] + [ROOT / "README.md", ROOT / "CONTRIBUTING.md"]  # fmt: skip
+
+
+def test_every_text_names_commands_and_options_as_they_are_now() -> None:
+    """In errors, advice, comments and the manual: no command that is hidden or gone, no option of before."""
+    root, wrong, seen = tree(), [], 0
+    for path in TEXTS:
+        for words in re.findall(r"\blumitherm ([a-z][^`\"'\n;<]*)", path.read_text(encoding="utf-8")):
+            name, *rest = words.split()
+            if name not in COMMANDS:
+                continue  # a sentence about it
+            seen += 1
+            told = [] if COMMANDS[name][1] else [name]
+            command = root.load(name)
+            below = getattr(command, "commands", {})
+            if below and rest and re.fullmatch(r"[a-z]+", rest[0]):
+                if rest[0] in below:
+                    command = below[rest[0]]
+                elif not getattr(command, "invoke_without_command", False):
+                    told.append(rest[0])
+            known = {option for each in options(command) for option in (*each.opts, *each.secondary_opts, "--help")}
+            if not getattr(command, "commands", {}):
+                told += [word for word in re.findall(r"(?<![^ ])--[a-z][a-z-]*", " ".join(rest)) if word not in known]
+            wrong += [f"{path.relative_to(ROOT)}: lumitherm {words}: {each}" for each in told]
+    assert seen > 150 and not wrong, "\n".join(wrong)
+
+
 @pytest.mark.parametrize("name", CONFIGURATIONS)
 def test_every_example_configuration_can_be_used(name: str) -> None:
     if name.startswith("train"):

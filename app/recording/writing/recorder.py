@@ -190,7 +190,7 @@ class Recorder:
         try:
             self._end(0.9 * timeout_s)
         except LumithermError as error:
-            self._tell(str(error), "lumitherm recover FILE mends the last file")
+            self._tell(str(error), "lumitherm recording recover FILE mends the last file")
         thread.close(max(0.5, deadline_s - time.monotonic()))
         if self._finisher is not None:
             self._finisher.join(1.0)

@@ -143,7 +143,7 @@ class RecorderThread:
         if self.error is None and not command.done.wait(max(0.0, deadline_s - time.monotonic())):
             raise RecordingError(
                 f"the recorder did not finish within {timeout_s:.1f} s: the disk or an encoder hangs. "
-                "The file is valid up to its last half second; lumitherm recover FILE makes the sidecar agree."
+                "The file is valid up to its last half second; lumitherm recording recover FILE mends its sidecar."
             )
         if self.error is not None:
             raise RecordingError(f"the recorder failed: {self.error}") from self.error
