@@ -240,6 +240,9 @@ class ServiceHandle:
             gpus=self._gpus,
             scrape_s=self._scrape_s,
             engine_build_s=self._live.engine.build_s,
+            detector=None if self._live.detector is None else self._live.detector.figures,
+            virtual_camera=None if self.virtual_camera is None else self.virtual_camera.figures,
+            home_assistant=None if self.home_assistant is None else self.home_assistant.figures,
         )
 
     def _facts(self) -> dict[str, Any]:
@@ -253,8 +256,8 @@ class ServiceHandle:
                 name: {"connected": push.connected, "frames": push.frames, "drops": push.drops}
                 for name, push in figures.pushes.items()
             },
-            "virtual_camera": None if self.virtual_camera is None else asdict(self.virtual_camera.figures),
-            "home_assistant": None if self.home_assistant is None else asdict(self.home_assistant.figures),
+            "virtual_camera": None if figures.virtual_camera is None else asdict(figures.virtual_camera),
+            "home_assistant": None if figures.home_assistant is None else asdict(figures.home_assistant),
             "events": dict(figures.events),
         }
 

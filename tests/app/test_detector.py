@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from datetime import datetime
 from pathlib import Path
@@ -17,6 +18,7 @@ from app.pipeline.live_fusion import LiveFusion
 from app.recording.reader import RecordingReader
 from app.rig.setup_assistant import simulated_config
 from app.service.state.log_ring import LogRing
+from app.service.state.metrics import MetricsCollector, ServiceFigures, make_registry, render_metrics
 from app.service.state.operations import Operations
 from app.service.state.preview import picture_of
 from app.service.tasks.triggers import Rule
@@ -130,6 +132,15 @@ def test_a_trigger_fires_on_its_labels_after_its_time() -> None:
     assert not rule.on_time(0.0, datetime.now()) and not rule.on_picture(0.0, np.zeros((4, 4), np.uint16))
 
 
+def metrics(live: LiveFusion) -> dict[str, float]:
+    """What Prometheus reads of the detector."""
+    assert live.detector is not None
+    figures = ServiceFigures(detector=live.detector.figures)
+    text = render_metrics(make_registry(MetricsCollector(live.stats.snapshot, lambda: figures, {"rig": "x"}))).decode()
+    found = re.findall(r'(?m)^(lumitherm_detector_\w+)\{rig="x"\} (\S+)$', text)
+    return {name: float(value) for name, value in found}
+
+
 def test_live_boxes_reach_the_api_and_the_sidecar_and_fusion_does_not_wait(tmp_path: Path) -> None:
     """The detector is slowed down to two pictures a second; the fusion keeps its rate."""
     small = {"width": 160, "height": 120, "thermal_width": 160, "thermal_height": 120}
@@ -151,6 +162,10 @@ def test_live_boxes_reach_the_api_and_the_sidecar_and_fusion_does_not_wait(tmp_p
         assert status["detections"][0]["confidence"] >= 0.05 and status["detector"]["failed"] == ""
         assert live.stats.snapshot().frames["fused"] > 2 * status["detector"]["looked"]
         assert status["detector"]["passed"] > status["detector"]["looked"]
+        scraped = metrics(live)
+        assert scraped["lumitherm_detector_running"] == 1 and scraped["lumitherm_detector_seconds"] > 0
+        assert scraped["lumitherm_detector_looked_total"] >= status["detector"]["looked"]
+        assert scraped["lumitherm_detector_passed_total"] >= status["detector"]["passed"]
     finally:
         live.stop(10.0)
     assert live.recording.summary is not None
@@ -175,5 +190,6 @@ def test_a_model_that_is_missing_is_told_and_pictures_go_on(tmp_path: Path) -> N
             time.sleep(0.05)
         assert any("none.onnx" in problem.text for problem in live.problems.recent())
         assert live.failure is None and live.stats.snapshot().frames["fused"] > 5
+        assert metrics(live)["lumitherm_detector_running"] == 0
     finally:
         live.stop(10.0)

@@ -11,11 +11,21 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from app.pipeline.detector import DetectorFigures
 from app.pipeline.state.stats import BudgetLevel, HistogramReading, RecordingState, StatsSnapshot
 from app.recording.writing.load import LoadStep
 from app.service.state.gpu import GpuReading
 
-__all__ = ["METRICS", "MetricsCollector", "ServiceFigures", "make_registry", "render_metrics"]
+__all__ = [
+    "METRICS",
+    "HomeAssistantFigures",
+    "MetricsCollector",
+    "PushFigures",
+    "ServiceFigures",
+    "VirtualCameraFigures",
+    "make_registry",
+    "render_metrics",
+]
 
 METRICS: Mapping[str, str] = {
     "lumitherm_build_info": "version of the program",
@@ -39,6 +49,10 @@ METRICS: Mapping[str, str] = {
     "lumitherm_engine": "1 for the engine that fuses; reason says why it is not the wanted one",
     "lumitherm_engine_fallback": "1 while another engine stands in for the wanted one",
     "lumitherm_engine_build_seconds": "s that an engine has been building in the background; absent while none is",
+    "lumitherm_detector_running": "1 while the detector looks at pictures; absent without one",
+    "lumitherm_detector_looked_total": "pictures the detector has looked at",
+    "lumitherm_detector_passed_total": "pictures the detector passed over, by its rate",
+    "lumitherm_detector_seconds": "s the detector took for its newest picture",
     "lumitherm_recording": "1 for the state of the recorder",
     "lumitherm_recorded_seconds": "s of the recording under way",
     "lumitherm_recorded_pictures": "pictures of the recording under way by track: fused, visible, thermal",
@@ -53,6 +67,12 @@ METRICS: Mapping[str, str] = {
     "lumitherm_push_drops_total": "pictures not sent: the server was slow or away",
     "lumitherm_push_reconnects_total": "times the connection to a media server was made again",
     "lumitherm_push_latency_seconds": "s from grab to sent, newest picture",
+    "lumitherm_virtual_camera_connected": "1 while the virtual camera takes pictures; absent without one",
+    "lumitherm_virtual_camera_frames_total": "pictures written to the virtual camera",
+    "lumitherm_virtual_camera_passed_total": "pictures that came while another was written to it",
+    "lumitherm_home_assistant_connected": "1 while Home Assistant's broker answers; absent without one",
+    "lumitherm_home_assistant_states_total": "states sent to Home Assistant",
+    "lumitherm_home_assistant_commands_total": "commands taken from Home Assistant",
     "lumitherm_events_total": "events by source: trigger name, external, person",
     "lumitherm_hooks_total": "calls of a hook by outcome: ok, failed, dropped",
     "lumitherm_retention_deleted_total": "recordings deleted",
@@ -86,6 +106,9 @@ class ServiceFigures:
     gpus: tuple[GpuReading, ...] = ()
     scrape_s: float | None = None
     engine_build_s: float | None = None
+    detector: DetectorFigures | None = None
+    virtual_camera: VirtualCameraFigures | None = None
+    home_assistant: HomeAssistantFigures | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +120,26 @@ class PushFigures:
     drops: int
     reconnects: int
     latency_ms: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class VirtualCameraFigures:
+    """connected: the device takes pictures. written: so far. passed: that came while another was written."""
+
+    connected: bool = False
+    written: int = 0
+    passed: int = 0
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class HomeAssistantFigures:
+    """connected: to the broker. states: sent so far. commands: taken. problem: the last, empty when well."""
+
+    connected: bool = False
+    states: int = 0
+    commands: int = 0
+    problem: str = ""
 
 
 class MetricsCollector(Collector):
@@ -122,8 +165,10 @@ class MetricsCollector(Collector):
         yield self._info()
         yield from self._pipeline(snapshot)
         yield from self._engine(snapshot, figures)
+        yield from self._detector(figures.detector)
         yield from self._recording(snapshot)
         yield from self._budget(snapshot)
+        yield from self._targets(figures)
         yield from self._service(figures)
 
     # ------------------------------------------------------------------ parts
@@ -142,7 +187,7 @@ class MetricsCollector(Collector):
         yield self._gauges(
             "lumitherm_camera_streaming", ("stream",), [((k,), v == "streaming") for k, v in s.cameras.items()]
         )
-        yield self._counters("lumitherm_ffc", (), [((), s.ffc_count)])
+        yield self._counter("lumitherm_ffc", s.ffc_count)
         yield self._gauge("lumitherm_ffc_active", s.ffc_active)
         readings = s.histograms
         latency = [((k,), readings[name]) for k, name in (("fused", "grab_to_fused"), ("shown", "grab_to_shown"))]
@@ -158,6 +203,23 @@ class MetricsCollector(Collector):
         yield self._gauges("lumitherm_engine", ("engine", "reason"), [((s.engine, reason[:200]), 1)])
         yield self._gauge("lumitherm_engine_fallback", bool(reason))
         yield self._gauge("lumitherm_engine_build_seconds", f.engine_build_s)
+
+    def _detector(self, d: DetectorFigures | None) -> Iterable[Metric]:
+        yield self._gauge("lumitherm_detector_running", None if d is None else bool(d.name) and not d.failed)
+        yield self._counter("lumitherm_detector_looked", None if d is None else d.looked)
+        yield self._counter("lumitherm_detector_passed", None if d is None else d.passed)
+        yield self._gauge("lumitherm_detector_seconds", d.last_ms / 1e3 if d is not None and d.looked else None)
+
+    def _targets(self, f: ServiceFigures) -> Iterable[Metric]:
+        camera, home = f.virtual_camera, f.home_assistant
+        written, passed = (None, None) if camera is None else (camera.written, camera.passed)
+        states, commands = (None, None) if home is None else (home.states, home.commands)
+        yield self._gauge("lumitherm_virtual_camera_connected", None if camera is None else camera.connected)
+        yield self._counter("lumitherm_virtual_camera_frames", written)
+        yield self._counter("lumitherm_virtual_camera_passed", passed)
+        yield self._gauge("lumitherm_home_assistant_connected", None if home is None else home.connected)
+        yield self._counter("lumitherm_home_assistant_states", states)
+        yield self._counter("lumitherm_home_assistant_commands", commands)
 
     def _recording(self, s: StatsSnapshot) -> Iterable[Metric]:
         states = [((state.value,), state is s.recording) for state in RecordingState]
@@ -190,8 +252,8 @@ class MetricsCollector(Collector):
         yield self._gauges("lumitherm_push_latency_seconds", ("push",), latency)
         yield self._counters("lumitherm_events", ("source",), [((k,), v) for k, v in f.events.items()])
         yield self._counters("lumitherm_hooks", ("hook", "outcome"), list(f.hooks.items()))
-        yield self._counters("lumitherm_retention_deleted", (), [((), f.deleted)])
-        yield self._counters("lumitherm_retention_deleted_bytes", (), [((), f.deleted_bytes)])
+        yield self._counter("lumitherm_retention_deleted", f.deleted)
+        yield self._counter("lumitherm_retention_deleted_bytes", f.deleted_bytes)
         yield self._counters("lumitherm_http_refused", ("reason",), [((k,), v) for k, v in f.refused.items()])
         gpus = [((str(gpu.index), gpu.name), gpu) for gpu in f.gpus]
         names = ("gpu", "name")
@@ -214,6 +276,9 @@ class MetricsCollector(Collector):
             if value is not None:
                 family.add_metric([*self._values, *own], float(value))
         return family
+
+    def _counter(self, name: str, value: float | None) -> Metric:
+        return self._counters(name, (), [] if value is None else [((), value)])
 
     def _counters(self, name: str, labels: tuple[str, ...], values: Iterable[tuple[tuple[str, ...], float]]) -> Metric:
         family = CounterMetricFamily(name, METRICS[f"{name}_total"], labels=[*self._names, *labels])

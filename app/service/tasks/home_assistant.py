@@ -10,7 +10,7 @@ import json
 import re
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -18,6 +18,7 @@ import structlog
 
 from app.configuration.service import HomeAssistantConfig
 from app.service.state.health import ServiceWorker
+from app.service.state.metrics import HomeAssistantFigures
 from app.service.state.secrets import read_secret
 from fusion_core.errors import ConfigError, LumithermError
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from app.pipeline.live_fusion import LiveFusion
     from app.rig.radiometry import Radiometry
 
-__all__ = ["HomeAssistant", "HomeAssistantFigures", "discovery", "state_of"]
+__all__ = ["HomeAssistant", "discovery", "state_of"]
 
 _LOOK_S = 0.2
 _SENSORS: Mapping[str, tuple[str, str, str]] = {  # key: name, device class, unit
@@ -36,16 +37,6 @@ _SENSORS: Mapping[str, tuple[str, str, str]] = {  # key: name, device class, uni
     "frame_rate": ("Pictures", "", "fps"),
     "state": ("State", "", ""),
 }
-
-
-@dataclass(frozen=True, slots=True)
-class HomeAssistantFigures:
-    """connected: to the broker. states: sent so far. commands: taken. problem: the last, empty when well."""
-
-    connected: bool = False
-    states: int = 0
-    commands: int = 0
-    problem: str = ""
 
 
 class HomeAssistant(ServiceWorker):

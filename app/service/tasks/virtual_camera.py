@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
@@ -22,24 +22,15 @@ import structlog
 from app.configuration.service import VirtualCameraConfig
 from app.pipeline.state.latest_slot import LatestSlot
 from app.service.state.health import ServiceWorker
+from app.service.state.metrics import VirtualCameraFigures
 from app.service.state.preview import picture_of
 from fusion_core.frames import FusedFrame
 
-__all__ = ["VirtualCamera", "VirtualCameraFigures"]
+__all__ = ["VirtualCamera"]
 
 _RETRY_S = 2.0
 _WAIT_S = 0.2
 _OPEN_S = 10.0  # a device may take its time
-
-
-@dataclass(frozen=True, slots=True)
-class VirtualCameraFigures:
-    """connected: the device takes pictures. written: so far. passed: that came while another was written."""
-
-    connected: bool = False
-    written: int = 0
-    passed: int = 0
-    problem: str = ""
 
 
 class VirtualCamera(ServiceWorker):
