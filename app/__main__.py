@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import os
-import sys
 from typing import Annotated, Any
 
 import typer
@@ -100,26 +99,31 @@ def build_cli() -> typer.Typer:
 
 def main() -> None:
     """Entry point of the `lumitherm` command. Exit codes: 0 done, 1 failed at run time, 2 bad usage or config."""
-    from app.process import bound_heap, calm_blas
+    from app.process import bound_heap, calm_blas, leave
 
     bound_heap()
     calm_blas()
+    leave(_code())
+
+
+def _code() -> int:
+    """Do what the command line says; the exit code."""
     try:
         code = build_cli()(standalone_mode=False, prog_name="lumitherm")
     except (typer.Abort, KeyboardInterrupt):
         typer.echo("lumitherm: interrupted", err=True)
-        sys.exit(130)
+        return 130
     except typer.Exit as error:
-        sys.exit(error.exit_code)
+        return error.exit_code
     except _USAGE_ERROR as error:
         error.show()
-        sys.exit(error.exit_code)
+        return int(error.exit_code)
     except LumithermError as error:
         if os.environ.get("LUMITHERM_TRACEBACK"):
             raise
         typer.echo(f"lumitherm: {error}", err=True)
-        sys.exit(error.exit_code)
-    sys.exit(code if isinstance(code, int) else 0)
+        return error.exit_code
+    return code if isinstance(code, int) else 0
 
 
 if __name__ == "__main__":

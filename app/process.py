@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import ctypes
 import gc
 import os
@@ -12,7 +13,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 __all__ = [
     "Worker",
@@ -23,6 +24,7 @@ __all__ = [
     "freeze_imports",
     "held_collector",
     "keep_files_private",
+    "leave",
     "return_free_memory",
 ]
 
@@ -142,8 +144,29 @@ def end_threads(limit_s: float = _LIMIT_S) -> list[str]:
     return [thread.name for thread, _ in alive if thread.is_alive()]
 
 
+def leave(code: int, limit_s: float = _LIMIT_S) -> NoReturn:
+    """End the program with this exit code, from the main thread: threads that were named are waited for so long.
+
+    Where a daemon runs on, in a library or a driver, the interpreter is not taken down under it, which would abort the
+    program: what is registered with `atexit` is done, and the process ends as it is.
+    """
+    _tell(end_threads(limit_s))
+    if any(thread.daemon for thread in threading.enumerate()):
+        atexit.unregister(_at_exit)
+        atexit._run_exitfuncs()
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError):
+                stream.flush()
+        os._exit(code)
+    sys.exit(code)
+
+
 def _at_exit() -> None:
-    left = end_threads()
+    """For programs that do not end by `leave`."""
+    _tell(end_threads())
+
+
+def _tell(left: list[str]) -> None:
     if left:
         print(f"lumitherm: ends although {', '.join(left)} hangs in a driver or a library", file=sys.stderr)
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from PyQt6 import sip
 from PyQt6.QtWidgets import QApplication
 
 from app.configuration.config import AppConfig
@@ -59,6 +61,15 @@ class Session:
         self.settings.save()
         return ended
 
+    def take_down(self) -> None:
+        """Delete the window with all that is in it, after `close`, while the application is there.
+
+        Left to the interpreter's end, they go in any order, and a widget that outlives its application may crash.
+        """
+        for each in (self.window, self.tasks):
+            sip.delete(each)
+        gc.collect()
+
 
 def run(paths: list[Path], config: AppConfig | None = None) -> int:
     """Show the window until it is closed; returns the exit code.
@@ -81,4 +92,7 @@ def run(paths: list[Path], config: AppConfig | None = None) -> int:
         session.controller.open_path(paths[0], paths[1] if len(paths) > 1 else None)
     code = application.exec()
     interrupts.close()
-    return code if session.close() else 1
+    if not session.close():
+        return 1
+    session.take_down()
+    return code

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from app.__main__ import main
 from app.process import end_threads, end_with_program
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -50,3 +51,51 @@ def test_threads_that_hang_are_named_and_left() -> None:
     assert asked.is_set()
     hung.set()
     assert "hung in a driver" not in end_threads(30.0)
+
+
+# The same, but in a library that does not come back in time, as when a machine has too much else to do.
+HUNG = """
+import atexit, ctypes, sys, threading
+from app.process import Worker, leave
+atexit.register(print, "what was registered is done")
+began = threading.Event()
+def body(stopping):
+    began.set()
+    ctypes.CDLL(None).sleep(60)
+Worker("engine builder", body, print).start()
+threading.Thread(target=ctypes.CDLL(None).sleep, args=(60,), daemon=True).start()  # nobody's
+began.wait(30)
+leave(3, 0.1)
+"""
+
+
+def test_a_thread_that_does_not_come_back_from_a_library_holds_up_nothing_and_aborts_nothing() -> None:
+    done = subprocess.run([sys.executable, "-c", HUNG], cwd=ROOT, capture_output=True, text=True, timeout=50)
+    assert done.returncode == 3 and done.stdout == "what was registered is done\n", done.stderr
+    assert done.stderr == "lumitherm: ends although engine builder hangs in a driver or a library\n"
+
+
+# Freed by a destructor that the interpreter's end runs: an atexit function is not the last of what happens.
+IN_ORDER = """
+import sys
+from app.process import leave
+class Last:
+    def __del__(self):
+        print("in order")
+last = Last()
+leave(4)
+"""
+
+
+def test_without_such_a_thread_the_interpreter_ends_in_order() -> None:
+    done = subprocess.run([sys.executable, "-c", IN_ORDER], cwd=ROOT, capture_output=True, text=True, timeout=50)
+    assert (done.returncode, done.stdout, done.stderr) == (4, "in order\n", "")
+
+
+def test_the_command_ends_by_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    codes: list[int] = []
+    monkeypatch.setattr("app.process.leave", codes.append)
+    for words in (["--version"], ["recording", "info", "none.mkv"], ["config", "show"]):
+        monkeypatch.setattr(sys, "argv", ["lumitherm", *words])
+        main()
+    assert codes == [0, 2, 2]

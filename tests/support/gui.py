@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+from PyQt6 import sip
 from PyQt6.QtWidgets import QApplication
 from pytestqt.qtbot import QtBot
 
@@ -122,5 +123,5 @@ class Fakes:
         self.controller.end()
         self.qtbot.waitUntil(lambda: bool(self.ended))
         assert self.session.close()
-        self.window.deleteLater()
-        QApplication.sendPostedEvents(None, 52)  # DeferredDelete
+        self.session.take_down()
+        assert sip.isdeleted(self.window) and sip.isdeleted(self.controller)
