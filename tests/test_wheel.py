@@ -1,4 +1,7 @@
-"""The wheel in an empty environment, away from the checkout: every command of the README runs; and without Qt."""
+"""The wheel in an empty environment, away from the checkout: every command of the README runs; and without Qt.
+
+LUMITHERM_OWN_PACKAGES=1: with all its dependencies installed anew (minutes, and the network) in place of borrowed ones.
+"""
 
 from __future__ import annotations
 
@@ -53,8 +56,13 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """`bin` of an environment that has the wheel, and borrows everything else from this one."""
+    """`bin` of an environment that has the wheel, and borrows everything else from this one, or has its own."""
     folder = tmp_path_factory.mktemp("environment")
+    if os.environ.get("LUMITHERM_OWN_PACKAGES"):
+        subprocess.run([sys.executable, "-m", "venv", folder], check=True, timeout=300)
+        command = [folder / "bin" / "pip", "install", "--quiet", "-c", ROOT / "constraints.txt", "torch", wheel]
+        subprocess.run(list(map(str, command)), cwd=folder, env=environment(folder / "bin", folder), check=True)
+        return folder / "bin"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True, timeout=120)
     (packages,) = folder.glob("lib/python*/site-packages")
     (packages / "borrowed.pth").write_text("\n".join(site.getsitepackages()) + "\n")  # paths alone: no editable install
