@@ -68,10 +68,12 @@ def _code(text: str) -> str:
 
 def options() -> str:
     """Names that commands share, units, former names."""
-    from app.commands.common.options import FORMER, SHARED
+    from app.commands.common.options import FORMER, SHARED, TO_STDOUT
 
     lines = ["# Options\n", "Numbers with a unit say so. What `-o` names stays unless `--overwrite` is there;",
-             "`-o -` is standard output. Every command has `--json`, `-q`, `-v` and `-h`.\n",
+             "Every command has `--json`, `-q`, `-v` and `-h`.\n",
+             f"`-o -` is standard output where one file is written: {', '.join(f'`{name}`' for name in TO_STDOUT)}.",
+             "Text goes to standard error then. Everywhere else `-` is refused.\n",
              "Exit codes: 0 done, 1 failed at run time, 2 bad usage, configuration or input, 130 interrupted.\n",
              "| option | means |", "|---|---|"]  # fmt: skip
     lines += [f"| `{name}` | {text} |" for name, text in SHARED.items()]

@@ -186,7 +186,7 @@ def _export(
     file: _File,
     output: Annotated[
         Path,
-        typer.Option("--output", "-o", help="A video (.mp4, .mkv), a folder for pictures and CSV, .mcap; - for video."),
+        typer.Option("--output", "-o", help="A video (.mp4, .mkv), a folder for pictures and CSV, .mcap; - for .mkv."),
     ],
     view: _View = None,
     start_s: _StartS = 0.0,

@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 
 from app.__main__ import COMMANDS, build_cli
 from app.commands.common.examples import EXAMPLES
-from app.commands.common.options import FORMER, SHARED, UNITS, WITHOUT_UNIT, AgcName, ViewName
+from app.commands.common.options import FORMER, SHARED, TO_STDOUT, UNITS, WITHOUT_UNIT, AgcName, ViewName
 from app.commands.desktop import man_pages
 from app.configuration.config import load_config
 from app.configuration.examples import EXAMPLES as CONFIGURATIONS
@@ -184,6 +184,49 @@ def test_nothing_is_replaced_without_overwrite(words: tuple[str, ...], tmp_path:
     refused = run(*words, there)
     assert isinstance(refused.exception, UsageError) and "--overwrite" in str(refused.exception), refused.output
     assert kept.read_text() == "precious"
+
+
+@pytest.mark.parametrize("path", LEAVES)
+def test_dash_is_standard_output_where_one_file_is_written_and_refused_elsewhere(path: str) -> None:
+    """Called with nothing but `-`, so that no command begins its work."""
+    command = LEAVES[path]
+    assert path not in TO_STDOUT or "--output" in {long_name(each) for each in options(command)}
+    for option in options(command):
+        if "Path" not in str(option.type_descriptor.annotation):
+            continue
+        name = long_name(option)
+        with command.make_context(f"lumitherm {path}", [], resilient_parsing=True) as context:
+            context.params = dict.fromkeys(("as_json", "quiet", "verbose"), False) | {option.name: Path("-")}
+            began: list[Path] = []
+
+            def run(context: Any, name: str = option.name, began: list[Path] = began) -> None:
+                began.append(context.params[name])
+                raise typer.Exit(7)  # nothing is printed of what failed
+
+            if name == "--output" and path in TO_STDOUT:
+                assert re.search(r"(?<!\w)-(?!\w)", option.help), f"{path}: the help does not say that - is taken"
+                with pytest.raises(typer.Exit):
+                    command.speak(context, run)
+                assert began[0] == Path("-") if not TO_STDOUT[path] else began[0].suffix == TO_STDOUT[path]
+                assert not began[0].parent.exists() or not TO_STDOUT[path]
+            else:
+                with pytest.raises(UsageError, match="standard output"):
+                    command.speak(context, run)
+                assert not began
+
+
+def test_a_file_on_standard_output_is_the_file_and_the_words_go_elsewhere(tmp_path: Path) -> None:
+    said = {}
+    for word in ("-", tmp_path / "board.pdf"):
+        said[word] = CliRunner().invoke(build_cli(), ["calibrate", "board", "-o", str(word)])
+        assert said[word].exit_code == 0, said[word].output
+    written = (tmp_path / "board.pdf").read_bytes()
+    assert said["-"].stdout_bytes == written and written.startswith(b"%PDF")
+    assert said["-"].stderr.startswith("standard output: ")
+    told = CliRunner().invoke(build_cli(), ["calibrate", "board", "-o", "-", "--json"])
+    assert told.stdout_bytes == written and json.loads(told.stderr)["exit_code"] == 0
+    failed = CliRunner().invoke(build_cli(), ["calibrate", "board", "-o", "-", "-b", "nonsense"])
+    assert failed.exit_code != 0 and not failed.stdout_bytes
 
 
 def test_former_names_still_work(tmp_path: Path) -> None:

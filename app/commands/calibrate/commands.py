@@ -53,7 +53,7 @@ def register(cli: typer.Typer) -> None:
 
 
 def _board(
-    output: Annotated[Path, typer.Option("--output", "-o", help="A .pdf or .svg file.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="A .pdf or .svg file; - for PDF.")],
     board: BoardOption = "acircles:4x11:28mm",
     page: Annotated[str, typer.Option(help="a4, a3, a2, a1, a0, exact, or auto for the smallest that fits.")] = "auto",
     cut_lines: Annotated[bool, typer.Option("--cut-lines", help="Circles as outlines for a cutter.")] = False,
@@ -312,7 +312,7 @@ def _judge(off_px: np.ndarray, at_px: np.ndarray, size: tuple[int, int]) -> int:
 
 def _refine(
     source: Source,
-    output: Annotated[Path, typer.Option("--output", "-o", help="The refined calibration file.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The refined calibration file; or -.")],
     thermal: ThermalVideo = None,
     calibration: Annotated[
         Path | None, typer.Option(help="Start from this file; none: search scale, turn and shift over the whole range.")

@@ -25,7 +25,7 @@ _LIVE_S = 30.0
 
 
 def points(
-    output: Annotated[Path, typer.Option("--output", "-o", help="The calibration file (.yaml).")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The calibration file (.yaml); or -.")],
     source: Annotated[
         Path | None,
         typer.Argument(help="Folder with vi/ and ir/, recording, visible video or picture; leave out with --live."),

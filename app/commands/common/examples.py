@@ -10,6 +10,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "calibrate board": (
         "calibrate board -o board.pdf",
         "calibrate board -o dots.svg -b acircles:4x11:28mm --cut-lines",
+        "calibrate board -o - > board.pdf",
     ),
     "calibrate capture": (
         "calibrate capture --live v4l2:/dev/video0 v4l2:/dev/video2 -o views/",

@@ -1,13 +1,15 @@
 """The one command line: what options are called, the unit each carries, and what every command has beside its own.
 
 A number with a unit says so in its name (`--duration-s`, `--search-px`). What `-o` names is not replaced without
-`--overwrite` (a training set never); reports beside it (`--csv`, `--plot`, ...) are. `-o -` is standard output.
+`--overwrite` (a training set never); reports beside it (`--csv`, `--plot`, ...) are. `-o -` is standard output, for
+commands that write one file; text goes to standard error then.
 """
 
 from __future__ import annotations
 
+import contextlib
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -16,7 +18,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from app.commands.common.examples import EXAMPLES
-from app.commands.common.output import speaking
+from app.commands.common.output import speaking, to_standard_output
 
 if TYPE_CHECKING:
     from typer.models import CommandFunctionType
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = [
     "FORMER",
     "SHARED",
+    "TO_STDOUT",
     "UNITS",
     "WITHOUT_UNIT",
     "AgcName",
@@ -41,6 +44,23 @@ UNITS = ("-s", "-ms", "-px", "-m", "-deg", "-fps", "-mb", "-c")
 
 WITHOUT_UNIT = ("--speed", "--strength", "--generic-share", "--min-distance", "--confidence")
 """Numbers with a fraction that are ratios."""
+
+TO_STDOUT: dict[str, str] = {
+    "calibrate board": ".pdf",
+    "calibrate points": ".yaml",
+    "calibrate refine": ".yaml",
+    "config init": "",
+    "fuse": "",
+    "models card": ".md",
+    "models export": ".onnx",
+    "recording export": "",
+    "train registration": ".png",
+}
+"""Commands that write one file, by the words after `lumitherm`: they take `-o -`, and its ending says what comes.
+
+Without an ending the command streams by itself; the file of the others is made first, and nothing comes of a failure.
+Everywhere else `-` is refused.
+"""
 
 SHARED: dict[str, str] = {
     "--output": "what is written; never replaced without --overwrite",
@@ -117,6 +137,10 @@ def _everywhere() -> tuple[Any, ...]:
     return tuple(typer.main.get_command(cli).params)
 
 
+def _is_dash(context: typer.Context, option: Any) -> bool:
+    return "Path" in str(option.type_descriptor.annotation) and str(context.params.get(option.name)) == "-"
+
+
 class _Everywhere:
     """Adds the options that every command has, its examples, and the names that options had before."""
 
@@ -149,14 +173,36 @@ class _Everywhere:
             renamed.append(word)
         return renamed
 
+    @contextlib.contextmanager
+    def _standard_output(self, context: typer.Context, path: str) -> Iterator[None]:
+        """The one place where `-` means standard output; see `TO_STDOUT`. Raises UsageError where it cannot."""
+        from fusion_core.errors import UsageError
+
+        dashes = [each for each in self.params if each.param_type_name == "option" and _is_dash(context, each)]
+        for option in dashes:
+            name = max(option.opts, key=len)
+            if name != "--output" or path not in TO_STDOUT:
+                raise UsageError(
+                    f"{name} is -, and standard output takes one file: give a path. `-o -` is for"
+                    f" {', '.join(sorted(TO_STDOUT))}; --json gives every command's answer there"
+                )
+        if not dashes or not TO_STDOUT[path]:
+            yield
+            return
+        with to_standard_output(TO_STDOUT[path]) as file:
+            context.params[dashes[0].name] = file
+            yield
+
     def speak(self, context: typer.Context, run: Callable[[typer.Context], Any]) -> Any:
         """Run it with what -q, -v and --json say, and end the JSON object."""
         from fusion_core.errors import LumithermError
 
         asked = {name: context.params.pop(name) for name in ("as_json", "quiet", "verbose")}
-        with speaking(**asked, command=context.command_path.split(" ", 1)[-1]) as said:
+        path = context.command_path.split(" ", 1)[-1]
+        with speaking(**asked, command=path) as said:
             try:
-                code = run(context)
+                with self._standard_output(context, path):
+                    code = run(context)
             except LumithermError as error:
                 said.end(error.exit_code, str(error))
                 if said.verbose:

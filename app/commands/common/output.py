@@ -4,25 +4,34 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 import signal
 import sys
 import threading
 from collections.abc import Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from rich.console import Console
 
     from app.configuration.config import LoggingConfig
 
-__all__ = ["Output", "claim", "output", "progress_console", "result_console", "say", "stop_on_signals"]
+__all__ = [
+    "Output",
+    "claim",
+    "output",
+    "progress_console",
+    "result_console",
+    "say",
+    "stop_on_signals",
+    "to_standard_output",
+]
 
 
 @dataclass
@@ -31,6 +40,7 @@ class Output:
 
     Attributes:
         results_elsewhere: `-o -`: standard output carries the result itself, so text goes to standard error.
+        stand_in: path of the file that becomes standard output, which no text is to name.
         facts: of the JSON object, beside `lines` and `exit_code`.
         document: takes the place of the whole object, for commands whose answer is one already.
     """
@@ -40,6 +50,7 @@ class Output:
     quiet: bool = False
     verbose: bool = False
     results_elsewhere: bool = False
+    stand_in: str = ""
     facts: dict[str, Any] = field(default_factory=dict)
     document: dict[str, Any] | None = None
     lines: list[str] = field(default_factory=list)
@@ -67,7 +78,11 @@ class Output:
             if self.lines:
                 document["lines"] = self.lines
         text = json.dumps(document, indent=2, ensure_ascii=False, default=str)
-        typer.echo(text, err=self.results_elsewhere)
+        typer.echo(self.named(text), err=self.results_elsewhere)
+
+    def named(self, text: str) -> str:
+        """The text as users are to read it."""
+        return text.replace(self.stand_in, "standard output") if self.stand_in else text
 
 
 _current: ContextVar[Output] = ContextVar("lumitherm_output", default=Output())  # noqa: B039
@@ -104,6 +119,7 @@ def speaking(as_json: bool, quiet: bool, verbose: bool, command: str) -> Iterato
 def say(text: str = "", *, nl: bool = True) -> None:
     """A result, or what was done: a line on standard output."""
     now = output()
+    text = now.named(text)
     if now.as_json:
         now.lines += text.splitlines()
     elif not now.quiet:
@@ -123,6 +139,22 @@ def progress_console() -> Console:
     from rich.console import Console
 
     return Console(file=sys.stderr, quiet=output().quiet)
+
+
+@contextlib.contextmanager
+def to_standard_output(suffix: str) -> Iterator[Path]:
+    """Give a path to write one file to; at the end it becomes standard output. After an error nothing does."""
+    from tempfile import TemporaryDirectory
+
+    now = output()
+    now.results_elsewhere = True
+    with TemporaryDirectory(prefix="lumitherm-") as folder:
+        file = Path(folder) / f"output{suffix}"
+        now.stand_in = str(file)
+        yield file
+        with file.open("rb") as made:
+            shutil.copyfileobj(made, sys.stdout.buffer)
+        sys.stdout.buffer.flush()
 
 
 def claim(path: Path, overwrite: bool) -> None:

@@ -260,7 +260,7 @@ def _write_ab(
 
 def _card(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a training run.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Markdown file to write.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Markdown file to write; or -.")],
     name: Annotated[str | None, typer.Option(help="The model's name. [default: the run folder's]")] = None,
     evaluation: Annotated[
         list[Path] | None, typer.Option(help="CSV of `lumitherm evaluate`; may be repeated (other data).")
@@ -294,7 +294,8 @@ def _card(
 def _export(
     name: Annotated[str, typer.Argument(metavar="NAME", help="A model, preset or weights file.")],
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="NAME.onnx; or NAME.xml for OpenVINO, with a .bin beside it.")
+        Path,
+        typer.Option("--output", "-o", help="NAME.onnx (or -); NAME.xml for OpenVINO, with a .bin beside it."),
     ],
     format_: Annotated[
         Literal["onnx", "openvino"] | None, typer.Option("--format", help="[default: by the file's ending]")

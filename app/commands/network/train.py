@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from app.commands.common.options import Cli, CommandGroup, Overrides, Overwrite
-from app.commands.common.output import claim, result_console
+from app.commands.common.output import claim, result_console, say
 from fusion_core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -224,7 +224,7 @@ def _check_data(
 
 def _registration(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of pairs: vi/NAME.* and ir/NAME.*.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="PNG to write.")] = Path("registration.png"),
+    output: Annotated[Path, typer.Option("--output", "-o", help="PNG to write; or -.")] = Path("registration.png"),
     rows: Annotated[int, typer.Option(min=1, help="Pairs to show, those with the largest shift.")] = 6,
     overwrite: Overwrite = False,
 ) -> None:
@@ -239,4 +239,4 @@ def _registration(
     config = TrainingConfig(data=DataConfig(root=directory))
     pairs = register_pairs(load_pairs(directory), config, RunConfig().folder / "registration", console)
     write_registration_figure(pairs, output, rows=rows)
-    console.print(f"figure: {output}", highlight=False)
+    say(f"figure: {output}")
