@@ -22,6 +22,7 @@ __all__ = [
     "end_threads",
     "end_with_program",
     "freeze_imports",
+    "go_first",
     "held_collector",
     "keep_files_private",
     "leave",
@@ -169,6 +170,26 @@ def _at_exit() -> None:
 def _tell(left: list[str]) -> None:
     if left:
         print(f"lumitherm: ends although {', '.join(left)} hangs in a driver or a library", file=sys.stderr)
+
+
+# ------------------------------------------------------------------ priority
+# What a camera gave and nobody took is gone; what is fused later can be fused again. So capture and encoding go first.
+
+_FIRST: Final = -5  # niceness
+
+
+def go_first() -> bool:
+    """Give the calling thread more of a busy processor than the rest; whether the system allows it.
+
+    Linux alone has a niceness for each thread. root may raise it, and whom `LimitNICE=` of the service's unit lets.
+    """
+    if sys.platform != "linux":
+        return False
+    try:
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _FIRST)
+    except OSError:
+        return False
+    return True
 
 
 # ------------------------------------------------------------------ a thread with an owner

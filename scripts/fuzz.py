@@ -11,6 +11,7 @@ A finding (anything but success or an error meant for it, or one that took too l
 from __future__ import annotations
 
 import argparse
+import contextlib
 import io
 import resource
 import subprocess
@@ -125,6 +126,9 @@ def fuzz(parser: str, seconds: float) -> int:
     FOUND.mkdir(parents=True, exist_ok=True)
     suffix = SUFFIX.get(parser, ".yaml" if PARSERS[parser] == ("*.yaml",) else "")
     target = FOUND / f"{parser.replace(' ', '-')}-last{suffix}"
+    with contextlib.suppress(LumithermError, ValueError, OSError):  # libraries load now, not in an input's time
+        target.write_bytes(corpus[0])
+        parse(target)
     end_s, inputs = time.monotonic() + seconds, 0
     edits = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 2**31), st.integers(0, 2**31)), min_size=1, max_size=8)
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 from app.capture.cameras.camera import Camera, CameraInfo, Clock, MonotonicClock
 from app.capture.cameras.uri import parse_camera_uri
 from app.capture.reachability import KNOCK_S, PortWatch
-from app.process import end_with_program
+from app.process import end_with_program, go_first
 from fusion_core.errors import CameraLost, CameraTimeout, CaptureError, EndOfStream
 from fusion_core.frames import Frame, FrameFlag, Stream, TimestampSource
 
@@ -176,6 +176,7 @@ class CaptureThread:
     # ------------------------------------------------------------------ the thread
 
     def _run(self) -> None:
+        go_first()
         try:
             self._capture()
             self._set_state(CaptureState.ENDED, "stopped" if self._stopping.is_set() else "the source has ended")

@@ -61,6 +61,7 @@ class FusionThread:
         engine: fuses; this thread closes it at its end.
         agc: to begin with.
         on_end: called in this thread when the pairs are at their end.
+        give_way: called in this thread before each pair; waits a moment where others need the processor more.
     """
 
     def __init__(
@@ -70,8 +71,9 @@ class FusionThread:
         agc: AgcConfig,
         context: PipelineContext,
         on_end: Callable[[], None],
+        give_way: Callable[[], None] = lambda: None,
     ) -> None:
-        self._publish, self._engine = publish, engine
+        self._publish, self._engine, self._give_way = publish, engine, give_way
         self._pairs: PairSource | None = None
         self._timed = True
         self._stats, self._problems, self._clock = context.stats, context.problems, context.clock
@@ -201,6 +203,7 @@ class FusionThread:
         try:
             while not stopping.is_set():
                 self._engine.take_built()
+                self._give_way()
                 try:
                     pair = self._pairs.get(_WAIT_S)
                 except CameraTimeout:

@@ -41,6 +41,8 @@ __all__ = ["LiveFusion", "PipelineProblem", "PipelineState", "Severity"]
 _LOOP_S: Final = 0.06  # the budget needs two frames 50 to 200 ms apart
 _SILENT_NS: Final = 1_000_000_000
 _END_S: Final = 30.0  # after the end of a replay: time to write what is queued and to check the files
+_RAW_WAIT_S: Final = 0.25  # that a raw picture waits for its encoder: then fusion waits, too
+_GIVE_WAY_S: Final = 0.25  # before each picture at most, so that there are some whatever happens
 _PAINTING_S: Final = 0.7  # at most, on a slow machine
 _PAINTED_S: Final = 1.5  # of the simulated rig's world, before its first picture; the rest follows beside the cameras
 
@@ -95,6 +97,7 @@ class LiveFusion:
         self._failure: BaseException | None = None
         self._deadline_s: float | None = None
         self._lossless = False
+        self._gives_way = False  # fusion, to the encoders of what is recorded
         self._loops = 0  # of the pipeline's thread
         self._painter: Worker | None = None  # paints the rest of a simulated rig
         self.latest: LatestSlot[FusedFrame] = LatestSlot()
@@ -106,7 +109,7 @@ class LiveFusion:
         self._counted_track = next(iter(config.recording.ordered_tracks), None)
         self.engine = EngineSeat(config.engine, engine_factory, context)
         self.cameras = CaptureSupervisor(config, context, self._record_raw)
-        self.fusion = FusionThread(self._publish, self.engine, config.agc, context, self._on_end)
+        self.fusion = FusionThread(self._publish, self.engine, config.agc, context, self._on_end, self._give_way)
         self.fusion.strength = config.engine.strength
         self.alignment = Alignment(config, self.latest, self.fusion, self._describe, context)
         self.detector = (
@@ -300,6 +303,19 @@ class LiveFusion:
         """A replay as fast as possible waits for its recording, which is to be complete."""
         while self._lossless and not self._stopping and not self.recording.has_room(track):
             time.sleep(0.002)
+
+    def _give_way(self) -> None:
+        """In the fusion thread: what the cameras gave is encoded first."""
+        if self._lossless or self.recording.raw_wait_s < _RAW_WAIT_S:
+            if self._gives_way:
+                self._gives_way = False
+                self.stats.warn("fusion", None)
+            return
+        self._gives_way = True
+        self.stats.warn("fusion", "fusion waits: the recording of the raw pictures goes first")
+        end_s = time.monotonic() + _GIVE_WAY_S
+        while self.recording.raw_wait_s >= _RAW_WAIT_S and time.monotonic() < end_s and not self._stopping:
+            time.sleep(0.01)
 
     def _on_end(self) -> None:
         self._ended = True

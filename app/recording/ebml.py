@@ -10,6 +10,8 @@ from fusion_core.errors import RecordingError
 
 __all__ = [
     "CLUSTER",
+    "CODEC_ID",
+    "CODEC_PRIVATE",
     "CUES",
     "DURATION",
     "INFO",
@@ -37,6 +39,8 @@ CUES = b"\x1c\x53\xbb\x6b"
 CLUSTER = b"\x1f\x43\xb6\x75"
 VOID = b"\xec"
 DURATION = b"\x44\x89"
+CODEC_ID = b"\x86"
+CODEC_PRIVATE = b"\x63\xa2"
 
 _TIMESTAMP, _SIMPLE_BLOCK = b"\xe7", b"\xa3"
 _BLOCK_GROUP, _BLOCK, _BLOCK_DURATION = b"\xa0", b"\xa1", b"\x9b"

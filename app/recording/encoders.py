@@ -1,4 +1,4 @@
-"""Encoders of single tracks: H.264/HEVC in hardware or software for 8-bit RGB, FFV1 for lossless thermal.
+"""Encoders of single tracks: H.264/HEVC in hardware or software for 8-bit RGB, ffvhuff or FFV1 for lossless thermal.
 
 Every encoder here gives exactly one packet for one frame, at once (no B-frames, no look-ahead, slice threads only).
 The probe checks it, and a run-time breach counts as a failure, because cuts, the pre-event ring and the loss bound
@@ -17,11 +17,13 @@ import av.error
 import numpy as np
 from av.codec.context import Flags
 from av.video.frame import PictureType
+from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 
 from app.recording.config import RecordingConfig, TrackName
 from fusion_core.errors import RecordingError
 
 __all__ = [
+    "OWN_CRC",
     "EncodedPacket",
     "EncoderChoice",
     "StreamParams",
@@ -37,6 +39,9 @@ _BT709 = 1
 _LIMITED_RANGE = 1
 _FULL_RANGE = 2
 _TIME_BASE = Fraction(1, 1_000_000)
+
+OWN_CRC = "ffvhuff"
+"""A codec without checksums: its packets end with the CRC-32 of the pixels (little-endian), which decoders skip."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +60,7 @@ class StreamParams:
     """What the file's header says of a track. width and height are the picture's; the coded ones are even for 4:2:0."""
 
     track: TrackName
-    codec: str  # h264, hevc, ffv1
+    codec: str  # h264, hevc, ffvhuff, ffv1
     encoder: str
     width: int
     height: int
@@ -81,6 +86,10 @@ class EncodedPacket:
 
 def candidates(config: RecordingConfig, track: TrackName, dtype: np.dtype) -> tuple[EncoderChoice, ...]:
     """The encoders to try for a track, best first."""
+    if track is TrackName.THERMAL and config.thermal_codec == OWN_CRC:
+        # No frame depends on another, as with FFV1 below.
+        pixel_format = "gray16le" if dtype == np.uint16 else "gray"
+        return (EncoderChoice("ffvhuff", "lossless", (("pred", "median"), ("context", "0")), pixel_format, 1),)
     if track is TrackName.THERMAL:
         # level 3 with slices: threads, and a CRC a slice, so that a damaged frame is noticed. Every frame is a key
         # frame: no frame depends on another, and each ends its Matroska cluster. context 0 is as small on counts.
@@ -165,6 +174,7 @@ class TrackEncoder:
         self.shape = shape
         self._rgb = len(shape) == 3
         self._last_pts = -1
+        self._to_yuv = VideoReformatter()  # kept: to prepare one takes as long as the conversion
         coded_height, coded_width = (height + height % 2, width + width % 2) if self._rgb else (height, width)
         try:
             context = av.CodecContext.create(choice.name, "w")
@@ -220,6 +230,8 @@ class TrackEncoder:
             )
         crc = None if self._rgb else zlib.crc32(np.ascontiguousarray(pixels).data)
         data = _with_lengths(bytes(packets[0])) if self._rgb else bytes(packets[0])
+        if crc is not None and self.choice.name == OWN_CRC:
+            data += crc.to_bytes(4, "little")
         return EncodedPacket(data, bool(packets[0].is_keyframe), t_ns, zlib.crc32(data), crc)
 
     def _to_frame(self, pixels: np.ndarray, pts: int, key: bool) -> av.VideoFrame:
@@ -227,8 +239,14 @@ class TrackEncoder:
             pad_y, pad_x = self.params.coded_height - pixels.shape[0], self.params.coded_width - pixels.shape[1]
             if pad_y or pad_x:
                 pixels = np.pad(pixels, ((0, pad_y), (0, pad_x), (0, 0)), mode="edge")
-            frame = av.VideoFrame.from_numpy_buffer(np.ascontiguousarray(pixels), format="rgb24").reformat(
-                format=self.choice.pixel_format, dst_colorspace="ITU709", src_color_range="JPEG", dst_color_range="MPEG"
+            frame = self._to_yuv.reformat(
+                av.VideoFrame.from_numpy_buffer(np.ascontiguousarray(pixels), format="rgb24"),
+                format=self.choice.pixel_format,
+                dst_colorspace=Colorspace.ITU709,
+                src_color_range=ColorRange.JPEG,
+                dst_color_range=ColorRange.MPEG,
+                interpolation=Interpolation.BILINEAR,
+                threads=1,
             )
             frame.pict_type = PictureType.I if key else PictureType.NONE
         else:

@@ -13,6 +13,7 @@ the file's own text track.
 from __future__ import annotations
 
 import io
+import itertools
 import struct
 import time
 from collections.abc import Sequence
@@ -36,6 +37,7 @@ _MOST_BYTES = 1 << 22  # of a cluster, whatever its time
 _LONGEST_MS = 20_000  # from a cluster's first stamp to its last: Matroska holds 32 s
 _SEEK_ROOM = 160  # bytes for the SeekHead
 _UNKNOWN_SIZE = b"\x01" + b"\xff" * 7
+_BITMAP = struct.Struct("<IiiHH4sIiiII")  # Microsoft's BITMAPINFOHEADER
 _DURATION_ROOM = 11  # bytes of a Duration element
 
 
@@ -256,20 +258,44 @@ def _header(tracks: Sequence[StreamParams], metadata: dict[str, str]) -> dict[by
         end = len(data) if part.size is None else part.end
         for inner in ebml.children(data, part.content, end):
             parts.setdefault(inner.identity, data[inner.content : inner.end])
+    parts[ebml.TRACKS] = _with_own_names(parts[ebml.TRACKS], tracks)
     return parts
+
+
+def _with_own_names(data: bytes, tracks: Sequence[StreamParams]) -> bytes:
+    """The content of Tracks, with the true names of codecs for which `_add_stream` took a stand-in."""
+    named = b""
+    for params, entry in itertools.zip_longest(tracks, ebml.children(data, 0, len(data))):
+        if params is None or params.codec != "ffvhuff":
+            named += data[entry.start : entry.end]
+            continue
+        kept = [
+            data[each.start : each.end]
+            for each in ebml.children(data, entry.content, entry.end)
+            if each.identity not in (ebml.CODEC_ID, ebml.CODEC_PRIVATE)
+        ]
+        width, height, bits = params.coded_width, params.coded_height, 16 if "16" in params.pixel_format else 8
+        size = width * height * bits // 8
+        bitmap = _BITMAP.pack(_BITMAP.size + len(params.extradata), width, height, 1, bits, b"FFVH", size, 0, 0, 0, 0)
+        kept.append(ebml.element(ebml.CODEC_ID, b"V_MS/VFW/FOURCC"))
+        kept.append(ebml.element(ebml.CODEC_PRIVATE, bitmap + params.extradata))
+        named += ebml.element(entry.identity, b"".join(kept))
+    return named
 
 
 def _add_stream(container: av.container.OutputContainer, params: StreamParams) -> None:
     # The encoder lives elsewhere; a stream that was never opened lends its type, and the parameters are copied.
     lender = av.open(io.BytesIO(), "w", format="matroska")
-    stream = container.add_stream_from_template(lender.add_stream(params.encoder), opaque=False)
+    # PyAV puts no codec into Matroska that has no name of its own there: `_with_own_names` gives it one.
+    encoder = "ffv1" if params.codec == "ffvhuff" else params.encoder
+    stream = container.add_stream_from_template(lender.add_stream(encoder), opaque=False)
     context = stream.codec_context
     if not isinstance(stream, av.VideoStream) or not isinstance(context, av.VideoCodecContext):
         raise RecordingError(f"{params.encoder} encodes no video")
     context.width, context.height = params.coded_width, params.coded_height
     context.pix_fmt = params.pixel_format
     context.extradata = params.extradata or None
-    if params.codec != "ffv1":
+    if params.codec in ("h264", "hevc"):
         for name in _CODEC_COLOUR:
             setattr(context, name, 1)  # BT.709
         context.color_range = 1  # limited

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,9 @@ import av
 import av.error
 
 from app.recording.agreement import agree
+from app.recording.config import TrackName
+from app.recording.encoders import EncodedPacket, StreamParams
+from app.recording.matroska_writer import MatroskaWriter
 from app.recording.segments import wall_iso
 from app.recording.sidecar import (
     SCHEMA_VERSION,
@@ -24,7 +28,7 @@ from app.recording.sidecar import (
     read_sidecar,
     sidecar_path,
 )
-from app.recording.video_scan import VideoScan, open_video, scan_video
+from app.recording.video_scan import TrackScan, VideoScan, find_tracks, open_video, scan_video, text_stream
 from fusion_core.errors import BadInputError, RecordingError
 from fusion_core.files import put_in_place, replacing
 
@@ -149,23 +153,40 @@ def remux(path: Path) -> None:
     """
     beside = path.with_suffix(".mkv.new")
     try:
-        with (
-            open_video(path) as source,
-            av.open(str(beside), "w", format="matroska", container_options={"default_mode": "infer_no_subs"}) as copy,
-        ):
-            copy.metadata.update(source.metadata)
-            streams = {}
-            for stream in source.streams:
-                twin = streams[stream.index] = copy.add_stream_from_template(stream, opaque=True)
-                twin.metadata["title"] = stream.metadata.get("title", "")
-            try:
-                for packet in source.demux():
-                    if packet.dts is not None and packet.size:
-                        packet.stream = streams[packet.stream_index]
-                        copy.mux(packet)
-            except av.error.InvalidDataError:  # the torn end: everything before it is copied
-                pass
+        beside.unlink(missing_ok=True)
+        with open_video(path) as source:
+            _copy(source, find_tracks(source, path), beside)
         put_in_place(beside, path)
-    except (av.error.FFmpegError, OSError, ValueError) as error:
+    except (av.error.FFmpegError, OSError, ValueError, RecordingError) as error:
         beside.unlink(missing_ok=True)
         raise RecordingError(f"{path} could not be finished: {error}. The original is unchanged.") from error
+
+
+def _copy(source: av.container.InputContainer, tracks: dict[TrackName, TrackScan], target: Path) -> None:
+    params = {track.stream_index: _params(source, track) for track in tracks.values()}
+    text = text_stream(source)
+    wanted = [source.streams[index] for index in (*params, *(() if text is None else (text,)))]
+    writer = MatroskaWriter(target, tuple(params.values()), 1000, dict(source.metadata))
+    with contextlib.closing(writer):
+        try:
+            for packet in source.demux(wanted):
+                if packet.pts is None or packet.time_base is None or not packet.size:
+                    continue
+                data, ms = bytes(packet), round(packet.pts * packet.time_base * 1000)
+                if packet.stream_index == text:
+                    writer.write_text(data, ms)
+                    continue
+                lasts_ms = round((packet.duration or 0) * packet.time_base * 1000)
+                picture = EncodedPacket(data, bool(packet.is_keyframe), ms * 1_000_000, 0)
+                writer.write(str(params[packet.stream_index].track), picture, ms, lasts_ms)
+        except av.error.InvalidDataError:  # the torn end: everything before it is copied
+            pass
+
+
+def _params(source: av.container.InputContainer, track: TrackScan) -> StreamParams:
+    context = source.streams[track.stream_index].codec_context
+    codec = context.codec.canonical_name
+    return StreamParams(
+        track.name, codec, codec, track.width, track.height, track.width, track.height, track.pixel_format,
+        bytes(context.extradata or b""),
+    )  # fmt: skip

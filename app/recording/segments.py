@@ -131,6 +131,11 @@ class Segment:
         return self._video.size
 
     @property
+    def sidecar_fill(self) -> float:
+        """How much of what a reader takes of a sidecar is used, 0 to 1."""
+        return self._sidecar.fill
+
+    @property
     def end_ns(self) -> int:
         """Stamp of the newest picture."""
         return self._end_ns

@@ -22,7 +22,9 @@ from app.recording.disk_file import DiskFile
 from fusion_core.errors import BadInputError, RecordingError
 
 __all__ = [
+    "MAX_LINES",
     "MAX_LINE_BYTES",
+    "MAX_VALUES",
     "SCHEMA_VERSION",
     "EndLine",
     "EventLine",
@@ -44,8 +46,9 @@ __all__ = [
 ]
 
 SCHEMA_VERSION = 2
-MAX_BYTES = 1 << 30
-MAX_LINES = 4_000_000  # 12 hours in one file, of three tracks at 30 pictures a second
+MAX_BYTES = 1 << 29
+MAX_LINES = 700_000  # 2 hours in one file, of three tracks at 30 pictures a second: 1 GB with the pairs found anew
+MAX_VALUES = 11_200_000  # by the commas between them: what few lines could take much memory by
 MAX_LINE_BYTES = 256 * 1024  # a frame line has about 500 bytes; anything above this is damage
 
 
@@ -209,6 +212,7 @@ class SidecarWriter:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._lines = self._values = 0
         try:
             self._file = DiskFile(path)
         except OSError as error:
@@ -218,7 +222,14 @@ class SidecarWriter:
         """Append one line; returns it. Raises OSError (disk full); the file then ends with the line before."""
         data = encode_line(line)
         self._file.append(data + b"\n")
+        self._lines += 1
+        self._values += data.count(b",")
         return data
+
+    @property
+    def fill(self) -> float:
+        """How much of what a reader takes is used; at 1 it would refuse the file."""
+        return max(self._file.size / MAX_BYTES, self._lines / MAX_LINES, self._values / MAX_VALUES)
 
     def sync(self) -> None:
         """Have the disk hold everything written so far. Raises OSError."""
@@ -277,9 +288,8 @@ def read_sidecar(path: Path) -> SidecarContent:
         size = path.stat().st_size
         if size > MAX_BYTES:
             raise BadInputError(f"{path} has {size} bytes, a sidecar may have at most {MAX_BYTES}; is it another file?")
+        _count(path)
         for number, data in enumerate(_lines(path), 1):
-            if number > MAX_LINES:
-                raise BadInputError(f"{path} has more than {MAX_LINES} lines, which no recording of ours has")
             try:
                 content.add(decode_line(data))
             except BadInputError as error:
@@ -292,6 +302,18 @@ def read_sidecar(path: Path) -> SidecarContent:
     if content.header is None:
         raise BadInputError(f"{path} is no Lumitherm sidecar: it has no header line")
     return content
+
+
+def _count(path: Path) -> None:
+    """Look at how much there is before any of it takes memory. Raises BadInputError."""
+    lines = values = 0
+    with path.open("rb") as file:
+        while data := file.read(1 << 20):
+            lines += data.count(b"\n")
+            values += data.count(b",")
+            for what, number, most in (("lines", lines, MAX_LINES), ("values", values, MAX_VALUES)):
+                if number > most:
+                    raise BadInputError(f"{path} has more than {most} {what}, which no recording of ours has")
 
 
 def _lines(path: Path) -> Iterator[bytes]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import numpy as np
 
 from app.media.decoded import bound_decoder
 from app.recording.config import TrackName
+from app.recording.encoders import OWN_CRC
 from app.recording.sidecar import HeaderLine
 from app.recording.video_scan import TrackScan, open_video
 from fusion_core.errors import BadInputError, RecordingError
@@ -45,7 +47,8 @@ class TrackReader:
         self._stream = stream
         bound_decoder(stream.codec_context, f"{path}: the {track.name} track")
         self._stream.thread_type = "SLICE"  # frame threads would decode ahead of what is asked for
-        self._frames: Iterator[av.VideoFrame] = iter(())
+        self._own_crc = track.codec == OWN_CRC
+        self._frames: Iterator[tuple[av.VideoFrame, int | None]] = iter(())
         self._at_ms = -1
         self._pixels: np.ndarray | None = None
 
@@ -77,12 +80,20 @@ class TrackReader:
             self._container.seek(round(ms / 1000 / time_base), stream=self._stream, backward=True)
         except av.error.FFmpegError as error:
             raise RecordingError(f"{self._path}: no way to {ms / 1000:.3f} s: {error}") from error
-        self._frames = (f for f in self._container.decode(self._stream) if isinstance(f, av.VideoFrame))
+        self._frames = self._decoded()
         self._at_ms = -1
+
+    def _decoded(self) -> Iterator[tuple[av.VideoFrame, int | None]]:
+        """Frames from here on, each with the checksum that its packet tells of its pixels."""
+        for packet in self._container.demux(self._stream):
+            crc = int.from_bytes(memoryview(packet)[-4:], "little") if self._own_crc and packet.size else None
+            for frame in packet.decode():
+                if isinstance(frame, av.VideoFrame):
+                    yield frame, crc
 
     def _decode_to(self, ms: int) -> np.ndarray | None:
         try:
-            for frame in self._frames:
+            for frame, crc in self._frames:
                 if frame.pts is None or frame.time_base is None:
                     continue
                 at_ms = round(frame.pts * frame.time_base * 1000)
@@ -90,6 +101,8 @@ class TrackReader:
                     continue
                 self._at_ms = at_ms
                 self._pixels = self._to_pixels(frame)
+                if crc is not None and zlib.crc32(self._pixels.data) != crc:
+                    raise ValueError("the picture's checksum is wrong")
                 return self._pixels if at_ms == ms else None
         except (av.error.FFmpegError, ValueError) as error:
             self._at_ms = -1

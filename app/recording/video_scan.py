@@ -15,10 +15,10 @@ import av.error
 from app.media.decoded import DECODER_LIMITS, bound_decoder
 from app.recording.config import TrackName
 from app.recording.matroska_writer import METADATA_TITLE
-from app.recording.sidecar import MAX_LINE_BYTES, SidecarContent, decode_line
+from app.recording.sidecar import MAX_LINE_BYTES, MAX_LINES, MAX_VALUES, SidecarContent, decode_line
 from fusion_core.errors import BadInputError
 
-__all__ = ["TrackScan", "VideoScan", "find_tracks", "open_video", "scan_video"]
+__all__ = ["TrackScan", "VideoScan", "find_tracks", "open_video", "scan_video", "text_stream"]
 
 _MAX_SIDE_PX = 16384
 
@@ -90,6 +90,12 @@ def find_tracks(container: av.container.InputContainer, path: Path) -> dict[Trac
     return tracks
 
 
+def text_stream(container: av.container.InputContainer) -> int | None:
+    """The number of the stream with the sidecar's lines; None where there is none."""
+    texts = (s for s in container.streams if s.type == "subtitle" and s.metadata.get("title") == METADATA_TITLE)
+    return next((stream.index for stream in texts), None)
+
+
 def scan_video(
     path: Path, deadline: float | None = None, crcs: bool = False, progress: Callable[[int], None] | None = None
 ) -> VideoScan:
@@ -106,10 +112,8 @@ def scan_video(
         tracks = find_tracks(container, path)
         scan = VideoScan(tracks)
         by_stream = {track.stream_index: track for track in tracks.values()}
-        text = next(
-            (s.index for s in container.streams if s.type == "subtitle" and s.metadata.get("title") == METADATA_TITLE),
-            None,
-        )
+        text = text_stream(container)
+        lines = values = 0
         wanted = [container.streams[index] for index in (*by_stream, *(() if text is None else (text,)))]
         try:
             for packet in container.demux(wanted):
@@ -129,7 +133,11 @@ def scan_video(
                     if progress is not None:
                         progress(packet.size)
                 elif packet.size <= MAX_LINE_BYTES:
-                    _take_line(scan, bytes(packet))
+                    data = bytes(packet)
+                    lines, values = lines + 1, values + data.count(b",")
+                    if lines > MAX_LINES or values > MAX_VALUES:
+                        raise ValueError(f"more than {MAX_LINES} lines or {MAX_VALUES} values of metadata")
+                    _take_line(scan, data)
         except (av.error.FFmpegError, ValueError) as error:
             scan.damage = (
                 f"reading stopped after {max((len(t.ms) for t in tracks.values()), default=0)} pictures: {error}"

@@ -198,6 +198,8 @@ _LIFE = (
     "RestartPreventExitStatus=2",
     "WatchdogSignal=SIGABRT",
     "TimeoutAbortSec=5",
+    "# Capture and encoding go before fusion on a busy processor.",
+    "LimitNICE=-5",
 )
 _OF_SYSTEM = frozenset(
     {"bin", "boot", "dev", "etc", "lib", "lib32", "lib64", "libx32", "proc", "root", "run", "sbin", "sys", "usr"}

@@ -40,6 +40,7 @@ from app.recording.segments import list_recordings
 from app.recording.self_check import check_recording
 from app.recording.sidecar import FrameLine, read_sidecar, sidecar_path
 from app.recording.writing.encoder_bank import track_of
+from app.recording.writing.load import LoadStep
 from fusion_core.errors import LumithermError
 from fusion_core.frames import Frame, FrameFlag, FusedFrame
 
@@ -237,8 +238,9 @@ def _victim(folder: Path, note: Path, changes: tuple[str, ...]) -> None:
         if taken:
             t_ns = picture.pair.timestamp_ns if isinstance(picture, FusedFrame) else picture.timestamp_ns
             file.write(_NOTE.pack(order.index(track_of(picture)), t_ns, time.monotonic_ns()))
-            written = live.recording.status.frames
-            if len(written) == len(order) and all(written.values()):
+            status = live.recording.status
+            raw = status.step is not LoadStep.FULL  # fused is left out
+            if all(status.frames.get(name) for name in order if not (raw and name is TrackName.FUSED)):
                 file.write(_NOTE.pack(_ALL_BEGUN, 0, 0))
         return taken
 

@@ -54,6 +54,16 @@ def truth(index: int) -> np.ndarray:
     return support.thermal_pixels(index, *SIZE)
 
 
+@functools.cache
+def _truths() -> dict[bytes, int]:
+    return {truth(index).tobytes(): index for index in range(FRAMES)}
+
+
+def truth_of(pixels: bytes) -> int | None:
+    """The index of the thermal frame with these pixels; None where there is none."""
+    return _truths().get(pixels)
+
+
 @pytest.mark.parametrize("batch", [0, *(pytest.param(n, marks=pytest.mark.slow) for n in range(1, 20))])
 def test_what_was_synced_survives_and_what_was_not_is_told_and_never_shown_wrong(
     made: tuple[TornDisk, Path], tmp_path: Path, batch: int
@@ -105,11 +115,12 @@ def _inspect(video: Path, synced: dict[TrackName, int], seed: int) -> int:
             pixels = readers[name].picture(ref.ms)
         except LumithermError:
             continue
-        if name is TrackName.THERMAL and ref.crc is not None and zlib.crc32(pixels.data) != ref.crc:
-            continue  # the reader refuses it
         found[name] += 1
-        if name is TrackName.THERMAL and not line.rebuilt:
-            assert np.array_equal(pixels, truth(line.i)), f"seed {seed}: a wrong picture was shown"
+        if name is TrackName.THERMAL:
+            assert line.rebuilt or ref.crc == zlib.crc32(pixels.data)
+            seen = truth_of(pixels.tobytes())
+            assert seen is not None, f"seed {seed}: a picture was shown that no camera gave"
+            assert line.rebuilt or seen == line.i, f"seed {seed}: picture {seen} was shown as {line.i}"
     for each in readers.values():
         each.close()
     for name, count in synced.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections import deque
@@ -60,6 +61,7 @@ class _Job:
     round: Round
     fresh: bool
     layout: Layout
+    since_s: float
     future: Future[EncodedPacket]
 
 
@@ -97,6 +99,8 @@ class EncoderBank:
         self._last_t_ns: dict[TrackName, int] = {}
         self._rounds = Rounds(config.gop_s)
         self._reduced = False
+        self.opened_s = -math.inf
+        """When an encoder was opened last, time.monotonic(): what waited for that is no sign of load."""
         self._former: tuple[int, ...] | None = None  # size of the fused pictures before visible changed its own
         self._resized_ns = 0
 
@@ -104,7 +108,7 @@ class EncoderBank:
 
     @property
     def encoder_names(self) -> str:
-        """The encoders in use, e.g. "libx264, ffv1"."""
+        """The encoders in use, e.g. "libx264, ffvhuff"."""
         return ", ".join(dict.fromkeys(encoder.choice.name for encoder in self._encoders.values()))
 
     @property
@@ -151,11 +155,25 @@ class EncoderBank:
         """Whether `take` would take a picture of this track at once."""
         return len(self._pending[track]) < _IN_FLIGHT
 
-    def take(self, picture: Frame | FusedFrame, context: FrameContext, shapes: Mapping[TrackName, Shape]) -> None:
+    def oldest_s(self, track: TrackName) -> float | None:
+        """When the oldest picture of this track that is under way was offered, time.monotonic(); None without one. Any
+        thread."""
+        with contextlib.suppress(IndexError):
+            return self._pending[track][0].since_s
+        return None
+
+    def take(
+        self,
+        picture: Frame | FusedFrame,
+        context: FrameContext,
+        shapes: Mapping[TrackName, Shape],
+        since_s: float | None = None,
+    ) -> None:
         """Encode a picture; call it where `has_room`.
 
         Args:
             shapes: of the raw pictures as far as they are known: so that a file is begun with all of its tracks.
+            since_s: when it was offered, time.monotonic(); None = now.
         """
         track = track_of(picture)
         if track not in self.tracks:
@@ -168,7 +186,8 @@ class EncoderBank:
             return
         self._match_encoders(track, picture.pixels, shapes)
         if track in self._encoders:
-            self._dispatch(track, line, picture.pixels, t_ns, self._outages(track, t_ns))
+            since_s = time.monotonic() if since_s is None else since_s
+            self._dispatch(track, line, picture.pixels, t_ns, self._outages(track, t_ns), since_s)
 
     def finish_ready(self) -> None:
         """Emit what is finished; replace an encoder that has given nothing for too long."""
@@ -211,7 +230,13 @@ class EncoderBank:
     # ---- inside
 
     def _dispatch(
-        self, track: TrackName, line: PictureLine, pixels: np.ndarray, t_ns: int, marks: tuple[GapLine, ...]
+        self,
+        track: TrackName,
+        line: PictureLine,
+        pixels: np.ndarray,
+        t_ns: int,
+        marks: tuple[GapLine, ...],
+        since_s: float,
     ) -> None:
         if isinstance(line, FrameLine) and any(name is not TrackName.FUSED for name in self._encoders):
             sources = {TrackName.VISIBLE: line.visible, TrackName.THERMAL: line.thermal}
@@ -221,7 +246,8 @@ class EncoderBank:
             place, fresh = self._rounds.place(track, t_ns)
         encoder = self._encoders[track]
         future = self._thread_of(track).submit(lambda: encoder.encode(pixels, t_ns, fresh))
-        self._pending[track].append(_Job(track, line, pixels, t_ns, marks, place, fresh, self._layout, future))
+        job = _Job(track, line, pixels, t_ns, marks, place, fresh, self._layout, since_s, future)
+        self._pending[track].append(job)
         future.add_done_callback(lambda _: self._wake())
 
     def _outages(self, track: TrackName, t_ns: int) -> tuple[GapLine, ...]:
@@ -286,6 +312,8 @@ class EncoderBank:
             if reasons and asked not in ("auto", "software") and name is not TrackName.THERMAL:
                 self._warn(f"{name} is encoded by {encoder.choice.name}, not by {asked}: {reasons[0]}")
             self._encoders[name] = encoder
+        finally:
+            self.opened_s = time.monotonic()
 
     def _lose(self, name: TrackName, reason: str) -> None:
         self._lost.add(name)
@@ -297,7 +325,7 @@ class EncoderBank:
 
     def _thread_of(self, name: TrackName) -> TrackThread:
         if name not in self._threads:
-            self._threads[name] = TrackThread(str(name))
+            self._threads[name] = TrackThread(str(name), first=name is not TrackName.FUSED)
         return self._threads[name]
 
     def _replace_thread(self, name: TrackName) -> None:
@@ -356,7 +384,7 @@ class EncoderBank:
         self._set_layout(frozenset({name}))
         for job in jobs:
             if name in self._encoders:
-                self._dispatch(name, job.line, job.pixels, job.t_ns, job.marks)
+                self._dispatch(name, job.line, job.pixels, job.t_ns, job.marks, job.since_s)
 
 
 def _fits(encoder: TrackEncoder, shape: Shape) -> bool:

@@ -12,6 +12,7 @@ from app.recording.sidecar import GapLine
 
 __all__ = ["Files"]
 
+_FULL = 0.9  # of what a reader takes of a sidecar
 _LATE_S = 2.0  # for fused pictures of before a split to come
 
 
@@ -99,7 +100,7 @@ class Files:
             return False
         by_time = self._config.split_s > 0 and current.age_s >= self._config.split_s
         by_size = self._config.split_mb > 0 and current.size >= self._config.split_mb * 1e6
-        return by_time or by_size
+        return by_time or by_size or current.sidecar_fill > _FULL
 
     def turn(self, reason: str) -> None:
         """End the current file; it still takes pictures that are late for a moment."""

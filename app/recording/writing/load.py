@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from enum import StrEnum
 
 from app.recording.config import TrackName
 
 __all__ = ["LoadLadder", "LoadStep"]
 
-_HIGH = 0.25  # share of a raw queue that means that encoding falls behind
-_LOW = 0.05
-_PATIENCE_S = 0.5  # above _HIGH before the next step
-_SETTLE_S = 2.0  # for a step to show what it brings
-_CALM_S = 10.0  # below _LOW before a step is taken back
+_LONG_S = 0.3  # that a raw picture waits for its encoder: encoding falls behind. What waits is lost in a kill.
+_SHORT_S = 0.08
+_PATIENCE_S = 0.3  # above _LONG_S before the next step
+_SETTLE_S = 1.0  # for a step to show what it brings
+_CALM_S = 10.0  # below _SHORT_S before a step is taken back
 _LONGEST_CALM_S = 300.0
 
 
@@ -37,7 +36,7 @@ class LoadStep(StrEnum):
 
 
 class LoadLadder:
-    """Goes up and down the steps by how full the raw queues are. Not thread-safe; owner: the recorder's thread.
+    """Goes up and down the steps by how long raw pictures wait. Not thread-safe; owner: the recorder's thread.
 
     Args:
         tracks: those that are recorded.
@@ -61,11 +60,10 @@ class LoadLadder:
         """The step now."""
         return self._steps[self._at]
 
-    def observe(self, fill: Mapping[TrackName, float], now_s: float) -> LoadStep:
-        """Look at the queues of the raw tracks (0 empty, 1 full); returns the step that holds from now on."""
-        most = max((share for track, share in fill.items() if track is not TrackName.FUSED), default=0.0)
-        self._high_since_s = (self._high_since_s or now_s) if most >= _HIGH else None
-        self._low_since_s = (self._low_since_s or now_s) if most <= _LOW else None
+    def observe(self, raw_wait_s: float, now_s: float) -> LoadStep:
+        """Look at how long the oldest raw picture has waited; returns the step that holds from now on."""
+        self._high_since_s = (self._high_since_s or now_s) if raw_wait_s >= _LONG_S else None
+        self._low_since_s = (self._low_since_s or now_s) if raw_wait_s <= _SHORT_S else None
         settled = self._changed_s is None or now_s - self._changed_s >= _SETTLE_S
         if self._high_since_s is not None and settled and now_s - self._high_since_s >= _PATIENCE_S:
             if self._at + 1 < len(self._steps):

@@ -123,6 +123,12 @@ class Recorder:
             return True
         return thread.depth(track) < self.config.queue_frames
 
+    @property
+    def raw_wait_s(self) -> float:
+        """For how long the oldest raw picture has waited to be encoded; 0 while nothing is recorded."""
+        thread = self._thread
+        return 0.0 if thread is None or thread.error is not None or not self._wanted else thread.raw_wait_s
+
     # ------------------------------------------------------------------ requests
 
     def remember(

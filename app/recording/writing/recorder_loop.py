@@ -39,6 +39,7 @@ _CHECK_S = 2.0  # between two looks at the bytes on disk and at free space
 _RETRY_S = 0.5  # between two looks at a disk that is full
 _NO_GROWTH_S = 2.0  # of pictures without a byte on disk are a fault
 _LOAD_S = 0.1  # between two looks at the queues
+_OPENED_S = 1.0  # for what waited while an encoder was opened
 
 
 @dataclass(slots=True)
@@ -109,13 +110,20 @@ class RecorderLoop:
 
     # ---- called by the thread's main function
 
-    def take(self, picture: Frame | FusedFrame, context: Mapping[str, Any], shapes: Mapping[TrackName, Shape]) -> None:
-        """Encode the next picture of a track that has room."""
+    def take(
+        self,
+        picture: Frame | FusedFrame,
+        context: Mapping[str, Any],
+        shapes: Mapping[TrackName, Shape],
+        since_s: float | None = None,
+    ) -> None:
+        """Encode the next picture of a track that has room; since_s: when it was offered, None = now."""
         self._context = context
         self.bank.take(
             picture,
             FrameContext(context.get("calibration"), context.get("offsets_ns", {}), context.get("drops", {})),
             shapes,
+            since_s,
         )
 
     def missing(self, gap: GapLine) -> None:
@@ -123,13 +131,13 @@ class RecorderLoop:
         if self._recording:
             self._marks.append(gap)
 
-    def observe_load(self, fill: Mapping[TrackName, float]) -> None:
-        """Look at how full the queues are, 0 to 1, and record less or more accordingly."""
+    def observe_load(self, raw_wait_s: float) -> None:
+        """Look at how long the oldest raw picture has waited for its encoder, and record less or more accordingly."""
         now = time.monotonic()
-        if now < self._next_load:
+        if now < self._next_load or now - self.bank.opened_s < _OPENED_S:
             return
         self._next_load = now + _LOAD_S
-        step = self._ladder.observe(fill, now)
+        step = self._ladder.observe(raw_wait_s, now)
         if step is self.step:
             return
         self.step = step

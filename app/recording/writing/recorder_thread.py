@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
+from app.process import go_first
 from app.recording.config import RecordingConfig, TrackName
 from app.recording.segments import SegmentInfo
 from app.recording.sidecar import GapLine
@@ -25,6 +27,14 @@ _BOTH_S = 1.0  # to wait for the other camera's first frame, so that a file begi
 _LOAD_GAP_NS = 10_000_000_000  # a gap of what was left out is told so often at least
 
 Picture = Frame | FusedFrame
+
+
+class _Waiting(NamedTuple):
+    """number: of the entry, in the order of all. since_s: when it was offered, time.monotonic()."""
+
+    number: int
+    picture: Picture
+    since_s: float
 
 
 class _Gap:
@@ -56,7 +66,7 @@ class RecorderThread:
     ) -> None:
         self._config, self._shapes, self._on_change = config, shapes, on_change
         self._condition = threading.Condition()
-        self._queues: dict[TrackName, deque[tuple[int, Picture]]] = {name: deque() for name in TrackName}
+        self._queues: dict[TrackName, deque[_Waiting]] = {name: deque() for name in TrackName}
         self._commands: deque[tuple[int, Command]] = deque()
         self._number = 0  # of the newest entry: commands keep their place among the pictures
         self._hurry_at_s: float | None = None  # from then on, waiting frames are given up so that `finish` ends in time
@@ -93,6 +103,18 @@ class RecorderThread:
         """Pictures of a track that wait."""
         return len(self._queues[track])
 
+    @property
+    def raw_wait_s(self) -> float:
+        """For how long the oldest raw picture has waited to be encoded; 0 without one. Any thread."""
+        now_s = oldest_s = time.monotonic()
+        for name in self._config.tracks:
+            if name is TrackName.FUSED:
+                continue
+            with contextlib.suppress(IndexError):  # the recorder's thread has just taken the last one
+                oldest_s = min(oldest_s, self._queues[name][0].since_s)
+            oldest_s = min(oldest_s, self._loop.bank.oldest_s(name) or now_s)
+        return now_s - oldest_s
+
     def describe(self, context: dict[str, Any]) -> None:
         """Facts that go with the frames from now on."""
         with self._condition:
@@ -110,9 +132,10 @@ class RecorderThread:
                 self._refuse(picture)
                 return False
             self._number += 1
-            self._queues[track].append((self._number, picture))
+            now_s = time.monotonic()
+            self._queues[track].append(_Waiting(self._number, picture, now_s))
             if self._first_s is None:
-                self._first_s = time.monotonic()
+                self._first_s = now_s
             self._condition.notify_all()
             return True
 
@@ -157,6 +180,7 @@ class RecorderThread:
     # ------------------------------------------------------------------ the thread
 
     def _run(self) -> None:
+        go_first()
         try:
             while self._step():
                 pass
@@ -188,31 +212,30 @@ class RecorderThread:
                 with self._condition:
                     self._hurry_at_s = None
         elif entry is not None:
-            loop.take(entry, context, self._shapes)
+            loop.take(entry.picture, context, self._shapes, entry.since_s)
         loop.tick()
-        if not self.patient:
-            limit = self._config.queue_frames
-            loop.observe_load({name: len(self._queues[name]) / limit for name in self._config.ordered_tracks})
+        if not self.patient and self._may_begin:
+            loop.observe_load(self.raw_wait_s)
         return going_on
 
     def _wake(self) -> None:
         with self._condition:
             self._condition.notify_all()
 
-    def _next(self) -> tuple[Picture | Command | None, list[GapLine], dict[str, Any]]:
+    def _next(self) -> tuple[_Waiting | Command | None, list[GapLine], dict[str, Any]]:
         with self._condition:
             entry = self._choose()
             if entry is None:
                 self._condition.wait(self._loop.wait_s)
                 entry = self._choose()
             if entry is not None and not isinstance(entry, Command) and self._in_hurry:
-                self._refuse(entry)
+                self._refuse(entry.picture)
                 entry = None
             return entry, self._take_gaps(isinstance(entry, Command)), self._context
 
-    def _choose(self) -> Picture | Command | None:
+    def _choose(self) -> _Waiting | Command | None:
         """The oldest entry that can be worked off: a slow encoder holds up its track alone, a command waits for all."""
-        oldest = min((queue[0][0] for queue in self._queues.values() if queue), default=None)
+        oldest = min((queue[0].number for queue in self._queues.values() if queue), default=None)
         if self._commands and (oldest is None or self._commands[0][0] < oldest):
             return self._commands.popleft()[1]
         if oldest is None or not self._may_begin:
@@ -222,7 +245,7 @@ class RecorderThread:
         ]
         if not ready:
             return None
-        return self._queues[min(ready, key=lambda name: self._queues[name][0][0])].popleft()[1]
+        return self._queues[min(ready, key=lambda name: self._queues[name][0].number)].popleft()
 
     @property
     def _in_hurry(self) -> bool:

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import TypeVar
 
+from app.process import go_first
+
 __all__ = ["TrackThread"]
 
 _T = TypeVar("_T")
@@ -15,9 +17,14 @@ _Job = tuple[Callable[[], object], "Future[object]"]
 
 
 class TrackThread:
-    """Owns one encoder: only this thread calls into it. A daemon, because a hung driver cannot be interrupted."""
+    """Owns one encoder: only this thread calls into it. A daemon, because a hung driver cannot be interrupted.
 
-    def __init__(self, name: str) -> None:
+    Args:
+        first: it goes before other threads, see `go_first`.
+    """
+
+    def __init__(self, name: str, first: bool = False) -> None:
+        self._first = first
         self._jobs: queue.Queue[_Job | None] = queue.Queue(maxsize=64)
         self._abandoned = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"encode-{name}", daemon=True)
@@ -40,6 +47,8 @@ class TrackThread:
         self._abandoned.set()
 
     def _run(self) -> None:
+        if self._first:
+            go_first()
         while not self._abandoned.is_set():
             try:
                 entry = self._jobs.get(timeout=1.0)
