@@ -269,12 +269,19 @@ class OperatorRun:
         self._choose("Engine", engine)
         if model:
             self._choose("Model", model)
+        before, asked = self._control.snapshot_of_stats, [False]
         self._click(lambda: self._button("Build and use"))
         self._focus()
 
         def running() -> bool:
-            snapshot = self._control.snapshot_of_stats
-            return snapshot is not None and snapshot.engine.startswith(engine) and not snapshot.fallback_reason
+            """Whether it is what was asked for, by its name: auto is never one, but stands for a network."""
+            snapshot, pipeline = self._control.snapshot_of_stats, self._book.newest
+            if snapshot is None or pipeline is None:
+                return False
+            building = pipeline.engine.build_s is not None
+            asked[0] |= building or before is None or snapshot.engine != before.engine
+            wanted = f":{model}" in snapshot.engine if engine == "auto" else snapshot.engine.startswith(engine)
+            return asked[0] and not building and wanted and not snapshot.fallback_reason
 
         self._until(running, f"{engine} to fuse", 120.0)
 
