@@ -49,7 +49,10 @@ class HelpOverlay(QWidget):
         title = QLabel(self.tr("Keys"))
         title.setProperty("role", "heading")
         hint = QLabel(
-            self.tr("Wheel: zoom · drag: pan · double click: full screen · drag the divider: wipe · Esc: leave")
+            self.tr(
+                "Wheel: zoom · drag: pan · double click: full screen · drag a mark or its corner: move it"
+                " · drag the divider: wipe · Esc: leave"
+            )
         )
         hint.setProperty("role", "dim")
         hint.setWordWrap(True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +132,9 @@ class WindowController(QObject):
     def _connect_measuring(self) -> None:
         self.live.stats_ready.connect(lambda _: self._measure_live())
         self.playback.frame_ready.connect(lambda _: self._measure_played())
+        self.live.rig_opened.connect(lambda: self.measure.restore(self.live.marks))
+        self.measure.kept_changed.connect(lambda: self.live.set_marks(self.measure.kept))
+        self.measure_playback.kept_changed.connect(self._remember_played_marks)
         bars = (self._window.live.operator, self._window.player.operator)
         for measuring, bar in zip((self.measure, self.measure_playback), bars, strict=True):
             measuring.connect_operator_bar(bar)
@@ -191,6 +195,7 @@ class WindowController(QObject):
         actions.connect("actual_size", lambda: self._shown.video.actual_size())
         actions.connect("compare", self._on_compare_triggered)
         actions.connect("measure", lambda: self._measuring.toggle())
+        actions.connect("remove_mark", lambda: self._measuring.remove_selected())
         actions.connect("snapshot", self._on_snapshot_triggered)
         actions.held.connect(self._on_action_held)
         actions.connect("calibrate", self.open_calibration)
@@ -273,8 +278,19 @@ class WindowController(QObject):
         self.playback.open_files(path, thermal)
 
     def _on_recording_opened(self) -> None:
-        if self.playback.file is not None:
-            self._settings.add_recent("recordings", self.playback.file)
+        """List it, and measure there what was measured there before, else what is measured on its rig."""
+        file, rig = self.playback.file, self.playback.rig
+        if file is None:
+            return
+        self._settings.add_recent("recordings", file)
+        kept = self._settings.recording_marks(file)
+        if kept is None and rig:
+            kept = tuple(replace(each, alarm=None) for each in self._settings.profile(rig).marks)
+        self.measure_playback.restore(kept or ())
+
+    def _remember_played_marks(self) -> None:
+        if self.playback.file is not None and self.playback.is_open:
+            self._settings.set_recording_marks(self.playback.file, self.measure_playback.kept)
 
     def open_assistant(self) -> None:
         """Show the set-up assistant; what runs is stopped in order."""
@@ -302,7 +318,7 @@ class WindowController(QObject):
     def _leave_page(self) -> None:
         if self._page is self._window.player:
             self.plot.show(False)
-            self.measure_playback.clear()
+            self.measure_playback.restore(())
             self.playback.close()
         elif self._page is self._window.setup:
             self.assistant.stop()

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from app.view.measuring import Reading
+from app.view.measuring import Mark, Reading
 
-__all__ = ["Alarm", "AlarmKind", "AlarmWatch"]
+__all__ = ["Alarm", "AlarmKind", "AlarmWatch", "KeptMark"]
 
 _BACK = 0.02  # of the limit's distance from 0 it must come back by, at least 0.3: a value at the limit must not chatter
 _LEAST_BACK = 0.3
@@ -28,6 +28,15 @@ class Alarm:
     limit: float
     sound: bool = True
     event: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class KeptMark:
+    """A mark as it is remembered. degrees: whether the limit of its alarm is in °C."""
+
+    mark: Mark
+    alarm: Alarm | None = None
+    degrees: bool = False
 
 
 class AlarmWatch:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 import cv2
@@ -52,6 +52,21 @@ class Mark:
             return self.points
         (top, left), (bottom, right) = self.points
         return ((top, left), (top, right), (bottom, right), (bottom, left))
+
+    def moved(self, dy: float, dx: float) -> Mark:
+        """Return it elsewhere, as far as the picture reaches."""
+        ys, xs = [y for y, _ in self.points], [x for _, x in self.points]
+        dy, dx = (min(1.0 - max(at), max(-min(at), by)) for at, by in ((ys, dy), (xs, dx)))
+        return replace(self, points=tuple((y + dy, x + dx) for y, x in self.points))
+
+    def reshaped(self, corner: int, place: Place) -> Mark:
+        """Return it with one of its `corners` at another place; of a box the opposite corner stays."""
+        y, x = (min(1.0, max(0.0, value)) for value in place)
+        if self.kind is not MarkKind.BOX:
+            return replace(self, points=(*self.points[:corner], (y, x), *self.points[corner + 1 :]))
+        fixed_y, fixed_x = self.corners[(corner + 2) % 4]
+        (top, bottom), (left, right) = sorted((fixed_y, y)), sorted((fixed_x, x))
+        return replace(self, points=((top, left), (bottom, right)))
 
 
 WHOLE = Mark(MarkKind.BOX, ((0.0, 0.0), (1.0, 1.0)))

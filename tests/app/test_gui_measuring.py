@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -9,23 +10,30 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PyQt6.QtCore import QPoint, Qt
+from PyQt6.QtCore import QEvent, QPoint, QPointF, Qt
+from PyQt6.QtGui import QInputDevice, QMouseEvent, QPointingDevice
 from PyQt6.QtWidgets import QApplication
 from pytestqt.qtbot import QtBot
 from support.gui import Fakes, a_frame
 
 from app.gui.application import Session
+from app.gui.common.settings import GuiSettings, RigProfile
 from app.gui.measuring.alarm_sound import alarm_wave
 from app.gui.picture.mark_painter import MarkTool
+from app.gui.picture.video_view import VideoView
 from app.pipeline.live_fusion import LiveFusion
 from app.rig.radiometry import Surface
 from app.rig.setup_assistant import simulated_config
-from app.view.alarms import Alarm, AlarmKind
+from app.view.alarms import Alarm, AlarmKind, KeptMark
 from app.view.measuring import Mark, MarkKind
 from app.view.settings import ViewMode
 from fusion_core.frames import FusedFrame
 from fusion_core.thermal.agc import AgcMode
 
+_TOUCH_SCREEN = QPointingDevice(
+    "a touch screen", 77, QInputDevice.DeviceType.TouchScreen, QPointingDevice.PointerType.Finger,
+    QInputDevice.Capability.Position, 10, 0,
+)  # fmt: skip
 SPOT = Mark(MarkKind.SPOT, ((0.5, 0.25),))
 BOX = Mark(MarkKind.BOX, ((0.1, 0.6), (0.9, 0.9)))
 LINE = Mark(MarkKind.LINE, ((0.5, 0.1), (0.5, 0.9)))
@@ -79,6 +87,138 @@ def test_no_more_marks_than_can_be_read(fakes: Fakes) -> None:
     for _ in range(20):
         fakes.controller.measure.add(SPOT)
     assert len(fakes.controller.measure.marks) == 12 and fakes.controller.measure.marks[-1].number == 20
+
+
+def at(video: VideoView, place: tuple[float, float]) -> QPoint:
+    """Where a place of the picture, 0..1, is on the view."""
+    return video._to_view(video._panels()[0])(place).toPoint()
+
+
+def drag(qtbot: QtBot, video: VideoView, start: tuple[float, float], end: tuple[float, float]) -> None:
+    """By the mouse, in three steps."""
+    a, b = at(video, start), at(video, end)
+    qtbot.mousePress(video, Qt.MouseButton.LeftButton, pos=a)
+    for part in (0.3, 0.7, 1.0):
+        qtbot.mouseMove(video, a + (b - a) * part)
+    qtbot.mouseRelease(video, Qt.MouseButton.LeftButton, pos=b)
+
+
+def test_marks_and_their_corners_are_dragged_and_the_chosen_one_is_removed(fakes: Fakes, qtbot: QtBot) -> None:
+    fakes.start()
+    fakes.show(warm(60))
+    measure, video = fakes.controller.measure, fakes.controller.live.video
+    area = Mark(MarkKind.POLYGON, ((0.1, 0.1), (0.1, 0.2), (0.3, 0.2)))
+    spot, line, box, polygon = (
+        measure.add(mark) for mark in (SPOT, replace(LINE, points=((0.8, 0.1), (0.8, 0.5))), BOX, area)
+    )
+    before = video.viewport
+
+    def points(number: int) -> tuple[tuple[float, float], ...]:
+        return next(m.mark.points for m in measure.marks if m.number == number)
+
+    drag(qtbot, video, (0.5, 0.25), (0.4, 0.45))
+    assert points(spot) == (pytest.approx((0.4, 0.45), abs=0.01),) and measure._selected == spot
+    reading = measure.marks[0].reading
+    assert reading is not None and reading.mean == 20.0
+    drag(qtbot, video, (0.4, 0.45), (0.4, 0.55))
+    assert (reading := measure.marks[0].reading) is not None and reading.mean == 60.0  # measured where it is now
+    drag(qtbot, video, (0.8, 0.5), (0.6, 0.4))  # one end
+    assert points(line) == (pytest.approx((0.8, 0.1), abs=0.01), pytest.approx((0.6, 0.4), abs=0.01))
+    drag(qtbot, video, (0.9, 0.6), (0.7, 0.95))  # a corner goes beyond the one that stays
+    assert points(box) == (pytest.approx((0.1, 0.9), abs=0.01), pytest.approx((0.7, 0.95), abs=0.01))
+    drag(qtbot, video, (0.1, 0.925), (0.0, 0.4))  # by a side: all of it
+    assert points(box) == (pytest.approx((0.0, 0.375), abs=0.02), pytest.approx((0.6, 0.425), abs=0.02))
+    drag(qtbot, video, (0.3, 0.2), (0.5, 0.2))
+    assert points(polygon)[2] == pytest.approx((0.5, 0.2), abs=0.01) and points(polygon)[:2] == area.points[:2]
+    assert video.viewport == before and measure.marks[0].mark.name == "Spot 1"
+    drag(qtbot, video, points(box)[0], (-0.5, 0.9))  # beside the picture
+    assert all(0.0 <= value <= 1.0 for point in points(box) for value in point)
+    qtbot.mouseClick(video, Qt.MouseButton.LeftButton, pos=at(video, points(line)[0]))
+    assert measure._selected == line and fakes.window.live.panel.measure.selected_number == line
+    qtbot.keyClick(video, Qt.Key.Key_Delete)
+    assert [m.number for m in measure.marks] == [spot, box, polygon] and measure._selected == polygon
+    for _ in range(4):
+        qtbot.keyClick(video, Qt.Key.Key_Delete)
+    assert measure.marks == []
+
+
+def finger(video: VideoView, kind: QEvent.Type, where: QPoint) -> None:
+    """Send what Qt makes of a touch for a widget that takes no touches."""
+    held = kind is not QEvent.Type.MouseButtonRelease
+    button, none = Qt.MouseButton.LeftButton, Qt.MouseButton.NoButton
+    changed = none if kind is QEvent.Type.MouseMove else button
+    place, on_screen = QPointF(where), QPointF(video.mapToGlobal(where))
+    event = QMouseEvent(
+        kind, place, on_screen, changed, button if held else none, Qt.KeyboardModifier.NoModifier, _TOUCH_SCREEN
+    )
+    QApplication.sendEvent(video, event)
+
+
+def test_a_finger_takes_a_mark_from_farther_off_and_a_drag_beside_marks_pans(fakes: Fakes, qtbot: QtBot) -> None:
+    fakes.start()
+    fakes.show(warm(60))
+    measure, video = fakes.controller.measure, fakes.controller.live.video
+    measure.add(SPOT)
+    beside, away = at(video, SPOT.points[0]) + QPoint(17, 0), QPoint(80, 40)
+    assert not video.testAttribute(Qt.WidgetAttribute.WA_AcceptTouchEvents)  # Qt makes events of the mouse of a touch
+    finger(video, QEvent.Type.MouseButtonPress, beside)
+    for part in (0.5, 1.0):
+        finger(video, QEvent.Type.MouseMove, beside + away * part)
+    finger(video, QEvent.Type.MouseButtonRelease, beside + away)
+    moved = at(video, measure.marks[0].mark.points[0])
+    assert (moved - at(video, SPOT.points[0]) - away).manhattanLength() <= 2
+    video.zoom_by(2.0)
+    place = measure.marks[0].mark.points
+    drag(qtbot, video, (0.5, 0.5), (0.6, 0.6))
+    assert measure.marks[0].mark.points == place and video.viewport.center_y < 0.5
+
+
+def test_marks_and_alarms_of_a_rig_are_there_again_after_a_restart(fakes: Fakes, tmp_path: Path) -> None:
+    fakes.start()
+    fakes.show(warm(60))
+    measure = fakes.controller.measure
+    measure.add(SPOT)
+    number = measure.add(BOX)
+    measure.rename(number, "engine")
+    measure.set_alarm(number, Alarm(AlarmKind.ABOVE, 80.0, event=True))
+    fakes.controller.open_config(simulated_config(rig="another"))
+    assert measure.marks == []  # those were of the rig before
+    assert fakes.session.settings.save()
+    again = GuiSettings(tmp_path / "window.json").profile("simulated").marks  # as they come from the disk
+    assert again == fakes.session.settings.profile("simulated").marks
+    assert [each.mark.name for each in again] == ["Spot 1", "engine"]
+    fakes.start()
+    fakes.show(warm(60))
+    assert [(m.number, m.mark.name, m.mark.kind) for m in measure.marks] == [
+        (1, "Spot 1", MarkKind.SPOT),
+        (2, "engine", MarkKind.BOX),
+    ]
+    watch = measure.marks[1].watch
+    assert watch is not None and watch.alarm == Alarm(AlarmKind.ABOVE, 80.0, event=True)
+    assert measure.add(SPOT) == 3 and measure.marks[2].mark.name == "Spot 3"
+    fakes.controller.live.set_scale("relative")
+    measure.restore(again)
+    assert measure.marks[1].watch is None  # 80 counts are not 80 degrees
+
+
+def test_damaged_marks_in_the_settings_are_left_out(tmp_path: Path) -> None:
+    spot = {"mark": {"kind": "spot", "points": [[0.5, 0.5]], "name": "a"}, "alarm": None, "degrees": False}
+    bad: list[Any] = [
+        3,
+        {},
+        {**spot, "mark": {"kind": "circle", "points": [[0.5, 0.5]], "name": "a"}},
+        {**spot, "mark": {"kind": "box", "points": [[0.5, 0.5]], "name": "a"}},
+        {**spot, "mark": {"kind": "spot", "points": [[0.5, 7]], "name": "a"}},
+        {**spot, "mark": {"kind": "spot", "points": [["x", 0.5]], "name": "a"}},
+        {**spot, "alarm": {"kind": "above"}},
+    ]
+    (tmp_path / "w.json").write_text(json.dumps({"rig/r": {"marks": [*bad, spot]}, "marks": {"/a": 5}}))
+    settings = GuiSettings(tmp_path / "w.json")
+    assert settings.profile("r").marks == (KeptMark(Mark(MarkKind.SPOT, ((0.5, 0.5),), "a")),)
+    assert settings.recording_marks(Path("/a")) == () and settings.recording_marks(Path("/b")) is None
+    for number in range(40):
+        settings.set_recording_marks(Path(f"/r{number}"), ())
+    assert settings.recording_marks(Path("/r0")) is None and settings.recording_marks(Path("/r39")) == ()
 
 
 def test_the_hottest_and_coldest_place_are_marked(fakes: Fakes) -> None:
@@ -228,8 +368,13 @@ def test_a_recording_is_measured_plotted_written_and_photographed(
         qtbot.waitUntil(lambda: bool(condition()), timeout=60_000)
 
     try:
+        seen = KeptMark(replace(SPOT, name="door"), Alarm(AlarmKind.ABOVE, 1.0))
+        session.settings.set_profile("simulated", RigProfile(marks=(seen,)))
         controller.open_path(file)
         until(lambda: controller.playback.is_open and controller.playback.frame is not None)
+        carried = controller.measure_playback.kept  # of its rig, without the alarm: that was for what happened then
+        assert [(each.mark, each.alarm) for each in carried] == [(seen.mark, None)]
+        controller.measure_playback.clear()
         playback, measure, page = controller.playback, controller.measure_playback, window.player
         assert playback.scale == "simulated"
         window.actions_by_name["measure"].trigger()
@@ -262,6 +407,10 @@ def test_a_recording_is_measured_plotted_written_and_photographed(
         until(lambda: list((tmp_path / "rec" / "snapshots").glob("snapshot-*/thermal.tiff")))
         controller.show_start()
         assert measure.marks == [] and not controller.plot.shown
+        controller.open_path(file)
+        until(lambda: controller.playback.is_open and measure.marks)
+        assert [m.mark.name for m in measure.marks] == ["Spot 1"]  # its own, not the rig's
+        controller.show_start()
     finally:
         controller.end()
         until(lambda: ended)

@@ -106,6 +106,9 @@ ACTIONS: tuple[ActionSpec, ...] = (
         expert=True,
     ),
     ActionSpec("measure", QT_TRANSLATE_NOOP("Actions", "Measure spot or box"), "M", "crosshairs", _PICTURE),
+    ActionSpec(
+        "remove_mark", QT_TRANSLATE_NOOP("Actions", "Remove the chosen mark"), "Del", "delete-outline", _PICTURE
+    ),
     ActionSpec("next_palette", QT_TRANSLATE_NOOP("Actions", "Next palette"), "P", "palette", _PICTURE),
     ActionSpec("polarity", QT_TRANSLATE_NOOP("Actions", "White-hot / black-hot"), "I", "circle-opacity", _PICTURE),
     ActionSpec("blend_less", QT_TRANSLATE_NOOP("Actions", "Less thermal in the blend"), "[", "opacity", _PICTURE),

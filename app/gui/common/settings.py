@@ -10,12 +10,16 @@ from PyQt6.QtCore import QByteArray
 
 from app.gui.common.settings_file import SettingsFile
 from app.gui.common.theme import Appearance
+from app.view.alarms import Alarm, AlarmKind, KeptMark
+from app.view.measuring import Mark, MarkKind
 from app.view.settings import HEAT_SHARE_MAX, HEAT_SHARE_MIN, Isotherm, IsothermKind, Picture, ViewMode, ViewSettings
 from fusion_core.colour import STRENGTH_MAX
 
 __all__ = ["GuiSettings", "RigProfile", "default_recordings_folder", "default_settings_file"]
 
 _RECENT = 8
+_MARKED = 32  # recordings whose marks are kept
+_POINTS = {MarkKind.SPOT: (1, 1), MarkKind.BOX: (2, 2), MarkKind.LINE: (2, 2), MarkKind.POLYGON: (3, 200)}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -23,7 +27,7 @@ class RigProfile:
     """What is remembered of one rig.
 
     scale: name of a radiometric scale, "" = the rig's default. strength: of thermal in the fused picture, None = as the
-    configuration has it.
+    configuration has it. marks: what is measured on its picture.
     """
 
     view: ViewSettings = dataclasses.field(default_factory=ViewSettings)
@@ -31,6 +35,7 @@ class RigProfile:
     panel: bool = True
     scale: str = ""
     strength: float | None = None
+    marks: tuple[KeptMark, ...] = ()
 
 
 def default_settings_file() -> Path:
@@ -140,6 +145,19 @@ class GuiSettings:
         """Remember this rig."""
         self._store.put(f"rig/{rig}", dataclasses.asdict(profile))
 
+    # ---- for each recording
+
+    def recording_marks(self, file: Path) -> tuple[KeptMark, ...] | None:
+        """What was measured in this recording; None = nobody has measured there, or that was long ago."""
+        stored = self._dict("marks").get(str(file.absolute()))
+        return None if stored is None else _marks_from(stored)
+
+    def set_recording_marks(self, file: Path, marks: tuple[KeptMark, ...]) -> None:
+        """Remember what is measured in this recording, in place of that of the one longest ago."""
+        others = {key: value for key, value in self._dict("marks").items() if key != str(file.absolute())}
+        newest = list(others.items())[-_MARKED + 1 :]
+        self._store.put("marks", dict(newest) | {str(file.absolute()): [dataclasses.asdict(each) for each in marks]})
+
     def save(self, timeout_s: float = 5.0) -> bool:
         """Write to disk now, and wait for it: on a thread of the tasks. Whether everything is there."""
         return self._store.save(timeout_s)
@@ -157,7 +175,30 @@ def _profile_from(stored: dict[str, Any]) -> RigProfile:
         panel=bool(stored.get("panel", True)),
         scale=str(stored.get("scale", "")),
         strength=_strength_from(stored.get("strength")),
+        marks=_marks_from(stored.get("marks")),
     )
+
+
+def _marks_from(stored: object) -> tuple[KeptMark, ...]:
+    """Those that can be read."""
+    marks = [_mark_from(each) for each in stored[:64]] if isinstance(stored, list | tuple) else []
+    return tuple(mark for mark in marks if mark is not None)
+
+
+def _mark_from(stored: Any) -> KeptMark | None:
+    try:
+        mark, alarm = stored["mark"], stored.get("alarm")
+        kind = MarkKind(mark["kind"])
+        points = tuple((float(y), float(x)) for y, x in mark["points"])
+        least, most = _POINTS[kind]
+        if not least <= len(points) <= most or not all(0.0 <= value <= 1.0 for point in points for value in point):
+            return None
+        kept = None
+        if alarm is not None:
+            kept = Alarm(AlarmKind(alarm["kind"]), float(alarm["limit"]), bool(alarm["sound"]), bool(alarm["event"]))
+        return KeptMark(Mark(kind, points, str(mark["name"])[:40]), kept, bool(stored["degrees"]))
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return None
 
 
 def _strength_from(stored: object) -> float | None:

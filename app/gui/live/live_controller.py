@@ -28,6 +28,7 @@ from app.pipeline.state.stats import StatsSnapshot
 from app.rig.calibration_session import CamerasInUse
 from app.rig.radiometry import default_scale, is_scale
 from app.rig.setup_assistant import SourceChoice
+from app.view.alarms import KeptMark
 from app.view.settings import Picture
 from fusion_core.errors import ConfigError
 from fusion_core.frames import FusedFrame
@@ -47,9 +48,9 @@ STOP_S = 15.0
 class LiveController(ViewController):
     """Owns the pipeline on behalf of the window. GUI thread.
 
-    Signals: state_changed (ControllerState), config_changed (AppConfig), frame_ready (FusedFrame, B's pixels or None),
-    stats_ready (StatsSnapshot), scale_changed, calibration_changed (path or None), problems_changed (what is shown),
-    problem_log_changed (all of them), notice (text), stopped.
+    Signals: state_changed (ControllerState), config_changed (AppConfig), rig_opened (its profile is read), frame_ready
+    (FusedFrame, B's pixels or None), stats_ready (StatsSnapshot), scale_changed, calibration_changed (path or None),
+    problems_changed (what is shown), problem_log_changed (all of them), notice (text), stopped.
 
     Args:
         make_pipeline: makes a pipeline that is not started; called on a task's thread.
@@ -59,6 +60,7 @@ class LiveController(ViewController):
 
     state_changed = pyqtSignal(object)
     config_changed = pyqtSignal(object)
+    rig_opened = pyqtSignal()
     frame_ready = pyqtSignal(object, object)
     stats_ready = pyqtSignal(object)
     calibration_changed = pyqtSignal(object)
@@ -92,6 +94,8 @@ class LiveController(ViewController):
         self.hud = True
         self._expert = True
         self.panel = True
+        self.marks: tuple[KeptMark, ...] = ()
+        """What is measured on the rig's picture, as it is remembered."""
         self.snapshot_of_stats: StatsSnapshot | None = None
         self._sequence = 0
         self._unpresented: FusedFrame | None = None
@@ -150,11 +154,12 @@ class LiveController(ViewController):
             config = config.model_copy(update={"recording": config.recording.model_copy(update=folder)})
         self.config, self.config_file = config, file
         profile = self._settings.profile(config.rig)
-        self.view, self.hud, self.panel = profile.view, profile.hud, profile.panel
+        self.view, self.hud, self.panel, self.marks = profile.view, profile.hud, profile.panel, profile.marks
         super().set_strength(config.engine.strength if profile.strength is None else profile.strength)
         self.scale = profile.scale if is_scale(profile.scale) else default_scale(config)
         self.scale_changed.emit()
         self.view_changed.emit(self.view)
+        self.rig_opened.emit()
         self._show_figures()
         self._show_config(config)
         self._board.clear_own()
@@ -337,6 +342,11 @@ class LiveController(ViewController):
         self.panel = shown
         self._remember()
 
+    def set_marks(self, marks: tuple[KeptMark, ...]) -> None:
+        """Remember what is measured on the rig's picture."""
+        self.marks = marks
+        self._remember()
+
     def show_devices(self, choices: Sequence[SourceChoice]) -> None:
         """Offer what is connected in the choice of sources."""
         self._page.panel.source.show_sources(choices, self.config)
@@ -464,7 +474,8 @@ class LiveController(ViewController):
             if Picture.SECOND in (view.wipe_left, view.wipe_right):  # there is no B at the next start
                 view = dataclasses.replace(view, wipe_left=Picture.VISIBLE, wipe_right=Picture.FUSED)
             strength = None if self.strength == self.config.engine.strength else self.strength
-            self._settings.set_profile(self.config.rig, RigProfile(view, self.hud, self.panel, self.scale, strength))
+            profile = RigProfile(view, self.hud, self.panel, self.scale, strength, self.marks)
+            self._settings.set_profile(self.config.rig, profile)
 
 
 def _config_error(error: ValueError) -> ConfigError:

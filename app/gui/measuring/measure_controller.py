@@ -15,7 +15,7 @@ from app.gui.picture.operator_bar import OperatorBar
 from app.gui.picture.view_controller import ViewController
 from app.gui.widgets.status_text import Chip, ChipShape
 from app.rig.radiometry import Surface
-from app.view.alarms import Alarm, AlarmWatch
+from app.view.alarms import Alarm, AlarmWatch, KeptMark
 from app.view.measuring import WHOLE, Mark, MarkKind, Reading, measure
 
 __all__ = ["MeasureController", "Measured"]
@@ -37,13 +37,14 @@ class MeasureController(QObject):
     """Measures on the picture of one page. GUI thread; `measure` is called with each set of numbers or picture.
 
     measured: everything was measured anew. alarm_began: (text, Alarm). tool_changed: a MarkTool or None. marks_changed:
-    another set of marks.
+    another set of marks, or another place of one. kept_changed: what is to be remembered has been changed by the user.
     """
 
     measured = pyqtSignal()
     alarm_began = pyqtSignal(str, object)
     tool_changed = pyqtSignal(object)
     marks_changed = pyqtSignal()
+    kept_changed = pyqtSignal()
 
     def __init__(self, view: ViewController, panel: MeasurePanel, parent: QObject | None = None) -> None:
         super().__init__(parent)
@@ -55,6 +56,8 @@ class MeasureController(QObject):
         self._difference = (-1, -1)
         self._numbers = 0
         view.video.mark_drawn.connect(self.add)
+        view.video.mark_taken.connect(self._on_taken)
+        view.video.mark_dragged.connect(self._on_dragged)
         view.scale_changed.connect(self._on_scale_changed)
         panel.tool_chosen.connect(self.use_tool)
         panel.selected.connect(self.select)
@@ -121,6 +124,35 @@ class MeasureController(QObject):
         self.marks = [measured for measured in self.marks if measured.number != number]
         self._changed()
 
+    def remove_selected(self) -> None:
+        """Do not measure the chosen one any more; the newest one left is chosen then."""
+        if self._of(self._selected) is not None:
+            left = [measured.number for measured in self.marks if measured.number != self._selected]
+            gone, self._selected = self._selected, left[-1] if left else -1
+            self.remove(gone)
+
+    @property
+    def kept(self) -> tuple[KeptMark, ...]:
+        """What is measured, to be remembered."""
+        degrees = self._view.radiometry is not None
+        return tuple(
+            KeptMark(measured.mark, measured.watch.alarm if measured.watch is not None else None, degrees)
+            for measured in self.marks
+        )
+
+    def restore(self, kept: Sequence[KeptMark]) -> None:
+        """Measure what was remembered, in place of what is measured now. An alarm in another unit is left out."""
+        degrees = self._view.radiometry is not None
+        self.marks = [
+            Measured(number, each.mark, AlarmWatch(each.alarm) if each.alarm and each.degrees == degrees else None)
+            for number, each in enumerate(kept[:_MOST], start=1)
+        ]
+        ends = [each.mark.name.rpartition(" ")[2] for each in kept]  # a new one takes no name that is there
+        self._numbers = max((len(self.marks), *(int(end) for end in ends if end.isdecimal() and len(end) < 5)))
+        self._selected = -1
+        self.measure()
+        self.marks_changed.emit()
+
     def clear(self) -> None:
         """Measure nothing any more."""
         self.marks, self._numbers, self._selected = [], 0, -1
@@ -137,6 +169,7 @@ class MeasureController(QObject):
         if (found := self._of(number)) is not None:
             found.watch = AlarmWatch(alarm) if alarm is not None else None
             self.measure()
+            self.kept_changed.emit()
 
     def show_extremes(self, on: bool) -> None:
         """Mark the hottest and the coldest place of the picture."""
@@ -150,6 +183,20 @@ class MeasureController(QObject):
     def _changed(self) -> None:
         self.measure()
         self.marks_changed.emit()
+        self.kept_changed.emit()
+
+    def _on_taken(self, number: int) -> None:
+        self.select(number)
+        self._panel.choose(number)
+
+    def _on_dragged(self, number: int, mark: Mark, let_go: bool) -> None:
+        if (found := self._of(number)) is None:
+            return
+        found.mark = replace(mark, name=found.mark.name)
+        if let_go:
+            self._changed()
+        else:
+            self.measure()
 
     def _on_difference_chosen(self, first: int, second: int) -> None:
         self._difference = (first, second)
@@ -217,6 +264,7 @@ class MeasureController(QObject):
         return ShownMark(
             measured.mark,
             self.text_of(measured),
+            measured.number,
             alarmed=measured.watch is not None and measured.watch.active,
             selected=chosen,
             hottest=reading.hottest if area and reading is not None else None,

@@ -218,6 +218,12 @@ class MeasurePanel(Section):
         if not same or [r.name for r in old] != [r.name for r in rows]:
             self._show_choices()
 
+    def choose(self, number: int) -> None:
+        """Choose a mark in the table."""
+        row = next((at for at, row in enumerate(self._rows) if row.number == number), -1)
+        with QSignalBlocker(self.table):
+            self.table.clearSelection() if row < 0 else self.table.selectRow(row)
+
     def show_difference(self, text: str) -> None:
         """Show the difference between the two that are chosen."""
         self.difference.setText(text)

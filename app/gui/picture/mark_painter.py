@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -12,10 +13,11 @@ from PyQt6.QtGui import QColor, QFont, QFontMetricsF, QPainter, QPen, QPolygonF
 from app.gui.picture.hud import letters
 from app.view.measuring import Mark, MarkKind, Place
 
-__all__ = ["MarkDrawing", "MarkTool", "ShownMark", "draw_extremes", "draw_marks"]
+__all__ = ["MarkDrawing", "MarkGrip", "MarkTool", "ShownMark", "draw_extremes", "draw_marks", "grip_at"]
 
 _LEAST_SPOT = 0.01  # a smaller box is a spot, a smaller line is none
 _TEXT_SHARE, _TEXT_LEAST_PX = 1 / 42, 15  # of the picture's height
+_HANDLE_PX = 9.0
 _CLOSE_PX = 16.0  # a tap so near the first corner closes the polygon
 _INK, _ALARM = QColor(255, 255, 255), QColor("#ffb52e")
 _SHADE = QColor(8, 10, 14, 190)
@@ -35,14 +37,65 @@ class MarkTool(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ShownMark:
-    """A mark with what is written beside it. hottest, coldest: where, if they are to be marked."""
+    """A mark with what is written beside it. hottest, coldest: where, if they are to be marked. number: who it is."""
 
     mark: Mark
     text: str
+    number: int = 0
     alarmed: bool = False
     selected: bool = False
     hottest: Place | None = None
     coldest: Place | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MarkGrip:
+    """A mark that was taken at a place. corner: the one that was taken, None = all of it."""
+
+    number: int
+    mark: Mark
+    corner: int | None
+    place: Place
+
+    def at(self, place: Place) -> Mark:
+        """Return the mark when the hand has come here."""
+        if self.corner is not None and self.mark.kind is not MarkKind.SPOT:
+            return self.mark.reshaped(self.corner, place)
+        return self.mark.moved(place[0] - self.place[0], place[1] - self.place[1])
+
+
+def grip_at(
+    marks: Sequence[ShownMark], to_view: ToView, where: QPointF, place: Place, reach_px: float
+) -> MarkGrip | None:
+    """Return what a hand takes at a point of the view: a corner, else an outline; the chosen mark's, else the newest's.
+
+    Args:
+        place: the same point as a place of the picture. reach_px: how near the hand must be.
+    """
+    found: list[tuple[int, bool, float, MarkGrip]] = []
+    for shown in marks:
+        points = [to_view(corner) for corner in shown.mark.corners]
+        closed = shown.mark.kind in (MarkKind.BOX, MarkKind.POLYGON)
+        sides = list(zip(points, points[1:] + points[:1] if closed else points[1:], strict=False))
+        shortest = min((_length(b - a) for a, b in sides), default=3 * reach_px)
+        apart, corner = min((_length(point - where), number) for number, point in enumerate(points))
+        if apart <= min(reach_px, max(4.0, shortest / 3)):  # some of a short side is left to take all of it by
+            found.append((0, not shown.selected, apart, MarkGrip(shown.number, shown.mark, corner, place)))
+        apart = min((_from_side(where, a, b) for a, b in sides), default=reach_px + 1)
+        if apart <= reach_px / 2:
+            found.append((1, not shown.selected, apart, MarkGrip(shown.number, shown.mark, None, place)))
+    return min(found, key=lambda each: each[:3])[3] if found else None
+
+
+def _length(way: QPointF) -> float:
+    return math.hypot(way.x(), way.y())
+
+
+def _from_side(where: QPointF, a: QPointF, b: QPointF) -> float:
+    """How far a point is from the line from a to b."""
+    along = b - a
+    share = QPointF.dotProduct(where - a, along) / max(1e-9, QPointF.dotProduct(along, along))
+    return _length(where - (a + along * min(1.0, max(0.0, share))))
 
 
 class MarkDrawing:
@@ -107,6 +160,8 @@ def draw_marks(
     painter.setRenderHint(QPainter.RenderHint.Antialiasing)
     for shown in marks:
         _outline(painter, shown.mark, to_view, _ALARM if shown.alarmed else _INK, thick=shown.selected)
+        if shown.selected and shown.mark.kind is not MarkKind.SPOT:
+            _handles(painter, shown.mark, to_view)
         draw_extremes(painter, shown.hottest, shown.coldest, to_view)
         if texts:
             corners = [to_view(place) for place in shown.mark.corners]
@@ -148,6 +203,15 @@ def _outline(
             painter.drawLine(points[0], points[1])
         else:
             painter.drawPolygon(QPolygonF(points))
+
+
+def _handles(painter: QPainter, mark: Mark, to_view: ToView) -> None:
+    """Show where the chosen mark can be taken."""
+    painter.setPen(QPen(QColor(0, 0, 0, 200), 1.5))
+    painter.setBrush(_INK)
+    for place in mark.corners:
+        at = to_view(place)
+        painter.drawRect(QRectF(at.x() - _HANDLE_PX / 2, at.y() - _HANDLE_PX / 2, _HANDLE_PX, _HANDLE_PX))
 
 
 def _label(painter: QPainter, text: str, place: QPointF, height: float, room: float, ink: QColor) -> None:

@@ -20,13 +20,23 @@ from PyQt6.QtGui import (
     QPainter,
     QPaintEvent,
     QPen,
+    QPointingDevice,
     QWheelEvent,
 )
 from PyQt6.QtWidgets import QSizePolicy, QWidget
 
 from app.gui.common.qt_image import bgra_image, image_pixels
 from app.gui.picture.hud import HudPainter, draw_chips, draw_pill
-from app.gui.picture.mark_painter import MarkDrawing, MarkTool, ShownMark, ToView, draw_extremes, draw_marks
+from app.gui.picture.mark_painter import (
+    MarkDrawing,
+    MarkGrip,
+    MarkTool,
+    ShownMark,
+    ToView,
+    draw_extremes,
+    draw_marks,
+    grip_at,
+)
 from app.gui.widgets.status_text import Chip, Figure, frame_chips
 from app.view.composer import ViewComposer
 from app.view.measuring import Mark, Place
@@ -36,6 +46,7 @@ from fusion_core.frames import FusedFrame
 __all__ = ["VideoView"]
 
 _GRIP_PX = 14  # how near the pointer must be to take the divider
+_REACH_PX, _TOUCH_REACH_PX = 12.0, 22.0  # how near to a mark, by mouse and by finger
 _TAP_PX = 6  # a press that moves less is a tap
 _KEY_STEP = 0.02
 _HOLD_NS = 700_000_000  # the mark of a picture of one camera
@@ -45,13 +56,16 @@ class VideoView(QWidget):
     """Shows frames; asks for changes by signals. GUI thread.
 
     presented: ms that painting took. wipe_moved: 0..1. pip_tapped: swap big and small. mark_drawn: a Mark without a
-    name. viewport_changed: zoom or pan. stirred: the pointer or a finger has moved over it.
+    name. mark_taken: its number. mark_dragged: (number, Mark, whether it was let go). viewport_changed: zoom or pan.
+    stirred: the pointer or a finger has moved over it.
     """
 
     presented = pyqtSignal(float)
     wipe_moved = pyqtSignal(float)
     pip_tapped = pyqtSignal()
     mark_drawn = pyqtSignal(object)
+    mark_taken = pyqtSignal(int)
+    mark_dragged = pyqtSignal(int, object, bool)
     stirred = pyqtSignal()
     viewport_changed = pyqtSignal(object)
     full_screen_asked = pyqtSignal()
@@ -92,6 +106,7 @@ class VideoView(QWidget):
         self._dragged: Mark | None = None
         self._capture: Callable[[npt.NDArray[np.uint8]], None] | None = None
         self._drag: tuple[str, QPointF, Viewport] | None = None
+        self._grip: tuple[MarkGrip, Panel] | None = None
         self._moved = False
 
     # ------------------------------------------------------------------ what to show
@@ -287,6 +302,13 @@ class VideoView(QWidget):
             (left + place[1] * width * scale) / ratio, (top + place[0] * height * scale) / ratio
         )
 
+    def _place_in(self, panel: Panel, where: QPointF) -> Place:
+        """The place of the picture under a point of the view; outside 0..1 beside the picture."""
+        height, width = self._frame.pixels.shape[:2] if self._frame is not None else (1, 1)
+        top, left, scale = picture_rect(panel.area, self._viewport, height, width)
+        ratio = self.devicePixelRatioF()
+        return (where.y() * ratio - top) / (height * scale), (where.x() * ratio - left) / (width * scale)
+
     # ------------------------------------------------------------------ mouse and keys
 
     def wheelEvent(self, event: QWheelEvent | None) -> None:
@@ -312,6 +334,9 @@ class VideoView(QWidget):
         kind = "pan"
         if self._settings.mode is ViewMode.WIPE and self._near_divider(event.position()):
             kind = "wipe"
+        elif (grip := self._grip_at(event)) is not None:
+            kind, self._grip = "mark", grip
+            self.mark_taken.emit(grip[0].number)
         elif self._drawing.tool is not None:
             kind = "measure"
         self._drag, self._moved = (kind, event.position(), self._viewport), False
@@ -323,6 +348,8 @@ class VideoView(QWidget):
         if self._drag is None:
             near = self._settings.mode is ViewMode.WIPE and self._near_divider(event.position())
             free = Qt.CursorShape.CrossCursor if self._drawing.tool is not None else Qt.CursorShape.ArrowCursor
+            if self._grip_at(event) is not None:
+                free = Qt.CursorShape.SizeAllCursor
             self.setCursor(Qt.CursorShape.SplitHCursor if near else free)
             return
         kind, start, viewport = self._drag
@@ -331,6 +358,8 @@ class VideoView(QWidget):
         panel = self._main_panel()
         if kind == "wipe":
             self.wipe_moved.emit(min(1.0, max(0.0, event.position().x() / max(1, self.width()))))
+        elif kind == "mark" and self._moved:
+            self._drag_mark(event.position(), False)
         elif kind == "measure" and self._moved:
             self._dragged = self._mark_between(start, event.position())
             self.update()
@@ -345,6 +374,11 @@ class VideoView(QWidget):
         if event is None or drag is None:
             return
         self.stirred.emit()
+        if drag[0] == "mark":
+            if self._moved:
+                self._drag_mark(event.position(), True)
+            self._grip = None
+            return
         if drag[0] == "measure":
             self._finish_mark(dragged if self._moved else self._tapped(event.position()))
             return
@@ -385,6 +419,24 @@ class VideoView(QWidget):
     def _tapped(self, where: QPointF) -> Mark | None:
         panels, place = self._panels(), self._picture_point(where)
         return self._drawing.tapped(place, self._to_view(panels[0])) if panels and place is not None else None
+
+    def _grip_at(self, event: QMouseEvent) -> tuple[MarkGrip, Panel] | None:
+        """What of a mark is under the pointer, and in which panel; nothing while a polygon is being drawn."""
+        where, ratio = event.position(), self.devicePixelRatioF()
+        if not self._marks or self._drawing.corners:
+            return None
+        touched = event.pointerType() is QPointingDevice.PointerType.Finger
+        for panel in reversed(self._panels()):
+            if panel.clip.contains(where.y() * ratio, where.x() * ratio):
+                reach = _TOUCH_REACH_PX if touched else _REACH_PX
+                grip = grip_at(self._marks, self._to_view(panel), where, self._place_in(panel, where), reach)
+                return None if grip is None else (grip, panel)
+        return None
+
+    def _drag_mark(self, where: QPointF, let_go: bool) -> None:
+        if self._grip is not None:
+            grip, panel = self._grip
+            self.mark_dragged.emit(grip.number, grip.at(self._place_in(panel, where)), let_go)
 
     def _finish_mark(self, mark: Mark | None) -> None:
         self.update()

@@ -129,6 +129,11 @@ class PlaybackController(ViewController):
         """The name of the recording that is open."""
         return self._session.name if self._session is not None else ""
 
+    @property
+    def rig(self) -> str:
+        """The name of the rig that recorded what is open; "" where that is not known."""
+        return str(self._session.config.get("rig", "")) if self._session is not None and self.is_open else ""
+
     def open_files(self, path: Path, thermal: Path | None = None) -> None:
         """Open a recording, or two videos. `opened` or `failed` follows."""
         self.close()

@@ -110,6 +110,11 @@
     </message>
     <message>
         <location filename="../common/actions.py" line="109" />
+        <source>Remove the chosen mark</source>
+        <translation>Gewählte Messstelle entfernen</translation>
+    </message>
+    <message>
+        <location filename="../common/actions.py" line="109" />
         <source>Next palette</source>
         <translation>Nächste Palette</translation>
     </message>
@@ -1653,8 +1658,8 @@
     </message>
     <message>
         <location filename="../help_overlay.py" line="50" />
-        <source>Wheel: zoom · drag: pan · double click: full screen · drag the divider: wipe · Esc: leave</source>
-        <translation>Rad: vergrößern · Ziehen: verschieben · Doppelklick: Vollbild · Linie ziehen: Schieber · Esc: verlassen</translation>
+        <source>Wheel: zoom · drag: pan · double click: full screen · drag a mark or its corner: move it · drag the divider: wipe · Esc: leave</source>
+        <translation>Rad: vergrößern · Ziehen: verschieben · Doppelklick: Vollbild · Messstelle oder Ecke ziehen: versetzen · Linie ziehen: Schieber · Esc: verlassen</translation>
     </message>
 </context><context>
     <name>HistogramView</name>
