@@ -77,6 +77,8 @@ class States:
         snapshot, frame = live.snapshot_of_stats, live.frame
         assert snapshot is not None and frame is not None
         self._calm()
+        for light in self.window.live.health_lights:
+            light.show_health(HealthWatch().judge(snapshot))
         yield "expert"
         control.set_expert(False)
         yield "operator"
@@ -119,10 +121,12 @@ class States:
     def others(self) -> Iterator[str]:
         """Name each state of the other pages."""
         control, window = self.controller, self.window
-        window.show_page(window.calibration)
+        control.open_calibration()
+        self._until(lambda: control.calibration._shown is not None)
         for phase in (CalibrationPhase.CHOOSING, CalibrationPhase.CAPTURING):
             window.calibration.show_phase(phase)
             yield f"calibration, {phase}"
+        control.calibration.close()
         assert self._recording is not None
         control._show_picture(window.player)
         control.playback.open_files(self._recording)
