@@ -75,6 +75,8 @@ def return_free_memory() -> bool:
 
 _MANY = 50  # modules more than at the last time: a library has come
 _known = 0
+_holding = threading.Lock()
+_holders, _held = 0, False  # threads that import, and whether the collector was on before
 
 
 def freeze_imports() -> bool:
@@ -94,15 +96,24 @@ def freeze_imports() -> bool:
 
 @contextmanager
 def held_collector() -> Iterator[None]:
-    """No rounds while libraries are imported, which would begin one after another; afterwards they are frozen."""
-    was_on = gc.isenabled()
-    gc.disable()
+    """No rounds while libraries are imported, by one thread or several; afterwards they are frozen.
+
+    Frozen first: what was made meanwhile would bring on a full round at once, on whatever thread makes the next object.
+    """
+    global _holders, _held
+    with _holding:
+        if _holders == 0:
+            _held = gc.isenabled()
+            gc.disable()
+        _holders += 1
     try:
         yield
     finally:
-        if was_on:
-            gc.enable()
-        freeze_imports()
+        with _holding:
+            _holders -= 1
+            freeze_imports()
+            if _holders == 0 and _held:
+                gc.enable()
 
 
 # ------------------------------------------------------------------ threads at the end
