@@ -88,6 +88,7 @@ class WindowController(QObject):
             lambda: self.playback.locked,
         )
         self.alarm_sound = AlarmSound(self)
+        self.alarm_sound.silent.connect(self._on_no_sound)
         self.assistant = AssistantController(window.setup, tasks, folder)
         self.calibration = CalibrationController(window.calibration, self.live, tasks, folder)
         self._connect_pages()
@@ -161,6 +162,10 @@ class WindowController(QObject):
             self.alarm_sound.play()
         if alarm.event and self._shown is self.live:
             self.recording.mark_event(self.tr("alarm {0}").format(text))
+
+    def _on_no_sound(self) -> None:
+        page = self._window.player if self._shown is self.playback else self._window.live
+        page.stage.banners.show_notice(self.tr("This computer has no sound output: alarms are shown, not heard"))
 
     def _on_snapshot_triggered(self) -> None:
         if self._shown is self.playback:

@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 from PyQt6.QtCore import QEvent, QPoint, QPointF, Qt
 from PyQt6.QtGui import QInputDevice, QMouseEvent, QPointingDevice
+from PyQt6.QtMultimedia import QAudioDevice, QMediaDevices, QSoundEffect
 from PyQt6.QtWidgets import QApplication
 from pytestqt.qtbot import QtBot
 from support.gui import Fakes, a_frame
 
 from app.gui.application import Session
 from app.gui.common.settings import GuiSettings, RigProfile
-from app.gui.measuring.alarm_sound import alarm_wave
+from app.gui.measuring.alarm_sound import AlarmSound, alarm_wave
 from app.gui.picture.mark_painter import MarkTool
 from app.gui.picture.video_view import VideoView
 from app.pipeline.live_fusion import LiveFusion
@@ -248,7 +249,7 @@ def test_what_is_looked_at_changes_the_degrees(fakes: Fakes) -> None:
 
 def test_an_alarm_is_seen_heard_and_marked(fakes: Fakes, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch) -> None:
     beeps: list[bool] = []
-    monkeypatch.setattr(fakes.controller.alarm_sound, "_make", lambda: None)  # no output here: the bell has to do
+    monkeypatch.setattr(fakes.controller.alarm_sound, "_make", lambda: None)  # as without an output
     monkeypatch.setattr(QApplication, "beep", staticmethod(lambda: beeps.append(True)))
     pipeline = fakes.start()
     fakes.show(warm(60))
@@ -274,6 +275,40 @@ def test_an_alarm_is_seen_heard_and_marked(fakes: Fakes, qtbot: QtBot, monkeypat
     assert "alarm Box 1 90.0 °C" in next(call[1] for call in pipeline.calls if call[0] == "mark_event")
     fakes.show(warm(60))
     assert fakes.controller.live.video.chips == ()
+
+
+def test_a_computer_without_sound_says_so_once(fakes: Fakes, monkeypatch: pytest.MonkeyPatch) -> None:
+    beeps: list[bool] = []
+    monkeypatch.setattr(QApplication, "beep", staticmethod(lambda: beeps.append(True)))
+    monkeypatch.setattr(QMediaDevices, "defaultAudioOutput", staticmethod(QAudioDevice))
+    fakes.start()
+    told: list[bool] = []
+    fakes.controller.alarm_sound.silent.connect(lambda: told.append(True))
+    for _ in range(3):
+        fakes.controller.alarm_sound.play()
+    assert len(beeps) == 3 and told == [True]
+    assert any("no sound output" in text for text in fakes.window.live.stage.banners.texts())
+
+
+@pytest.mark.qt_log_ignore("QSoundEffect", "qt.multimedia", "PulseAudio")
+def test_the_sound_goes_to_the_output_and_one_that_takes_none_is_given_up(
+    qapp: QApplication, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    beeps: list[bool] = []
+    monkeypatch.setattr(QApplication, "beep", staticmethod(lambda: beeps.append(True)))
+    monkeypatch.setattr(QAudioDevice, "isNull", lambda _: False)  # an output that may not be there when it is used
+    sound, told = AlarmSound(), []
+    sound.silent.connect(lambda: told.append(True))
+    sound.play()
+    effect = sound._effect
+    assert isinstance(effect, QSoundEffect) or told == [True]
+    if effect is not None:
+        assert Path(effect.source().toLocalFile()).read_bytes() == alarm_wave()
+        qtbot.waitUntil(lambda: bool(told) or effect.isPlaying())
+    assert bool(beeps) == bool(told)
+    before = len(beeps)
+    sound.play()
+    assert (sound.played, len(told)) == (2, 1 if told else 0) and len(beeps) == before + len(told)
 
 
 def test_the_alarm_can_be_heard() -> None:

@@ -7,7 +7,7 @@ import wave
 from typing import Any
 
 import numpy as np
-from PyQt6.QtCore import QObject, QTemporaryFile, QUrl
+from PyQt6.QtCore import QObject, QTemporaryFile, QUrl, pyqtSignal
 from PyQt6.QtWidgets import QApplication
 
 __all__ = ["AlarmSound", "alarm_wave"]
@@ -32,7 +32,12 @@ def alarm_wave() -> bytes:
 
 
 class AlarmSound(QObject):
-    """Plays on the system's output; where there is none, the desktop's bell has to do. GUI thread."""
+    """Plays on the system's output; where there is none, the desktop's bell has to do. GUI thread.
+
+    silent: nothing can be played here; told once, at the first alarm.
+    """
+
+    silent = pyqtSignal()
 
     def __init__(self, parent: QObject | None = None) -> None:
         super().__init__(parent)
@@ -47,6 +52,8 @@ class AlarmSound(QObject):
         if not self._looked:
             self._looked = True
             self._effect = self._make()
+            if self._effect is None:
+                self.silent.emit()
         if self._effect is not None:
             self._effect.play()
         else:
@@ -62,5 +69,15 @@ class AlarmSound(QObject):
         self._file.write(alarm_wave())
         self._file.flush()
         effect = QSoundEffect(self)
+        effect.statusChanged.connect(self._on_status)
         effect.setSource(QUrl.fromLocalFile(self._file.fileName()))
         return effect
+
+    def _on_status(self) -> None:
+        """The output takes no sound: the bell from now on, for the alarm that waits, too."""
+        effect = self._effect
+        if effect is not None and effect.status() is effect.Status.Error:
+            self._effect = None
+            effect.deleteLater()
+            self.silent.emit()
+            QApplication.beep()

@@ -3333,6 +3333,11 @@ in {1}</translation>
 </context><context>
     <name>WindowController</name>
     <message>
+        <location filename="../window_controller.py" line="190" />
+        <source>This computer has no sound output: alarms are shown, not heard</source>
+        <translation>Dieser Rechner hat keine Tonausgabe: Alarme sind zu sehen, nicht zu hören</translation>
+    </message>
+    <message>
         <location filename="../window_controller.py" line="159" />
         <source>alarm {0}</source>
         <translation>Alarm {0}</translation>
