@@ -55,6 +55,11 @@ class HeartbeatFigures:
     own_over_50: int
 
 
+def _weight(gap: Gap) -> float:
+    """What makes a gap worth keeping: the thread's own work before what others did to it."""
+    return max(gap.work_ms, gap.gap_ms / 4)
+
+
 class _Distribution:
     """Counts values in bins. The last bin takes all that is larger."""
 
@@ -89,7 +94,7 @@ class Heartbeat(QObject):
     def __init__(self, note_ms: float = 20.0, *, stacks: bool = False, parent: QObject | None = None) -> None:
         super().__init__(parent)
         self.gaps: list[Gap] = []
-        self.missed = 0  # long gaps that found no room
+        self.missed = 0  # long gaps that found no room: the least of them
         self._note_ms = note_ms
         self._gaps_ms, self._work_ms = _Distribution(), _Distribution()
         self._beats = 0
@@ -176,9 +181,9 @@ class Heartbeat(QObject):
             held_ms = max(0.0, gap_ms - work_ms - ready_ms - _INTERVAL_MS)
             before_s, stacks = self._seen
             stacks = stacks if before_s == self._last_s else ""
-            if len(self.gaps) < _MOST_GAPS:
-                self.gaps.append(Gap(now_s - self._began_s, gap_ms, work_ms, ready_ms, held_ms, stacks))
-            else:
+            self.gaps.append(Gap(now_s - self._began_s, gap_ms, work_ms, ready_ms, held_ms, stacks))
+            if len(self.gaps) > _MOST_GAPS:
+                self.gaps.remove(min(self.gaps, key=_weight))
                 self.missed += 1
         self.forget()
 

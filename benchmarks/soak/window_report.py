@@ -218,10 +218,11 @@ def _table(report: Report) -> str:
         lines.append(f"- memory after the fifth minute: {report.growth_after_5_min_mb:+.1f} MB")
     lines += ["", *(f"- {problem}" for problem in report.problems)]
     worst = sorted(report.gaps, key=lambda gap: -gap.gap_ms)[:12]
+    worst += [gap for gap in sorted(report.gaps, key=lambda gap: -gap.work_ms)[:6] if gap not in worst]
     if worst:
         lines += [
             "",
-            "| longest gaps, at s | ms | own work | waiting for a processor | held up |",
+            "| longest gaps, and those of most own work, at s | ms | own work | waiting for a processor | held up |",
             "|---|---|---|---|---|",
         ]
         lines += [
