@@ -12,7 +12,7 @@ from typer.core import TyperCommand, TyperGroup
 from app.commands.common.options import Cli
 from fusion_core.errors import LumithermError
 
-__all__ = ["COMMANDS", "build_cli", "main"]
+__all__ = ["COMMANDS", "build_cli", "main", "run"]
 
 # The root of what the parser raises for bad usage: typer carries its own copy of click in newer versions.
 _USAGE_ERROR: type[Any] = typer.BadParameter.__mro__[2]
@@ -103,11 +103,11 @@ def main() -> None:
 
     bound_heap()
     calm_blas()
-    leave(_code())
+    leave(run())
 
 
-def _code() -> int:
-    """Do what the command line says; the exit code."""
+def run() -> int:
+    """Do what the command line says and return its exit code, without ending the process."""
     try:
         code = build_cli()(standalone_mode=False, prog_name="lumitherm")
     except (typer.Abort, KeyboardInterrupt):

@@ -157,7 +157,7 @@ def end_threads(limit_s: float = _LIMIT_S) -> list[str]:
 
 
 def leave(code: int, limit_s: float = _LIMIT_S) -> NoReturn:
-    """End the program with this exit code, from the main thread: threads that were named are waited for so long.
+    """End the process with this exit code, from the main thread: threads that were named are waited for so long.
 
     Where a daemon runs on, in a library or a driver, the interpreter is not taken down under it, which would abort the
     program: what is registered with `atexit` is done, and the process ends as it is.

@@ -218,7 +218,7 @@ def test_command_with_a_job_file(
     def run(*arguments: object) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["lumitherm", "archive", *map(str, arguments)])
         with pytest.raises(SystemExit) as ended:
-            command_line.main()
+            sys.exit(command_line.run())
         output = capsys.readouterr()
         return int(ended.value.code or 0), output.out, output.err
 

@@ -314,7 +314,7 @@ def test_command_builds_from_a_recording(
     def run(*arguments: object) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["lumitherm", "dataset", "build", *map(str, arguments)])
         with pytest.raises(SystemExit) as ended:
-            command_line.main()
+            sys.exit(command_line.run())
         output = capsys.readouterr()
         return int(ended.value.code or 0), output.out, output.err
 
@@ -345,7 +345,7 @@ def test_command_builds_from_two_videos(
     arguments = ["--visible", tmp_path / "vi.mkv", "--thermal", tmp_path / "ir.mkv", "-o", tmp_path / "set"]
     monkeypatch.setattr(sys, "argv", ["lumitherm", "dataset", "build", *map(str, arguments)])
     with pytest.raises(SystemExit) as ended:
-        command_line.main()
+        sys.exit(command_line.run())
     assert not ended.value.code, capsys.readouterr().err
     assert len(json.loads((tmp_path / "set" / "dataset.json").read_text())["kept"]) == 3
 

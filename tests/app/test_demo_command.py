@@ -103,7 +103,7 @@ def test_the_command_falls_back_loudly_where_the_network_cannot_run(
     monkeypatch.setattr("app.jobs.demo.DemoScene", lambda seconds, seed: SMALL)
     monkeypatch.setattr(sys, "argv", ["lumitherm", "demo", "-o", str(tmp_path / "out")])
     with pytest.raises(SystemExit) as ended:
-        command_line.main()
+        sys.exit(command_line.run())
     captured = capsys.readouterr()
     assert not ended.value.code, captured.err
     assert "no weights for tiny" in captured.err

@@ -44,7 +44,7 @@ def fuse(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
     def call(*arguments: object) -> tuple[int, str]:
         monkeypatch.setattr(sys, "argv", ["lumitherm", "fuse", *map(str, arguments), "--engine", "average"])
         with pytest.raises(SystemExit) as ended:
-            command_line.main()
+            sys.exit(command_line.run())
         return int(ended.value.code or 0), capsys.readouterr().out
 
     return call

@@ -78,7 +78,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
     def call(*arguments: object) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["lumitherm", "fuse", *map(str, arguments)])
         with pytest.raises(SystemExit) as ended:
-            command_line.main()
+            sys.exit(command_line.run())
         captured = capsys.readouterr()
         assert "Traceback" not in captured.err
         return int(ended.value.code or 0), captured.out, captured.err

@@ -26,7 +26,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp
     def run_command(*arguments: object) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["lumitherm", "models", *map(str, arguments)])
         with pytest.raises(SystemExit) as ended:
-            command_line.main()
+            sys.exit(command_line.run())
         output = capsys.readouterr()
         return int(ended.value.code or 0), output.out, output.err
 

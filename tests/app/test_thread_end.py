@@ -95,6 +95,8 @@ def test_without_such_a_thread_the_interpreter_ends_in_order() -> None:
 def test_the_command_ends_by_it(monkeypatch: pytest.MonkeyPatch) -> None:
     codes: list[int] = []
     monkeypatch.setattr("app.process.leave", codes.append)
+    for name in ("bound_heap", "calm_blas"):  # of a whole process, and this one has other tests to do
+        monkeypatch.setattr(f"app.process.{name}", lambda: None)
     for words in (["--version"], ["recording", "info", "none.mkv"], ["config", "show"]):
         monkeypatch.setattr(sys, "argv", ["lumitherm", *words])
         main()
