@@ -70,7 +70,7 @@ def options() -> str:
     """Names that commands share, units, former names."""
     from app.commands.common.options import FORMER, SHARED, TO_STDOUT
 
-    lines = ["# Options\n", "Numbers with a unit say so. What `-o` names stays unless `--overwrite` is there;",
+    lines = ["# Options\n", "Numbers with a unit say so. What `-o` names stays unless `--overwrite` is there.",
              "Every command has `--json`, `-q`, `-v` and `-h`.\n",
              f"`-o -` is standard output where one file is written: {', '.join(f'`{name}`' for name in TO_STDOUT)}.",
              "Text goes to standard error then. Everywhere else `-` is refused.\n",

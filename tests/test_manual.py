@@ -91,6 +91,19 @@ def test_links_of_pages_outside_the_site_lead_somewhere(path: Path) -> None:
         assert (ROOT / target).exists(), f"{path.name} names {target}"
 
 
+def test_every_key_of_a_configuration_is_explained() -> None:
+    """In the reference, and in what `lumitherm config schema` tells an editor."""
+    schema = AppConfig.model_json_schema()
+    sections = {"": schema, **schema["$defs"]}
+    bare = [
+        f"{section}.{key}"
+        for section, part in sections.items()
+        for key, entry in part.get("properties", {}).items()
+        if len(entry.get("description", "")) < 8
+    ]
+    assert not bare, bare
+
+
 def test_the_readme_is_short_and_its_animation_small() -> None:
     assert len((ROOT / "README.md").read_text().splitlines()) <= 120
     assert (ROOT / "docs" / "images" / "window.webp").stat().st_size < 1.5e6

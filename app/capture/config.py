@@ -14,7 +14,7 @@ __all__ = ["CameraConfig", "FfcConfig", "ReopenConfig"]
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
 class ReopenConfig(_Section):
@@ -83,6 +83,7 @@ class CameraConfig(_Section):
     process_memory_mb: Annotated[int, Field(ge=100, le=16_000)] = 1_000
     """10^6 bytes that the camera's own process may take beside its libraries; one that takes more is started again."""
     reopen: ReopenConfig = ReopenConfig()
+    """When it counts as silent, and how it is reopened."""
 
     @field_validator("uri")
     @classmethod
@@ -119,6 +120,7 @@ class FfcConfig(_Section):
     """Shutter freeze (flat-field correction) found from the picture itself, for cameras that do not tell."""
 
     enabled: bool = True
+    """Whether freezes are looked for; false for cameras without a shutter."""
     repeated_frames: Annotated[int, Field(ge=1, le=100)] = 2
     """So many bit-identical thermal frames in a row are a freeze. Live sensors have noise and never repeat."""
     jump_fraction: Annotated[float, Field(gt=0, le=10)] = 0.25

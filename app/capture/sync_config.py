@@ -27,7 +27,7 @@ class FfcFallback(StrEnum):
 class SyncConfig(BaseModel):
     """How visible and thermal frames become pairs. Thermal is the master clock."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     max_skew_ms: Annotated[float, Field(gt=0, le=2_000)] = 40.0
     """Frames further apart than this are not fused as a pair. 40 ms holds 25 fps visible with jitter."""

@@ -13,7 +13,7 @@ __all__ = ["DetectConfig"]
 class DetectConfig(BaseModel):
     """Which model looks at which picture, how often, and what counts."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     model: Path = Field(description="ONNX file of YOLO (one output) or DETR (boxes and logits) kind, yours")
     picture: Literal["fused", "visible", "thermal"] = Field("fused", description="what it looks at")

@@ -30,7 +30,7 @@ class DiskPolicy(StrEnum):
 class RecordingConfig(BaseModel):
     """Settings of the recorder. Every default is what survived a kill test at 640x512, 30 pairs a second."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     autostart: bool = Field(False, description="Start recording with the first frame, without being asked.")
     directory: Path = Field(Path("recordings"), description="Folder for the files; made when it is missing.")

@@ -55,7 +55,7 @@ Rectangle = tuple[Fraction, Fraction, Fraction, Fraction]
 class AgcConfig(BaseModel):
     """Settings of the thermal AGC. Rectangles are (top, left, height, width) as fractions of the frame."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     mode: AgcMode = Field(
         default=AgcMode.PLATEAU,

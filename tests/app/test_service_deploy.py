@@ -123,6 +123,13 @@ def test_hadolint_has_nothing_to_say(name: str) -> None:
     assert done.returncode == 0, done.stdout
 
 
+@pytest.mark.skipif(shutil.which("docker-compose") is None, reason="no docker-compose; it needs no engine for this")
+def test_compose_takes_the_stack() -> None:
+    command = ["docker-compose", "-f", str(DEPLOY / "compose.yaml"), "config", "--quiet"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 def test_a_dockerfile_is_read_as_the_engine_reads_it() -> None:
     assert try_dockerfile.steps("# c\nFROM a AS b\nRUN x \\\n    && y\n\n# d\nUSER 9\n") == [
         ("FROM", "a AS b"),
