@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from app.__main__ import build_cli
-from app.commands.calibrate.commands import _judge
+from app.commands.calibrate.commands import _judge, _pictures
 from app.commands.calibrate.sources import read_devices, save_devices
 from calibration.board import parse_board
 from calibration.capture_guide import CaptureGuide
@@ -79,6 +79,28 @@ def test_refine_without_a_board_removes_a_shift(tmp_path: Path) -> None:
     assert np.allclose(load_calibration(output).correction_visible[:2, 2], [9, -4], atol=0.7)
     code, text = run("check", output, tmp_path / "pairs")
     assert code == 0 and "inside the 8 px" in text
+
+
+def test_refine_spreads_its_pictures_over_all_that_was_filmed(tmp_path: Path) -> None:
+    for source, count in (("monday", 23), ("tuesday", 5)):
+        for kind in ("vi", "ir"):
+            (tmp_path / source / kind).mkdir(parents=True)
+            for index in range(count):
+                level = np.full((32, 32), 10 * index + (5 if source == "tuesday" else 0), np.uint8)
+                cv2.imwrite(str(tmp_path / source / kind / f"{index:02d}.png"), level)
+
+    def levels(*names: str, frames: int, every: int | None) -> list[int]:
+        return [int(ir[0, 0]) for _, ir in _pictures([tmp_path / name for name in names], None, frames, every)]
+
+    spread = levels("monday", frames=4, every=None)
+    assert len(spread) == 4 and spread[0] < 60 and spread[-1] > 150
+    assert levels("monday", frames=4, every=1) == [0, 10, 20, 30]
+    both = levels("monday", "tuesday", frames=6, every=None)
+    assert [level % 10 for level in both] == [0, 0, 0, 5, 5, 5]
+    (tmp_path / "empty" / "vi").mkdir(parents=True)
+    (tmp_path / "empty" / "ir").mkdir()
+    with pytest.raises(BadInputError):
+        levels("monday", "empty", frames=6, every=None)
 
 
 def test_guide_wants_still_and_new_views() -> None:

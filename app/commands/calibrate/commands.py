@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["register"]
 
 _SURE = 0.15  # confidence from which on a place of the picture counts
+_MOST_LOOKED_AT = 36_000  # pictures of a source that pictures are spread over: twenty minutes
 
 BoardOption = Annotated[
     str, typer.Option("--board", "-b", help="checkerboard:10x7:30mm, acircles:4x11:30mm, charuco:8x6:40mm:30mm, ...")
@@ -321,8 +322,14 @@ def _refine(
         Literal["shift", "affine", "homography", "lens"] | None,
         typer.Option(help="What may change. [default: affine; lens where thermal lay far off]"),
     ] = None,
+    also: Annotated[
+        list[Path] | None, typer.Option(help="Another recording or folder of the same rig; may be repeated.")
+    ] = None,
     frames: Annotated[int, typer.Option(min=1, help="Pictures to sum over.")] = 40,
-    every: Annotated[int, typer.Option(min=1, help="Use every n-th picture of a video.")] = 3,
+    every: Annotated[
+        int | None,
+        typer.Option(min=1, help="Use every n-th picture from the start. [default: spread over all that was filmed]"),
+    ] = None,
     rounds: Annotated[int, typer.Option(min=1, max=6, help="Repeat on the corrected pictures.")] = 2,
     search_px: Annotated[float, typer.Option(min=2, max=64, help="Largest displacement looked for, px.")] = 24.0,
     accept: Annotated[
@@ -332,19 +339,16 @@ def _refine(
 ) -> int:
     """Refine an alignment from ordinary scenes, without a board: for rigs in the field.
 
-    A correction that does not hold on pictures kept back is not written: exit code 1.
+    A correction that does not hold on pictures kept back is not written: exit code 1. What an affine map takes from
+    footage of many places is the rig's mean displacement at each height of the picture: the ground comes nearer.
     """
     import numpy as np
 
-    from app.commands.calibrate.sources import open_pairs
     from calibration.rig import load_calibration, save_calibration
     from calibration.targetless import align_from_nothing, refine_alignment
 
     claim(output, overwrite)
-    stream = open_pairs(source, thermal, every)
-    pairs = [(p.visible, p.thermal) for p in itertools.islice(stream.pairs, frames)]
-    if not pairs:
-        raise BadInputError(f"{source} holds no pair of pictures")
+    pairs = _pictures([source, *(also or [])], thermal, frames, every)
     if calibration is None:
         found = align_from_nothing(
             pairs, model or "lens", near=model or "affine", rounds=rounds, search_px=search_px, progress=_say_field
@@ -368,6 +372,35 @@ def _refine(
     matrix = np.array2string(found.calibration.correction_visible, precision=4, suppress_small=True)
     say(f"{output}: correction {matrix}" if found.start is None else str(output))
     return 0
+
+
+def _pictures(
+    sources: list[Path], thermal: Path | None, frames: int, every: int | None
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """At most `frames` pairs: from the start of each source, every n-th; `every` None: spread evenly over all of them.
+
+    thermal: the video beside the first source, if that is one.
+    """
+    from app.commands.calibrate.sources import open_pairs
+
+    most = -(-frames // len(sources))
+    pairs: list[tuple[np.ndarray, np.ndarray]] = []
+    for number, source in enumerate(sources):
+        stream = open_pairs(source, thermal if number == 0 else None, every or 1)
+        some: list[tuple[np.ndarray, np.ndarray]] = []
+        step = 1
+        try:
+            for index, pair in enumerate(itertools.islice(stream.pairs, _MOST_LOOKED_AT if every is None else most)):
+                if index % step == 0:
+                    some.append((pair.visible, pair.thermal))
+                if len(some) == 2 * most:  # no more are held at once, however long it is
+                    some, step = some[::2], 2 * step
+        finally:
+            stream.close()
+        if not some:
+            raise BadInputError(f"{source} holds no pair of pictures")
+        pairs += some if len(some) <= most else [some[index * len(some) // most] for index in range(most)]
+    return pairs
 
 
 def _say_refinement(found: Refinement, model: Model | None) -> None:
