@@ -98,7 +98,8 @@ def freeze_imports() -> bool:
 def held_collector() -> Iterator[None]:
     """No rounds while libraries are imported, by one thread or several; afterwards they are frozen.
 
-    Frozen first: what was made meanwhile would bring on a full round at once, on whatever thread makes the next object.
+    Only then the collector is on again: with half a million new objects it would begin a round at once, on whatever
+    thread makes the next one, the window's as likely as any. Without libraries, the round is done here.
     """
     global _holders, _held
     with _holding:
@@ -111,7 +112,8 @@ def held_collector() -> Iterator[None]:
     finally:
         with _holding:
             _holders -= 1
-            freeze_imports()
+            if not freeze_imports():
+                gc.collect(0)
             if _holders == 0 and _held:
                 gc.enable()
 

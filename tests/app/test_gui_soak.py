@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -111,6 +112,17 @@ def test_the_collector_leaves_libraries_alone(monkeypatch: pytest.MonkeyPatch) -
         assert gc.isenabled()
         assert gc.get_freeze_count() > frozen
         assert not process.freeze_imports()  # nothing was imported since
+        made: list[weakref.ref[threading.Thread]] = []
+        with process.held_collector():
+            with process.held_collector():
+                assert not gc.isenabled()
+            assert not gc.isenabled()  # another one still imports
+            thread = threading.Thread()
+            thread.__dict__["myself"] = thread
+            made.append(weakref.ref(thread))
+            del thread
+            assert made[0]() is not None
+        assert gc.isenabled() and made[0]() is None  # looked through here, not by whoever makes the next object
     finally:
         gc.unfreeze()
 
