@@ -131,6 +131,7 @@ def take_all(session: Session, rig: FaultyRig, folder: Path, work: Path) -> list
     _recording(shot, work)
     rig.faults[Stream.THERMAL].unplug()
     shot.wait(lambda: bool(window.live.stage.banners.texts()), "the banner")
+    shot.wait(lambda: any("ONLY" in chip.text for chip in window.live.stage.video.chips), "pictures of one camera")
     shot.take("camera_lost", settle_ms=1500)
     rig.faults[Stream.THERMAL].replug()
     window.help.show_keys(session.settings.shortcuts())

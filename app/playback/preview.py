@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import cv2
@@ -13,6 +13,10 @@ import numpy.typing as npt
 from fusion_core.errors import LumithermError
 
 __all__ = ["RecordingPreview", "recording_preview"]
+
+
+_PLACES = (0.5, 0.25, 0.75, 0.0, 1.0)
+"""Where to look for the small picture; a stretch without one camera has none."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -39,8 +43,10 @@ def recording_preview(path: Path, width_px: int = 96) -> RecordingPreview:
             if len(reader) == 0 or not reader.tracks:
                 return RecordingPreview(path, began)
             track = TrackName.FUSED if TrackName.FUSED in reader.tracks else reader.tracks[0]
-            picture = reader.picture(track, len(reader) // 2)
+            places = (round(share * (len(reader) - 1)) for share in _PLACES)
+            picture = next((found for at in places if (found := reader.picture(track, at)) is not None), None)
             seconds = reader.info.duration_s
+            began -= timedelta(seconds=seconds or 0.0)  # the file was written to until its end
     except LumithermError:
         return RecordingPreview(path, began)
     return RecordingPreview(path, began, seconds, None if picture is None else _small(picture, width_px))

@@ -20,6 +20,7 @@ from PyQt6.QtWidgets import (
     QScrollArea,
     QStyle,
     QStyleOptionButton,
+    QStyleOptionComboBox,
     QToolButton,
     QWidget,
 )
@@ -33,7 +34,7 @@ from app.gui.widgets.name_label import NameLabel
 from app.gui.widgets.sections import Section
 from app.pipeline.state.problems import PipelineProblem, Severity
 from app.pipeline.state.stats import BudgetLevel, BudgetReading, RecordingState
-from app.rig.setup_assistant import SourceChoice
+from app.rig.setup_assistant import SourceChoice, list_profiles
 from app.view.measuring import Mark, MarkKind
 from fusion_core.frames import Stream
 
@@ -96,6 +97,18 @@ def room_and_need(widget: QWidget) -> tuple[int, int, int, int]:
     return widget.width(), widget.height(), metrics.horizontalAdvance(text) + icon, metrics.height()
 
 
+def room_in_choice(box: QComboBox) -> tuple[int, int]:
+    """Width that the chosen line needs, and that there is left of the arrow."""
+    option = QStyleOptionComboBox()
+    box.initStyleOption(option)
+    style = box.style()
+    assert style is not None
+    part = QStyle.SubControl.SC_ComboBoxEditField
+    room = style.subControlRect(QStyle.ComplexControl.CC_ComboBox, option, part, box).width()
+    icon = 0 if box.itemIcon(box.currentIndex()).isNull() else box.iconSize().width() + 4
+    return QFontMetrics(box.font()).horizontalAdvance(box.currentText()) + icon, room
+
+
 def faults(window: QWidget) -> list[str]:
     """What is cut: labels and buttons without room for their text, and whatever lies outside the window."""
     found = []
@@ -111,6 +124,10 @@ def faults(window: QWidget) -> list[str]:
             place = QRect(corner, widget.size())
             if not window.rect().adjusted(-SLACK_PX, -SLACK_PX, SLACK_PX, SLACK_PX).contains(place):
                 found.append(f"outside: {where} at {place.getRect()} of {window.width()}x{window.height()}")
+        if isinstance(widget, QComboBox) and text and not widget.isEditable():
+            need, room = room_in_choice(widget)
+            if need > room + SLACK_PX:
+                found.append(f"cut: {where}: {need} px in {room}")
         shows_text = bool(text) and not isinstance(widget, QComboBox)
         if isinstance(widget, QToolButton):
             shows_text = shows_text and widget.toolButtonStyle() is not Qt.ToolButtonStyle.ToolButtonIconOnly
@@ -171,6 +188,7 @@ def test_no_text_is_cut_on_any_page_at_any_size(fakes: Fakes) -> None:
         look("start", size)
         window.show_page(window.setup)
         window.setup.show_sources([choice])
+        window.setup.show_profiles(list_profiles())
         settle(fakes, size)
         look("assistant", size)
         for page in window.calibration._pages:

@@ -64,6 +64,7 @@ def test_several_marks_have_names_values_and_a_difference(fakes: Fakes, qtbot: Q
     fakes.start()
     fakes.show(warm(60))
     measure, panel = fakes.controller.measure, fakes.window.live.panel.measure
+    assert not panel._difference_box.isVisibleTo(panel)  # between nothing and nothing
     numbers = [measure.add(mark) for mark in (SPOT, BOX, LINE)]
     assert numbers == [1, 2, 3] and [m.mark.name for m in measure.marks] == ["Spot 1", "Box 2", "Line 3"]
     cells = [[panel.table.item(row, column).text() for column in range(4)] for row in range(3)]  # type: ignore[union-attr]

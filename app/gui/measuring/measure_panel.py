@@ -79,6 +79,7 @@ class MeasurePanel(Section):
         self.body.addWidget(self.profile)
         self._make_surface()
         self.show_rows((), "", -1)
+        self._show_choices()
         self.show_degrees(False, Surface())
 
     # ------------------------------------------------------------------ the parts

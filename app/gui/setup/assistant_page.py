@@ -164,6 +164,7 @@ class AssistantPage(QWidget):
     def _known(self) -> QHBoxLayout:
         """Cameras with both channels behind one address."""
         self.profile = combo(self.tr("Known camera"), [], lambda _: None)
+        self.profile.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToContents)
         self.host = QLineEdit()
         self.host.setPlaceholderText(self.tr("its address, e.g. 192.168.1.64"))
         self.host.setAccessibleName(self.tr("Address of the known camera"))
