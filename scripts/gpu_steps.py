@@ -176,6 +176,8 @@ def smoke(machine: Machine) -> Figures:
     picture = torch.rand(1, 8, 40, 50, generator=generator)
     grid = torch.rand(1, 40, 50, 2, generator=generator) * 2.2 - 1.1
     kernel = torch.rand(24, 1, 7, 7, generator=generator)
+    weight = torch.rand(8, 8, 3, 3, generator=generator) - 0.5
+    perceptron = [torch.rand(size, generator=generator) - 0.5 for size in ((4, 8), (4,), (8, 4), (8,))]
     operators: dict[str, Callable[[Callable[[torch.Tensor], torch.Tensor]], torch.Tensor]] = {
         "lookup": lambda to: to(table)[to(counts).to(torch.int32) & 0xFFFF].float(),
         "grid_sample bilinear": lambda to: F.grid_sample(
@@ -189,7 +191,21 @@ def smoke(machine: Machine) -> Figures:
             to(picture).half().contiguous(memory_format=torch.channels_last), to(kernel).half(), padding=3, groups=8
         ).float(),
         "refine": lambda to: torch.ops.lumitherm.refine_features(*(to(picture).half() for _ in range(3))).float(),
-        "blend": lambda to: torch.ops.lumitherm.blend(*(to(picture) for _ in range(4))),
+        "attend": lambda to: torch.ops.lumitherm.attend(
+            to(picture).half(), to(picture).mean(dim=(2, 3)), *(to(each).half() for each in perceptron)
+        ).float(),
+        "warp": lambda to: torch.ops.lumitherm.warp_cubic(to(picture)[:, :1], to(picture)[:, :2, :5, :7] * 9 - 4, 2.0),
+        "band": lambda to: torch.ops.lumitherm.draw_band(
+            to(picture)[:, :2], to(picture)[:, 2:4, :20, :25], to(picture)[:, 4:6], to(picture)[:, 6:7, :20, :25]
+        ),
+        "convolution and relu": lambda to: torch.ops.lumitherm.conv_relu(
+            to(picture).half().contiguous(memory_format=torch.channels_last),
+            to(weight).half(),
+            to(weight)[:, 0, 0, 0].half(),
+            [1, 1],
+            [1, 1],
+            [1, 1],
+        ).float(),
         "sort": lambda to: to(picture).flatten().sort().values,
     }
     import fusion_core.rfvif.kernels  # noqa: F401 - registers the operators

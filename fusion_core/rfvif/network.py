@@ -23,9 +23,7 @@ from fusion_core.rfvif.pffm import PyramidFeatureFusion, Reconstruction
 from fusion_core.rfvif.working_grid import (
     DETAIL_PX,
     MAPS,
-    Blend,
     WorkingMaps,
-    blend_bands,
     detail_path,
     enlarge,
     reduce,
@@ -52,8 +50,6 @@ class Rfvif(nn.Module):
     def __init__(self, config: RfvifConfig) -> None:
         super().__init__()
         self.config = config
-        self.blend: Blend = blend_bands
-        """What blends the bands of the detail path; another operator of the same function on a GPU."""
         c, light = config.channels, config.light
         inputs = config.space_to_depth**2
         self.alignment = CorrelationAlignment(config.stages) if config.alignment in ("uniform", "field") else None
@@ -115,27 +111,33 @@ class Rfvif(nn.Module):
         )
         return Alignment(uniform, found.log_confidence)
 
-    def forward(self, visible_y: Tensor, infrared: Tensor, factor: int | None = None) -> Tensor:
+    def forward(
+        self, visible_y: Tensor, infrared: Tensor, factor: int | None = None, *, outer: int | None = None
+    ) -> Tensor:
         """Fuse.
 
         Args:
             visible_y: (B, 1, H, W) visible luminance in [0, 1], H and W >= 32, any size.
             infrared: (B, 1, H, W) infrared in [0, 1], on the visible grid up to about 8 px.
             factor: pixels to one of the working grid, along each side; None: `reduction` of this size.
+            outer: fused at 1 / outer of the size, 1 if it has been reduced already; None: as `DETAIL_PX` asks.
 
         Returns:
             (B, 1, H, W) in [0, 1], in the dtype of `visible_y`. A network in half precision keeps most of its exactness
             with pictures in float32: warp and detail path run in that.
         """
-        return self.forward_training(visible_y, infrared, factor).fused.clamp(0.0, 1.0).to(visible_y.dtype)
+        return self.forward_training(visible_y, infrared, factor, outer=outer).fused.clamp(0.0, 1.0).to(visible_y.dtype)
 
-    def forward_training(self, visible_y: Tensor, infrared: Tensor, factor: int | None = None) -> RfvifOutput:
+    def forward_training(
+        self, visible_y: Tensor, infrared: Tensor, factor: int | None = None, *, outer: int | None = None
+    ) -> RfvifOutput:
         """As `forward`, not clamped, with the intermediate pictures that the losses see.
 
         In training the factor of crops is that of the whole pictures that are fused later.
         """
         height, width = visible_y.shape[-2:]
-        outer = reduction_factor(height, width, DETAIL_PX) if self.config.working_px else 1
+        if outer is None:
+            outer = reduction_factor(height, width, DETAIL_PX) if self.config.working_px else 1
         if outer > 1:
             return self._forward_large(visible_y, infrared, factor, outer)
         if factor is None:
@@ -151,7 +153,9 @@ class Rfvif(nn.Module):
         height, width = visible_y.shape[-2:]
         visible = pad_to_multiple(visible_y, outer, mirror=True)
         small = reduce(visible, outer)
-        out = self.forward_training(small, reduce(pad_to_multiple(infrared, outer, mirror=True), outer), factor)
+        # Once, also where rounding the sides up leaves it a little above `DETAIL_PX`.
+        small_infrared = reduce(pad_to_multiple(infrared, outer, mirror=True), outer)
+        out = self.forward_training(small, small_infrared, factor, outer=1)
         fused = visible + enlarge(out.fused - small, outer)
         moved = tuple(each * outer for each in out.displacement)
         return RfvifOutput(fused[:, :, :height, :width], out.aligned_infrared, moved, out.log_confidence)
@@ -219,7 +223,7 @@ class Rfvif(nn.Module):
         visible, infrared = visible.float(), infrared.float()
         reduced = reduce(visible, factor).to(dtype), reduce(infrared, factor).to(dtype)
         channels, pictures = self.fuse_reduced(*reduced, log_confidence, carried)
-        fused = detail_path(visible, infrared, WorkingMaps.of(channels.float()), factor, self.blend)
+        fused = detail_path(visible, infrared, WorkingMaps.of(channels.float()), factor)
         return RfvifOutput(fused, pictures, (), log_confidence)
 
     def fuse_reduced(

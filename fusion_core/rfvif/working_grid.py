@@ -15,7 +15,6 @@ So edges are those of the pictures, never blurred by a narrow network, which has
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -27,7 +26,6 @@ __all__ = [
     "LEVELS",
     "MAPS",
     "RAMP",
-    "Blend",
     "WorkingMaps",
     "blend_bands",
     "detail_path",
@@ -48,9 +46,6 @@ LEVELS = 3
 
 RAMP = 3.0 / 255.0
 """By so much thermal's band must be the stronger to be drawn alone."""
-
-
-Blend = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 
 
 class WorkingMaps(NamedTuple):
@@ -98,34 +93,31 @@ def blend_bands(visible: Tensor, infrared: Tensor, visible_gate: Tensor, thermal
     return of_visible + weight * (of_infrared - of_visible)
 
 
-def _fuse_levels(visible: Tensor, infrared: Tensor, maps: WorkingMaps, levels: int, blend: Blend) -> Tensor:
+def _fuse_levels(visible: Tensor, infrared: Tensor, maps: WorkingMaps, levels: int) -> Tensor:
     """The pyramid from this level down."""
     if levels == 0:
         return visible
     small = reduce(visible, 2), reduce(infrared, 2)
     band = visible - enlarge(small[0], 2), infrared - enlarge(small[1], 2)
     reduced = WorkingMaps(*(reduce(each, 2) for each in maps))
-    coarse = _fuse_levels(*small, reduced, levels - 1, blend)
-    return enlarge(coarse, 2) + blend(*band, maps.visible_gate, maps.thermal_gate)
+    coarse = _fuse_levels(*small, reduced, levels - 1)
+    return enlarge(coarse, 2) + blend_bands(*band, maps.visible_gate, maps.thermal_gate)
 
 
-def detail_path(
-    visible: Tensor, infrared: Tensor, maps: WorkingMaps, factor: int, blend: Blend = blend_bands
-) -> Tensor:
+def detail_path(visible: Tensor, infrared: Tensor, maps: WorkingMaps, factor: int) -> Tensor:
     """The fused picture at full size.
 
     Args:
         visible, infrared: (B, 1, H, W) in [0, 1], infrared aligned; multiples of 8 * factor.
         maps: what the network gave on the working grid, (B, 1, H / factor, W / factor) each.
         factor: of the reduction.
-        blend: what computes `blend_bands`.
 
     Returns:
         (B, 1, H, W), not clamped.
     """
     small = reduce(visible, factor), reduce(infrared, factor)
-    fused = enlarge(_fuse_levels(*small, maps, LEVELS, blend) + maps.delta, factor)
+    fused = enlarge(_fuse_levels(*small, maps, LEVELS) + maps.delta, factor)
     if factor == 1:
         return fused
     band = visible - enlarge(small[0], factor), infrared - enlarge(small[1], factor)
-    return fused + blend(*band, enlarge(maps.visible_gate, factor), enlarge(maps.thermal_gate, factor))
+    return fused + blend_bands(*band, enlarge(maps.visible_gate, factor), enlarge(maps.thermal_gate, factor))
