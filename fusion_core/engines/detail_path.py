@@ -1,6 +1,7 @@
 """The detail path of `fusion_core.rfvif.working_grid` in OpenCV's integers, for engines on the CPU.
 
-Equal to the reference up to rounding: at most 2 levels, by test.
+Equal to the reference up to rounding: at most 2 levels, by test. Reduced pictures keep fractions of a level, and gates
+16 bits: where both bands are strong and nearly alike, half a level decides between them, which is tens of levels.
 """
 
 from __future__ import annotations
@@ -11,14 +12,19 @@ import numpy.typing as npt
 
 from fusion_core.rfvif.working_grid import DETAIL_PX, LEVELS, RAMP, reduction_factor
 
-__all__ = ["LargePicture", "WorkingGrid"]
+__all__ = ["LargePicture", "WorkingGrid", "levels_of"]
 
 _BITS = 5  # of fractions of a level in 16 bits
 _LEVEL = 2.0**_BITS
-_GATE = 127  # a gate of 1 in eight bits
+_GATE = 4096  # a gate of 1
 
 Plane = npt.NDArray[np.int16]
 """Levels times 2^_BITS."""
+
+
+def levels_of(plane: Plane) -> npt.NDArray[np.uint8]:
+    """Rounded to whole levels."""
+    return np.asarray(cv2.convertScaleAbs(plane, alpha=1.0 / _LEVEL), np.uint8)
 
 
 class LargePicture:
@@ -80,20 +86,21 @@ class WorkingGrid:
         """Height and width of what the working grid covers, in pixels of the picture."""
         return self._padded
 
-    def reduce(self, picture: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-        """(H, W) -> (h, w) uint8, area means."""
+    def reduce(self, picture: npt.NDArray[np.uint8]) -> Plane:
+        """(H, W) -> (h, w), area means; `levels_of` rounds them."""
+        plane = np.left_shift(picture, _BITS, dtype=np.int16)
         below, right = self._padded[0] - self._size[0], self._padded[1] - self._size[1]
         if below or right:
-            picture = np.asarray(cv2.copyMakeBorder(picture, 0, below, 0, right, cv2.BORDER_REFLECT_101), np.uint8)
+            plane = np.asarray(cv2.copyMakeBorder(plane, 0, below, 0, right, cv2.BORDER_REFLECT_101), np.int16)
         if self.factor == 1:
-            return picture
-        return np.asarray(cv2.resize(picture, self._reduced[::-1], interpolation=cv2.INTER_AREA), np.uint8)
+            return plane
+        return np.asarray(cv2.resize(plane, self._reduced[::-1], interpolation=cv2.INTER_AREA), np.int16)
 
     def fuse(
         self,
         visible: npt.NDArray[np.uint8],
         thermal: npt.NDArray[np.uint8],
-        reduced: tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]],
+        reduced: tuple[Plane, Plane],
         channels: npt.NDArray[np.float32],
     ) -> npt.NDArray[np.uint8]:
         """The fused luminance.
@@ -107,15 +114,14 @@ class WorkingGrid:
             (H, W) uint8.
         """
         gates = _gates(channels[1:])
-        small = [np.left_shift(each, _BITS, dtype=np.int16) for each in reduced]
-        delta = (channels[0] * np.float32(255.0 * _LEVEL)).astype(np.int16)
-        fused: np.ndarray = np.asarray(cv2.add(_fuse_levels(small[0], small[1], gates, LEVELS), delta))
+        delta = np.rint(channels[0] * np.float32(255.0 * _LEVEL)).astype(np.int16)
+        fused: np.ndarray = np.asarray(cv2.add(_fuse_levels(*reduced, gates, LEVELS), delta))
         if self.factor > 1:
-            bands = self._band(visible, small[0]), self._band(thermal, small[1])
+            bands = self._band(visible, reduced[0]), self._band(thermal, reduced[1])
             fused = np.asarray(cv2.add(self._enlarge(fused), _blend(*bands, self._enlarge(gates))))
         else:
             fused = fused[: self._size[0], : self._size[1]]
-        return np.asarray(cv2.convertScaleAbs(np.maximum(fused, 0), alpha=1.0 / _LEVEL), np.uint8)
+        return levels_of(np.maximum(fused, 0))
 
     def _band(self, picture: npt.NDArray[np.uint8], base: Plane) -> Plane:
         """What the working grid cannot hold of the picture: (H, W)."""
@@ -127,14 +133,14 @@ class WorkingGrid:
         return np.asarray(full)[: self._size[0], : self._size[1]]
 
 
-def _fuse_levels(visible: Plane, thermal: Plane, gates: npt.NDArray[np.uint8], levels: int) -> Plane:
+def _fuse_levels(visible: Plane, thermal: Plane, gates: Plane, levels: int) -> Plane:
     """The pyramid from this level down, (h, w)."""
     if levels == 0:
         return visible
     half, size = (visible.shape[1] // 2, visible.shape[0] // 2), visible.shape[::-1]
     small_visible = np.asarray(cv2.resize(visible, half, interpolation=cv2.INTER_AREA), np.int16)
     small_thermal = np.asarray(cv2.resize(thermal, half, interpolation=cv2.INTER_AREA), np.int16)
-    small_gates = np.asarray(cv2.resize(gates, half, interpolation=cv2.INTER_AREA), np.uint8)
+    small_gates = np.asarray(cv2.resize(gates, half, interpolation=cv2.INTER_AREA), np.int16)
     coarse = _fuse_levels(small_visible, small_thermal, small_gates, levels - 1)
     coarse, small_visible, small_thermal = (
         np.asarray(cv2.resize(each, size, interpolation=cv2.INTER_LINEAR), np.int16)
@@ -144,10 +150,12 @@ def _fuse_levels(visible: Plane, thermal: Plane, gates: npt.NDArray[np.uint8], l
     return np.asarray(cv2.add(coarse, band), np.int16)
 
 
-def _blend(visible: Plane, thermal: Plane, gates: npt.NDArray[np.uint8]) -> Plane:
+def _blend(visible: Plane, thermal: Plane, gates: np.ndarray) -> Plane:
     """One band of both pictures, (h, w); gates (h, w, 2)."""
-    of_visible = cv2.multiply(visible, gates[..., 0], scale=1.0 / _GATE, dtype=cv2.CV_16S)
-    of_thermal = cv2.multiply(thermal, gates[..., 1], scale=1.0 / _GATE, dtype=cv2.CV_16S)
+    of_visible, of_thermal = (
+        cv2.multiply(band, gate, scale=1.0 / _GATE, dtype=cv2.CV_16S)
+        for band, gate in zip((visible, thermal), cv2.split(gates), strict=True)
+    )
     lead = np.maximum(np.abs(of_thermal) - np.abs(of_visible), 0)
     weight = cv2.convertScaleAbs(lead, alpha=1.0 / (RAMP * _LEVEL))
     step = cv2.multiply(cv2.subtract(of_thermal, of_visible), weight, scale=1.0 / 255.0, dtype=cv2.CV_16S)
@@ -158,7 +166,7 @@ def _subtract(first: Plane, second: np.ndarray) -> Plane:
     return np.asarray(cv2.subtract(first, second), np.int16)
 
 
-def _gates(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
-    """(2, h, w) -> (h, w, 2) uint8, 0..254 for gates of 0..2."""
-    gates = (2.0 * _GATE) / (1.0 + np.exp(-logits))
-    return np.asarray(cv2.merge([cv2.convertScaleAbs(plane) for plane in gates]), np.uint8)
+def _gates(logits: npt.NDArray[np.float32]) -> Plane:
+    """(2, h, w) -> (h, w, 2), gates of 0..2 times _GATE."""
+    gates = np.rint((2.0 * _GATE) / (1.0 + np.exp(-logits))).astype(np.int16)
+    return np.asarray(cv2.merge([*gates]), np.int16)

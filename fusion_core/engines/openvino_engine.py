@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from fusion_core.checkpoint import LoadedCheckpoint
 from fusion_core.colour import luminance, replace_luminance
 from fusion_core.engines.cache import EngineCache
-from fusion_core.engines.detail_path import LargePicture, WorkingGrid
+from fusion_core.engines.detail_path import LargePicture, WorkingGrid, levels_of
 from fusion_core.engines.openvino_parts import compile_part, openvino_estimator
 from fusion_core.engines.openvino_runtime import default_threads, load_openvino
 from fusion_core.engines.running_displacement import RunningDisplacement
@@ -90,7 +90,7 @@ class _Whole(nn.Module):
 
     def forward(self, visible: Tensor, infrared: Tensor) -> Tensor:
         scale = 1.0 / 255.0
-        return _to_uint8(self.network(visible.float() * scale, infrared.float() * scale))
+        return _to_uint8(self.network(visible.float() * scale, infrared.float() * scale, outer=1))
 
 
 def _to_uint8(fused: Tensor) -> Tensor:
@@ -282,7 +282,8 @@ class _Compiled:
                 warped = cv2.remap(thermal, *found.maps, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
                 aligned = np.asarray(warped, np.uint8)
                 reduced = self._grid.reduce(visible), self._grid.reduce(aligned)
-                inputs: list[np.ndarray] = [*(each[None, None] for each in reduced), found.log_confidence[None]]
+                pictures = (levels_of(each)[None, None] for each in reduced)
+                inputs: list[np.ndarray] = [*pictures, found.log_confidence[None]]
                 out = self._fuse.infer(inputs) if self._kernels is None else self._kernels.infer(inputs)
                 channels = out[0][0]
                 if len(channels) > 1:

@@ -102,7 +102,7 @@ class _Whole(_Program):
     """For networks that estimate no displacement: visible, infrared -> fused."""
 
     def forward(self, visible: Tensor, infrared: Tensor) -> Tensor:
-        return self.network(visible, infrared)  # type: ignore[no-any-return]
+        return self.network(visible, infrared, outer=1)  # type: ignore[no-any-return]
 
 
 def programs_of(

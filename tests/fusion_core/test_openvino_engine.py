@@ -54,7 +54,7 @@ def test_agrees_with_the_reference_and_keeps_its_models(checkpoint: Any, cache: 
     exact = OpenVinoEngine(checkpoint, precision="f32", threads=1, cache=cache)
     for seed in range(3):
         pair = smooth_pair(seed)
-        assert psnr_db(exact.fuse(*pair), reference.fuse(*pair)) > 40  # two warps, and 4 bits of fractions
+        assert psnr_db(exact.fuse(*pair), reference.fuse(*pair)) > 50  # two warps, each rounded to levels or not
     assert exact.name == f"openvino-f32:{checkpoint.path.stem}"
     exact.close()
     kept = {entry.name for entry in cache.entries()}

@@ -79,8 +79,8 @@ def test_opencv_draws_what_the_reference_draws(height: int, width: int) -> None:
     maps = WorkingMaps.of(torch.from_numpy(channels)[None])
     wanted = detail_path(tensor(visible, grid.factor), tensor(thermal, grid.factor), maps, grid.factor)
     off = np.abs(fused - wanted[0, 0, :height, :width].clamp(0, 1).numpy() * 255.0)
-    assert float(off.mean()) < 0.5
-    assert float(np.percentile(off, 99.5)) <= 2.0  # levels; more only where both bands are alike and rounding decides
+    assert float(off.mean()) < 0.35
+    assert float(off.max()) <= 2.0  # levels
 
 
 def test_the_network_fuses_any_size_on_its_working_grid() -> None:
