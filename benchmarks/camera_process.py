@@ -99,6 +99,10 @@ def strike(server: RtspServer, name: str, seconds: float) -> str:
     visible.wait(40)
     thermal.wait(40)
     camera = visible.camera
+    end_s = time.monotonic() + 20
+    while camera._spare is None and time.monotonic() < end_s:  # type: ignore[attr-defined]
+        time.sleep(0.05)  # as on a rig that has run for a while
+    time.sleep(2.0)
     assert isinstance(camera, ChildCamera) and camera.pid is not None
     before, at_s = len(visible.states), time.monotonic()
     if name in ("killed", "stopped"):

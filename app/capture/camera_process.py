@@ -9,7 +9,6 @@ import contextlib
 import ctypes
 import json
 import mmap
-import os
 import resource
 import signal
 import socket
@@ -39,8 +38,6 @@ def main(handle: int) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    with contextlib.suppress(OSError, AttributeError):
-        os.setpriority(os.PRIO_PROCESS, 0, max(0, os.getpriority(os.PRIO_PROCESS, 0)))  # it starts before others only
     with socket.socket(fileno=handle) as connection:
         connection.send(b"R")
         message = connection.recv(MOST_MESSAGE)

@@ -53,6 +53,7 @@ _SLOTS: Final = 16
 _POOL_BYTES: Final = 400_000_000  # shared memory of a camera at most
 MOST_MESSAGE: Final = 65_536
 _LEAVE_S: Final = 0.3
+_SPARE_S: Final = 2.0  # after an opening, when the processor has less to do; 38 MB and 0.4 s of it
 _ENOUGH: Final = 0.7  # of the time to open, for a child that was ready only now
 _LOOK_S: Final = 1.0  # between two looks at the child's memory
 
@@ -78,7 +79,8 @@ class ChildCamera:
         self._stream, self._uri, self._config, self._base, self._rig = stream, uri, config, base, rig
         self._command = command or [sys.executable, "-P", "-m", "app.capture.camera_process"]
         self._child: _Child | None = None
-        self._spare: _Child | None = None  # started ahead of the next `open`
+        self._spare: _Child | None = None  # started ahead of the next `open`: to load its libraries takes a second
+        self._spare_at_s = 0.0
         self._failed = False
         self._info = CameraInfo(config.shown_uri, uri.kind, 0, 0, config.fps or 0.0, "", TimestampSource.SENDER)
 
@@ -109,6 +111,7 @@ class ChildCamera:
             self._end_child(polite=False)
             raise
         self._failed = False
+        self._spare_at_s = time.monotonic() + _SPARE_S
 
     def _setup(self, open_timeout_s: float) -> dict[str, Any]:
         config = self._config.model_dump(mode="json") | {
@@ -138,12 +141,15 @@ class ChildCamera:
         except BaseException:
             self._failed = True
             raise
+        if self._spare is None and time.monotonic() >= self._spare_at_s:
+            self._spare = _Child(self._command)
         return frame
 
     def close(self) -> None:
         """End the child; returns within about half a second whatever it does.
 
-        After a failure the next child starts at once, for the `open` that will follow; a second `close` ends that one.
+        After a failure the next child is there, or starts at once, for the `open` that will follow; a second `close`
+        ends that one.
         """
         failed, self._failed = self._failed, False
         self._end_child(polite=not failed)
@@ -194,6 +200,8 @@ class _Child:
                 stderr=subprocess.DEVNULL,
                 env=os.environ | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
             )
+        with contextlib.suppress(OSError):  # the capture thread that starts it goes before others, it does not
+            os.setpriority(os.PRIO_PROCESS, self._process.pid, max(0, os.getpriority(os.PRIO_PROCESS, 0)))
         self._ending = weakref.finalize(self, _end_process, self._process, ours)
 
     @property
