@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import multiprocessing
 import os
 import shutil
 import signal
@@ -176,7 +177,8 @@ def kills(out: Path, count: int, seed: int) -> dict[str, Any]:
         beside = 2 if kind == "load" else 0
         with _load(beside):
             offered = _kill_one(folder, kind, float(rng.uniform(0.5, 4.0)))
-        lost, damaged = _inspect(folder, offered)
+        with multiprocessing.get_context("fork").Pool(1) as pool:  # whose libraries start threads: a fork lacks them
+            lost, damaged = pool.apply(_inspect, (folder, offered))
         unreadable += damaged
         for name, seconds in lost.items():
             losses[kind][name].append(seconds)

@@ -97,6 +97,7 @@ def test_a_disk_that_runs_full_leaves_a_valid_file_and_recording_resumes(
     index = 0
     while recorder.status.state is not RecordingState.PAUSED:
         support.feed(recorder, support.frame_at(index))
+        time.sleep(0.005)  # a cluster holds what comes in 100 ms
         index += 1
         assert index < 400, "the disk never ran full"
     lie[0] = False
