@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import secrets
 import stat
 import struct
 from collections.abc import Iterator
@@ -51,7 +52,8 @@ def replacing(path: Path) -> Iterator[Path]:
     After an error `path` is as it was. Raises OSError.
     """
     stem = os.fsencode(path.stem)[:_STEM_BYTES].decode("utf-8", "ignore")
-    part = path.with_name(f".{stem}.{os.getpid()}.part{path.suffix}")
+    # A name that nobody can foresee: in a folder of several users a link of that name would lead the writing elsewhere.
+    part = path.with_name(f".{stem}.{secrets.token_hex(8)}.part{path.suffix}")
     try:
         yield part
         put_in_place(part, path)

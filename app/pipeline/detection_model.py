@@ -26,6 +26,12 @@ _DEVIATION = np.array((0.229, 0.224, 0.225), np.float32)
 _GREY = 114  # around a picture of another shape, as YOLO is trained
 _FREE_PX = 640  # of an input whose size the file leaves open
 _MOST = 100  # boxes of a picture
+_MOST_CANDIDATES = 2000  # that are held against each other
+_MOST_SIDE = 4096  # of the input, px
+_MOST_BYTES = 512_000_000  # of the file
+_MOST_CLASSES = 10_000
+_MOST_NAMES = 1_000_000  # characters of all names
+_LABEL = 64  # characters of a name
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +57,9 @@ class DetectionModel:
         self._config = config
         if not config.model.is_file():
             raise BadInputError(f"detect.model: {config.model} does not exist; wanted an ONNX file")
+        size = config.model.stat().st_size
+        if size > _MOST_BYTES:
+            raise BadInputError(f"detect.model: {config.model} has {size} bytes; at most {_MOST_BYTES} are read")
         self._session = _open(config)
         self._kind = config.kind
         if self._kind == "auto":
@@ -84,7 +93,7 @@ class DetectionModel:
         if config.normalize == "imagenet" or (config.normalize == "auto" and self._kind == "detr"):
             tensor = (tensor - _MEAN) / _DEVIATION
         try:
-            outputs = session.run(np.ascontiguousarray(tensor.transpose(2, 0, 1)[None]))
+            outputs = [_sound(each) for each in session.run(np.ascontiguousarray(tensor.transpose(2, 0, 1)[None]))]
         except Exception as error:  # each runtime has its own; whatever it is, this picture has no boxes
             raise EngineError(f"detect.model {config.model.name} failed: {str(error)[:300]}") from error
         if self._kind == "yolo":
@@ -101,7 +110,7 @@ class DetectionModel:
         found = []
         for number in np.argsort(-scores)[:_MOST]:
             index = int(classes[number])
-            label = self._labels[index] if index < len(self._labels) else f"class {index}"
+            label = self._labels[index] if 0 <= index < len(self._labels) else f"class {index}"
             if self._config.only and label not in self._config.only:
                 continue
             left, right = np.clip(boxes[number][[0, 2]], 0, width)
@@ -111,6 +120,11 @@ class DetectionModel:
                 sides = (round(float(side), 1) for side in (top, left, bottom, right))
                 found.append(Detection(label, confidence, *sides))
         return tuple(found)
+
+
+def _sound(output: Floats) -> Floats:
+    """Without what is no number, and within what a box, a score or a class may be."""
+    return np.clip(np.nan_to_num(output, nan=0.0, posinf=0.0, neginf=0.0), -1e6, 1e6)
 
 
 def letterbox(picture: np.ndarray, height: int, width: int) -> tuple[np.ndarray, float, tuple[int, int]]:
@@ -147,6 +161,9 @@ def decode_yolo(output: Floats, confidence: float, overlap: float) -> tuple[Floa
     best = scores.max(axis=1)
     sure = best >= confidence
     rows, classes, best = rows[sure], classes[sure], best[sure]
+    if len(best) > _MOST_CANDIDATES:
+        first = np.argpartition(-best, _MOST_CANDIDATES)[:_MOST_CANDIDATES]
+        rows, classes, best = rows[first], classes[first], best[first]
     half = rows[:, 2:4] / 2
     boxes = np.concatenate([rows[:, :2] - half, rows[:, :2] + half], axis=1).astype(np.float32)
     if not len(boxes):
@@ -242,14 +259,30 @@ def _check_input(config: DetectConfig, shape: Sequence[Any], more: int) -> None:
         raise BadInputError(
             f"detect.model: {config.model} takes {shape} and {more} more inputs; wanted one picture (1, 3, H, W)"
         )
+    if not all(1 <= side <= _MOST_SIDE for side in shape[2:] if isinstance(side, int)):
+        raise BadInputError(
+            f"detect.model: {config.model} takes pictures of {shape[2]}x{shape[3]}; wanted 1 to {_MOST_SIDE} px a side"
+        )
 
 
 def _names(facts: Mapping[str, str]) -> tuple[str, ...]:
     """The classes that a file names itself, as Ultralytics writes them: {0: 'person', ...}."""
+    text = facts.get("names", "")
+    if len(text) > _MOST_NAMES:
+        raise BadInputError(f"detect.model: its names have {len(text)} characters; at most {_MOST_NAMES} are read")
     try:
-        named = ast.literal_eval(facts.get("names", ""))
-    except (ValueError, SyntaxError):
+        named = ast.literal_eval(text)
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         return ()
-    if isinstance(named, dict):
-        return tuple(str(named.get(number, f"class {number}")) for number in range(max(named, default=-1) + 1))
-    return tuple(map(str, named)) if isinstance(named, list | tuple) else ()
+    if isinstance(named, list | tuple):
+        named = dict(enumerate(named[:_MOST_CLASSES]))
+    if not isinstance(named, dict):
+        return ()
+    known = {n: name for n, name in named.items() if isinstance(n, int) and 0 <= n < _MOST_CLASSES}
+    return tuple(_label(known.get(number, f"class {number}")) for number in range(max(known, default=-1) + 1))
+
+
+def _label(name: object) -> str:
+    """A name as text that can stand in a line: no control characters, nothing that cannot be encoded."""
+    text = str(name)[:_LABEL].encode("utf-8", "replace").decode("utf-8")
+    return "".join(letter if letter.isprintable() else "?" for letter in text)

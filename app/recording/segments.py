@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -250,12 +252,13 @@ def _any_sequence(name: str) -> re.Match[str] | None:
 
 def protect(video: Path) -> None:
     """Keep a recording from the ring policy: it deletes no file with a NAME.keep beside it."""
-    video.with_suffix(".keep").touch()
+    with contextlib.suppress(FileExistsError):  # also a link, which is not followed
+        os.close(os.open(video.with_suffix(".keep"), os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
 
 
 def is_protected(video: Path) -> bool:
     """Whether `protect` was called for this recording."""
-    return video.with_suffix(".keep").exists()
+    return os.path.lexists(video.with_suffix(".keep"))
 
 
 def delete_recording(video: Path) -> int:

@@ -9,6 +9,7 @@ import numpy as np
 
 from app.recording.config import TrackName
 from app.recording.sidecar import FrameLine, GapLine, PictureLine, RawLine, SidecarContent
+from fusion_core.files import write_atomic
 from fusion_core.frames import FrameFlag
 
 __all__ = ["timing_page", "write_timing_page"]
@@ -76,7 +77,7 @@ def timing_page(name: str, content: SidecarContent, problems: Iterable[str] = ()
 def write_timing_page(video: Path, content: SidecarContent, problems: Iterable[str]) -> Path:
     """Write the page as NAME.md beside the video; returns its path. Raises OSError."""
     page = video.with_suffix(".md")
-    page.write_text(timing_page(video.stem, content, problems), encoding="utf-8")
+    write_atomic(page, timing_page(video.stem, content, problems))
     return page
 
 

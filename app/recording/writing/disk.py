@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 from collections import deque
 from collections.abc import Callable
@@ -39,10 +40,10 @@ def require_writable(directory: Path) -> None:
     except OSError as error:
         what = "is no folder" if directory.exists() else f"cannot be made: {error.strerror}"
         raise RecordingError(f"the recording folder {directory} {what}. {advice}") from error
-    probe = directory / f".write-probe-{os.getpid()}"
+    probe = directory / f".write-probe-{secrets.token_hex(8)}"
     try:
         try:
-            with probe.open("wb", buffering=0) as file:
+            with probe.open("xb", buffering=0) as file:
                 file.write(bytes(4096))
                 os.fsync(file.fileno())
         finally:

@@ -18,6 +18,7 @@ from app.configuration.service import HookEvent
 from app.recording.segments import is_protected, list_recordings
 from app.service.state.log_ring import LogRing
 from fusion_core.errors import BadInputError, LumithermError, RunError
+from fusion_core.files import write_atomic
 from fusion_core.redaction import redact
 
 if TYPE_CHECKING:
@@ -250,7 +251,7 @@ class Operations:
     def _protect(self, request: NameRequest) -> dict[str, Any]:
         video = self.recording_file(request.name).with_suffix(".mkv")
         try:
-            video.with_suffix(KEEP).write_text("by request\n", encoding="ascii")
+            write_atomic(video.with_suffix(KEEP), "by request\n")
         except OSError as error:
             raise RunError(f"{video.name} cannot be protected: {error.strerror or error}") from error
         return {"kept": video.name}

@@ -132,6 +132,8 @@ class HomeAssistant(ServiceWorker):
             self._told(f"the connection ended: {reason}")
 
     def _on_message(self, _client: Any, _data: Any, message: Any) -> None:
+        if message.retain:  # an old wish that the broker keeps: it would be obeyed again at each connection
+            return
         word = bytes(message.payload)[:16].decode("ascii", "replace").strip().upper()
         if word in ("ON", "OFF"):
             self._wish = word == "ON"
