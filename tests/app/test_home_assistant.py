@@ -144,3 +144,22 @@ def test_counts_without_a_scale_are_no_temperatures() -> None:
 def test_what_is_no_broker_is_refused(address: str) -> None:
     with pytest.raises(ValidationError):
         HomeAssistantConfig.model_validate({"broker": address})
+
+
+def test_a_wish_that_the_broker_has_kept_is_not_obeyed(tmp_path: Path, live: LiveFusion) -> None:
+    """It would begin or end a recording at each connection."""
+    port = free_port()
+    with broker(tmp_path, port):
+        home = Home(port)
+        home.client.publish("lumitherm/lumitherm_simulated/record/set", "ON", qos=1, retain=True).wait_for_publish(20)
+        told = make(port, tmp_path, live)
+        told.start()
+        try:
+            until(lambda: told.figures.states > 1)  # long after it came
+            assert told.figures.commands == 0 and not live.recording.wanted
+            home.client.publish("lumitherm/lumitherm_simulated/record/set", "ON", qos=1)
+            until(lambda: told.figures.commands == 1)
+        finally:
+            told.stop()
+            home.client.disconnect()
+            home.client.loop_stop()

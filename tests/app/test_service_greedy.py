@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
+import json
 import os
 import socket
 import stat
@@ -26,7 +27,8 @@ from app.service.systemd import UnitSettings, unit_text
 from app.service.web.access_guard import Door, address_key
 from app.service.web.auth import Authenticator, hash_password
 from app.service.web.control import ask, default_socket
-from fusion_core.errors import ConfigError, RunError
+from app.service.web.routes import _Answer
+from fusion_core.errors import BadInputError, ConfigError, RunError
 
 TESTS = Path(__file__).parents[1]
 Rig = tuple[LiveFusion, ServiceHandle]
@@ -290,3 +292,44 @@ def test_the_unit_opens_no_folder_of_the_system(folder: str) -> None:
 def test_the_unit_opens_a_folder_for_recordings(folder: str) -> None:
     text = unit_text(UnitSettings("roof", Path("/etc/lumitherm/roof.yaml"), writable=(Path(folder),)))
     assert f"ReadWritePaths=-{folder}" in text
+
+
+def _post(path: bytes, body: bytes, more: bytes = b"") -> bytes:
+    head = b"POST " + path + b" HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\nContent-Type: application/json\r\n"
+    return head + more + b"Content-Length: %d\r\n\r\n" % len(body) + body
+
+
+def test_odd_text_is_refused_and_never_a_bug(rig: Rig) -> None:
+    """Halves of characters, other encodings, numbers beyond all limits: as names, passwords, tokens, labels, paths."""
+    mine = b"Authorization: Bearer " + TOKEN.encode() + b"\r\n"
+    get = b"GET %s HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n%s\r\n"
+    requests = [
+        *(
+            _post(b"/api/v1/login", b'{"user": "operator", "password": ' + word + b"}")
+            for word in (b'"\\ud800"', b"[1]")
+        ),
+        *(_post(b"/api/v1/login", b'{"user": ' + word + b', "password": "x"}') for word in (b'"\\udfff"', b"9" * 5000)),
+        *(_post(b"/api/v1/login", body) for body in (b"[" * 30_000, b'{"user": "\xff\xfe"}', b'{"\\ud800": 1}')),
+        *(_post(b"/api/v1/event", b'{"label": ' + word + b"}", mine) for word in (b'"\\ud800"', b"NaN", b'"a\\n"')),
+        _post(b"/api/v1/event", b"{}", b"Cookie: lumitherm_session=x\r\nX-CSRF-Token: \xff\r\n"),
+        *(get % (b"/api/v1/log?since=" + word, mine) for word in (b"9" * 5000, b"9e99", b"%ff", b"%ed%a0%80")),
+        *(
+            get % (b"/api/v1/recordings/" + word + b".mkv", mine)
+            for word in (b"%00", b"%ff%fe", b"%ed%a0%80", b"a" * 9000)
+        ),
+        get % (b"/api/v1/status", b"Authorization: Bearer \xff\xe9\r\n"),
+        get % (b"/api/v1/status", b"Cookie: lumitherm_session=\xff\xe9\r\n"),
+        b"POST /api/v1/login HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: " + b"9" * 5000 + b"\r\n\r\n",
+    ]
+    for number, request in enumerate(requests):
+        code = int(raw_request(port_of(rig), request).split()[1])
+        assert 400 <= code < 500, f"request {number}: {code}"
+    answer = ask(rig[0].config.service.control.socket, "status", {})  # type: ignore[arg-type]
+    assert answer["rig"]
+    with pytest.raises(BadInputError, match="no JSON line"):
+        ask(rig[0].config.service.control.socket, "event", {"label": "\ud800"})  # type: ignore[arg-type]
+
+
+def test_what_is_no_text_in_an_answer_is_answered_all_the_same() -> None:
+    assert json.loads(_Answer({"path": "/mnt/\udcff"}).body) == {"path": "/mnt/\udcff"}
+    assert _Answer({"path": "é"}).body == '{"path":"é"}'.encode()

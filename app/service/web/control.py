@@ -113,7 +113,7 @@ class ControlServer:
             with client:
                 line = _read_line(client, time.monotonic() + _TIMEOUT_S)
                 client.settimeout(_TIMEOUT_S)
-                client.sendall(json.dumps(self._answer(line), ensure_ascii=False).encode() + b"\n")
+                client.sendall(json.dumps(self._answer(line)).encode("ascii") + b"\n")
         except OSError as error:  # the client has gone or is too slow
             structlog.get_logger("service").debug("a control client left", reason=str(error))
         finally:
@@ -127,6 +127,7 @@ class ControlServer:
                 raise BadInputError(f"the request is longer than {_MAX_LINE} bytes")
             try:
                 request = json.loads(line)
+                json.dumps(request, ensure_ascii=False).encode()  # halves of characters are no text
             except (ValueError, RecursionError):
                 raise BadInputError("the request is no JSON line") from None
             if not isinstance(request, dict) or not isinstance(request.get("command"), str):

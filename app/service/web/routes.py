@@ -156,7 +156,7 @@ class WebApp:
     def _command(self, command: str) -> Callable[[Request], Any]:
         async def answer(request: Request) -> Response:
             arguments: dict[str, Any] = dict(request.query_params) if request.method == "GET" else await _json(request)
-            return JSONResponse(await run_in_threadpool(self._operations.call, command, arguments))
+            return _Answer(await run_in_threadpool(self._operations.call, command, arguments))
 
         return answer
 
@@ -254,10 +254,21 @@ def _file(path: Path) -> Response:
     return FileResponse(path, media_type=media_type, filename=path.name)
 
 
+class _Answer(JSONResponse):
+    """Also with what is no text, as in the name of a folder from another system."""
+
+    def render(self, content: Any) -> bytes:
+        try:
+            return super().render(content)
+        except UnicodeEncodeError:
+            return json.dumps(content, allow_nan=False).encode("ascii")
+
+
 async def _json(request: Request) -> dict[str, Any]:
     body = await request.body()
     try:
         data = json.loads(body) if body.strip() else {}
+        json.dumps(data, ensure_ascii=False).encode()  # halves of characters are no text, and would fail further in
     except (ValueError, RecursionError):
         raise HTTPException(400, "the body is no JSON") from None
     if not isinstance(data, dict):
