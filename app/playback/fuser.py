@@ -12,7 +12,7 @@ import structlog
 
 from fusion_core.engines.engine import NETWORK_ENGINES
 from fusion_core.errors import BadInputError, ConfigError, LumithermError, RecordingError
-from fusion_core.frames import Frame, FramePair, FusedFrame, Stream, TimestampSource
+from fusion_core.frames import Frame, FrameFlag, FramePair, FusedFrame, Stream, TimestampSource
 from fusion_core.thermal.agc import Agc, AgcConfig
 
 if TYPE_CHECKING:
@@ -90,7 +90,14 @@ class PlaybackFuser:
         frame = self._step.fuse(known)
         if self.settings.engine == RECORDED:
             frame = replace(frame, pixels=self._as_recorded(frame, recorded), engine=RECORDED)
-        return frame if pair is None else replace(frame, pair=pair)
+        if pair is None:
+            return frame
+        flags = pair.flags
+        if recorded is None and pair.visible is None:
+            flags |= FrameFlag.THERMAL_ONLY
+        if pair.thermal is None and (recorded is None or self.settings.engine != RECORDED):
+            flags |= FrameFlag.VISIBLE_ONLY
+        return replace(frame, pair=replace(pair, flags=flags))
 
     @property
     def building(self) -> tuple[float, float | None] | None:

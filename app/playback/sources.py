@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -9,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fusion_core.errors import BadInputError
-from fusion_core.frames import FramePair
+from fusion_core.frames import FrameFlag, FramePair
 
 __all__ = ["NumberedPairs", "open_source", "recorded_calibration"]
 
@@ -34,7 +35,10 @@ class NumberedPairs(Protocol):
         """Time of a pair since the first one."""
         ...
 
-    def pair(self, index: int) -> FramePair: ...
+    def pair(self, index: int) -> FramePair:
+        """A pair. Its flags are those of the recorded picture, which may be of two cameras where the file has one."""
+        ...
+
     def fused(self, index: int) -> npt.NDArray[np.uint8] | None:
         """The fused picture that was recorded, None if there is none."""
         ...
@@ -67,7 +71,8 @@ class _Recording:
         return (self._reader.line(index).t_ns - self._reader.line(0).t_ns) / 1e9
 
     def pair(self, index: int) -> FramePair:
-        return self._reader.pair(index)
+        pair, line = self._reader.pair(index), self._reader.line(index)
+        return pair if line.fused is None else replace(pair, flags=FrameFlag(line.flags))
 
     def fused(self, index: int) -> npt.NDArray[np.uint8] | None:
         return self._reader.fused(index)

@@ -13,6 +13,7 @@ from PyQt6 import sip
 from PyQt6.QtCore import QPoint, Qt
 from pytestqt.qtbot import QtBot
 from support.gui import FakePipeline
+from support.recording import feed, frame_at, pair_at
 
 from app.gui.common.qt_image import preview_image
 from app.gui.common.settings import GuiSettings
@@ -24,10 +25,12 @@ from app.gui.playback.playback_controller import PlaybackController
 from app.gui.setup.assistant_controller import AssistantController
 from app.gui.setup.assistant_page import AssistantPage
 from app.media.reader import VideoReader
-from app.playback.fuser import FuseSettings
+from app.playback.fuser import FuseSettings, PlaybackFuser
 from app.playback.player import PlaybackSession
 from app.playback.render import RenderJob
 from app.playback.sources import open_source, recorded_calibration
+from app.recording.config import RecordingConfig, TrackName
+from app.recording.writing.recorder import Recorder
 from app.rig.setup_assistant import config_text, list_sources, simulated_config, write_config
 from app.view.recorder import ViewRecorder
 from app.view.settings import Picture, ViewMode
@@ -35,7 +38,7 @@ from calibration.render import synthetic_rig
 from calibration.rig import file_sha256, load_calibration, save_calibration
 from fusion_core.engines.pyramid_engine import AverageEngine
 from fusion_core.errors import BadInputError, ConfigError, UsageError
-from fusion_core.frames import Frame, FramePair, Stream, TimestampSource
+from fusion_core.frames import Frame, FrameFlag, FramePair, Stream, TimestampSource
 from fusion_core.thermal.agc import AgcConfig, AgcMode
 
 PAIRS = 12
@@ -246,6 +249,32 @@ def test_a_recording_is_aligned_by_the_calibration_it_was_made_with(qtbot: QtBot
                 assert np.array_equal(frame.pixels, AverageEngine().fuse(visible, whole))
         finally:
             session.close()
+
+
+@pytest.mark.parametrize("left_out", [TrackName.VISIBLE, TrackName.THERMAL])
+def test_a_picture_of_both_cameras_is_not_said_to_be_of_one_where_the_file_has_one(
+    tmp_path: Path, left_out: TrackName
+) -> None:
+    tracks = tuple(track for track in TrackName if track is not left_out)
+    recorder = Recorder(RecordingConfig(directory=tmp_path, reserve_mb=1, tracks=tracks))
+    recorder.start()
+    for index in range(3):
+        feed(recorder, frame_at(index))
+    feed(
+        recorder, pair_at(None, 3, 1_100_000_000) if left_out is TrackName.VISIBLE else pair_at(3, None, 1_100_000_000)
+    )
+    recorder.close()
+    (file,) = tmp_path.glob("*.mkv")
+    source, flags = open_source(file), []
+    one = FrameFlag.THERMAL_ONLY if left_out is TrackName.VISIBLE else FrameFlag.VISIBLE_ONLY
+    for settings in (FuseSettings(), FuseSettings("average")):
+        fuser = PlaybackFuser(settings, None)
+        flags.append([fuser.fuse(source.pair(at), source.fused(at)).pair.flags & one for at in (1, 3)])
+        fuser.close()
+    source.close()
+    assert flags[0] == [FrameFlag.NONE, one]  # as it was recorded
+    fused_anew = FrameFlag.NONE if left_out is TrackName.VISIBLE else one  # the recorded picture stands in for visible
+    assert flags[1] == [fused_anew, one]
 
 
 def test_two_files_become_pairs_at_any_place(tmp_path: Path) -> None:
