@@ -67,7 +67,7 @@ class Assessment:
         if short := self.reached.short_of(AIM_MARGIN):
             parts.append(short)
         elif self.two_sigma_px > MARGIN * MAX_TWO_SIGMA_PX:
-            parts.append(f"2 sigma {self.two_sigma_px:.1f} px")
+            parts.append(f"2 sigma {self.two_sigma_px:.1f} visible px")
         return ", ".join(parts)
 
 

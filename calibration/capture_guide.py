@@ -198,7 +198,7 @@ class CaptureGuide:
                 return "hold still"
             motion = float(np.median(np.linalg.norm(before.points_px - view.found_visible.points_px, axis=1)))
             if motion > MAX_MOTION_PX * view.visible.shape[1] / 640:
-                return f"moving ({motion:.1f} px a picture), hold still"
+                return f"moving ({motion:.1f} visible px a picture), hold still"
         if sharpness < MIN_SHARPNESS * self._sharpest:
             return "blurred"
         pose = _pose(view.found_visible, self._board)

@@ -32,7 +32,7 @@ _TURNS_DEG: Final = tuple(np.arange(-12.0, 12.1, 3.0))
 _CLIMB: Final = ((0.03, 1.5), (0.015, 0.75), (0.008, 0.4))  # log scale and degrees around the best of the grid
 _LEAST_OVERLAP: Final = 0.5  # of the smaller field
 _LEAST_SCORE: Final = 16.0  # pictures of other places reached 29, but never stood out
-_LEAST_LEAD: Final = 1.15  # over the best answer elsewhere: pictures of other places gave 1.12 at most, true pairs 1.3
+_LEAST_LEAD: Final = 1.2  # over the best answer elsewhere: pictures of other places gave 1.18 at most, true pairs 1.26
 _ELSEWHERE: Final = 0.12  # of thermal's width on the visible grid
 _BORDER_PX: Final = 3
 _OUTLINES: Final = OutlineForm(
@@ -58,8 +58,9 @@ class CoarseFit:
 
     @property
     def sure(self) -> bool:
-        """Whether it stands out."""
-        return self.score >= _LEAST_SCORE and self.score >= _LEAST_LEAD * self.rival
+        """Whether it stands out, and lies inside what was searched: the best at its end may be better beyond."""
+        inside = abs(self.turn_deg) <= max(_TURNS_DEG) and _SCALES[0] < self.scale < _SCALES[-1]
+        return inside and self.score >= _LEAST_SCORE and self.score >= _LEAST_LEAD * self.rival
 
     @property
     def calibration(self) -> PlaneCalibration:

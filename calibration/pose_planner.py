@@ -58,8 +58,8 @@ class Reached:
     def words(self) -> str:
         """Say in one sentence what is reached, and the aim."""
         return (
-            f"rotation within {self.rotation_deg:.3f} degrees, thermal within {self.homography_px:.2f} px at the worst "
-            f"place of the common field, 2 sigma: {'within' if self.met else 'short of'} the aim of "
+            f"rotation within {self.rotation_deg:.3f} degrees, thermal within {self.homography_px:.2f} visible px at "
+            f"the worst place of the common field, 2 sigma: {'within' if self.met else 'short of'} the aim of "
             f"{AIM_ROTATION_DEG:g} degrees and {AIM_HOMOGRAPHY_PX:g} px"
         )
 
@@ -70,7 +70,9 @@ class Reached:
         if not self.rotation_deg <= wanted_deg:
             parts.append(f"rotation known to {self.rotation_deg:.3f} degrees (wanted {wanted_deg:g})")
         if not self.homography_px <= wanted_px:
-            parts.append(f"thermal placed to {self.homography_px:.2f} px at the worst place (wanted {wanted_px:g})")
+            parts.append(
+                f"thermal placed to {self.homography_px:.2f} visible px at the worst place (wanted {wanted_px:g})"
+            )
         return " and ".join(parts)
 
 

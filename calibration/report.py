@@ -232,7 +232,7 @@ def _scatter_svg(solution: Solution, side: str) -> Markup:
         x = 46 + 24 * position
         bar = 120 * value / top
         parts.append(f'<rect x="{x}" y="{130 - bar:.1f}" width="16" height="{bar:.1f}" fill="#3f6fb5"><title>')
-        parts.append(f"{html.escape(name)}: {value:.3f} px</title></rect>")
+        parts.append(f"{html.escape(name)}: {value:.3f} {side} px</title></rect>")
         if position % 2 == 0:  # every other one has room
             label = html.escape(name.split("_")[0][-6:])
             parts.append(f'<text x="{x + 8}" y="144" font-size="9" text-anchor="middle">{label}</text>')

@@ -298,7 +298,8 @@ def fit_lens(field: ResidualField, calibration: PlaneCalibration, *, min_confide
     fine = np.linspace(coarse - step, coarse + step, 9)
     lens = float(min(fine, key=lambda lens: fitted(float(lens))[0]))
     H = np.linalg.inv(to_unit) @ fitted(lens)[1] @ so_far
-    return replace(calibration, H_visible_thermal=H / H[2, 2], thermal_lens=lens, correction_visible=np.eye(3))
+    plain = replace(calibration, correction_visible=np.eye(3), region=None)
+    return replace(plain, H_visible_thermal=H / H[2, 2], thermal_lens=lens)
 
 
 def _known(field: ResidualField, model: str, min_confidence: float) -> tuple[np.ndarray, np.ndarray]:

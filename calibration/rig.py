@@ -31,6 +31,7 @@ __all__ = [
     "CameraIntrinsics",
     "CameraSide",
     "PlaneCalibration",
+    "Region",
     "RigCalibration",
     "load_calibration",
     "plain_scaling",
@@ -38,6 +39,10 @@ __all__ = [
 ]
 
 SCHEMA_VERSION = 1
+
+
+_REGION_END = 1.5  # half axes at which a region has faded
+_REGION_ROUNDS = 12  # of undoing it: a steepness of 0.7 leaves 1 % of the first error
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +105,7 @@ class RigCalibration:
     rms_px: float
     working_distance_m: float
     correction_visible: np.ndarray = field(default_factory=lambda: np.eye(3))
+    region: Region | None = None  # where a finer map holds; None: one map everywhere
     visible_minus_thermal_ms: float | None = None  # of the stamps of one moment; None: not measured
     created: str = ""
     report_sha256: str = ""
@@ -122,6 +128,8 @@ class RigCalibration:
         """
         distance = self.working_distance_m if distance_m is None else distance_m
         aligned = apply_homography(np.linalg.inv(self.correction_visible), points_px)
+        if self.region is not None:
+            aligned = self.region.undone(aligned)
         rays = self.visible.undistort(aligned)
         X_visible = np.column_stack([rays, np.ones(len(rays))]) * distance
         X_thermal = (X_visible - self.t_visible_thermal_m) @ self.R_visible_thermal
@@ -134,12 +142,13 @@ class RigCalibration:
         directions = rays @ self.R_visible_thermal.T
         scale = (distance - self.t_visible_thermal_m[2]) / directions[:, 2]
         X_visible = directions * scale[:, None] + self.t_visible_thermal_m
-        return apply_homography(self.correction_visible, self.visible.project(X_visible))
+        aligned = self.visible.project(X_visible)
+        return apply_homography(self.correction_visible, aligned if self.region is None else self.region.done(aligned))
 
     def homography_visible_thermal(self, distance_m: float | None = None) -> np.ndarray:
         """(3, 3) thermal to visible pixels for a plane facing the visible camera.
 
-        Both pictures are undistorted and keep their K.
+        Both pictures are undistorted and keep their K. A `region` is left out.
         """
         distance = self.working_distance_m if distance_m is None else distance_m
         normal = np.array([0.0, 0.0, 1.0])
@@ -162,6 +171,52 @@ class RigCalibration:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Region:
+    """A finer map that holds in a part of the picture only: an ellipse of the visible picture, before any correction.
+
+    Inside it `map` (3, 3) applies on top of what holds everywhere; it falls off smoothly to nothing at 1.5 half axes.
+    """
+
+    map: np.ndarray  # visible pixels to visible pixels: p_right = map @ p_aligned
+    centre_px: tuple[float, float]
+    half_px: tuple[float, float]
+    kind: str = "affine"
+
+    def weight(self, points_px: np.ndarray) -> np.ndarray:
+        """(N,) 0..1: how far the finer map counts at these visible pixels (N, 2)."""
+        out = np.linalg.norm((points_px - np.array(self.centre_px)) / np.array(self.half_px), axis=-1)
+        fade = np.clip((_REGION_END - out) / (_REGION_END - 1), 0.0, 1.0)
+        return np.asarray(fade * fade * (3 - 2 * fade))
+
+    def undone(self, points_px: np.ndarray) -> np.ndarray:
+        """(N, 2) right places to those that the map that holds everywhere would give."""
+        back = apply_homography(np.linalg.inv(self.map), points_px)
+        return np.asarray(points_px + self.weight(points_px)[:, None] * (back - points_px))
+
+    def done(self, points_px: np.ndarray) -> np.ndarray:
+        """(N, 2) places by the map that holds everywhere to the right ones; undoes `undone`."""
+        right = np.array(points_px, np.float64)
+        for _ in range(_REGION_ROUNDS):
+            right += points_px - self.undone(right)
+        return right
+
+    @property
+    def steepness(self) -> float:
+        """Pixels that the finer map moves the ellipse's rim, for each pixel of the way out to where it ends, at the
+        steepest place. From 1 on the picture would fold."""
+        turn = np.linspace(0, 2 * np.pi, 32, endpoint=False)
+        rim = self.centre_px + 1.25 * np.stack([np.cos(turn), np.sin(turn)], axis=-1) * self.half_px
+        moved = np.linalg.norm(apply_homography(np.linalg.inv(self.map), rim) - rim, axis=1)
+        return float(moved.max() * 1.5 / ((_REGION_END - 1) * min(self.half_px)))
+
+    def share(self, size: tuple[int, int]) -> float:
+        """Share of the picture of (height, width) that lies inside the ellipse."""
+        y, x = np.mgrid[0 : size[0] - 1 : 48j, 0 : size[1] - 1 : 64j]
+        inside = self.weight(np.stack([x.ravel(), y.ravel()], axis=-1)) >= 1
+        return float(np.mean(inside))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class PlaneCalibration:
     """One homography from thermal to visible pixels; right for one distance.
 
@@ -175,6 +230,7 @@ class PlaneCalibration:
     working_distance_m: float = 0.0  # 0: not known
     thermal_lens: float = 0.0
     correction_visible: np.ndarray = field(default_factory=lambda: np.eye(3))
+    region: Region | None = None
     visible_minus_thermal_ms: float | None = None
     created: str = ""
     report_sha256: str = ""
@@ -191,15 +247,21 @@ class PlaneCalibration:
                 f"this calibration holds one homography and cannot be moved to {distance_m} m. "
                 "A board calibration can: lumitherm calibrate solve."
             )
-        H = self.correction_visible @ self.H_visible_thermal
-        straight = apply_homography(np.linalg.inv(H), points_px)
+        if self.region is None:
+            straight = apply_homography(np.linalg.inv(self.correction_visible @ self.H_visible_thermal), points_px)
+        else:
+            aligned = self.region.undone(apply_homography(np.linalg.inv(self.correction_visible), points_px))
+            straight = apply_homography(np.linalg.inv(self.H_visible_thermal), aligned)
         return bent(straight, self.thermal_lens, (self.thermal.height, self.thermal.width))
 
     def visible_from_thermal(self, points_px: np.ndarray, distance_m: float | None = None) -> np.ndarray:
         """(N, 2) thermal to visible pixels."""
         del distance_m
         straight = straightened(points_px, self.thermal_lens, (self.thermal.height, self.thermal.width))
-        return apply_homography(self.correction_visible @ self.H_visible_thermal, straight)
+        if self.region is None:
+            return apply_homography(self.correction_visible @ self.H_visible_thermal, straight)
+        aligned = self.region.done(apply_homography(self.H_visible_thermal, straight))
+        return apply_homography(self.correction_visible, aligned)
 
     def with_correction(self, correction_visible: np.ndarray) -> PlaneCalibration:
         """A copy with another correction."""
@@ -296,6 +358,7 @@ def check_identities(calibration: Calibration, visible: str | None, thermal: str
 MOST_SIDE_PX = 16_384
 _FAR = 1e9  # no length, pixel or factor of a rig is larger; what is would overflow in the first product
 _Number = Annotated[float, Field(ge=-_FAR, le=_FAR)]
+_Half = Annotated[float, Field(ge=8, le=_FAR)]
 _Row3 = tuple[_Number, _Number, _Number]
 _Matrix3 = tuple[_Row3, _Row3, _Row3]
 _IDENTITY: _Matrix3 = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
@@ -320,12 +383,20 @@ class _CameraFile(_SideFile):
     distortion: tuple[_Number, _Number, _Number, _Number, _Number]
 
 
+class _RegionFile(_Strict):
+    kind: Literal["affine", "homography"]
+    map: _Matrix3
+    centre_px: tuple[_Number, _Number]
+    half_px: tuple[_Half, _Half]
+
+
 class _CommonFile(_Strict):
     schema_version: Literal[1]
     created: str
     rms_px: float = Field(ge=0, le=_FAR)
     working_distance_m: float = Field(ge=0, le=_FAR)
     correction_visible: _Matrix3 = _IDENTITY
+    region: _RegionFile | None = None
     visible_minus_thermal_ms: _Number | None = None
     report_sha256: str = ""
     verdict: str = "unchecked"
@@ -381,6 +452,14 @@ def save_calibration(calibration: Calibration, path: Path) -> None:
         if calibration.thermal_lens:  # left out where it says nothing: older programs read the file
             body["thermal_lens"] = float(calibration.thermal_lens)
     body["correction_visible"] = calibration.correction_visible.tolist()
+    region = calibration.region
+    if region is not None:  # likewise left out
+        body["region"] = {
+            "kind": region.kind,
+            "map": region.map.tolist(),
+            "centre_px": [float(value) for value in region.centre_px],
+            "half_px": [float(value) for value in region.half_px],
+        }
     text = (
         "# Lumitherm rig calibration. p_target = T_target_source @ p_source; lengths in metres, positions in pixels.\n"
         + yaml.safe_dump({**common, **body}, sort_keys=False, default_flow_style=None, width=120)
@@ -418,6 +497,7 @@ def load_calibration(path: Path) -> Calibration:
         "rms_px": content.rms_px,
         "working_distance_m": content.working_distance_m,
         "correction_visible": correction,
+        "region": _region(content.region, path),
         "visible_minus_thermal_ms": content.visible_minus_thermal_ms,
         "created": content.created,
         "report_sha256": content.report_sha256,
@@ -446,6 +526,18 @@ def load_calibration(path: Path) -> Calibration:
         t_visible_thermal_m=np.array(content.t_visible_thermal_m),
         **common,  # type: ignore[arg-type]
     )
+
+
+def _region(content: _RegionFile | None, path: Path) -> Region | None:
+    if content is None:
+        return None
+    matrix = np.array(content.map)
+    if abs(np.linalg.det(matrix)) < 1e-9:
+        raise ConfigError(f"{path}: region.map is singular, must be a map near the identity.")
+    region = Region(matrix, content.centre_px, content.half_px, content.kind)
+    if not region.steepness < 1:
+        raise ConfigError(f"{path}: region.map moves the region's rim so far that the picture would fold there.")
+    return region
 
 
 def file_sha256(path: Path) -> str:

@@ -345,11 +345,12 @@ def _gates(solution: Solution) -> list[Gate]:
     gates = [
         Gate("accepted views", f"at least {MIN_GOOD_VIEWS}", str(views), views >= MIN_GOOD_VIEWS,
              "Capture more poses: near, far, tilted 20 to 40 degrees in each direction."),
-        Gate("uncertainty over the picture (2 sigma, largest)", f"at most {MAX_TWO_SIGMA_PX} px", f"{sigma:.2f} px",
+        Gate("uncertainty over the picture (2 sigma, largest)", f"at most {MAX_TWO_SIGMA_PX} visible px",
+             f"{sigma:.2f} visible px",
              sigma <= MAX_TWO_SIGMA_PX, "Capture poses where the uncertainty map is dark, at the borders above all."),
-        Gate(f"{held_out}, median", f"at most {MAX_HELD_OUT_MEDIAN_PX} thermal px", f"{median:.2f} px",
+        Gate(f"{held_out}, median", f"at most {MAX_HELD_OUT_MEDIAN_PX} thermal px", f"{median:.2f} thermal px",
              median <= MAX_HELD_OUT_MEDIAN_PX, "Hold the board still, and heat it until its edges are sharp."),
-        Gate(f"{held_out}, 95th percentile", f"at most {MAX_HELD_OUT_P95_PX} thermal px", f"{p95:.2f} px",
+        Gate(f"{held_out}, 95th percentile", f"at most {MAX_HELD_OUT_P95_PX} thermal px", f"{p95:.2f} thermal px",
              p95 <= MAX_HELD_OUT_P95_PX, "Look at the per-view residuals and delete the blurred views."),
     ]  # fmt: skip
     reached = solution.reached

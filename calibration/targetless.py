@@ -18,7 +18,7 @@ from calibration.residual_field import (
     fit_lens,
     fit_update,
 )
-from calibration.rig import Calibration, PlaneCalibration, check_cameras, plain_scaling
+from calibration.rig import Calibration, PlaneCalibration, Region, check_cameras, plain_scaling
 from fusion_core.errors import BadInputError
 
 __all__ = ["FitVerdict", "Refinement", "align_from_nothing", "judge_fit", "measure_residual", "refine_alignment"]
@@ -37,6 +37,10 @@ _FAR_SHARE: Final = 0.015  # of the picture's width: within this a coarse fit sa
 _COARSE_PAIRS: Final = 4  # more add little and cost a second each
 _ROUNDS_FROM_AFAR: Final = 4
 _SEARCH_SHARE: Final = 0.03  # of the picture's width: how far off a coarse fit may leave a place
+_REGION_AGREE_PX: Final = 2.0  # a place that is left further off is no part of a region
+_REGION_SHARE: Final = (0.08, 0.7)  # of the picture: less is not worth it, more is a map for all of it
+_REGION_STEEPNESS: Final = 0.7
+_REGION_LIKE: Final = 0.8  # of the known places of a region agree
 _LEAST_SHARE: Final = 0.15  # of the places must be sure for a residual to say that a pair fits
 
 
@@ -47,7 +51,8 @@ class Refinement:
     before, after: over all pictures. held_out_px: residual (before, after) on one half of the pictures of a
     correction made from the other half; None with too few pictures. spread_px: how far the correction moves, 95 % over
     the picture, when parts of the picture are left out (jackknife, 1 sigma).
-    model: what was changed, perhaps less than was asked for. start: what was found first, where nothing was known.
+    model: what was changed, perhaps less than was asked for; "none": only a region of it. start: what was found first,
+    where nothing was known.
     """
 
     calibration: Calibration
@@ -55,7 +60,7 @@ class Refinement:
     after: ResidualField
     held_out_px: tuple[float, float] | None
     spread_px: float
-    model: Model | Literal["similarity"] = "affine"
+    model: Model | Literal["similarity", "none"] = "affine"
     start: CoarseFit | None = None
 
     @property
@@ -74,8 +79,18 @@ class Refinement:
         rows, columns = (np.linspace(-1, 1, cells) for cells in known.shape)
         y = float((known.sum(axis=1) * rows).sum() / known.sum())
         x = float((known.sum(axis=0) * columns).sum() / known.sum())
-        words = [name for name, at in (("top", -y), ("bottom", y), ("left", -x), ("right", x)) if at > 0.25]
-        return f"{share:.0%} of the picture, " + (f"most of it {' '.join(words)}" if words else "all over it")
+        words = _side(x, y)
+        return f"{share:.0%} of the picture, " + (f"most of it {words}" if words else "all over it")
+
+    @property
+    def region(self) -> str:
+        """Where a finer map was taken than everywhere else, in words; "" if nowhere."""
+        region = self.calibration.region
+        if region is None:
+            return ""
+        height, width = self.after.size
+        words = _side(2 * region.centre_px[0] / width - 1, 2 * region.centre_px[1] / height - 1) or "in the middle"
+        return f"{region.share((height, width)):.0%} of the picture, {words}"
 
     @property
     def problem(self) -> str:
@@ -94,6 +109,11 @@ class Refinement:
         if not after <= before - gain_px:
             return f"{before:.1f} px become {after:.1f} px"
         return ""
+
+
+def _side(x: float, y: float) -> str:
+    """Where a place lies in a picture from -1 to 1, in words; "" near the middle."""
+    return " ".join(name for name, at in (("top", -y), ("bottom", y), ("left", -x), ("right", x)) if at > 0.25)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -226,9 +246,10 @@ def refine_alignment(
     """Correct a calibration by what the pictures show, and judge it on pictures that were kept back.
 
     Args:
-        model: what may change; where that does not hold, the next simpler map that does is taken. The first round
-            fits a homography affinely: far off, it would bend to noise. "lens": a homography and the thermal lens;
-            of a board calibration, which knows its lenses, a homography.
+        model: what may change; where that does not hold, the next simpler map that does is taken, and with it a
+            finer one in the part of the picture where that holds (`Region`). The first round fits a homography
+            affinely: far off, it would bend to noise. "lens": a homography and the thermal lens; of a board
+            calibration, which knows its lenses, a homography.
         rounds: repeats on the corrected pictures.
         search_px: largest displacement that the first round searches.
         progress: told "before" and "after round N" with what was measured.
@@ -250,8 +271,86 @@ def refine_alignment(
                 raise
             continue
         if not tried[-1].problem:
-            return tried[-1]
-    return tried[0]
+            break
+    lower = tried[-1] if not tried[-1].problem else None
+    for finer in tried[: -1 if lower else None]:
+        if finer.model in ("affine", "homography") and finer.gained and not finer.spread_px <= _MOST_SPREAD_PX:
+            found = _in_a_region(calibration, pairs, finer, lower, rounds, search_px)
+            if found is not None:
+                return found
+    return lower or tried[0]
+
+
+def _in_a_region(
+    calibration: Calibration,
+    pairs: Pairs,
+    finer: Refinement,
+    lower: Refinement | None,
+    rounds: int,
+    search_px: float,
+) -> Refinement | None:
+    """Take a map that does not hold all over the picture in the part where it does; None: there is none.
+
+    finer, lower: of all pictures; without a lower map everything outside the part stays as it was.
+    """
+    kept_back, others = _parted(pairs)
+    if calibration.region is not None or len(kept_back) < _LEAST_HELD_OUT:
+        return None
+    kinds: tuple[Model | None, Model] = (lower.model if lower else None, finer.model)  # type: ignore[assignment]
+    radius = min(search_px, 10.0)
+
+    def made(everywhere: Calibration, inside: Calibration, region: Region) -> Calibration:
+        finest = np.linalg.inv(everywhere.correction_visible) @ inside.correction_visible
+        return replace(everywhere, region=replace(region, map=finest / finest[2, 2]))
+
+    region = _ellipse(finer.after, kinds[1])
+    if region is None or _spread_px(finer.calibration, finer.after, kinds[1], region) > _MOST_SPREAD_PX:
+        return None
+    found = made(lower.calibration if lower else calibration, finer.calibration, region)
+    start = finer.start is not None
+    of_others = [
+        _corrected(calibration, others, kind, rounds, search_px, None, start)[0] if kind else calibration
+        for kind in kinds
+    ]
+    checked = made(of_others[0], of_others[1], region)
+    if any(c.region is None or c.region.steepness > _REGION_STEEPNESS for c in (found, checked)):
+        return None
+    first, plain, second = (measure_residual(c, kept_back, search_px) for c in (calibration, of_others[0], checked))
+    inside = region.weight(second.centres_px.reshape(-1, 2)).reshape(second.confidence.shape) >= 1
+    left = [replace(field, confidence=field.confidence * inside).magnitude_px for field in (plain, second)]
+    if not left[1] <= left[0] - _GAIN_PX:
+        return None
+    return Refinement(
+        found,
+        finer.before,
+        measure_residual(found, pairs, radius),
+        (first.magnitude_px, second.magnitude_px),
+        lower.spread_px if lower else 0.0,
+        lower.model if lower else "none",
+        finer.start,
+    )
+
+
+def _ellipse(field: ResidualField, kind: Model) -> Region | None:
+    """The part of the picture where a correction leaves little, from what is left under it; its map not yet set."""
+    known = field.confidence > _SURE
+    held = known & (np.linalg.norm(field.d_px, axis=-1) <= _REGION_AGREE_PX)
+    if held.sum() < 12:
+        return None
+    weight, at = field.confidence[held].astype(np.float64), field.centres_px[held]
+    centre = np.average(at, axis=0, weights=weight)
+    half = np.maximum(2.0 * np.sqrt(np.average((at - centre) ** 2, axis=0, weights=weight)), 16.0)  # an even ellipse's
+    region = Region(np.eye(3), (float(centre[0]), float(centre[1])), (float(half[0]), float(half[1])), kind)
+    inside = region.weight(field.centres_px.reshape(-1, 2)).reshape(known.shape) >= 1
+    if held[inside].sum() < _REGION_LIKE * known[inside].sum():
+        return None
+    return region if _REGION_SHARE[0] <= region.share(field.size) <= _REGION_SHARE[1] else None
+
+
+def _parted(pairs: Pairs) -> tuple[list[tuple[np.ndarray, np.ndarray]], list[tuple[np.ndarray, np.ndarray]]]:
+    """The pictures that are kept back for the judgement, and the others."""
+    back = [index * _BLOCKS // len(pairs) % 2 == 1 for index in range(len(pairs))]
+    return tuple([p for p, kept in zip(pairs, back, strict=True) if kept is wanted] for wanted in (True, False))  # type: ignore[return-value]
 
 
 def _refined(
@@ -267,9 +366,8 @@ def _refined(
     corrected, before, spread_px = _corrected(calibration, pairs, model, rounds, search_px, progress, start is not None)
     after = measure_residual(corrected, pairs, radius)
     held_out: tuple[float, float] | None = None
-    kept_back = [pair for index, pair in enumerate(pairs) if index * _BLOCKS // len(pairs) % 2]
+    kept_back, others = _parted(pairs)
     if len(kept_back) >= _LEAST_HELD_OUT:
-        others = [pair for index, pair in enumerate(pairs) if not index * _BLOCKS // len(pairs) % 2]
         of_others = _corrected(calibration, others, model, rounds, search_px, None, start is not None)[0]
         fields = (measure_residual(c, kept_back, r) for c, r in ((calibration, search_px), (of_others, radius)))
         first, second = (field.magnitude_px for field in fields)
@@ -313,18 +411,25 @@ def _updated(calibration: Calibration, field: ResidualField, model: Model) -> Ca
     return calibration.with_correction(C / C[2, 2])
 
 
-def _spread_px(calibration: Calibration, field: ResidualField, model: Model) -> float:
-    """Jackknife over parts of the picture: 1 sigma of where the correction puts things, 95 % over the common field."""
+def _spread_px(calibration: Calibration, field: ResidualField, model: Model, region: Region | None = None) -> float:
+    """Jackknife over parts of the picture: 1 sigma of where the correction puts things, 95 % over the common field.
+
+    region: parts of it, and over it, only.
+    """
     height, width = field.size
     points = thermal_grid_points((calibration.thermal.height, calibration.thermal.width))
     places = calibration.visible_from_thermal(points)
     points = points[((places >= 0) & (places <= [width - 1, height - 1])).all(axis=1)]
+    if region is not None:
+        points = points[region.weight(calibration.visible_from_thermal(points)) >= 1]
     rows, columns = (
         np.arange(cells) * parts // cells for cells, parts in zip(field.confidence.shape, _PARTS, strict=True)
     )
     part = rows[:, None] * _PARTS[1] + columns[None]
+    if region is not None:
+        part = (field.centres_px > region.centre_px) @ np.array([1, 2])
     moved = []
-    for number in range(_PARTS[0] * _PARTS[1]):
+    for number in range(int(part.max()) + 1):
         left_out = np.where(part == number, np.float32(0), field.confidence)
         if np.array_equal(left_out, field.confidence):
             continue

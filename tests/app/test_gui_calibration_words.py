@@ -33,13 +33,14 @@ def german(qapp: QApplication) -> Iterator[None]:
 
 def what_the_guide_says() -> list[str]:
     texts = [
-        "hold still", "moving (77.9 px a picture), hold still", "blurred", "much like a view that is kept already",
+        "hold still", "moving (77.9 visible px a picture), hold still", "blurred",
+        "much like a view that is kept already",
         "no board in the visible picture", "no board in the thermal picture",
         "no board in the visible and the thermal picture", "view 4 kept", "held still, 3 pictures averaged",
         "held still, 9 pictures averaged, enough of this pose", "enough views",
         "Enough: 22 views, 86% of the common field in the thermal picture covered. Solve now.",
         "That is as many as are of use: 40 views, 71% of the common field in the thermal picture covered, but "
-        "2 sigma 2.4 px. Solve now.",
+        "2 sigma 2.4 visible px. Solve now.",
         f"10 views, 67% of the common field covered, boards are held too close, {Reached(0.252, 5.62).short_of(0.8)}. "
         "Bring the board to the right of the common field, about 0.8 m away (28% of the thermal picture's width), "
         "facing you.",

@@ -78,7 +78,7 @@ def test_refine_without_a_board_removes_a_shift(tmp_path: Path) -> None:
     run("refine", tmp_path / "pairs", "-o", output, "--model", "shift")
     assert np.allclose(load_calibration(output).correction_visible[:2, 2], [9, -4], atol=0.7)
     code, text = run("check", output, tmp_path / "pairs")
-    assert code == 0 and "inside the 8 px" in text
+    assert code == 0 and "inside the 8 visible px" in text
 
 
 def test_refine_spreads_its_pictures_over_all_that_was_filmed(tmp_path: Path) -> None:
@@ -149,4 +149,4 @@ def test_check_promises_the_budget_only_where_the_worst_place_is_inside(capsys: 
     capsys.readouterr()
     assert _judge(off_px, at_px, (480, 640)) == 1
     said = capsys.readouterr().out
-    assert "21.0 visible px off, at x 220, y 20" in said and "OUTSIDE the 8 px" in said
+    assert "21.0 visible px off, at x 220, y 20" in said and "OUTSIDE the 8 visible px" in said

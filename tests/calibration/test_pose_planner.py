@@ -116,7 +116,7 @@ def test_the_guide_ends_when_the_aim_is_met_or_says_what_is_short() -> None:
 def test_aim_in_words() -> None:
     reached = Reached(AIM_ROTATION_DEG * 0.9, AIM_HOMOGRAPHY_PX * 1.1)
     short = reached.short_of()
-    assert not reached.met and "0.33 px" in short and "(wanted 0.3)" in short and "rotation" not in short
+    assert not reached.met and "0.33 visible px" in short and "(wanted 0.3)" in short and "rotation" not in short
     assert "rotation known to 0.045 degrees (wanted 0.04)" in reached.short_of(0.8)
     assert "short of the aim" in reached.words() and "within the aim" in Reached(0.01, 0.1).words()
     assert not Reached(float("nan"), 0.1).met, "what is not known is not met"

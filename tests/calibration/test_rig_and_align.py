@@ -15,7 +15,9 @@ from calibration.render import synthetic_rig
 from calibration.rig import (
     CameraSide,
     PlaneCalibration,
+    Region,
     RigCalibration,
+    apply_homography,
     check_cameras,
     load_calibration,
     save_calibration,
@@ -66,6 +68,31 @@ def test_an_impossible_file_is_refused_by_key(tmp_path: Path, change: dict[str, 
     path.write_text(yaml.safe_dump(data))
     with pytest.raises(ConfigError, match=word):
         load_calibration(path)
+
+
+@pytest.mark.parametrize("kind", ["stereo", "plane"])
+def test_a_region_is_kept_moves_its_inside_only_and_can_be_undone(tmp_path: Path, kind: str) -> None:
+    base: RigCalibration | PlaneCalibration = RIG if kind == "stereo" else plane()
+    move = np.array([[1.03, 0.01, -2.0], [-0.01, 0.98, 3.0], [0, 0, 1.0]])
+    made = replace(base, region=Region(move, (90.0, 110.0), (60.0, 80.0)))
+    save_calibration(made, tmp_path / "rig.yaml")
+    back = load_calibration(tmp_path / "rig.yaml")
+    y, x = np.mgrid[10:230:9j, 10:310:12j]
+    points = np.stack([x.ravel(), y.ravel()], axis=-1)
+    assert made.region is not None and np.array_equal(
+        back.thermal_from_visible(points), made.thermal_from_visible(points)
+    )
+    assert np.abs(made.visible_from_thermal(made.thermal_from_visible(points)) - points).max() < 0.02
+    weight = made.region.weight(points)
+    inside, outside = points[weight == 1], points[weight == 0]
+    assert np.allclose(made.thermal_from_visible(outside), base.thermal_from_visible(outside))
+    assert np.allclose(
+        made.thermal_from_visible(inside), base.thermal_from_visible(apply_homography(np.linalg.inv(move), inside))
+    )
+    folding = replace(made, region=replace(made.region, map=np.array([[1, 0, 40.0], [0, 1, 0], [0, 0, 1]])))
+    save_calibration(folding, tmp_path / "rig.yaml")
+    with pytest.raises(ConfigError, match="fold"):
+        load_calibration(tmp_path / "rig.yaml")
 
 
 def test_a_missing_or_foreign_file_is_refused(tmp_path: Path) -> None:

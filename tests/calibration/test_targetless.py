@@ -77,6 +77,30 @@ def test_where_little_of_the_picture_tells_a_simpler_map_is_taken_or_the_reason_
     assert "too little is known" in unchecked.problem and "left" in unchecked.where
 
 
+@pytest.mark.slow  # some ten seconds of processor time
+def test_a_map_that_holds_in_part_of_the_picture_is_taken_there_and_fades_into_the_simpler_one() -> None:
+    c, s = 1.05 * np.cos(np.radians(2)), 1.05 * np.sin(np.radians(2))
+    move, width = np.array([[c, -s, 4.0], [s, c, -6.0], [0, 0, 1.0]]), 90
+    pairs = []
+    for visible, thermal in pictures(8, move):
+        dark = np.full_like(visible, 100), np.full_like(thermal, 100)
+        dark[0][:, :width], dark[1][:, :width] = visible[:, :width], thermal[:, :width]  # structure on the left only
+        pairs.append(dark)
+    found = refine_alignment(plain_scaling(SIZE, SIZE), pairs, "affine", search_px=14)
+    region = found.calibration.region
+    assert region is not None and found.problem == "" and "left" in found.region and "%" in found.region
+    y, x = np.mgrid[20:170:6j, 10 : width - 12 : 6j]
+    points = np.stack([x.ravel(), y.ravel()], axis=-1)
+    with_it, without = (
+        np.median(np.linalg.norm(c.visible_from_thermal(apply_homography(move, points)) - points, axis=1))
+        for c in (found.calibration, replace(found.calibration, region=None))
+    )
+    assert with_it < 2.0 < 3.0 < without
+    far = np.array([[240.0, 90.0]])
+    simple = replace(found.calibration, region=None).thermal_from_visible(far)
+    assert found.calibration.thermal_from_visible(far) == pytest.approx(simple)
+
+
 def test_what_is_right_already_is_left_alone() -> None:
     found = refine_alignment(plain_scaling(SIZE, SIZE), pictures(4, np.eye(3)), "affine", search_px=8)
     assert "become" in found.problem

@@ -223,7 +223,7 @@ def _solve(
         say(offset.words())
     far = solution.range_8px.far_m
     say(
-        f"exact at {solution.range_8px.exact_m:.2f} m; parallax inside {BUDGET_PX:g} px from "
+        f"exact at {solution.range_8px.exact_m:.2f} m; parallax inside {BUDGET_PX:g} visible px from "
         f"{solution.range_8px.near_m:.2f} m "
         f"to {'the horizon' if np.isinf(far) else f'{far:.1f} m'}"
     )
@@ -305,7 +305,7 @@ def _judge(off_px: np.ndarray, at_px: np.ndarray, size: tuple[int, int]) -> int:
         say(" " + "".join("     ." if np.isnan(value) else f"{value:6.1f}" for value in line))
     inside = float(off_px[worst]) <= BUDGET_PX
     say(
-        f"{'inside' if inside else 'OUTSIDE'} the {BUDGET_PX:g} px that the network absorbs"
+        f"{'inside' if inside else 'OUTSIDE'} the {BUDGET_PX:g} visible px that the network absorbs"
         + ("" if inside else f" in {np.mean(off_px > BUDGET_PX):.0%} of the known places")
     )
     return 0 if inside else 1
@@ -360,14 +360,17 @@ def _refine(
     if found.problem and not (accept and found.gained):
         say(f"The correction does not hold: {found.problem}. Nothing is written.")
         say(
-            f"{found.before.magnitude_px:.1f} px become {found.after.magnitude_px:.1f} px where it can be told: "
-            "--accept takes it all the same; pictures of other places would check it."
+            f"{found.before.magnitude_px:.1f} visible px become {found.after.magnitude_px:.1f} px where it can be "
+            "told: --accept takes it all the same; pictures of other places would check it."
             if found.gained
             else "The alignment may be right already, or the scene does not tell. Take pictures of other places."
         )
         return 1
     if found.problem:
-        say(f"taken as you say, though {found.problem}; {found.after.magnitude_px:.1f} px are left where it tells")
+        say(
+            f"taken as you say, though {found.problem}; {found.after.magnitude_px:.1f} visible px are left where "
+            "it tells"
+        )
     save_calibration(replace(found.calibration, verdict="refined without a board"), output)
     matrix = np.array2string(found.calibration.correction_visible, precision=4, suppress_small=True)
     say(f"{output}: correction {matrix}" if found.start is None else str(output))
@@ -415,6 +418,12 @@ def _say_refinement(found: Refinement, model: Model | None) -> None:
     wanted = model or ("affine" if found.start is None else "lens")
     if found.model == "similarity":
         say("more than scale, turn and shift cannot be told from these pictures: give more, of other places")
+    elif found.calibration.region is not None:
+        rest = "what was there before" if found.model == "none" else f"a correction of kind {found.model}"
+        say(
+            f"a correction of kind {found.calibration.region.kind} holds in {found.region}, and is taken there; it "
+            f"fades into {rest} outside"
+        )
     elif found.model != wanted:
         say(f"a correction of kind {wanted} does not hold; what holds is of kind {found.model}")
     if isinstance(found.calibration, PlaneCalibration) and found.calibration.thermal_lens:

@@ -198,11 +198,15 @@ class AssistantController(QObject):
         if found.why_not:
             return self.tr("The scene does not tell how thermal lies on visible: {0}").format(found.why_not)
         if found.off_px is not None:
-            text = self.tr("Thermal, plainly scaled, lies {0:.0f} px off. Found where it belongs; {1:.1f} px are left.")
+            text = self.tr(
+                "Thermal, plainly scaled, lies {0:.0f} visible px off. Found where it belongs; {1:.1f} px are left."
+            )
             return text.format(found.off_px, found.left_px)
         if found.calibration is not None:
-            return self.tr("Thermal lies near; corrected from the scene, {0:.1f} px are left.").format(found.left_px)
-        return self.tr("Thermal lies on visible already ({0:.1f} px).").format(found.left_px)
+            return self.tr("Thermal lies near; corrected from the scene, {0:.1f} visible px are left.").format(
+                found.left_px
+            )
+        return self.tr("Thermal lies on visible already ({0:.1f} visible px).").format(found.left_px)
 
     def file_of(self, rig: str) -> Path:
         """Return where the configuration of a rig of this name goes."""

@@ -381,8 +381,8 @@ class CalibrationPage(QWidget):
         far = self.tr("the horizon") if math.isinf(outcome.far_m) else f"{outcome.far_m:.1f} m"
         self.range.setText(
             self.tr(
-                "Held-out error {0:.2f} px (95 %: {1:.2f} px). Exact at {2:.1f} m; parallax stays inside {3:g} px from "
-                "{4:.1f} m to {5}."
+                "Held-out error {0:.2f} thermal px (95 %: {1:.2f}). Exact at {2:.1f} m; parallax stays inside {3:g} "
+                "visible px from {4:.1f} m to {5}."
             ).format(outcome.median_px, outcome.p95_px, outcome.exact_m, outcome.limit_px, outcome.near_m, far)
         )
         while (item := self._gate_grid.takeAt(0)) is not None:
@@ -399,7 +399,7 @@ class CalibrationPage(QWidget):
             sign.setAccessibleName(self.tr("passed") if gate.passed else self.tr("failed"))
             words = in_words(gate.name)
             name = _words(words[:1].upper() + words[1:])
-            got = QLabel(gate.got)
+            got = QLabel(in_words(gate.got))
             got.setProperty("role", "value")
             wanted = self.tr("wanted: {0}").format(in_words(gate.wanted))
             got.setToolTip(wanted)

@@ -77,7 +77,7 @@ class PointPicker(QWidget):
     def _table(self) -> QTableWidget:
         table = QTableWidget(0, 4)
         table.setHorizontalHeaderLabels(
-            [self.tr("Point"), self.tr("Off, px"), self.tr("Left out, px"), self.tr("Used")]
+            [self.tr("Point"), self.tr("Off, visible px"), self.tr("Left out, visible px"), self.tr("Used")]
         )
         table.setAccessibleName(self.tr("Points and how far each is off"))
         table.setEditTriggers(QTableWidget.EditTrigger.NoEditTriggers)
@@ -196,7 +196,7 @@ class PointPicker(QWidget):
         if solution is None:
             first = self.tr("Click the same place in both pictures: corners of things at the distance that matters.")
             return f"{first} {self.picking.problem}".strip()
-        return self.tr("{0} map from {1} points, {2:.2f} px rms. Outliers: {3}.").format(
+        return self.tr("{0} map from {1} points, {2:.2f} visible px rms. Outliers: {3}.").format(
             solution.model, int(solution.inlier.sum()), solution.rms_px, int((~solution.inlier).sum())
         )
 

@@ -436,18 +436,18 @@
     </message>
     <message>
         <location filename="../setup/assistant_controller.py" line="201" />
-        <source>Thermal, plainly scaled, lies {0:.0f} px off. Found where it belongs; {1:.1f} px are left.</source>
-            <translation>Nur skaliert liegt das Wärmebild {0:.0f} px daneben. Seine Lage ist gefunden; {1:.1f} px bleiben.</translation>
+        <source>Thermal, plainly scaled, lies {0:.0f} visible px off. Found where it belongs; {1:.1f} px are left.</source>
+            <translation>Nur skaliert liegt das Wärmebild {0:.0f} sichtbare px daneben. Seine Lage ist gefunden; {1:.1f} px bleiben.</translation>
     </message>
     <message>
         <location filename="../setup/assistant_controller.py" line="204" />
-        <source>Thermal lies near; corrected from the scene, {0:.1f} px are left.</source>
-            <translation>Das Wärmebild liegt fast richtig; nach der Szene korrigiert bleiben {0:.1f} px.</translation>
+        <source>Thermal lies near; corrected from the scene, {0:.1f} visible px are left.</source>
+            <translation>Das Wärmebild liegt fast richtig; nach der Szene korrigiert bleiben {0:.1f} sichtbare px.</translation>
     </message>
     <message>
         <location filename="../setup/assistant_controller.py" line="205" />
-        <source>Thermal lies on visible already ({0:.1f} px).</source>
-            <translation>Das Wärmebild liegt schon auf dem sichtbaren ({0:.1f} px).</translation>
+        <source>Thermal lies on visible already ({0:.1f} visible px).</source>
+            <translation>Das Wärmebild liegt schon auf dem sichtbaren ({0:.1f} sichtbare px).</translation>
     </message>
 </context><context>
     <name>AssistantPage</name>
@@ -898,8 +898,8 @@
     </message>
     <message>
         <location filename="../setup/calibration_page.py" line="383" />
-        <source>Held-out error {0:.2f} px (95 %: {1:.2f} px). Exact at {2:.1f} m; parallax stays inside {3:g} px from {4:.1f} m to {5}.</source>
-        <translation>Fehler auf ungesehenen Ansichten {0:.2f} px (95 %: {1:.2f} px). Genau bei {2:.1f} m; die Parallaxe bleibt unter {3:g} px von {4:.1f} m bis {5}.</translation>
+        <source>Held-out error {0:.2f} thermal px (95 %: {1:.2f}). Exact at {2:.1f} m; parallax stays inside {3:g} visible px from {4:.1f} m to {5}.</source>
+        <translation>Fehler auf ungesehenen Ansichten {0:.2f} thermische px (95 %: {1:.2f}). Genau bei {2:.1f} m; die Parallaxe bleibt unter {3:g} sichtbaren px von {4:.1f} m bis {5}.</translation>
     </message>
     <message>
         <location filename="../setup/calibration_page.py" line="399" />
@@ -1058,13 +1058,13 @@
     </message>
     <message>
         <location filename="../setup/calibration_words.py" line="25" />
-        <source>thermal placed to {0} px at the worst place (wanted {1})</source>
-        <translation>Wärmebild an der schlechtesten Stelle auf {0} px genau (gewünscht {1})</translation>
+        <source>thermal placed to {0} visible px at the worst place (wanted {1})</source>
+        <translation>Wärmebild an der schlechtesten Stelle auf {0} sichtbare px genau (gewünscht {1})</translation>
     </message>
     <message>
         <location filename="../setup/calibration_words.py" line="26" />
-        <source>2 sigma {0} px</source>
-        <translation>2 Sigma {0} px</translation>
+        <source>2 sigma {0} visible px</source>
+        <translation>2 Sigma {0} sichtbare px</translation>
     </message>
     <message>
         <location filename="../setup/calibration_words.py" line="27" />
@@ -1213,8 +1213,8 @@
     </message>
     <message>
         <location filename="../setup/calibration_words.py" line="58" />
-        <source>moving ({0} px a picture)</source>
-        <translation>bewegt ({0} px je Bild)</translation>
+        <source>moving ({0} visible px a picture)</source>
+        <translation>bewegt ({0} sichtbare px je Bild)</translation>
     </message>
     <message>
         <location filename="../setup/calibration_words.py" line="59" />
@@ -1305,6 +1305,11 @@
         <location filename="../setup/calibration_words.py" line="77" />
         <source>{0} thermal px</source>
         <translation>{0} thermische px</translation>
+    </message>
+    <message>
+        <location filename="../setup/calibration_words.py" line="77" />
+        <source>{0} visible px</source>
+        <translation>{0} sichtbare px</translation>
     </message>
     <message>
         <location filename="../setup/calibration_words.py" line="78" />
@@ -2339,13 +2344,13 @@
     </message>
     <message>
         <location filename="../setup/point_picker.py" line="80" />
-        <source>Off, px</source>
-        <translation>Daneben, px</translation>
+        <source>Off, visible px</source>
+        <translation>Daneben, sichtbare px</translation>
     </message>
     <message>
         <location filename="../setup/point_picker.py" line="80" />
-        <source>Left out, px</source>
-        <translation>Ausgelassen, px</translation>
+        <source>Left out, visible px</source>
+        <translation>Ausgelassen, sichtbare px</translation>
     </message>
     <message>
         <location filename="../setup/point_picker.py" line="80" />
@@ -2379,8 +2384,8 @@
     </message>
     <message>
         <location filename="../setup/point_picker.py" line="199" />
-        <source>{0} map from {1} points, {2:.2f} px rms. Outliers: {3}.</source>
-        <translation>Abbildung {0} aus {1} Punkten, {2:.2f} px rms. Ausreißer: {3}.</translation>
+        <source>{0} map from {1} points, {2:.2f} visible px rms. Outliers: {3}.</source>
+        <translation>Abbildung {0} aus {1} Punkten, {2:.2f} sichtbare px rms. Ausreißer: {3}.</translation>
     </message>
     <message>
         <location filename="../setup/point_picker.py" line="207" />
