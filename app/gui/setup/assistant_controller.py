@@ -196,7 +196,9 @@ class AssistantController(QObject):
         if found is None:
             return self.tr("Searching how thermal lies on visible…")
         if found.why_not:
-            return self.tr("The scene does not tell how thermal lies on visible: {0}").format(found.why_not)
+            return self.tr(
+                "The scene does not tell how thermal lies on visible: more edges that both cameras see are needed."
+            )
         if found.off_px is not None:
             text = self.tr(
                 "Thermal, plainly scaled, lies {0:.0f} visible px off. Found where it belongs; {1:.1f} px are left."

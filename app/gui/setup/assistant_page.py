@@ -36,7 +36,7 @@ class _Preview(QWidget):
         super().__init__(parent)
         self._image = QImage()
         self._text = ""
-        self.setMinimumSize(280, 220)
+        self.setMinimumSize(280, 84)  # the window may be 600 px high
         self.setAccessibleName(name)
 
     def show_image(self, image: QImage) -> None:
@@ -89,8 +89,8 @@ class AssistantPage(QWidget):
         bottom = QHBoxLayout()
         bottom.setSpacing(16)
         column = QVBoxLayout(self)
-        column.setContentsMargins(40, 28, 40, 28)
-        column.setSpacing(16)
+        column.setContentsMargins(40, 16, 40, 16)
+        column.setSpacing(10)
         column.addLayout(self._top())
         column.addWidget(self.problem)
         column.addLayout(self._known())

@@ -431,8 +431,8 @@
     </message>
     <message>
         <location filename="../setup/assistant_controller.py" line="199" />
-        <source>The scene does not tell how thermal lies on visible: {0}</source>
-            <translation>Die Szene verrät nicht, wie das Wärmebild auf dem sichtbaren liegt: {0}</translation>
+        <source>The scene does not tell how thermal lies on visible: more edges that both cameras see are needed.</source>
+            <translation>Die Szene verrät nicht, wie das Wärmebild auf dem sichtbaren liegt: Es fehlen Kanten, die beide Kameras sehen.</translation>
     </message>
     <message>
         <location filename="../setup/assistant_controller.py" line="201" />
