@@ -1,7 +1,8 @@
 """The loop of every fuse job: each pair of a source goes through one FuseStep, and its view into a sink.
 
-Three threads: one reads ahead, the calling thread fuses, one writes behind. Bounded queues lie between them. A failure
-in any of them ends all three, and what was written until then stays complete.
+Three threads: one reads ahead, the calling thread fuses, one writes behind. Bounded queues lie between them. On a GPU
+two pairs are under way at once: one uploads and computes while the one before downloads and is written. A failure in
+any of them ends all, and what was written until then stays complete.
 """
 
 from __future__ import annotations
@@ -10,7 +11,9 @@ import contextlib
 import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import islice
 from typing import Protocol, Self, TypeAlias, TypeVar
 
@@ -72,24 +75,38 @@ def fuse_pairs(
     step.strength = options.strength
     total = source.total if options.limit is None else min(options.limit, source.total or options.limit)
     clock, tally, interrupted = StageClock(), _Tally(source), False
-    writer = _WriteBehind(sink, clock)
+    writer, under_way = _WriteBehind(sink, clock), deque[TimedPair]()
+
+    def pass_on(step_by_step: Callable[[], list[FusedFrame]]) -> None:
+        """Fuse, and hand over what is done, in order."""
+        began_s = time.perf_counter()
+        for frame in step_by_step():
+            timed = under_way.popleft()
+            shown = _compose(options.view, frame)
+            clock.add("fuse", began_s)
+            writer.put(shown, timed, frame.engine)
+            tally.count(timed)
+            if observe is not None:
+                observe(frame)
+            if progress is not None:
+                progress(FuseProgress(tally.done, total, tally.done / max(clock.elapsed_s, 1e-9)))
+            began_s = time.perf_counter()
+
+    size: tuple[int, ...] = ()
     try:
         with writer, _ReadAhead(islice(source.pairs(), options.limit), clock) as pairs:
             for timed in pairs:
                 if interrupted := stop is not None and stop.is_set():
                     break
+                assert timed.pair.visible is not None  # see TimedPair; for the type checker
+                if source.apart or timed.pair.visible.pixels.shape != size:
+                    pass_on(step.finish)  # before the engine forgets them
+                    size = timed.pair.visible.pixels.shape
                 with clock.paused():
                     _prepare(step, engine, timed, source.apart)
-                began_s = time.perf_counter()
-                frame = step.fuse(timed.pair)
-                shown = _compose(options.view, frame)
-                clock.add("fuse", began_s)
-                writer.put(shown, timed, frame.engine)
-                tally.count(timed)
-                if observe is not None:
-                    observe(frame)
-                if progress is not None:
-                    progress(FuseProgress(tally.done, total, tally.done / max(clock.elapsed_s, 1e-9)))
+                under_way.append(timed)
+                pass_on(partial(step.begin, timed.pair))
+            pass_on(step.finish)
     except LumithermError as error:
         if sink.written and error is not writer.error:
             raise type(error)(f"{error} The {sink.written} {source.noun} before it are in {sink.path}.") from error

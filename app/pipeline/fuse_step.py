@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import math
 import time
+from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import cv2
 import numpy as np
 
 from app.pipeline.thermal_grid import ThermalGrid
 from fusion_core.colour import with_strength
-from fusion_core.engines.engine import FusionEngine
+from fusion_core.engines.engine import FusionEngine, OverlappingEngine
 from fusion_core.errors import BadInputError
 from fusion_core.frames import Frame, FramePair, FusedFrame, ThermalAlignment
 from fusion_core.thermal.agc import Agc
@@ -21,10 +23,12 @@ from fusion_core.thermal.field_of_view import ThermalWarp
 if TYPE_CHECKING:
     from fusion_core.engines.gpu.runner import Fused
 
-__all__ = ["FADING", "NO_ENGINE", "EngineOnDemand", "FuseStep", "PairEngine", "TakesCounts", "fuse_levels"]
+__all__ = ["FADING", "NO_ENGINE", "EngineOnDemand", "FuseStep", "Overlaps", "PairEngine", "TakesCounts", "fuse_levels"]
 
 NO_ENGINE = "none"
 """Name of the engine where nothing is fused."""
+
+_UNDER_WAY = 2  # pairs, of an engine that overlaps
 
 FADING = "fading"
 """Note of a picture on the way between both cameras and one alone."""
@@ -51,6 +55,26 @@ class TakesCounts(PairEngine, Protocol):
         self, visible: np.ndarray, counts: np.ndarray, table: np.ndarray, warp: ThermalWarp | None
     ) -> Fused | None:
         """See `fusion_core.engines.engine.CountsEngine`; None where the engine has failed and is another one now."""
+
+
+@runtime_checkable
+class Overlaps(PairEngine, Protocol):
+    """A `PairEngine` that may take a pair before the one before is done."""
+
+    @property
+    def overlapping(self) -> OverlappingEngine | None:
+        """The engine in use, if it does."""
+
+
+@dataclass(slots=True)
+class _UnderWay:
+    """A pair that an engine has been given and not given back."""
+
+    pair: FramePair
+    levels: np.ndarray | None  # None: they come with the fused picture
+    strength: float
+    agc_limits: tuple[float, float] | None
+    began_ms: float
 
 
 class FuseStep:
@@ -86,8 +110,10 @@ class FuseStep:
         self._fits = True
         self._size: tuple[int, int] | None = None  # of the visible pictures, (height, width)
         self._thermal_ns: int | None = None
+        self._asked: tuple[Frame, float | None] | None = None  # thermal frame, and the time since the one before
         self._mapped: tuple[np.ndarray, np.ndarray] | None = None  # thermal counts, and their levels on the grid
         self._table: tuple[np.ndarray, np.ndarray] | None = None  # thermal counts, and the level of each
+        self._under_way: deque[_UnderWay] = deque()
 
     @property
     def agc(self) -> Agc:
@@ -110,7 +136,7 @@ class FuseStep:
     def reset(self) -> None:
         """Forget earlier pairs: the next one is mapped and fused as if it were the first."""
         self._forget()
-        self._thermal_ns = self._mapped = self._table = None
+        self._thermal_ns = self._mapped = self._table = self._asked = None
 
     def _forget(self) -> None:
         self._agc.reset()
@@ -159,11 +185,78 @@ class FuseStep:
             notes=() if faded is pixels else (FADING,),
         )
 
+    def begin(self, pair: FramePair) -> list[FusedFrame]:
+        """As `fuse`, where the engine allows it without waiting for this pair: while it computes, the next is read.
+
+        Returns:
+            The frames that are done, in the order of their pairs; `finish` gives the rest. Where the engine does one
+            picture at a time, this pair's frame.
+
+        Raises:
+            As `fuse`; also for an earlier pair.
+        """
+        visible, thermal = pair.visible, pair.thermal
+        engine = self.engine.overlapping if isinstance(self.engine, Overlaps) else None
+        if engine is None or visible is None or thermal is None:
+            return [*self.finish(), self.fuse(pair)]
+        done = [self._finish_one()] if len(self._under_way) == _UNDER_WAY else []
+        if visible.pixels.shape[:2] != self._size:
+            done += self.finish()
+            self._size, self._mapped = (visible.pixels.shape[0], visible.pixels.shape[1]), None
+        began_ns = time.perf_counter_ns()
+        levels = None
+        given = self._device_inputs(thermal) if self._fits else None
+        if given is not None:
+            engine.begin_counts(visible.pixels, *given)
+        else:
+            levels = self._to_levels(thermal)
+            alignment = self._grid.alignment(*levels.shape) if self._fits else None
+            engine.begin(visible.pixels, levels if alignment is None else alignment.filled(levels, visible.pixels))
+        began_ms = (time.perf_counter_ns() - began_ns) / 1e6
+        self._under_way.append(_UnderWay(pair, levels, self.strength, self._agc.limits, began_ms))
+        return done
+
+    def finish(self) -> list[FusedFrame]:
+        """Wait for all pairs that were begun. Raises EngineError: the engine failed."""
+        return [self._finish_one() for _ in range(len(self._under_way))]
+
+    def _finish_one(self) -> FusedFrame:
+        assert isinstance(self.engine, Overlaps) and self.engine.overlapping is not None  # it has begun this one
+        begun = self._under_way.popleft()
+        began_ns = time.perf_counter_ns()
+        fused = self.engine.overlapping.finish()
+        levels = begun.levels if begun.levels is not None else fused.levels
+        assert begun.pair.visible is not None and levels is not None
+        levels.flags.writeable = False
+        pixels = with_strength(begun.pair.visible.pixels, fused.pixels, begun.strength)
+        faded = self._fade.lead_over(pixels, (False, False), begun.pair.timestamp_ns)
+        return FusedFrame(
+            pixels=faded,
+            pair=begun.pair,
+            fuse_ms=begun.began_ms + (time.perf_counter_ns() - began_ns) / 1e6,
+            engine=self.engine.name,
+            fused_ns=self._now_ns(),
+            thermal_8bit=levels,
+            agc_limits=begun.agc_limits,
+            alignment=self._grid.alignment(*levels.shape) if self._fits else None,
+            notes=() if faded is pixels else (FADING,),
+        )
+
     def _fuse_on_device(self, visible: Frame, thermal: Frame) -> tuple[np.ndarray, np.ndarray] | None:
         """Fused picture and levels of an engine that takes counts; None where it does not, or they are no counts."""
-        engine, counts = self.engine, thermal.pixels
+        engine = self.engine
         if not isinstance(engine, TakesCounts) or not engine.takes_counts or not self._fits:
             return None
+        given = self._device_inputs(thermal)
+        fused = engine.fuse_counts(visible.pixels, *given) if given is not None else None
+        if fused is None or fused.levels is None:
+            return None
+        fused.levels.flags.writeable = False
+        return fused.pixels, fused.levels
+
+    def _device_inputs(self, thermal: Frame) -> tuple[np.ndarray, np.ndarray, ThermalWarp | None] | None:
+        """Counts, table and warp for an engine that takes counts; None where there are no such."""
+        counts = thermal.pixels
         if self._size is None or counts.dtype.itemsize != 2:
             return None
         thermal_size = (counts.shape[0], counts.shape[1])
@@ -180,18 +273,17 @@ class FuseStep:
             if table is None:
                 return None
             self._table = counts, table
-        fused = engine.fuse_counts(visible.pixels, counts, self._table[1], warp)
-        if fused is None or fused.levels is None:
-            return None
-        fused.levels.flags.writeable = False
-        return fused.pixels, fused.levels
+        return counts, self._table[1], warp
 
     def _since_s(self, thermal: Frame) -> float | None:
-        """Since the thermal frame before; a gap makes everything be forgotten."""
+        """Since the thermal frame before; a gap makes everything be forgotten. Asked again it answers the same."""
+        if self._asked is not None and self._asked[0] is thermal:
+            return self._asked[1]
         since_s = None if self._thermal_ns is None else (thermal.timestamp_ns - self._thermal_ns) / 1e9
         self._thermal_ns = thermal.timestamp_ns
         if since_s is not None and math.isfinite(self._longest_gap_s) and not 0 <= since_s <= self._longest_gap_s:
             self._forget()
+        self._asked = thermal, since_s
         return since_s
 
     def _to_levels(self, thermal: Frame) -> np.ndarray:
@@ -291,6 +383,12 @@ class EngineOnDemand:
             self._engine.warm_up(height, width)
             self._engine.reset()
             self._size = (height, width)
+
+    @property
+    def overlapping(self) -> OverlappingEngine | None:
+        """The engine, if it is one that overlaps; None before it is made."""
+        engine: Any = self._engine
+        return engine if getattr(engine, "begin_counts", None) is not None else None
 
     @property
     def takes_counts(self) -> bool:

@@ -58,8 +58,22 @@ class AutoEngine:
     @property
     def fuse_counts(self) -> Any:
         """Of the engine in use, see `fusion_core.engines.engine.CountsEngine`; None where it has none."""
-        fuse = getattr(self._engine, "fuse_counts", None)
-        return None if fuse is None else partial(self._noting, fuse)
+        return self._optional("fuse_counts")
+
+    @property
+    def begin(self) -> Any:
+        """Of the engine in use, see `fusion_core.engines.engine.OverlappingEngine`; None where it has none."""
+        return self._optional("begin")
+
+    @property
+    def begin_counts(self) -> Any:
+        """As `begin`."""
+        return self._optional("begin_counts")
+
+    @property
+    def finish(self) -> Any:
+        """As `begin`."""
+        return self._optional("finish")
 
     def warm_up(self, height: int, width: int) -> None:
         """Warm up the engine in use, and where that fails the next. Raises EngineError: none runs at this size."""
@@ -81,6 +95,10 @@ class AutoEngine:
     def close(self) -> None:
         """Free the engine in use. Safe to call twice."""
         self._engine.close()
+
+    def _optional(self, name: str) -> Any:
+        known = getattr(self._engine, name, None)
+        return None if known is None else partial(self._noting, known)
 
     def _noting(self, fuse: Callable[..., Any], *pictures: object) -> Any:
         try:

@@ -23,7 +23,15 @@ if TYPE_CHECKING:
     from fusion_core.engines.gpu.runner import Fused
     from fusion_core.thermal.field_of_view import ThermalWarp
 
-__all__ = ["AT_ONCE", "ENGINE_NAMES", "NETWORK_ENGINES", "CountsEngine", "FusionEngine", "create_engine"]
+__all__ = [
+    "AT_ONCE",
+    "ENGINE_NAMES",
+    "NETWORK_ENGINES",
+    "CountsEngine",
+    "FusionEngine",
+    "OverlappingEngine",
+    "create_engine",
+]
 
 
 @runtime_checkable
@@ -68,6 +76,18 @@ class CountsEngine(Protocol):
         self, visible: np.ndarray, counts: np.ndarray, table: np.ndarray, warp: ThermalWarp | None
     ) -> Fused:
         """See `fusion_core.engines.torch_cuda_engine.GpuEngine.fuse_counts`."""
+
+
+class OverlappingEngine(CountsEngine, Protocol):
+    """An engine that takes a picture before the one before is done, for files."""
+
+    def begin(self, visible: np.ndarray, thermal: np.ndarray) -> None:
+        """See `fusion_core.engines.torch_cuda_engine.GpuEngine.begin`; `begin_counts` and `finish` likewise."""
+
+    def begin_counts(
+        self, visible: np.ndarray, counts: np.ndarray, table: np.ndarray, warp: ThermalWarp | None
+    ) -> None: ...
+    def finish(self) -> Fused: ...
 
 
 NETWORK_ENGINES = ("auto", "tensorrt", "torch-cuda", "openvino", "torch")

@@ -6,6 +6,7 @@ The fallback of the TensorRT engine, which shares `GpuEngine` with it.
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -81,6 +82,7 @@ class GpuEngine:
         self._prepared: _Prepared | None = None
         self._runner: FrameRunner | None = None
         self._counts: FrameRunner | None = None
+        self._begun: deque[FrameRunner] = deque()  # whose frames are under way, the oldest first
         self._lock = threading.Lock()
         self._closed = False
 
@@ -115,10 +117,9 @@ class GpuEngine:
 
     def fuse(self, visible: np.ndarray, thermal: np.ndarray) -> np.ndarray:
         """See `fusion_core.engines.engine.FusionEngine.fuse`."""
-        check_network_pair(visible, thermal)
-        runner = self._runner_of(thermal.shape)
-        with self._errors("fusing a frame"):
-            return runner.run(visible, thermal).pixels
+        self._begin_alone()
+        self.begin(visible, thermal)
+        return self.finish().pixels
 
     def fuse_counts(
         self, visible: np.ndarray, counts: np.ndarray, table: np.ndarray, warp: ThermalWarp | None
@@ -135,20 +136,11 @@ class GpuEngine:
             The fused picture, and the levels on the visible grid.
 
         Raises:
-            BadInputError: a shape or dtype is wrong. EngineError: the GPU failed.
+            BadInputError: a shape or dtype is wrong. EngineError: the GPU failed, or frames are under way.
         """
-        if visible.ndim != 3 or visible.shape[2] != 3 or visible.dtype != np.uint8:
-            raise BadInputError(f"visible picture is {visible.dtype} {visible.shape}, must be uint8 (H, W, 3) RGB")
-        if counts.ndim != 2 or counts.dtype != np.uint16:
-            raise BadInputError(f"thermal picture is {counts.dtype} {counts.shape}, must be uint16 (Ht, Wt) counts")
-        size = (visible.shape[0], visible.shape[1])
-        if min(size) < MIN_SIDE_PX:
-            raise BadInputError(f"the picture is {size[0]}x{size[1]}, must have at least {MIN_SIDE_PX} px a side")
-        runner = self._counts_runner_of(size, Shape((counts.shape[0], counts.shape[1]), True, warp is not None))
-        with self._errors("fusing a frame"):
-            if warp is not None:
-                runner.use_warp(warp)
-            return runner.run(visible, counts, table)
+        self._begin_alone()
+        self.begin_counts(visible, counts, table, warp)
+        return self.finish()
 
     def begin(self, visible: np.ndarray, thermal: np.ndarray) -> None:
         """As `fuse` without waiting for it; `finish` gives the pictures in the same order, at most two are under way.
@@ -162,13 +154,33 @@ class GpuEngine:
         runner = self._runner_of(thermal.shape)
         with self._errors("fusing a frame"):
             runner.submit(visible, thermal)
+        self._begun.append(runner)
 
-    def finish(self) -> np.ndarray:
-        """Wait for the oldest picture that was begun. Raises EngineError: there is none, or the engine failed."""
-        if self._runner is None:
-            raise EngineError("no frame is under way; begin one first")
+    def begin_counts(
+        self, visible: np.ndarray, counts: np.ndarray, table: np.ndarray, warp: ThermalWarp | None
+    ) -> None:
+        """As `fuse_counts` without waiting for it; see `begin`."""
+        if visible.ndim != 3 or visible.shape[2] != 3 or visible.dtype != np.uint8:
+            raise BadInputError(f"visible picture is {visible.dtype} {visible.shape}, must be uint8 (H, W, 3) RGB")
+        if counts.ndim != 2 or counts.dtype != np.uint16:
+            raise BadInputError(f"thermal picture is {counts.dtype} {counts.shape}, must be uint16 (Ht, Wt) counts")
+        size = (visible.shape[0], visible.shape[1])
+        if min(size) < MIN_SIDE_PX:
+            raise BadInputError(f"the picture is {size[0]}x{size[1]}, must have at least {MIN_SIDE_PX} px a side")
+        runner = self._counts_runner_of(size, Shape((counts.shape[0], counts.shape[1]), True, warp is not None))
         with self._errors("fusing a frame"):
-            return self._runner.collect().pixels
+            if warp is not None:
+                runner.use_warp(warp)
+            runner.submit(visible, counts, table)
+        self._begun.append(runner)
+
+    def finish(self) -> Fused:
+        """Wait for the oldest picture that was begun. Raises EngineError: there is none, or the engine failed."""
+        if not self._begun:
+            raise EngineError("no frame is under way; begin one first")
+        runner = self._begun.popleft()
+        with self._errors("fusing a frame"):
+            return runner.collect()
 
     def reset(self) -> None:
         """Forget the running displacement: the next frame is estimated anew."""
@@ -177,9 +189,14 @@ class GpuEngine:
 
     def close(self) -> None:
         self._closed = True
+        self._begun.clear()
         self._runner = self._counts = self._prepared = None
 
     # ------------------------------------------------------------------ inside
+
+    def _begin_alone(self) -> None:
+        if self._begun:
+            raise EngineError(f"frames are under way ({len(self._begun)}); finish them first")
 
     def _programs(self, height: int, width: int) -> Mapping[str, Program]:
         """The network's programs for pictures of this size, as `programs_of` names them; called once a size."""

@@ -122,7 +122,7 @@ def work(engine: GpuEngine) -> list[np.ndarray]:
     engine.warm_up(*SIZE)
     fused = [engine.fuse(visible, thermal) for _ in range(4)]
     engine.begin(visible, thermal)
-    fused.append(engine.finish())
+    fused.append(engine.finish().pixels)
     counts, table = thermal.astype(np.uint16), np.arange(65536, dtype=np.uint32).astype(np.uint8)
     fused.append(engine.fuse_counts(visible, counts, table, None).pixels)
     assert engine.displacement_px is not None

@@ -175,9 +175,9 @@ def test_two_frames_may_be_under_way(engine: TorchCudaEngine) -> None:
     engine.begin(*pairs[1])
     with pytest.raises(EngineError, match="2 frames are under way"):
         engine.begin(*pairs[2])
-    got = [engine.finish()]
+    got = [engine.finish().pixels]
     engine.begin(*pairs[2])
-    got += [engine.finish(), engine.finish()]
+    got += [engine.finish().pixels, engine.finish().pixels]
     assert all(np.array_equal(one, other) for one, other in zip(got, alone, strict=True))
     with pytest.raises(EngineError, match="no frame is under way"):
         engine.finish()
