@@ -5,7 +5,8 @@
 
 Each step runs in a child process with a limit of its own. After each, `gpu.json` and `gpu.md` in the folder hold what
 is known; a step that has passed is not run again. The exit code is 0 when every step has passed or was skipped by name,
-1 otherwise, also while steps are left that did not fit into the budget: the same command goes on with them.
+1 otherwise, also while steps are left that did not fit into the budget: the same command goes on with them. What is
+then left of the time trains `base`, on the crops or on the folder of `--pairs`; each further call goes on with it.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--step", action="append", help="only this one (repeatable); also when it has passed before")
     parser.add_argument("--skip", action="append", default=[], help="a step that need not run here (repeatable)")
+    parser.add_argument("--pairs", type=Path, help="folder of aligned pairs to train `base` on (vi/ and ir/)")
+    parser.add_argument("--limit-s", type=float, help=argparse.SUPPRESS)  # of the child
     parser.add_argument("--run", help=argparse.SUPPRESS)  # the child
     given = parser.parse_args(arguments)
     from gpu_steps import STEPS
@@ -50,10 +53,16 @@ def _drive(given: argparse.Namespace, steps: dict[str, Any]) -> int:
     if state.get("device") != given.device:
         state = {"device": given.device, "steps": {}}
     ends_s = time.monotonic() + given.budget_s
+    last = list(steps)[-1]
     for name, (_, limit_s) in steps.items():
         known = state["steps"].get(name, {})
-        if (given.step and name not in given.step) or (not given.step and known.get("state") == "passed"):
+        goes_on = name == last and limit_s <= ends_s - time.monotonic()  # it ends when the time does
+        if (given.step and name not in given.step) or (
+            not given.step and known.get("state") == "passed" and not goes_on
+        ):
             continue
+        if goes_on:
+            limit_s = ends_s - time.monotonic()
         if name in given.skip:
             state["steps"][name] = {"state": "skipped by name"}
         elif limit_s > ends_s - time.monotonic():
@@ -71,6 +80,7 @@ def _drive(given: argparse.Namespace, steps: dict[str, Any]) -> int:
 
 def _step(name: str, limit_s: float, given: argparse.Namespace) -> dict[str, Any]:
     call = [sys.executable, str(Path(__file__).resolve()), "--run", name, "--device", given.device, "--out", given.out]
+    call += ["--limit-s", limit_s, *(["--pairs", given.pairs] if given.pairs else [])]
     began_s = time.monotonic()
     try:
         done = subprocess.run(list(map(str, call)), capture_output=True, text=True, timeout=limit_s, errors="replace")
@@ -88,7 +98,8 @@ def _child(given: argparse.Namespace) -> int:
     from gpu_steps import STEPS, Machine, Skip
 
     work, limit_s = STEPS[given.run]
-    machine = Machine(given.device, given.out, small=not given.device.startswith("cuda"), limit_s=limit_s)
+    small = not given.device.startswith("cuda")
+    machine = Machine(given.device, given.out, small, given.limit_s or limit_s, given.pairs)
     try:
         figures = work(machine)
         result = {"state": "passed", "figures": figures}

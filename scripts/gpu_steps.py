@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import platform
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,12 +22,14 @@ import torch
 from fusion_core.checkpoint import LoadedCheckpoint, load_checkpoint, save_checkpoint
 from fusion_core.engines.cache import EngineCache
 from fusion_core.engines.gpu import device as gpu_device
+from fusion_core.engines.gpu.device import Runtime
 from fusion_core.engines.torch_cuda_engine import GpuEngine, TorchCudaEngine
 from fusion_core.engines.torch_engine import TorchEngine
 from fusion_core.engines.video_options import STILL_PICTURES, VideoOptions
 from fusion_core.errors import EngineError
 from fusion_core.model_store import resolve_weights, shipped_presets
 from fusion_core.rfvif import Rfvif, preset_config
+from fusion_core.thermal.field_of_view import FieldFiller, ThermalWarp
 
 CROPS = Path(__file__).with_name("gpu_crops.npz")
 PARITY_DB = 45.0
@@ -59,6 +62,7 @@ class Machine:
     out: Path
     small: bool
     limit_s: float
+    pairs: Path | None = None  # to train on
 
     @property
     def cuda(self) -> bool:
@@ -418,6 +422,94 @@ def _row(
     }
 
 
+def parts(machine: Machine) -> Figures:
+    """What each part of a video frame from counts takes alone on the device, by its own events, ms."""
+    sizes = [(96, 128)] if machine.small else [(480, 640), (1080, 1920)]
+    rows, skipped = [], {}
+    for preset in ("tiny",) if machine.small else ("tiny", "small", "base"):
+        checkpoint = machine.checkpoint(preset)
+        for size in sizes:
+            for kind in machine.kinds:
+                try:
+                    engine = machine.engine(kind, checkpoint, VideoOptions(align_every=5))
+                    with running(engine):
+                        rows.append(_parts_of(machine, engine, f"{preset} {size[1]}x{size[0]}", kind, size))
+                except (Skip, EngineError) as why:
+                    skipped[f"{preset} {kind}"] = str(why)
+    return {"rows": rows, "not_measured": skipped}
+
+
+def _parts_of(machine: Machine, engine: GpuEngine, what: str, kind: str, size: tuple[int, int]) -> Figures:
+    visible, thermal = pair_of(*size)
+    counts = thermal[::2, ::2].astype(np.uint16)
+    seen = np.ones(size, bool)
+    seen[:, : size[1] // 8] = False
+    ys, xs = (np.arange(side, dtype=np.float32) * (2.0 / side) - 1.0 for side in size)
+    grid = np.stack(np.meshgrid(xs, ys), axis=-1)
+    warp = ThermalWarp(grid, (counts.shape[0], counts.shape[1]), FieldFiller(seen).matrices())
+    table = np.arange(65536, dtype=np.uint32).astype(np.uint8)
+    for _ in range(2):
+        engine.fuse_counts(visible, counts, table, warp)
+    prepared, runner, runtime = engine._prepared, engine._counts, engine._runtime
+    assert prepared is not None and runner is not None
+    network, frame, made, buffers = prepared.network, prepared.frame, runner._prepared, runner._sets[0]
+    key = network.graph_key()
+
+    def network_alone() -> None:
+        with torch.inference_mode():
+            network.fuse(key, made.visible, made.thermal)
+
+    def colour() -> None:
+        with torch.inference_mode():
+            runner._out[0].copy_(frame.colour(runner._in[0], made, made.visible))
+
+    def copies(pairs: Iterable[tuple[torch.Tensor, torch.Tensor]]) -> Callable[[], None]:
+        known = list(pairs)
+
+        def copy() -> None:
+            for to, of in known:
+                to.copy_(of, non_blocking=True)
+
+        return copy
+
+    results = [runtime.pinned(*out.shape, dtype=out.dtype) for out in buffers.out]
+    work: dict[str, tuple[Any, Callable[[], object]]] = {
+        "upload": (runner._up, copies(zip(buffers.device, buffers.host, strict=True))),
+        "agc_warp": (prepared.main, runner._prepare),
+        "network": (prepared.main, runtime.program(prepared.main, network_alone)[0]),
+        "colour": (prepared.main, runtime.program(prepared.main, colour)[0]),
+        "download": (runner._down, copies(zip(results, buffers.out, strict=True))),
+    }
+    if network.field is not None:
+        work["estimate_whole"] = network.field._own, network.field._whole
+        work["estimate_around"] = network.field._own, network.field._around
+    row: Figures = {"what": what, "engine": kind}
+    for name, (stream, steps) in work.items():
+        row[f"{name}_ms"] = round(_event_ms(machine, runtime, stream, steps), 4)
+    every = sum(row[f"{name}_ms"] for name in ("agc_warp", "network", "colour"))
+    row["computing_a_frame_ms"] = round(every + row.get("estimate_around_ms", 0.0) / 5, 4)
+    return row
+
+
+def _event_ms(machine: Machine, runtime: Runtime, stream: Any, work: Callable[[], object]) -> float:
+    """Median on the device; of the rehearsal, on the CPU."""
+    taken_ms = []
+    for _ in range(3 if machine.small else 50):
+        if not machine.cuda:
+            began_s = time.perf_counter()
+            work()
+            taken_ms.append((time.perf_counter() - began_s) * 1e3)
+            continue
+        first, last = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        with runtime.on(stream):
+            first.record(stream)
+            work()
+            last.record(stream)
+        last.synchronize()
+        taken_ms.append(first.elapsed_time(last))
+    return median(taken_ms)
+
+
 def profile(machine: Machine) -> Figures:
     """The dearest kernels of `tiny` and `base`."""
     from torch.profiler import ProfilerActivity
@@ -469,6 +561,78 @@ def train(machine: Machine) -> Figures:
     return {"preset": preset, "steps_s": round(steps / took_s, 2), "loss": [round(losses[0], 4), round(losses[-1], 4)]}
 
 
+def base(machine: Machine) -> Figures:
+    """Train `base` for what is left of the time, from where the call before stopped.
+
+    On the pairs of `--pairs`, else on the crops, which are no more than enough to see that it runs.
+    """
+    import logging
+
+    from rich.console import Console
+
+    from fusion_core.training.config import TrainingConfig
+    from fusion_core.training.run_state import list_checkpoints
+    from fusion_core.training.session import train as train_network
+
+    logging.disable(logging.WARNING)
+    runs = machine.out / "training"
+    root = machine.pairs or _crops_as_files(machine.out / "pairs")
+    minutes = (machine.limit_s - 45.0) / 60.0  # starting, and the last checkpoint
+    if minutes <= 0.0:
+        raise Skip("no time is left")
+    config = TrainingConfig.model_validate(
+        {
+            "preset": "tiny" if machine.small else "base",
+            "batch_size": 2 if machine.small else 16,
+            "data": {"root": root, "crop_px": 64, "displacement": {"varying_probability": 0.5}},
+            "loss": {"perception": {"weight": 0.0}, "gradient": 1.0, "intensity": 1.0, "displacement": 0.3},
+            "optimizer": {"learning_rate": 2e-3 if machine.small else 5e-4},
+            "schedule": {
+                "kind": "constant", "max_steps": 2 if machine.small else 1_000_000, "max_minutes": minutes,
+                "warmup_steps": 0 if machine.small else 200,
+            },
+            "validation": {"every_steps": 0, "pairs": 2, "uniform_px": [3.0], "varying_px": []},
+            "run": {
+                "folder": runs, "name": "base", "device": machine.device, "amp": "bfloat16", "tensorboard": False,
+                "checkpoint_every_minutes": 1.0, "images_every_steps": 0, "log_every_steps": 1 if machine.small else 20,
+            },
+        }
+    )  # fmt: skip
+    before = list_checkpoints(runs / "base" / "checkpoints")
+    if machine.small and before:  # one more, to rehearse going on
+        more = config.schedule.model_copy(update={"max_steps": _step_of(before[-1]) + 1})
+        config = config.model_copy(update={"schedule": more})
+    weights = train_network(config, resume=runs / "base" if before else None, console=Console(quiet=True))
+    step = _step_of(list_checkpoints(runs / "base" / "checkpoints")[-1])
+    lines = [json.loads(line) for line in (runs / "base" / "metrics.jsonl").read_text().splitlines()]
+    losses = [line["loss"] for line in lines if "loss" in line]
+    want(bool(losses) and bool(np.isfinite(losses).all()), "the loss is not finite")
+    return {
+        "pairs": "the crops" if machine.pairs is None else str(machine.pairs),
+        "from_step": _step_of(before[-1]) if before else 0,
+        "to_step": step,
+        "loss": [round(losses[0], 4), round(losses[-1], 4)],
+        "weights": str(weights),
+    }
+
+
+def _step_of(checkpoint: Path) -> int:
+    return int("".join(filter(str.isdigit, checkpoint.stem)))
+
+
+def _crops_as_files(folder: Path) -> Path:
+    """The crops as the pairs of a training set."""
+    import cv2
+
+    for index, (visible, thermal) in enumerate(crops()):
+        for kind, picture in (("vi", visible[..., ::-1]), ("ir", thermal)):
+            path = folder / kind / f"crop_{index:02d}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if not path.is_file():
+                cv2.imwrite(str(path), np.ascontiguousarray(picture))
+    return folder
+
+
 def _seconds(machine: Machine, work: Callable[[], object]) -> float:
     for _ in range(2):
         work()
@@ -491,10 +655,12 @@ STEPS: dict[str, tuple[Callable[[Machine], Figures], float]] = {
     "faults": (faults, 120.0),
     "ceilings": (ceilings, 60.0),
     "benchmark": (benchmark, 400.0),
+    "parts": (parts, 180.0),
     "profile": (profile, 120.0),
     "train": (train, 180.0),
+    "base": (base, 120.0),
 }
-"""Each with the seconds that it may take."""
+"""Each with the seconds that it may take; the last takes what is left, and at least so many."""
 
 
 def make_crops(path: Path = CROPS) -> None:

@@ -21,8 +21,9 @@ def test_the_crops_are_few_and_small() -> None:
 def test_a_skip_that_was_not_named_is_a_failure_and_what_has_passed_is_kept(tmp_path: Path) -> None:
     state = {"device": "cpu", "steps": {name: {"state": "passed"} for name in gpu_steps.STEPS}}
     state["steps"].pop("faults")
+    state["steps"]["base"] = {"state": "skipped by name"}
     (tmp_path / "gpu.json").write_text(json.dumps(state))
-    call = ["--out", str(tmp_path), "--device", "cpu"]
+    call = ["--out", str(tmp_path), "--device", "cpu", "--skip", "base"]
     assert gpu_check.main(call) == 1  # the faults of CUDA cannot be tried here
     told = (tmp_path / "gpu.md").read_text()
     assert "- **faults**: skipped. faults of CUDA need a GPU" in told
@@ -52,6 +53,41 @@ def test_every_step_runs_on_the_cpu(tmp_path: Path) -> None:
     rows = state["benchmark"]["figures"]["rows"]
     assert {row["engine"] for row in rows} == {"eager", "torch-cuda"}
     assert all(row["median_ms"] > 0 for row in rows)
+    (of_parts,) = state["parts"]["figures"]["rows"]
+    names = "upload", "agc_warp", "estimate_whole", "estimate_around", "network", "colour", "download"
+    assert all(of_parts[f"{name}_ms"] > 0 for name in names)
+    trained = state["base"]["figures"]
+    assert (trained["from_step"], trained["to_step"]) == (0, 2)
+    assert (tmp_path / "training" / "base" / "weights.safetensors").is_file()
     told = (tmp_path / "gpu.md").read_text()
     assert told.startswith("# GPU check (rehearsal without a GPU)")
     assert "| what | engine | median_ms |" in told
+
+
+def test_the_last_step_takes_what_is_left_of_the_time_and_goes_on_with_each_call(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits: list[float] = []
+
+    def step(name: str, limit_s: float, given: object) -> dict[str, object]:
+        assert name == "base"
+        limits.append(limit_s)
+        return {"state": "passed", "seconds": 1.0}
+
+    monkeypatch.setattr(gpu_check, "_step", step)
+    state = {"device": "cpu", "steps": {name: {"state": "passed"} for name in gpu_steps.STEPS}}
+    (tmp_path / "gpu.json").write_text(json.dumps(state))
+    call = ["--out", str(tmp_path), "--device", "cpu"]
+    for budget_s in (300.0, 500.0, 60.0):  # the last is too short to begin
+        assert gpu_check.main([*call, "--budget-s", str(budget_s)]) == 0
+    assert limits == [pytest.approx(300.0, abs=20.0), pytest.approx(500.0, abs=20.0)]
+
+
+@pytest.mark.slow
+def test_the_training_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
+    machine = gpu_steps.Machine("cpu", tmp_path, small=True, limit_s=600.0)
+    first, second = gpu_steps.base(machine), gpu_steps.base(machine)
+    assert (first["from_step"], first["to_step"]) == (0, 2)
+    assert (second["from_step"], second["to_step"]) == (2, 3)
+    with pytest.raises(gpu_steps.Skip, match="no time is left"):
+        gpu_steps.base(gpu_steps.Machine("cpu", tmp_path, small=True, limit_s=10.0))
