@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -23,7 +25,7 @@ from fusion_core.engines.cache import EngineCache
 from fusion_core.engines.engine import FusionEngine
 from fusion_core.engines.gpu import device as gpu_device
 from fusion_core.engines.gpu.device import CudaRuntime, HostRuntime, Steps, check_device
-from fusion_core.engines.gpu.plan import Plan
+from fusion_core.engines.gpu.plan import Plan, logger_of
 from fusion_core.engines.pyramid_engine import AverageEngine
 from fusion_core.engines.torch_cuda_engine import GpuEngine, Program
 from fusion_core.engines.video_options import VideoOptions
@@ -368,3 +370,159 @@ def test_a_plan_of_another_program_is_built_anew(kept: tuple[EngineCache, dict[s
     )
     assert isinstance(plan, Plan)
     assert len(built) == 1
+
+
+# ------------------------------------------------------------------ compiled kernels and messages
+
+
+class FakeKernels:
+    """TensorRT for RTX's cache of compiled kernels."""
+
+    def __init__(self) -> None:
+        self.blob = b""
+
+    def serialize(self) -> bytes:
+        return self.blob + b"+run"
+
+    def deserialize(self, blob: bytes) -> None:
+        self.blob = blob
+
+
+class FakeRtx(FakeTensorRt):
+    """As `FakeTensorRt`, with a cache of kernels."""
+
+    IRuntimeCache = object
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.caches: list[FakeKernels] = []
+        self.given: list[object] = []
+        made = self.Runtime(None).deserialize_cuda_engine(b"")
+        plain = made.create_execution_context
+
+        def runtime_config() -> SimpleNamespace:
+            def cache() -> FakeKernels:
+                self.caches.append(FakeKernels())
+                return self.caches[-1]
+
+            return SimpleNamespace(create_runtime_cache=cache, set_runtime_cache=self.given.append)
+
+        made.create_runtime_config = runtime_config
+        made.create_execution_context = lambda *config: plain()
+
+
+def rtx_plan(tensorrt: FakeRtx, kernels: Path | None) -> Plan:
+    example = (torch.zeros(1, 1, *SIZE, dtype=torch.float16),)
+    return Plan(tensorrt, b"plan", example, HostRuntime(), kernels=kernels)
+
+
+def test_what_rtx_has_compiled_is_kept_beside_the_plan_for_the_next_start(tmp_path: Path) -> None:
+    file = tmp_path / "kernels.bin"
+    first = FakeRtx()
+    plan = rtx_plan(first, file)
+    assert first.given == first.caches and first.caches[0].blob == b""  # the context uses it, and it is empty
+    assert not file.exists()
+    plan.keep_kernels()
+    second = FakeRtx()
+    rtx_plan(second, file).keep_kernels()
+    assert second.caches[0].blob == b"+run"
+    assert [each.name for each in tmp_path.iterdir()] == ["kernels.bin"]  # written beside, and renamed
+    data = bytearray(file.read_bytes())
+    data[40 % len(data)] ^= 1  # damaged: never handed to a parser
+    file.write_bytes(data)
+    third = FakeRtx()
+    rtx_plan(third, file)
+    assert third.caches[0].blob == b""
+
+
+def test_kernels_that_cannot_be_kept_are_compiled_again_and_said(tmp_path: Path) -> None:
+    plan = rtx_plan(FakeRtx(), tmp_path / "missing" / "kernels.bin")
+    with structlog.testing.capture_logs() as logs:
+        plan.keep_kernels()
+    assert [entry["event"] for entry in logs] == ["compiled kernels are not kept: the next start compiles them again"]
+    without = FakeRtx()
+    rtx_plan(without, None).keep_kernels()  # no cache folder: nothing is kept, and nothing asked for
+    assert not without.caches
+    rtx_plan(FakeTensorRt(), tmp_path / "kernels.bin").keep_kernels()  # type: ignore[arg-type]
+    assert not (tmp_path / "kernels.bin").exists()  # the other flavour compiles nothing at the first run
+
+
+def test_tensorrts_messages_go_into_the_log_and_not_to_standard_error(capfd: pytest.CaptureFixture[str]) -> None:
+    logger = logger_of(FakeTensorRt)
+    severity = FakeTensorRt.ILogger.Severity
+    said = [(severity.INTERNAL_ERROR, "error"), (severity.ERROR, "error"), (severity.WARNING, "warning"), (3, "debug")]
+    with structlog.testing.capture_logs() as logs:
+        for each, _ in said:
+            logger.log(each, f"message {each}")
+    assert [(entry["log_level"], entry["message"]) for entry in logs] == [
+        (level, f"message {each}") for each, level in said
+    ]
+    assert {entry["event"] for entry in logs} == {"TensorRT"}
+    assert capfd.readouterr().err == ""
+
+
+# ------------------------------------------------------------------ a lost device, for real
+
+LOST = """
+import sys
+import numpy as np
+import torch
+from pathlib import Path
+from support import network_weights as weights
+from fusion_core.engines.auto_engine import AutoEngine
+from fusion_core.engines.gpu import device
+from fusion_core.engines.pyramid_engine import AverageEngine
+from fusion_core.engines.torch_cuda_engine import TorchCudaEngine
+from fusion_core.errors import EngineError
+
+where = sys.argv[2]
+runtime = device.runtime_of(torch.device(where))
+checkpoint = weights.checkpoint(Path(sys.argv[1]), "tiny", residual_blocks=1, fab_count=1)
+dtype = torch.float32 if where == "cpu" else torch.float16
+make = lambda: TorchCudaEngine(checkpoint, device=where, dtype=dtype, runtime=runtime)
+engine = AutoEngine({"torch-cuda": make, "average": AverageEngine}, "sha")
+pair = np.zeros((64, 80, 3), np.uint8), np.zeros((64, 80), np.uint8)
+engine.warm_up(64, 80)
+if where == "cpu":  # as CUDA does: this call and each further one fails
+    def lost(*_):
+        raise RuntimeError("CUDA error: device-side assert triggered")
+    engine._engine._runner._prepare = lost
+    runtime.alive = lambda: False
+else:
+    engine._engine._runner._prepare = lambda: torch.zeros(1, device=where)[torch.tensor([9], device=where)]
+try:
+    engine.fuse(*pair)
+except EngineError as error:
+    print(error)
+engine.close()
+again = AutoEngine({"torch-cuda": make, "average": AverageEngine}, "sha")
+again.warm_up(64, 80)
+again.fuse(*pair)
+print("goes on with", again.name)
+"""
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        "cpu",
+        pytest.param(
+            "cuda",
+            marks=[
+                pytest.mark.gpu,
+                pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device"),
+            ],
+        ),
+    ],
+)
+def test_a_program_whose_device_is_lost_goes_on_and_ends_by_itself(tmp_path: Path, where: str) -> None:
+    """In a process of its own: on a GPU by an assert on the device, else by a runtime that stays lost."""
+    root = Path(__file__).resolve().parents[2]
+    done = subprocess.run(
+        [sys.executable, "-c", LOST, str(tmp_path), where],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(root), str(root / "tests")])},
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "the GPU was lost while fusing a frame" in done.stdout
+    assert done.stdout.strip().endswith("goes on with average")
