@@ -197,12 +197,12 @@ class Heartbeat(QObject):
 
     def _stacks(self) -> str:
         names = {thread.ident: thread.name for thread in threading.enumerate()}
-        frames = sorted(sys._current_frames().items(), key=lambda item: item[0] != self._gui_thread)
-        own = threading.get_ident()
+        current = sys._current_frames()
+        current.pop(threading.get_ident(), None)  # it would hold itself, and with it every picture in the others' hands
+        frames = sorted(current.items(), key=lambda item: item[0] != self._gui_thread)
         return "".join(
             f"  {names.get(ident, ident)}\n{''.join(traceback.format_stack(frame)[-_DEEPEST:])}"
             for ident, frame in frames
-            if ident != own
         )
 
     def _waited_ns(self) -> int:
