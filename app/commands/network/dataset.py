@@ -103,6 +103,12 @@ def _build(
         )
     write_dataset_report(summary, output / "report.html")
     _say(summary)
+    if calibration is None:
+        say(
+            "first: the rig had no --calibration; lumitherm calibrate refine makes one of the same footage "
+            "(--also names more of it), which can bring more than training does"
+        )
+    say(f"next: lumitherm train --from small --data {summary.output}")
 
 
 def _say(summary: DatasetSummary) -> None:
@@ -117,7 +123,6 @@ def _say(summary: DatasetSummary) -> None:
         "output": str(summary.output),
     }  # fmt: skip
     say(f"report: {summary.output / 'report.html'}")
-    say(f"next: lumitherm train --from small --data {summary.output}")
 
 
 def _sources(recordings: list[Path], visible: list[Path], thermal: list[Path], offset_ms: float) -> list[Source]:
