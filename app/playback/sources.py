@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -9,8 +11,10 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from fusion_core.errors import BadInputError
+from fusion_core.errors import BadInputError, LumithermError
+from fusion_core.files import read_bounded
 from fusion_core.frames import FrameFlag, FramePair
+from fusion_core.yaml_config import MAX_BYTES
 
 __all__ = ["NumberedPairs", "open_source", "recorded_calibration"]
 
@@ -61,7 +65,8 @@ class _Recording:
             raise BadInputError(f"{path} holds no pairs; `lumitherm recording recover` may find some")
         header = self._reader.info.header
         if header is not None:
-            self.config = dict(header.config.get("app", {}))
+            app = header.config.get("app")
+            self.config = dict(app) if isinstance(app, Mapping) else {}
             self.calibration = recorded_calibration(header.config, self._reader.line(0).calibration)
 
     def __len__(self) -> int:
@@ -87,14 +92,17 @@ def recorded_calibration(config: dict[str, Any], identity: str | None) -> Path |
     Args:
         config: of the recording's header. identity: as its first pair has it, see `ThermalGrid.identity`.
     """
-    calibration = config.get("app", {}).get("calibration", {})
-    name = calibration.get("file") if isinstance(calibration, dict) else None
-    if not name or not identity or not Path(name).is_file():
+    app = config.get("app")
+    calibration = app.get("calibration") if isinstance(app, Mapping) else None
+    name = calibration.get("file") if isinstance(calibration, Mapping) else None
+    if not isinstance(name, str) or not name or not identity:
         return None
-    from calibration.rig import file_sha256
-
-    unchanged = file_sha256(Path(name))[:16] == identity.partition("+")[0]  # what self-alignment added is not kept
-    return Path(name) if unchanged else None
+    try:  # a stranger's recording may name any file
+        data = read_bounded(name, MAX_BYTES, "calibration")
+    except (OSError, ValueError, LumithermError):
+        return None
+    used = identity.partition("+")[0]  # without what self-alignment added, which is not kept
+    return Path(name) if hashlib.sha256(data).hexdigest()[:16] == used else None
 
 
 def open_source(path: Path, thermal: Path | None = None) -> NumberedPairs:

@@ -29,6 +29,7 @@ _OWN = "kelvin:"
 _BAND_UM = (7.5, 13.5)  # of uncooled cameras
 _C2_UM_K = 14387.77  # second radiation constant
 _KELVIN = 273.15
+_LEAST_KELVIN, _MOST_KELVIN = 1e-6, 10.0  # a count, that a recording of others may tell
 _COLDEST_C, _HOTTEST_C = -150.0, 2000.0  # of the table
 
 
@@ -122,8 +123,8 @@ def recorded_scale(config: Mapping[str, Any]) -> str:
     thermal, simulation = (config.get(name) for name in ("thermal", "simulation"))
     uri, own = (thermal.get(key) if isinstance(thermal, Mapping) else None for key in ("uri", "kelvin_per_count"))
     gain = simulation.get("thermal_gain") if isinstance(simulation, Mapping) else None
-    kelvin = float(own) if isinstance(own, int | float) and own > 0 else None
-    return _begin_with(kelvin, str(uri or ""), float(gain) if isinstance(gain, int | float) else 0.0)
+    kelvin = float(own) if isinstance(own, int | float) and _LEAST_KELVIN <= own <= _MOST_KELVIN else None
+    return _begin_with(kelvin, str(uri or ""), 40.0 if gain == 40.0 else 0.0)
 
 
 def _begin_with(own: float | None, uri: str, gain: float) -> str:

@@ -13,6 +13,7 @@ from app.configuration.config import load_config
 from app.configuration.detect import DetectConfig
 from app.pipeline.detection_model import DetectionModel, decode_yolo
 from app.pipeline.live_fusion import LiveFusion
+from app.playback.sources import open_source
 from app.recording.config import RecordingConfig
 from app.recording.segments import is_protected, list_recordings, protect
 from app.recording.sidecar import EventLine, SidecarContent, decode_line, encode_line, read_sidecar, sidecar_path
@@ -20,6 +21,7 @@ from app.recording.timing import write_timing_page
 from app.recording.writing import disk
 from app.recording.writing.disk import require_writable
 from app.recording.writing.recorder import Recorder
+from app.rig.radiometry import recorded_scale, scale_of
 from app.service.state.log_ring import LogRing
 from app.service.state.operations import Operations
 from fusion_core.errors import BadInputError
@@ -174,3 +176,51 @@ def test_whatever_a_model_gives_out_the_detector_goes_on(tmp_path: Path) -> None
     many = np.random.default_rng(1).uniform(0, 1, (1, 84, 200_000)).astype(np.float32)
     boxes, _, scores = decode_yolo(many, 0.4, 0.5)
     assert 0 < len(boxes) <= 2000 and len(scores) == len(boxes)
+
+
+# ---- the header of a stranger's recording
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("recorded")
+    recorder = Recorder(RecordingConfig(directory=folder, reserve_mb=1, self_check=False))
+    recorder.describe(calibration="0123456789abcdef")
+    recorder.start()
+    for index in range(4):
+        support.feed(recorder, support.frame_at(index))
+    recorder.stop(60)
+    recorder.close()
+    (video,) = list_recordings(folder)
+    return video
+
+
+NAMES = (5, [], {}, "\x00", "a" * 100_000, "/proc/kcore", "/dev/zero", "/dev/stdin", "/", ".", "../" * 5000, "\udcff")
+
+
+@pytest.mark.parametrize(
+    "app",
+    [
+        5, "x", [], [1], None, {"calibration": 5}, {"calibration": []}, {"sync": 5}, {"sync": {"hold_ms": 1e300}},
+        {"sync": {"buffer_frames": 10**12}}, {"thermal": {"kelvin_per_count": 10**400}, "rig": {}},
+        {"thermal": {"kelvin_per_count": 1e-320}}, {"thermal": {"kelvin_per_count": True, "uri": []}},
+        {"simulation": {"thermal_gain": 10**400}}, *({"calibration": {"file": name}} for name in NAMES),
+    ],
+)  # fmt: skip
+def test_a_header_may_say_what_it_likes(recorded: Path, app: object, tmp_path: Path) -> None:
+    video = tmp_path / recorded.name
+    video.write_bytes(recorded.read_bytes())
+    first, _, rest = sidecar_path(recorded).read_bytes().partition(b"\n")
+    header = json.loads(first)
+    header["config"]["app"] = app
+    sidecar_path(video).write_bytes(json.dumps(header).encode() + b"\n" + rest)
+    try:
+        source = open_source(video)
+    except BadInputError as error:  # what is no JSON of ours is refused in words
+        assert "sidecar" in str(error) or "line 1" in str(error)
+        return
+    assert len(source) == 4 and source.pair(3).thermal is not None
+    assert source.calibration is None
+    scale = scale_of(recorded_scale(source.config))
+    assert scale is None or 0 <= scale.counts(20.0) <= 65535
+    source.close()
