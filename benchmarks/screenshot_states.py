@@ -28,7 +28,7 @@ from app.gui.common.qt_application import make_application
 from app.gui.setup.calibration_page import CalibrationPhase
 from app.gui.widgets.health import HealthWatch
 from app.gui.widgets.status_text import rig_chips
-from app.pipeline.state.stats import RecordingState
+from app.pipeline.state.stats import RecordingState, StatsSnapshot
 from app.rig.setup_assistant import simulated_config
 from app.view.measuring import Mark, MarkKind
 from app.view.settings import ViewMode
@@ -77,8 +77,7 @@ class States:
         snapshot, frame = live.snapshot_of_stats, live.frame
         assert snapshot is not None and frame is not None
         self._calm()
-        for light in self.window.live.health_lights:
-            light.show_health(HealthWatch().judge(snapshot))
+        self._show_health(snapshot)
         yield "expert"
         control.set_expert(False)
         yield "operator"
@@ -102,10 +101,10 @@ class States:
             ("DISK FULL", replace(snapshot, recording=RecordingState.PAUSED), False, None),
         ):
             self.window.live.show_chips(rig_chips(told, frozen, building))
-            for light in self.window.live.health_lights:
-                light.show_health(HealthWatch().judge(told))
+            self._show_health(told)
             yield name
         self.window.live.show_chips(())
+        self._show_health(replace(snapshot, cameras=cameras))
         for flag, name in ((FrameFlag.THERMAL_ONLY, "THERMAL ONLY"), (FrameFlag.VISIBLE_ONLY, "VISIBLE ONLY")):
             pair = replace(frame.pair, flags=flag)
             live.video.set_frame(replace(frame, pair=pair))
@@ -113,6 +112,10 @@ class States:
         live.video.set_frame(None)  # its mark would stay a moment
         live.video._single = (0, ())
         live.video.set_frame(frame)
+
+    def _show_health(self, told: StatsSnapshot) -> None:
+        for light in self.window.live.health_lights:
+            light.show_health(HealthWatch().judge(told))
 
     def _calm(self) -> None:
         self.controller.live._pull.stop()
