@@ -31,6 +31,7 @@ def commands() -> str:
 
 
 def _command(command: Any, path: str, level: int) -> list[str]:
+    from app.commands.common.answers import ANSWERS
     from app.commands.common.examples import EXAMPLES
 
     parts = [f"{'#' * level} {path}\n", _paragraphs(command.help or "")]
@@ -40,6 +41,9 @@ def _command(command: Any, path: str, level: int) -> list[str]:
             rows = [each.get_help_record(context) for each in command.get_params(context)]
         parts += ["| argument, option | |", "|---|---|"]
         parts += [f"| {_code(head)} | {_cell(text)} |" for head, text in filter(None, rows)]
+    if ANSWERS.get(path):
+        fields = [f"{text}" if name == "*" else f"`{name}`: {text}" for name, text in ANSWERS[path].items()]
+        parts += ["", f"`--json` tells {_cell('; '.join(fields))}."]
     if path in EXAMPLES:
         parts += ["", "```sh", *(f"lumitherm {line}" for line in EXAMPLES[path]), "```"]
     parts.append("")
@@ -68,6 +72,7 @@ def _code(text: str) -> str:
 
 def options() -> str:
     """Names that commands share, units, former names."""
+    from app.commands.common.answers import EVERYWHERE
     from app.commands.common.options import FORMER, SHARED, TO_STDOUT
 
     lines = ["# Options\n", "Numbers with a unit say so. What `-o` names stays unless `--overwrite` is there.",
@@ -77,6 +82,9 @@ def options() -> str:
              "Exit codes: 0 done, 1 failed at run time, 2 bad usage, configuration or input, 130 interrupted.\n",
              "| option | means |", "|---|---|"]  # fmt: skip
     lines += [f"| `{name}` | {text} |" for name, text in SHARED.items()]
+    lines += ["", "`--json` prints one object, with the fields that [Commands](commands.md) lists for each, and\n"]
+    lines += [*(f"- `{name}`: {text}" for name, text in EVERYWHERE.items()), ""]
+    lines += ["What is no number is `null`. `-q` says errors alone; with `--json`, text for reading is in `lines`.", ""]
     lines += ["", "Names of before still work:\n", "| before | now |", "|---|---|"]
     lines += [f"| `{old}` | `{new}` |" for old, new in FORMER.items() if old != "--json"]
     return "\n".join([*lines, "| `--json FILE` | `--report FILE` |"]) + "\n"

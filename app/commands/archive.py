@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from app.commands.common.options import ViewName
-from app.commands.common.output import output as current_output
-from app.commands.common.output import progress_console, say, stop_on_signals
+from app.commands.common.output import progress_console, say, stop_on_signals, tell
 from fusion_core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -120,9 +119,9 @@ def _say(job: ArchiveJob, report: ArchiveReport) -> None:
     for result in report.failed:
         say(f"  {result.name}: {result.error}")
     say(f"{job.output / 'report.json'}")
-    current_output().facts |= {
-        "done": [result.name for result in report.done],
-        "failed": {result.name: result.error for result in report.failed},
-        "left": len(report.left),
-        "report": str(job.output / "report.json"),
-    }
+    tell(
+        done=[result.name for result in report.done],
+        failed={result.name: result.error for result in report.failed},
+        left=len(report.left),
+        report=str(job.output / "report.json"),
+    )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from app.commands.common.options import Cli, Overrides, Overwrite, Simulated
-from app.commands.common.output import claim, output, say
+from app.commands.common.output import claim, output, say, tell
 
 if TYPE_CHECKING:
     from fusion_core.yaml_config import ConfigTree, KeyPath
@@ -63,7 +63,7 @@ def _init(
         raise RunError(
             f"{file} cannot be written ({error.strerror or error}); name a file in a folder of yours"
         ) from error
-    output().facts["output"] = str(file)
+    tell(output=str(file))
     say(f"wrote {file}; `lumitherm config check {file}` says whether it can be used")
 
 
@@ -75,18 +75,18 @@ def _check(
     from app.configuration.config import load_config
     from fusion_core.errors import ConfigError
 
-    failed = False
+    sound, faults = list[str](), dict[str, str]()
     for file in files:
         try:
             config = load_config(file, overrides or (), os.environ)
         except ConfigError as error:
-            failed = True
-            output().facts.setdefault("faults", {})[str(file)] = str(error)
+            faults[str(file)] = str(error)
             typer.echo(str(error), err=True)
         else:
-            output().facts.setdefault("sound", []).append(str(file))
+            sound.append(str(file))
             say(f"{file}: sound; rig {config.rig!r}, {config.visible.shown_uri} + {config.thermal.shown_uri}")
-    if failed:
+    tell(sound=sound, faults=faults)
+    if faults:
         raise typer.Exit(2)
 
 

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from app.commands.common.options import Overwrite
-from app.commands.common.output import claim, say, stop_on_signals
-from app.commands.common.output import output as current_output
+from app.commands.common.output import claim, say, stop_on_signals, tell
 from app.commands.fuse import ProgressPrinter, describe, report_facts
 from fusion_core.errors import CheckpointError, EngineError, RecordingError
 
@@ -84,10 +83,10 @@ def _demo(
         say(f"contact sheet: {files.contact_sheet}")
     if files.recording is not None:
         say(f"recording: {files.recording} (lumitherm gui {files.recording})")
-    current_output().facts |= report_facts(files.report) | {
-        "visible": str(files.visible), "thermal": str(files.thermal), "fused": str(files.fused),
-        "contact_sheet": str(files.contact_sheet), "recording": str(files.recording or "") or None,
-    }  # fmt: skip
+    tell(
+        **report_facts(files.report), visible=str(files.visible), thermal=str(files.thermal), fused=str(files.fused),
+        contact_sheet=str(files.contact_sheet), recording=str(files.recording or "") or None,
+    )  # fmt: skip
     if files.report.interrupted:
         typer.echo("lumitherm: stopped early; what was fused until then plays", err=True)
         raise typer.Exit(128 + (received[0] if received else signal.SIGINT))

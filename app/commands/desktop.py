@@ -10,7 +10,7 @@ from typing import Any
 import typer
 
 from app.commands.common.options import Cli
-from app.commands.common.output import output, say
+from app.commands.common.output import say, tell
 
 __all__ = ["man_pages", "register"]
 
@@ -53,7 +53,7 @@ def _install(context: typer.Context) -> None:
             path.write_text(text, encoding="utf-8")
     except OSError as error:
         raise RunError(f"{error.filename} cannot be written ({error.strerror}); is the home folder yours?") from error
-    output().facts["files"] = [str(path) for path in files]
+    tell(files=[str(path) for path in files])
     entry, *_, last = files
     say(f"wrote {entry}, its icon, and {sum('man1' in path.parts for path in files)} manual pages in {last.parent}")
 
@@ -63,7 +63,7 @@ def _uninstall(context: typer.Context) -> None:
     gone = [path for path in _files(context) if path.is_file()]
     for path in gone:
         path.unlink()
-    output().facts["files"] = [str(path) for path in gone]
+    tell(files=[str(path) for path in gone])
     say(f"removed {len(gone)} files")
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from app.commands.common.options import Overrides
-from app.commands.common.output import output, say
+from app.commands.common.output import output, say, tell
 
 if TYPE_CHECKING:
     from app.capture.cameras.v4l2_formats import V4l2Mode
@@ -36,11 +36,11 @@ def _devices() -> None:
             "no USB camera is connected (or this system does not show it as a video device). Network cameras are not"
             " listed: name them by rtsp://..., and try `lumitherm doctor --config FILE`."
         )
+    cameras: list[dict[str, str]] = []
+    tell(cameras=cameras)
     for record in records:
         identity = identify(record, records)
-        output().facts.setdefault("cameras", []).append(
-            {"name": record.name, "usb_id": record.usb_id, "node": record.node, "uri": identity.uri}
-        )
+        cameras.append({"name": record.name, "usb_id": record.usb_id, "node": record.node, "uri": identity.uri})
         say(f"{record.name}  {record.usb_id}  {record.node}".rstrip())
         say(f"  uri: {identity.uri or '-'}\n       {identity.reason}")
         for line in _modes(record.node, record.usb_id, identity.uri):
@@ -133,9 +133,8 @@ def _doctor(
 
 
 def _show(finding: Finding) -> None:
-    output().facts.setdefault("findings", []).append(
-        {"name": finding.name, "ok": finding.ok, "text": finding.text, "fix": finding.fix}
-    )
+    found = {"name": finding.name, "ok": finding.ok, "text": finding.text, "fix": finding.fix}
+    tell(findings=[*output().facts.get("findings", ()), found])
     say(f"{'ok  ' if finding.ok else 'FAIL'}  {finding.name}: {finding.text}")
     if finding.fix:
         say(f"      -> {finding.fix}")

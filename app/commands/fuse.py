@@ -14,7 +14,7 @@ import typer
 
 from app.commands.common.options import AgcName, Overwrite, ViewName
 from app.commands.common.output import output as current_output
-from app.commands.common.output import progress_console, say, stop_on_signals
+from app.commands.common.output import progress_console, say, stop_on_signals, tell
 from fusion_core.errors import DamagedInputError, UsageError
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ def _carry_out(request: FuseRequest, make_engine: Callable[[], FusionEngine], al
         report = fuse_files(request, make_engine, printer.update, stop)
     for line in describe(report, allow_damage):
         say(line)
-    current_output().facts |= report_facts(report)
+    tell(**report_facts(report))
     if report.interrupted:
         what = "it plays" if report.seconds > 0 else "each is complete"
         kept = f"{report.output} holds what was fused until then, {what}" if report.frames else "nothing was written"

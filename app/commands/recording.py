@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from app.commands.common.options import AgcName, Cli, DurationS, Overwrite, ViewName
-from app.commands.common.output import claim, say
+from app.commands.common.output import claim, say, tell
 from app.commands.common.output import output as current_output
 from fusion_core.errors import BadInputError, RecordingError, UsageError
 
@@ -51,7 +51,12 @@ def _recover(
     """
     from app.recording.recover import recover
 
-    for line in _describe(recover(file, finish_video)):
+    report = recover(file, finish_video)
+    tell(
+        frames=dict(report.frames), rewritten=report.rewritten, source=report.source, remuxed=report.remuxed,
+        damage=list(report.damage),
+    )  # fmt: skip
+    for line in _describe(report):
         say(line)
 
 
@@ -134,6 +139,7 @@ def _check(
             file, quick=quick and not every_frame, progress=lambda share: bar.update(task, completed=share)
         )
     frames = ", ".join(f"{track} {count}" for track, count in report.frames.items())
+    tell(frames=dict(report.frames), decoded=report.decoded, problems=list(report.problems))
     say(f"{file.name}: {frames}; {report.decoded} pictures decoded")
     for problem in report.problems:
         say(f"  {problem}")
@@ -171,6 +177,7 @@ def _play(
         if output is not None:
             claim(output, overwrite)
             count = export_png(reader, output, chosen, start, stop, config, damaged)
+            tell(output=str(output), pictures=count)
             say(f"{count} pictures in {output}")
         elif sys.stdout.isatty() and not current_output().as_json:
             play_in_terminal(reader, sys.stdout, chosen, start, stop, speed, config, damaged)
@@ -219,7 +226,7 @@ def _export(
             count = export.to_folder(reader, output, start, stop, calibration, damaged)
         else:
             raise UsageError(f"{output} has an ending that is not known: give .mp4, .mkv, .mcap, or a folder")
-    current_output().facts |= {"output": str(output), "pairs": count}
+    tell(output=str(output), pairs=count)
     say(f"{count} pairs in {output}")
     _tell_damage(file, damaged)
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from app.commands.common.options import Overrides, Simulated
-from app.commands.common.output import output, progress_console, say, stop_on_signals
+from app.commands.common.output import output, progress_console, say, stop_on_signals, tell
 
 if TYPE_CHECKING:
     import threading
@@ -155,18 +155,18 @@ def _tell_end(live: LiveFusion) -> None:
     total = snapshot.latency_total_ms["grab_to_fused"]
     latency = "" if total.p50 is None else f", latency p50 {total.p50:.1f} ms, p95 {total.p95:.1f} ms"
     say(f"{snapshot.frames['fused']} pictures fused by {snapshot.engine}{latency}, {snapshot.total_drops} lost")
-    output().facts |= {
-        "frames": dict(snapshot.frames), "engine": snapshot.engine, "drops": dict(snapshot.drops),
-        "latency_p50_ms": total.p50, "latency_p95_ms": total.p95,
-    }  # fmt: skip
+    tell(
+        frames=dict(snapshot.frames), engine=snapshot.engine, drops=dict(snapshot.drops),
+        latency_p50_ms=total.p50, latency_p95_ms=total.p95,
+    )  # fmt: skip
     for cause, count in snapshot.drops.items():
         say(f"lost: {cause} {count}")
     if live.recording.summary is not None:
         summary = live.recording.summary
-        output().facts["recording"] = {
+        tell(recording={
             "seconds": summary.seconds, "bytes": summary.bytes, "frames": dict(summary.frames),
             "problems": list(summary.problems), "files": [str(segment.path) for segment in summary.segments],
-        }  # fmt: skip
+        })  # fmt: skip
         for line in _describe_recording(live.recording.summary):
             say(line)
 

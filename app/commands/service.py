@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from app.commands.common.options import Cli, ConfigFile
-from app.commands.common.output import say
+from app.commands.common.output import say, tell
 
 __all__ = ["register"]
 
@@ -79,6 +79,7 @@ def _install(
         )
     )
     if dry_run:
+        tell(unit=text)
         say(text)
         return
     target = (folder if folder is not None else _folder(user)) / _UNIT
@@ -89,6 +90,7 @@ def _install(
         raise RunError(
             f"{target} cannot be written ({error.strerror or error}); do it as root, or choose --user"
         ) from error
+    tell(unit=str(target))
     say(f"wrote {target}")
     if start and not user and folder is None and directory.is_absolute():
         _make_recordings(directory, account)
@@ -101,7 +103,11 @@ def _install(
 
 def _status(user: _User = False) -> None:
     """Show what systemd says. Exit code 1 when it does not run."""
-    done = subprocess.run(_command(user, "status", "--no-pager", _UNIT), check=False)
+    done = subprocess.run(
+        _command(user, "status", "--no-pager", _UNIT), check=False, stdout=subprocess.PIPE, text=True, errors="replace"
+    )
+    tell(running=done.returncode == 0)
+    say(done.stdout.rstrip())
     if done.returncode != 0:
         raise typer.Exit(1)
 
@@ -114,6 +120,7 @@ def _uninstall(
     from fusion_core.errors import RunError
 
     target = (folder if folder is not None else _folder(user)) / _UNIT
+    tell(unit=str(target), removed=target.exists())
     if not target.exists():
         say(f"{target} is not there")
         return
@@ -202,6 +209,7 @@ def _write_secret(file: Path, secret: str) -> None:
                 stream.write(secret + "\n")
     except OSError as error:
         raise RunError(f"{file} cannot be written ({error.strerror or error}); choose a folder of yours") from error
+    tell(output=str(file))
     say(f"wrote {file}, readable by you alone")
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import re
 import shlex
@@ -14,17 +16,21 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, get_args
 
+import numpy as np
 import pytest
 import typer
 from typer.testing import CliRunner
 
 from app.__main__ import COMMANDS, build_cli
+from app.commands.common.answers import ANSWERS, EVERYWHERE
 from app.commands.common.examples import EXAMPLES
 from app.commands.common.options import FORMER, SHARED, TO_STDOUT, UNITS, WITHOUT_UNIT, AgcName, ViewName
+from app.commands.common.output import say, speaking, tell
 from app.commands.desktop import man_pages
 from app.configuration.config import load_config
 from app.configuration.examples import EXAMPLES as CONFIGURATIONS
 from app.configuration.examples import example
+from app.recording.config import TrackName
 from app.view.views import FileView
 from fusion_core.errors import RunError, UsageError
 from fusion_core.thermal.agc import AgcMode
@@ -227,6 +233,54 @@ def test_a_file_on_standard_output_is_the_file_and_the_words_go_elsewhere(tmp_pa
     assert told.stdout_bytes == written and json.loads(told.stderr)["exit_code"] == 0
     failed = CliRunner().invoke(build_cli(), ["calibrate", "board", "-o", "-", "-b", "nonsense"])
     assert failed.exit_code != 0 and not failed.stdout_bytes
+
+
+def test_every_command_explains_its_json_and_tells_nothing_else() -> None:
+    assert set(ANSWERS) == set(LEAVES)
+    source = "".join(path.read_text() for path in (ROOT / "app" / "commands").rglob("*.py") if path.stem != "answers")
+    for path, fields in ANSWERS.items():
+        assert fields or path == "gui", f"{path} tells nothing"
+        assert not set(fields) & set(EVERYWHERE)
+        for name, text in fields.items():
+            assert text and (name == "*" or re.fullmatch(r"[a-z0-9_]+", name)), f"{path}: {name}"
+            told = name == "*" or path == "models show" or re.search(rf'\b{name}=|"{name}":', source)
+            assert told, f"{path}: nothing tells {name}"
+    with speaking(True, False, False, "config init"), pytest.raises(AssertionError, match="ANSWERS"):
+        tell(nonsense=1)
+
+
+@pytest.mark.parametrize("path", LEAVES)
+def test_json_ends_every_command_in_one_object_and_quiet_in_none(path: str) -> None:
+    """Whatever the command does, its end is said in one place; here it fails, as each can."""
+    command = LEAVES[path]
+    for word, quiet in (("as_json", False), ("quiet", True)):
+        with command.make_context(f"lumitherm {path}", [], resilient_parsing=True) as context:
+            context.params = dict.fromkeys(("as_json", "quiet", "verbose"), False) | {word: True}
+
+            def fail(_context: Any) -> None:
+                say("on the way")
+                raise RunError("it broke")
+
+            with io.StringIO() as out, contextlib.redirect_stdout(out), pytest.raises(RunError):
+                try:
+                    command.speak(context, fail)
+                finally:
+                    said = out.getvalue()
+            if quiet:
+                assert said == ""
+                continue
+            document = json.loads(said)
+            assert document["command"] == path and document["exit_code"] == 1
+            assert document["error"] == "it broke" and document["lines"] == ["on the way"]
+
+
+def test_json_is_json_whatever_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    with speaking(True, False, False, "run") as said:
+        tell(frames={TrackName.FUSED: np.int64(3)}, drops=(Path("a"), float("nan")), latency_p50_ms=np.float32(1.5))
+        said.end(0)
+    document = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
+    assert document == {"command": "run", "exit_code": 0, "frames": {"fused": 3}, "drops": ["a", None],
+                        "latency_p50_ms": 1.5}  # fmt: skip
 
 
 def test_former_names_still_work(tmp_path: Path) -> None:

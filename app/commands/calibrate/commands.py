@@ -12,7 +12,7 @@ import typer
 
 from app.commands.calibrate.points import points
 from app.commands.common.options import Cli, Overwrite
-from app.commands.common.output import claim, say
+from app.commands.common.output import claim, say, tell
 from fusion_core.errors import BadInputError, CaptureError, UsageError
 
 if TYPE_CHECKING:
@@ -67,6 +67,7 @@ def _board(
     claim(output, overwrite)
     parsed = parse_board(board)
     drawing = write_board(parsed, output, page, cut_lines=cut_lines)
+    tell(output=str(output), width_mm=drawing.width_mm, height_mm=drawing.height_mm)
     say(f"{output}: {parsed.describe()} on {drawing.width_mm:.0f} x {drawing.height_mm:.0f} mm")
     if len(parsed.equivalent_orders(polarity_known=True)) > 1:
         say("This board looks the same when turned; an asymmetric one (acircles with odd rows) is safer.")
@@ -121,6 +122,7 @@ def _capture(
         working_distance_m=distance_m,
     )  # fmt: skip
     _keep_views(guide, stream, output)
+    tell(output=str(output), views=len(guide.accepted), covered=guide.coverage)
     say(f"{len(guide.accepted)} views in {output}, {guide.coverage:.0%} {guide.covered_field} covered")
     if guide.assessment is not None:
         say(guide.assessment.reached.words())
@@ -227,6 +229,11 @@ def _solve(
         f"{solution.range_8px.near_m:.2f} m "
         f"to {'the horizon' if np.isinf(far) else f'{far:.1f} m'}"
     )
+    tell(
+        output=str(output), report=str(page), good=solution.good, rejected=dict(solution.rejected),
+        gates=[{"name": gate.name, "passed": gate.passed, "got": gate.got, "wanted": gate.wanted,
+                "advice": gate.advice} for gate in solution.gates],
+    )  # fmt: skip
     say(f"{output} ({'good' if solution.good else 'NOT good'}), report {page}")
     return 0 if solution.good else 1
 
@@ -293,6 +300,7 @@ def _judge(off_px: np.ndarray, at_px: np.ndarray, size: tuple[int, int]) -> int:
     from calibration.shared_field import BUDGET_PX
 
     worst = int(np.argmax(off_px))
+    tell(worst_px=float(off_px[worst]), inside=float(off_px[worst]) <= BUDGET_PX)
     say(
         f"worst place: {off_px[worst]:.1f} visible px off, at x {at_px[worst, 0]:.0f}, y {at_px[worst, 1]:.0f} of the "
         "visible picture; the largest in each part of it (. not known):"
@@ -356,6 +364,7 @@ def _refine(
     else:
         rig = load_calibration(calibration)
         found = refine_alignment(rig, pairs, model or "affine", rounds=rounds, search_px=search_px, progress=_say_field)
+    tell(before_px=float(found.before.magnitude_px), after_px=float(found.after.magnitude_px))
     _say_refinement(found, model)
     if found.problem and not (accept and found.gained):
         say(f"The correction does not hold: {found.problem}. Nothing is written.")
@@ -372,6 +381,7 @@ def _refine(
             "it tells"
         )
     save_calibration(replace(found.calibration, verdict="refined without a board"), output)
+    tell(output=str(output))
     matrix = np.array2string(found.calibration.correction_visible, precision=4, suppress_small=True)
     say(f"{output}: correction {matrix}" if found.start is None else str(output))
     return 0

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from app.commands.common.options import Overwrite
-from app.commands.common.output import claim, say
+from app.commands.common.output import claim, say, tell
 from fusion_core.errors import BadInputError, RunError
 
 if TYPE_CHECKING:
@@ -110,6 +110,7 @@ def _tell(picking: PointPicking, output: Path) -> None:
     if picking.model not in ("auto", solution.model):
         say(f"  a {picking.model} map would bend to these points: {solution.model} map in its place")
     left = solution.left_out_px[solution.inlier]
+    tell(output=str(output), model=solution.model, rms_px=float(solution.rms_px), points=int(solution.inlier.sum()))
     worth = f", {np.median(left):.2f} px at a new point (median)" if np.isfinite(left).all() else ""
     say(
         f"{output}: {solution.model} map from {int(solution.inlier.sum())} points, {solution.rms_px:.2f} visible px rms"

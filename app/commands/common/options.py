@@ -199,6 +199,7 @@ class _Everywhere:
 
         asked = {name: context.params.pop(name) for name in ("as_json", "quiet", "verbose")}
         path = context.command_path.split(" ", 1)[-1]
+        path = f"recording {path}" if path in ("play", "recover") else path  # former names
         with speaking(**asked, command=path) as said:
             try:
                 with self._standard_output(context, path):

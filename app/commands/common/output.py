@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
+import math
 import shutil
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +18,8 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import typer
+
+from app.commands.common.answers import ANSWERS
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -30,6 +34,7 @@ __all__ = [
     "result_console",
     "say",
     "stop_on_signals",
+    "tell",
     "to_standard_output",
 ]
 
@@ -77,12 +82,27 @@ class Output:
                 document["error"] = error
             if self.lines:
                 document["lines"] = self.lines
-        text = json.dumps(document, indent=2, ensure_ascii=False, default=str)
+        text = json.dumps(_plain(document), indent=2, ensure_ascii=False, allow_nan=False)
         typer.echo(self.named(text), err=self.results_elsewhere)
 
     def named(self, text: str) -> str:
         """The text as users are to read it."""
         return text.replace(self.stand_in, "standard output") if self.stand_in else text
+
+
+def _plain(value: Any) -> Any:
+    """The same in what JSON has: null for what is no number, text for what is nothing else."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        value = {each.name: getattr(value, each.name) for each in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): _plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_plain(each) for each in value]
+    if hasattr(value, "tolist"):  # numpy
+        return _plain(value.tolist())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if isinstance(value, bool | int | str | None) else str(value)
 
 
 _current: ContextVar[Output] = ContextVar("lumitherm_output", default=Output())  # noqa: B039
@@ -114,6 +134,14 @@ def speaking(as_json: bool, quiet: bool, verbose: bool, command: str) -> Iterato
         _current.reset(token)
         if structlog.get_config()["logger_factory"] is ours:
             structlog.configure(**before)
+
+
+def tell(**facts: Any) -> None:
+    """Fields of the JSON object; each is one of `ANSWERS`."""
+    now = output()
+    unknown = set(facts) - set(ANSWERS.get(now.command, ()))
+    assert not (unknown and now.command), f"{now.command} tells {sorted(unknown)}, which ANSWERS does not explain"
+    now.facts |= facts
 
 
 def say(text: str = "", *, nl: bool = True) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from app.commands.common.output import output, result_console, say
+from app.commands.common.output import result_console, say, tell
 from fusion_core.errors import RunError, UsageError
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ def _measure_all(cases: list[Case], stored: dict[str, float], outputs: _Outputs,
     measured, failures = _run_cases([case for case in cases if case.key not in done], console, keep)
     results = joined(measured)
     _print(console, facts, results, failures)
-    output().facts["results"] = [as_json(result) for result in results]
+    tell(results=[as_json(result) for result in results])
     if outputs.json is not None and not measured:
         _write_json(outputs.json, [*runs, facts], results, failures)
     if outputs.plot is not None:

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from app.commands.common.options import Cli
-from app.commands.common.output import output as current_output
-from app.commands.common.output import progress_console, say
+from app.commands.common.output import progress_console, say, tell
 from fusion_core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -118,10 +117,10 @@ def _say(summary: DatasetSummary) -> None:
     )
     for warning in summary.warnings:
         say(f"note: {warning}")
-    current_output().facts |= {
-        "kept": len(summary.kept), "rejected": len(summary.rejected), "warnings": list(summary.warnings),
-        "output": str(summary.output),
-    }  # fmt: skip
+    tell(
+        kept=len(summary.kept), rejected=len(summary.rejected), warnings=list(summary.warnings),
+        output=str(summary.output),
+    )  # fmt: skip
     say(f"report: {summary.output / 'report.html'}")
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from app.commands.common.options import Cli
-from app.commands.common.output import output, result_console, say
+from app.commands.common.output import result_console, say, tell
 from app.commands.network.benchmark import parse_size
 from fusion_core.errors import UsageError
 
@@ -43,6 +43,7 @@ def _build(
     if engine not in ("auto", *_BUILT):
         raise UsageError(f"there is nothing to build for engine {engine!r}; engines with files are {', '.join(_BUILT)}")
     console = result_console()
+    built: list[dict[str, Any]] = []
     with console.status("loading") as status:
         made = _make(engine, preset, weights, lambda what, seconds: status.update(f"{what}, {seconds:.0f} s"))
         try:
@@ -51,9 +52,11 @@ def _build(
                 began_s = time.monotonic()
                 made.warm_up(height, width)
                 took_s = time.monotonic() - began_s
+                built.append({"engine": made.name, "size": f"{width}x{height}", "seconds": round(took_s, 2)})
                 console.print(f"{made.name} for {width}x{height} is ready, {took_s:.1f} s", highlight=False)
         finally:
             made.close()
+            tell(engines=built)
 
 
 def _make(engine: str, preset: str, weights: Path | None, progress: Any) -> FusionEngine:
@@ -86,7 +89,7 @@ def _list() -> None:
     cache = EngineCache()
     console = result_console()
     entries = cache.entries()
-    output().facts["engines"] = [{**entry.key, "bytes": entry.size_bytes} for entry in entries]
+    tell(engines=[{**entry.key, "bytes": entry.size_bytes} for entry in entries])
     if not entries:
         console.print(f"no engines in {cache.folder}", highlight=False, soft_wrap=True)
         return
@@ -116,4 +119,5 @@ def _clean(
     from fusion_core.engines.cache import EngineCache
 
     freed = EngineCache().clean(everything=everything)
+    tell(freed_bytes=freed)
     say(f"freed {freed / 2**20:.1f} MiB")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from app.commands.common.output import output, progress_console, result_console
+from app.commands.common.output import progress_console, result_console, tell
 from fusion_core.errors import BadInputError, UsageError
 
 if TYPE_CHECKING:
@@ -285,10 +285,10 @@ def _report(studies: list[Study], outputs: _Outputs, settings: dict[str, object]
     from app.commands.network.evaluation_report import print_table, study_table, write_csv, write_json, write_plot
 
     console = result_console()
-    output().facts |= {
-        "settings": settings,
-        "means": {study.method: {group: study.groups[group] for group in study.groups} for study in studies},
-    }
+    tell(
+        settings=settings,
+        means={study.method: {group: study.groups[group] for group in study.groups} for study in studies},
+    )
     for group in studies[0].groups:
         print_table(console, study_table(studies, group))
     if outputs.csv is not None:

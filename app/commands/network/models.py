@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from app.commands.common.options import Cli, Overwrite
-from app.commands.common.output import claim, result_console, say
-from app.commands.common.output import output as current_output
+from app.commands.common.output import claim, result_console, say, tell
 from fusion_core.errors import RunError, UsageError
 
 if TYPE_CHECKING:
@@ -67,10 +66,12 @@ def _list(store: _Store = None) -> None:
             str(model.facts.get("preset", "")),
             model.problem or model.added[:16].replace("T", " "),
         )
-    current_output().facts["models"] = [
-        {"name": model.name, "origin": model.origin, "in_use": model.in_use, "parameters": model.parameters}
-        for model in opened.models()
-    ]
+    tell(
+        models=[
+            {"name": model.name, "origin": model.origin, "in_use": model.in_use, "parameters": model.parameters}
+            for model in opened.models()
+        ]
+    )
     console = result_console()
     if table.row_count:
         console.print(table)
@@ -84,7 +85,7 @@ def _show(name: _Name, store: _Store = None) -> None:
     model = _open(store).check(name)
     console = result_console()
     for key, value in _facts(model):
-        current_output().facts[key] = value
+        tell(**{key.lower().replace("sha-", "sha").replace(" ", "_").replace("-", "_"): value})
         console.print(f"{key:16}{value}", highlight=False, soft_wrap=True)
 
 
@@ -120,23 +121,28 @@ def _add(
 ) -> None:
     """Check a weights file and copy it into the store. It is not put to use yet."""
     model = _open(store).add(file, name, replace=overwrite)
+    tell(name=model.name)
     say(f"added {model.name}; put it to use with: lumitherm models use {model.name}")
 
 
 def _use(name: _Name, store: _Store = None) -> None:
     """Put a model to use: wherever weights are called "active", it is meant."""
     model = _open(store).use(name)
+    tell(name=model.name)
     say(f"{model.name} is in use; `lumitherm models rollback` goes back")
 
 
 def _rollback(store: _Store = None) -> None:
     """Put the model to use that was in use before."""
-    say(f"{_open(store).rollback().name} is in use again")
+    name = _open(store).rollback().name
+    tell(name=name)
+    say(f"{name} is in use again")
 
 
 def _remove(name: _Name, store: _Store = None) -> None:
     """Delete an added model that is not in use."""
     _open(store).remove(name)
+    tell(name=name)
     say(f"removed {name}")
 
 
@@ -183,6 +189,7 @@ def _compare(
             status.update(f"measuring {label} on {len(loaded)} pairs")
             rows = evaluate_engine(engine, loaded, [uniform(size) for size in sizes])
             studies.append(Study(label, rows, {"all": summarize(rows)}))
+    tell(means={study.method: study.groups["all"] for study in studies})
     print_table(console, study_table(studies, "all"))
     _print_errors(console, models, loaded, sizes)
     if output is None:
@@ -192,6 +199,7 @@ def _compare(
     except OSError as error:
         raise RunError(f"{output} cannot be made: {error.strerror}") from error
     write_csv(output / "comparison.csv", studies)
+    tell(output=str(output))
     written = _write_ab(output, loaded[:pictures], engines, picture_shift_px)
     console.print(f"wrote {output / 'comparison.csv'} and {written} pictures", highlight=False, soft_wrap=True)
 
@@ -288,6 +296,7 @@ def _card(
         weights=weights,
         known_failures=known,
     )
+    tell(output=str(output))
     say(f"wrote {output}")
 
 
@@ -322,5 +331,5 @@ def _export(
     rig = SimulatedRig(SimulatedRigConfig(height=height, width=width, thermal_height=height, thermal_width=width))
     pair = rig.visible(0.0), Agc().apply(rig.thermal(0.0), None)
     db = export_model(_checkpoint(name, store), output, kind, (height, width), pair)
-    current_output().facts |= {"output": str(output), "format": kind, "parity_db": db, "size": size}
+    tell(output=str(output), format=kind, parity_db=db, size=size)
     say(f"wrote {output}: {kind} for {width}x{height}, {db:.1f} dB from the reference engine on a simulated pair")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from app.commands.common.options import Cli, CommandGroup, Overrides, Overwrite
-from app.commands.common.output import claim, result_console, say
+from app.commands.common.output import claim, result_console, say, tell
 from fusion_core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -108,6 +108,7 @@ def _train_anew(config: Path | None, resume: Path | None, overrides: list[str]) 
         raise UsageError("give --config FILE (`lumitherm config init --train` writes one) or --resume RUN")
     console = result_console()
     weights = train(settings, resume=resume, console=console)
+    tell(weights=str(weights))
     console.print(f"weights: {weights}", highlight=False)
 
 
@@ -142,6 +143,10 @@ def _finetune(request: FinetuneRequest, resume: Path | None, name: str | None) -
     result = finetune(request, resume=resume, console=console)
     if result is None:  # not the first process of torchrun, or stopped by a signal
         return
+    tell(
+        weights=None if result.weights is None else str(result.weights), card=str(result.card),
+        before=result.before.rows(), after=result.after.rows(),
+    )  # fmt: skip
     _print_before_and_after(console, result.before, result.after)
     console.print(f"card: {result.card}", highlight=False, soft_wrap=True)
     if result.weights is None:
@@ -156,6 +161,7 @@ def _finetune(request: FinetuneRequest, resume: Path | None, name: str | None) -
         console.print(f"exported although {reason}", highlight=False, soft_wrap=True)
     if name is not None:
         added = ModelStore().add(result.weights, name, replace=True)
+        tell(added=added.name)
         console.print(f"added as {added.name}; put it to use: lumitherm models use {added.name}", highlight=False)
 
 
@@ -193,6 +199,10 @@ def _check_data(
     console = result_console()
     with console.status("looking at every pair"):
         found = check_data(directory, validation_root=validation, max_shift_px=max_shift_px)
+    tell(
+        pairs=found.pairs, unclear=found.unclear, notes=list(found.notes),
+        problems=[{"kind": each.kind.value, "pair": each.stem, "text": each.detail} for each in found.findings],
+    )  # fmt: skip
     table = Table("problem", "pair", "what", title=f"{directory}: {found.pairs} pairs")
     for problem in FaultKind:
         of_kind = [finding for finding in found.findings if finding.kind is problem]
@@ -239,4 +249,5 @@ def _registration(
     config = TrainingConfig(data=DataConfig(root=directory))
     pairs = register_pairs(load_pairs(directory), config, RunConfig().folder / "registration", console)
     write_registration_figure(pairs, output, rows=rows)
+    tell(output=str(output), pairs=len(pairs))
     say(f"figure: {output}")
