@@ -91,7 +91,7 @@ else
 	$(PYTEST_SIDE_BY_SIDE) -n 2 --cov=fusion_core --cov=calibration --cov-branch --cov-report=term:skip-covered \
 		tests/fusion_core tests/calibration
 	$(PYTEST_SIDE_BY_SIDE) -n $(WORKERS) -m "not slow" tests/app tests/test_*.py
-	$(QT_OFFSCREEN) $(BIN)/python -m pytest -m slow tests/app tests/test_gpu_check.py
+	$(QT_OFFSCREEN) $(BIN)/python -m pytest -m slow tests/app tests/test_*.py
 endif
 
 # What is installed: consistent, pinned, licences that fit, no version that is known to be bad. Needs no network.
