@@ -24,6 +24,7 @@ from fusion_core.thermal.agc import AgcConfig
 
 __all__ = ["to_folder", "to_mcap", "to_video"]
 
+_MOST_ROS_NS = 2**31 * 10**9 - 1  # seconds of ROS have 31 bits
 _COLUMNS = ("pair", "t_ns", "utc_ns", "visible_ns", "thermal_ns", "skew_ms", "flags", "engine", "fuse_ms",
             "visible_file", "thermal_file", "fused_file")  # fmt: skip
 
@@ -114,7 +115,16 @@ def to_folder(
                 stamps = [None if source is None else source.t_ns for source in (line.visible, line.thermal)]
                 skew_ms = None if None in stamps else round((stamps[0] - stamps[1]) / 1e6, 3)  # type: ignore[operator]
                 flags = "|".join(flag.name or "" for flag in FrameFlag(line.flags))
-                row = [index, line.t_ns, _utc_ns(reader, line.t_ns), *stamps, skew_ms, flags, line.engine, line.fuse_ms]
+                row = [
+                    index,
+                    line.t_ns,
+                    _utc_ns(reader, line.t_ns),
+                    *stamps,
+                    skew_ms,
+                    flags,
+                    _cell(line.engine),
+                    line.fuse_ms,
+                ]
                 rows.writerow([*row, *files])
         if calibration is not None:
             shutil.copyfile(calibration, output / "calibration.yaml")
@@ -193,6 +203,7 @@ class _Topics:
                 continue
             source = origins.get(track)
             at_ns = _utc_ns(self._reader, line.t_ns if source is None else source.t_ns)
+            at_ns = min(max(0, at_ns), _MOST_ROS_NS)
             header = {"stamp": {"sec": at_ns // 10**9, "nanosec": at_ns % 10**9}, "frame_id": str(track)}
             topic = f"/{track}"
             if track is TrackName.THERMAL:
@@ -230,6 +241,11 @@ def _utc_ns(reader: RecordingReader, t_ns: int) -> int:
     """The wall clock of a monotonic time of the recording; the time itself where no header ties them."""
     header = reader.info.header
     return t_ns if header is None else header.wall_start_ns + t_ns - header.start_ns
+
+
+def _cell(text: str) -> str:
+    """Text that a spreadsheet takes for no formula."""
+    return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
 
 
 def _failure(output: Path, error: OSError) -> RecordingError:

@@ -13,8 +13,11 @@ from app.configuration.config import load_config
 from app.configuration.detect import DetectConfig
 from app.pipeline.detection_model import DetectionModel, decode_yolo
 from app.pipeline.live_fusion import LiveFusion
+from app.playback.export import to_folder, to_mcap
+from app.playback.recorded_views import DamagedPairs
 from app.playback.sources import open_source
 from app.recording.config import RecordingConfig
+from app.recording.reader import RecordingReader
 from app.recording.segments import is_protected, list_recordings, protect
 from app.recording.sidecar import EventLine, SidecarContent, decode_line, encode_line, read_sidecar, sidecar_path
 from app.recording.timing import write_timing_page
@@ -224,3 +227,21 @@ def test_a_header_may_say_what_it_likes(recorded: Path, app: object, tmp_path: P
     scale = scale_of(recorded_scale(source.config))
     assert scale is None or 0 <= scale.counts(20.0) <= 65535
     source.close()
+
+
+@pytest.mark.parametrize("wall_ns", [2**62, -(2**62), 0])
+def test_exports_take_any_time_and_no_formula(recorded: Path, tmp_path: Path, wall_ns: int) -> None:
+    video = tmp_path / recorded.name
+    video.write_bytes(recorded.read_bytes())
+    lines = [json.loads(line) for line in sidecar_path(recorded).read_text().splitlines()]
+    lines[0]["wall_start_ns"] = wall_ns
+    for line in lines:
+        if line["type"] == "frame":
+            line["engine"] = "=HYPERLINK(1)"
+    sidecar_path(video).write_text("".join(json.dumps(line) + "\n" for line in lines))
+    with RecordingReader(video) as reader:
+        damaged = DamagedPairs()
+        assert to_folder(reader, tmp_path / "pictures", 0, 2, None, damaged) == 2
+        assert ",'=HYPERLINK" in (tmp_path / "pictures" / "pairs.csv").read_text()
+        pytest.importorskip("mcap_ros2", reason="MCAP's library is not installed")
+        assert to_mcap(reader, tmp_path / "a.mcap", 0, 2, None, damaged) == 2
