@@ -107,6 +107,12 @@ class Solution:
         """Say that each camera fits alone but both together do not, and why; "" where they do."""
         if not _contradictory(self.rotation_scatter_deg):
             return ""
+        if _mirrored(self.views):
+            return (
+                "Where the board moves one way in the visible picture it moves the other way in the thermal one: one "
+                "camera's picture is mirrored. Set `mirror: true` for that camera (#mirror=1 behind an address or "
+                "file), and capture again."
+            )
         seen, explained = self.rotation_scatter_deg
         return (
             f"Each camera fits alone (visible {self.visible.rms_px:.2f} visible px, thermal {self.thermal.rms_px:.2f} "
@@ -217,6 +223,16 @@ def _stereo(
 def _contradictory(scatter_deg: tuple[float, float]) -> bool:
     seen, explained = scatter_deg
     return seen > max(MIN_SCATTER_DEG, 3 * explained)
+
+
+def _mirrored(views: list[BoardView]) -> bool:
+    """Whether boards go the other way in the other picture, across or down, but not both (that is a half turn)."""
+    both = [(v.found_visible, v.found_thermal) for v in views]
+    at = np.array([[a.points_px.mean(axis=0), b.points_px.mean(axis=0)] for a, b in both if a and b])  # (V, 2, 2)
+    if len(at) < 4 or np.ptp(at, axis=0).min() < 1.0:
+        return False
+    across, down = (float(np.corrcoef(at[:, 0, axis], at[:, 1, axis])[0, 1]) for axis in (0, 1))
+    return min(across, down) < -0.5 and max(across, down) > 0.5
 
 
 def _found(views: list[BoardView], side: str) -> dict[str, Detection]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.boards_found import hostile, verdict
 from calibration.board import Board, parse_board
 from calibration.detect import BoardNotFoundError, Preparation, Rung, detect_board, match_orders, prepare
 from calibration.render import RenderOptions, random_poses, render_pair, render_set, synthetic_rig
@@ -150,6 +151,22 @@ def test_circles_as_they_are_filmed_are_found(kind: str, seeds: tuple[int, ...])
         found = detect_board(picture, board)
         off = min(np.linalg.norm(found.points_px[order] - truth, axis=1).max() for order in found.orders)
         assert off < (0.03 if kind == "weak" else 0.012) * np.linalg.norm(truth[1] - truth[0])
+
+
+@pytest.mark.parametrize("kind", ["a quarter turn", "moved 10 px", "rolling shutter", "vignetting", "two boards"])
+def test_circles_in_spoilt_pictures_are_found_where_they_are(kind: str) -> None:
+    pictures = hostile(kind, "circles", 300)
+    assert pictures is not None
+    for picture, truth in pictures.values():
+        assert verdict(picture, parse_board("circles:6x4:100mm:60mm"), truth) == "right"
+
+
+def test_half_of_a_board_is_no_board() -> None:
+    pictures = hostile("half hidden", "circles", 300)
+    assert pictures is not None
+    for picture, _ in pictures.values():
+        with pytest.raises(BoardNotFoundError):
+            detect_board(picture, parse_board("circles:6x4:100mm:60mm"), max_rungs=4)
 
 
 @pytest.mark.parametrize("preparation", ["upper", "lower"])

@@ -17,7 +17,7 @@ from calibration.render import BoardPose, project, random_poses, render_set, syn
 from calibration.report import write_report
 from calibration.rig import RigCalibration, apply_homography
 from calibration.shared_field import distance_range, propose_working_distance_m, reached_share
-from calibration.solve import Solution, solve_views
+from calibration.solve import Solution, _mirrored, solve_views
 from calibration.views import BoardView, detect_views
 from fusion_core.errors import BadInputError
 
@@ -69,6 +69,18 @@ def test_rendered_rig_is_recovered_to_a_third_of_a_pixel(tmp_path: Path) -> None
     page = (tmp_path / "report.html").read_text()
     assert len(digest) == 64
     assert "Good: every check is passed" in page and "data:image/jpeg;base64" in page and "http://" not in page
+
+
+@pytest.mark.parametrize("axes", [(), (0,), (1,), (0, 1)])
+def test_a_mirrored_camera_is_told_from_one_that_hangs_upside_down(axes: tuple[int, ...]) -> None:
+    views = []
+    for view in point_views(synthetic_rig(), 10, seed=4):
+        assert view.found_thermal is not None
+        at_px = view.found_thermal.points_px.copy()
+        for axis in axes:
+            at_px[:, axis] = view.found_thermal.size[1 - axis] - 1 - at_px[:, axis]
+        views.append(replace(view, found_thermal=replace(view.found_thermal, points_px=at_px)))
+    assert _mirrored(views) is (len(axes) == 1)
 
 
 def test_views_of_different_moments_are_told_from_poor_poses() -> None:
