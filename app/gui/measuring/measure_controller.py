@@ -73,6 +73,7 @@ class MeasureController(QObject):
         """Be asked by this bar too."""
         bar.tool_chosen.connect(self.use_tool)
         bar.extremes_asked.connect(lambda: self.show_extremes(not self.extremes))
+        bar.remove_asked.connect(self.remove_selected)
         bar.clear_asked.connect(self.clear)
         self.tool_changed.connect(bar.show_tool)
 

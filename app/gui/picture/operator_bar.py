@@ -26,12 +26,14 @@ class OperatorBar(QFrame):
     """At most ten controls, each large enough for a finger. GUI thread.
 
     strength_moved: of thermal in the fused picture. tool_chosen: a MarkTool. extremes_asked: mark the hottest and
-    coldest place, or not. clear_asked: remove what is measured. shown_changed: it has come or gone.
+    coldest place, or not. remove_asked: the chosen mark. clear_asked: all that is measured. shown_changed: it has come
+    or gone.
     """
 
     strength_moved = pyqtSignal(float)
     tool_chosen = pyqtSignal(object)
     extremes_asked = pyqtSignal()
+    remove_asked = pyqtSignal()
     clear_asked = pyqtSignal()
     shown_changed = pyqtSignal(bool)
 
@@ -137,6 +139,7 @@ class OperatorBar(QFrame):
             self._add_tool(row, button, name, text)
         for name, text, signal in (
             ("thermometer-high", self.tr("Hottest and coldest"), self.extremes_asked),
+            ("backspace-outline", self.tr("Remove the chosen mark"), self.remove_asked),
             ("delete-outline", self.tr("Remove all"), self.clear_asked),
         ):
             button = QToolButton()

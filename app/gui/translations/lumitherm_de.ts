@@ -2085,6 +2085,11 @@
         <source>Remove all</source>
         <translation>Alle entfernen</translation>
     </message>
+    <message>
+        <location filename="../picture/operator_bar.py" line="141" />
+        <source>Remove the chosen mark</source>
+        <translation>Die gewählte Messstelle entfernen</translation>
+    </message>
 </context><context>
     <name>PickView</name>
     <message>
