@@ -86,7 +86,7 @@ def test_a_picture_a_recording_a_temperature_and_a_plot_in_1_2_4_and_8_clicks(
         newcomer.until(lambda: controller.plot.measured)
         controller.plot.tick()
         assert window.player.plot.isVisible() and window.player.plot.curves[0].y.size > 20
-        assert window.player.plot.curves[0].name == "Whole picture"
+        assert window.player.plot.curves[0].name == "Spot 1"  # what was measured while it was recorded
         assert newcomer.clicks <= 8
 
         (file,) = (tmp_path / "Videos" / "Lumitherm").glob("*.mkv")
