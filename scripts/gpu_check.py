@@ -65,7 +65,7 @@ def _drive(given: argparse.Namespace, steps: dict[str, Any]) -> int:
             limit_s = ends_s - time.monotonic()
         if name in given.skip:
             state["steps"][name] = {"state": "skipped by name"}
-        elif limit_s > ends_s - time.monotonic():
+        elif not goes_on and limit_s > ends_s - time.monotonic():
             state["steps"][name] = {"state": "left for the next call"}
         else:
             print(f"{name} ...", flush=True)

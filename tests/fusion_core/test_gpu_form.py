@@ -109,7 +109,9 @@ def test_a_frame_takes_few_launches(preset: str) -> None:
 
 def test_the_engines_copies_do_not_bring_the_launches_of_a_frame_above_400(tmp_path: Path) -> None:
     """All of a frame as the engine runs it: copies between buffers, and renewing the field, too."""
-    engine = TorchCudaEngine(weights.checkpoint(tmp_path, "tiny"), device="cpu", video=VideoOptions(align_every=5))
+    # In bfloat16, which has FP16's casts and is faster here.
+    checkpoint, video = weights.checkpoint(tmp_path, "tiny"), VideoOptions(align_every=5)
+    engine = TorchCudaEngine(checkpoint, device="cpu", dtype=torch.bfloat16, video=video)
     visible, thermal = contract.picture_pair(1, 64, 80)
     table = np.arange(65536, dtype=np.uint32).astype(np.uint8)
     for _ in range(2):
@@ -118,6 +120,7 @@ def test_the_engines_copies_do_not_bring_the_launches_of_a_frame_above_400(tmp_p
         for _ in range(10):
             engine.fuse_counts(visible, thermal.astype(np.uint16), table, None)
     engine.close()
+    print(f"a frame of video, all copies included: {seen.total / 10:.0f}")
     assert 250 < seen.total / 10 < 400, seen.count
 
 
