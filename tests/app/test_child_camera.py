@@ -47,7 +47,8 @@ def opened(camera: ChildCamera, limit_s: float = 60.0) -> ChildCamera:
             camera.open()
             return camera
         except CameraLost as error:
-            if "still starting" not in str(error) or time.monotonic() > end_s:
+            busy = any(word in str(error) for word in ("still starting", "gave no picture"))
+            if not busy or time.monotonic() > end_s:
                 raise
 
 
