@@ -119,6 +119,7 @@ def test_it_runs_from_where_it_was_installed_whatever_lies_in_the_folder(install
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)  # each command has a limit of its own
 def test_every_command_of_the_readme_runs_from_an_empty_folder(installed: Path, tmp_path: Path) -> None:
     commands = readme_commands()
     assert len(commands) >= 8 and all(command.startswith("lumitherm ") for command in commands)
