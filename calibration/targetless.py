@@ -41,6 +41,9 @@ _REGION_AGREE_PX: Final = 2.0  # a place that is left further off is no part of 
 _REGION_SHARE: Final = (0.08, 0.7)  # of the picture: less is not worth it, more is a map for all of it
 _REGION_STEEPNESS: Final = 0.7
 _REGION_LIKE: Final = 0.8  # of the known places of a region agree
+_FAR_TOLD: Final = (
+    0.05  # of the places tell at where a pair belongs that is far off: unrelated ones 0.02, true ones 0.16
+)
 _LEAST_SHARE: Final = 0.15  # of the places must be sure for a residual to say that a pair fits
 
 
@@ -146,7 +149,9 @@ def judge_fit(calibration: Calibration, pairs: Pairs) -> FitVerdict:
     coarse = find_similarity(some)
     off_px = coarse.off_px(calibration)
     if coarse.sure and off_px > _far_px(coarse):
-        return FitVerdict(off_px, coarse)
+        there = measure_residual(coarse.calibration, some, max(2 * _FAR_PX, _SEARCH_SHARE * coarse.sizes[0][1]))
+        told = float((there.confidence > _SURE).mean())
+        return FitVerdict(off_px, coarse) if told >= _FAR_TOLD * min(1.0, coarse.scale) else FitVerdict(float("nan"))
     field = measure_residual(calibration, some, 2 * _FAR_PX)
     told = float((field.confidence > _SURE).mean()) >= _LEAST_SHARE
     return FitVerdict(field.magnitude_px if told else float("nan"))
