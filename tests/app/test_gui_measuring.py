@@ -275,8 +275,8 @@ def test_an_alarm_is_seen_heard_and_marked(fakes: Fakes, qtbot: QtBot, monkeypat
         fakes.show(warm(celsius))
     assert [chip.text for chip in fakes.controller.live.video.chips] == ["ALARM Box 1 92.0 °C"]
     assert beeps == [True]  # it begins once
-    qtbot.waitUntil(lambda: any(call[0] == "mark_event" for call in pipeline.calls))
-    assert "alarm Box 1 90.0 °C" in next(call[1] for call in pipeline.calls if call[0] == "mark_event")
+    # Events are marked on a thread: the one of 60 degrees, from before the limit was set, may come late.
+    qtbot.waitUntil(lambda: any(c[0] == "mark_event" and "alarm Box 1 90.0 °C" in c[1] for c in pipeline.calls))
     fakes.show(warm(60))
     assert fakes.controller.live.video.chips == ()
 
