@@ -13,6 +13,7 @@ import torch
 from support import network_weights as weights
 
 from fusion_core.engines.cache import EngineCache
+from fusion_core.engines.detail_path import WorkingGrid
 from fusion_core.engines.openvino_engine import OpenVinoEngine, cpu_has_bfloat16
 from fusion_core.engines.openvino_runtime import default_threads
 from fusion_core.engines.torch_engine import TorchEngine
@@ -37,9 +38,9 @@ def cache(folder: Path) -> EngineCache:
     return EngineCache(folder / "engines")
 
 
-def smooth_pair(seed: int) -> tuple[np.ndarray, np.ndarray]:
+def smooth_pair(seed: int, height: int = SIZE[0], width: int = SIZE[1]) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(seed)
-    size = (SIZE[1], SIZE[0])
+    size = (width, height)
     visible = cv2.resize(rng.integers(40, 220, (8, 10, 3), dtype=np.uint8), size, interpolation=cv2.INTER_CUBIC)
     thermal = cv2.resize(rng.integers(40, 220, (8, 10), dtype=np.uint8), size, interpolation=cv2.INTER_CUBIC)
     return np.asarray(visible), np.asarray(thermal)
@@ -86,6 +87,19 @@ def test_agrees_with_the_reference_and_keeps_its_models(checkpoint: Any, cache: 
     assert not any(thread.name.startswith("displacement") for thread in threading.enumerate())
     with pytest.raises(EngineError, match="is closed"):
         again.fuse(*pair)
+
+
+def test_two_sizes_of_pictures_may_share_a_working_grid(checkpoint: Any, cache: EngineCache) -> None:
+    config = checkpoint.network.config
+    large = WorkingGrid(*SIZE, config.working_px, config.multiple)
+    small = WorkingGrid(*large.size, config.working_px, config.multiple)
+    assert large.factor > small.factor == 1 and small.size == large.size and small.padded != large.padded
+    reference = TorchEngine(checkpoint)
+    for size in (SIZE, large.size):  # the cache has the models of both
+        engine = OpenVinoEngine(checkpoint, precision="f32", threads=1, cache=cache)
+        pair = smooth_pair(0, *size)
+        assert psnr_db(engine.fuse(*pair), reference.fuse(*pair)) > 50
+        engine.close()
 
 
 def test_dynamic_kernels_may_be_carried_from_picture_to_picture(folder: Path) -> None:
