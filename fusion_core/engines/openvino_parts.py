@@ -67,7 +67,7 @@ def compile_part(
         "weights": checkpoint.sha256,
         "network": NETWORK_VERSION,
         "conversion": _CONVERSION_VERSION,
-        # All of them: a large picture that is reduced and a small one that is not may share the size of the working grid.
+        # All of them: a large picture that is reduced and a small one that is not may share a working grid.
         "inputs": [list(each.shape) for each in inputs],
         "torch": torch.__version__,
         "openvino": ov.__version__,
