@@ -67,6 +67,8 @@ def compile_part(
         "weights": checkpoint.sha256,
         "network": NETWORK_VERSION,
         "conversion": _CONVERSION_VERSION,
+        "height": height,
+        "width": width,
         # All of them: a large picture that is reduced and a small one that is not may share a working grid.
         "inputs": [list(each.shape) for each in inputs],
         "torch": torch.__version__,
