@@ -29,6 +29,7 @@ __all__ = [
     "CLASSICAL",
     "CPU_ENGINES",
     "GPU_ENGINES",
+    "ON_VIDEO",
     "REFERENCE",
     "Case",
     "environment",
@@ -51,9 +52,10 @@ CPU_ENGINES = (
 )  # fmt: skip
 GPU_ENGINES = ("torch-cuda", "torch-cuda-compiled", "tensorrt")
 CLASSICAL = ("pyramid", "ncc-pyramid")
-BENCHMARK_ENGINES = (*CPU_ENGINES, *GPU_ENGINES, *CLASSICAL)
-"""What can be measured. openvino: bfloat16 where the processor has it. openvino-video: as on video, where the
-displacement is estimated every few frames beside the fusion. torch-compile, torch-compile-bf16, torch-cuda-compiled
+ON_VIDEO = ("openvino-video", "aligned-pyramid")
+BENCHMARK_ENGINES = (*CPU_ENGINES, "aligned-pyramid", *GPU_ENGINES, *CLASSICAL)
+"""What can be measured. openvino: bfloat16 where the processor has it. openvino-video, aligned-pyramid: as on video,
+where the displacement is estimated every few frames beside the fusion. torch-compile, torch-compile-bf16, torch-cuda-compiled
 and onnxruntime are measured for comparison; the application does not use them."""
 
 _BFLOAT16 = ("torch-compile-bf16", "openvino", "openvino-video")
@@ -205,6 +207,10 @@ def _plain_engine(case: Case, weights: Path | None, cache: EngineCache) -> Fusio
         return TorchEngine(checkpoint, label=label)
     if case.engine.startswith("openvino"):
         return _openvino(case, checkpoint, cache)
+    if case.engine == "aligned-pyramid":
+        from fusion_core.engines.aligned_pyramid import AlignedPyramidEngine
+
+        return AlignedPyramidEngine(checkpoint, threads=case.threads or 1, video=VideoOptions(), cache=cache)
     if case.engine == "onnxruntime":
         from fusion_core.benchmark.onnx_engine import OnnxEngine
 
@@ -258,11 +264,11 @@ def pictures(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def giga_macs(case: Case, weights: Path | None) -> float:
-    """Multiply-accumulates (10^9) a frame by the network's definition; 0 for engines without a network.
+    """Multiply-accumulates (10^9) a frame by the network's definition; 0 for engines without a fusion network.
 
     openvino-video: with the displacement estimate's share of one frame. Tiled: of all tiles together.
     """
-    if weights is None:
+    if weights is None or case.engine == "aligned-pyramid":
         return 0.0
     import torch
     from torch.utils.flop_counter import FlopCounterMode

@@ -23,6 +23,7 @@ from fusion_core.benchmark.candidates import (
     CLASSICAL,
     CPU_ENGINES,
     GPU_ENGINES,
+    ON_VIDEO,
     REFERENCE,
     Case,
     environment,
@@ -47,6 +48,7 @@ __all__ = [
     "CLASSICAL",
     "CPU_ENGINES",
     "GPU_ENGINES",
+    "ON_VIDEO",
     "REFERENCE",
     "Case",
     "Failure",
@@ -183,7 +185,7 @@ def _measure(case: Case, folder: Path) -> Result:
         engine.close()
     median_ms = float(np.median(walls_ms))
     # The estimate of the displacement falls on some frames of a video only, but belongs to all of them.
-    cpu_ms = float(np.mean(cpus_ms) if case.engine == "openvino-video" else np.median(cpus_ms))
+    cpu_ms = float(np.mean(cpus_ms) if case.engine in ON_VIDEO else np.median(cpus_ms))
     macs = giga_macs(case, weights)
     peak = peak_giga_macs(case) if macs else 0.0
     # On a CPU by processor time: other programs hardly change it.

@@ -70,6 +70,15 @@ def test_a_small_case_in_full(tmp_path: Path) -> None:
     assert found.build_s > 0
 
 
+def test_the_pyramid_behind_the_estimate_is_measured_beside_the_networks(tmp_path: Path) -> None:
+    path = tmp_path / "mine.safetensors"
+    save_checkpoint(path, Rfvif(preset_config("tiny")), {})
+    found = measure_case(Case("aligned-pyramid", "mine", 96, 128, weights=str(path), threads=1, seconds=0.2))
+    assert found.name == "aligned-pyramid"
+    assert found.frames >= 5
+    assert found.giga_macs == 0
+
+
 def test_a_case_runs_in_a_process_of_its_own_and_its_failure_comes_back() -> None:
     done = run_case(Case("pyramid", "-", 64, 96, seconds=0.1))
     assert isinstance(done, Result)

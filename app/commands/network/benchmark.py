@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["parse_size", "register", "write_plot"]
 
-_USUAL = ("torch", "openvino-f32", "openvino", "openvino-video", "pyramid", "ncc-pyramid")
+_USUAL = ("torch", "openvino-f32", "openvino", "openvino-video", "aligned-pyramid", "pyramid", "ncc-pyramid")
 _USUAL_GPU = ("torch-cuda", "tensorrt")
 _SIZES = ("640x480", "1280x720", "1920x1080")
 _COST_SIZES = ("320x240", "640x480", "960x720", "1280x720", "1920x1080")
@@ -188,7 +188,7 @@ def _cases(
     threads: int | None,
     seconds: float,
 ) -> list[Case]:
-    from fusion_core.benchmark.measure import CLASSICAL, REFERENCE, Case
+    from fusion_core.benchmark.measure import CLASSICAL, ON_VIDEO, REFERENCE, Case
     from fusion_core.model_store import resolve_weights
     from fusion_core.rfvif import PRESETS, preset_config
 
@@ -214,7 +214,7 @@ def _cases(
             cases += [Case(engine, name, height, width, path, threads, seconds) for engine in networks]
         if cost:
             height, width = parse_size(_TILED_SIZE)
-            tiled = [engine for engine in networks if engine not in (REFERENCE, "openvino-video")]
+            tiled = [engine for engine in networks if engine not in (REFERENCE, *ON_VIDEO)]
             cases += [Case(engine, name, height, width, path, threads, seconds, tiled=True) for engine in tiled]
     for height, width in map(parse_size, taken):
         cases += [Case(engine, "-", height, width, None, threads, seconds) for engine in classical]
