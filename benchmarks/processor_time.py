@@ -5,7 +5,8 @@
 Rows: a Laplacian pyramid in float32 (NumPy and OpenCV), `aligned-pyramid`, and what `load_fuser` gives for `tiny` and
 `small`: for pictures by themselves, and as a video of a panning rig, where the displacement is estimated every few
 pictures. Then both in float32, with the estimate and without. Visible pictures of 640x480 and 1920x1080, thermal ones
-of 640x512. Times are those of all threads of the process together; the ratio is to the first row. --vectors avx2: as a processor without AVX-512 would do it, as far as the libraries can be told so.
+of 640x512. Times are those of all threads of the process together; the ratio is to the first row.
+--vectors avx2: as a processor without AVX-512 would do it, as far as the libraries can be told so.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ def float_pyramid(visible: np.ndarray, thermal: np.ndarray) -> np.ndarray:
     from fusion_core.colour import luminance, replace_luminance
 
     y = luminance(visible)
-    one, other = y.astype(np.float32), thermal.astype(np.float32)
+    one: np.ndarray = y.astype(np.float32)
+    other: np.ndarray = thermal.astype(np.float32)
     details = []
     for _ in range(LEVELS):
         sides, smaller = (one, other), (cv2.pyrDown(one), cv2.pyrDown(other))
@@ -41,7 +43,7 @@ def float_pyramid(visible: np.ndarray, thermal: np.ndarray) -> np.ndarray:
         )
         details.append(np.where(np.abs(a) >= np.abs(b), a, b))
         one, other = (np.asarray(each) for each in smaller)
-    fused = (one + other) / 2
+    fused: np.ndarray = (one + other) / 2
     for detail in reversed(details):
         fused = np.asarray(cv2.pyrUp(fused, dstsize=(detail.shape[1], detail.shape[0]))) + detail
     return np.asarray(replace_luminance(visible, np.clip(np.rint(fused), 0, 255).astype(np.uint8), old_y=y))

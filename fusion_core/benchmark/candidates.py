@@ -55,8 +55,8 @@ CLASSICAL = ("pyramid", "ncc-pyramid")
 ON_VIDEO = ("openvino-video", "aligned-pyramid")
 BENCHMARK_ENGINES = (*CPU_ENGINES, "aligned-pyramid", *GPU_ENGINES, *CLASSICAL)
 """What can be measured. openvino: bfloat16 where the processor has it. openvino-video, aligned-pyramid: as on video,
-where the displacement is estimated every few frames beside the fusion. torch-compile, torch-compile-bf16, torch-cuda-compiled
-and onnxruntime are measured for comparison; the application does not use them."""
+where the displacement is estimated every few frames beside the fusion. torch-compile, torch-compile-bf16,
+torch-cuda-compiled and onnxruntime are measured for comparison; the application does not use them."""
 
 _BFLOAT16 = ("torch-compile-bf16", "openvino", "openvino-video")
 _THERMAL_SIZE = (512, 640)
