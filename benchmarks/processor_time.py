@@ -6,7 +6,7 @@ Rows: a Laplacian pyramid in float32 (NumPy and OpenCV), `aligned-pyramid`, and 
 `small`: for pictures by themselves, and as a video of a panning rig, where the displacement is estimated every few
 pictures. Then both in float32, with the estimate and without. Visible pictures of 640x480 and 1920x1080, thermal ones
 of 640x512. Times are those of all threads of the process together; the ratio is to the first row.
---vectors avx2: as a processor without AVX-512 would do it, as far as the libraries can be told so.
+--vectors avx2: in float32, as a processor without AVX-512 would do it, as far as the libraries can be told so.
 """
 
 from __future__ import annotations
@@ -67,8 +67,8 @@ def moments(height: int, width: int) -> list[Pair]:
     return found
 
 
-def candidates(height: int, width: int) -> dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]]:
-    """What is measured, by name, each ready for this size."""
+def candidates(*, narrow: bool) -> dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]]:
+    """What is measured, by name. narrow: float32 alone, since bfloat16 needs wider vectors."""
     from fusion_core.checkpoint import load_checkpoint
     from fusion_core.engines.openvino_engine import OpenVinoEngine
     from fusion_core.engines.video_options import VideoOptions
@@ -77,14 +77,16 @@ def candidates(height: int, width: int) -> dict[str, Callable[[np.ndarray, np.nd
 
     rows: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {"Laplacian pyramid, float32": float_pyramid}
     rows["aligned-pyramid, video"] = load_fuser("tiny", engine="aligned-pyramid", threads=1, video=True)
+    forms = {"pictures": 1, "video": VideoOptions().align_every, "estimate apart": _NEVER_AGAIN}
     for preset in ("tiny", "small"):
-        for form in ("pictures", "video"):
-            fuser = load_fuser(preset, threads=1, video=form == "video")
-            rows[f"{fuser.name}, {form}"] = fuser
+        if not narrow:
+            for video in (False, True):
+                fuser = load_fuser(preset, threads=1, video=video)
+                rows[f"{fuser.name}, {'video' if video else 'pictures'}"] = fuser
         checkpoint = load_checkpoint(resolve_weights(preset))
-        for form, every in (("video", VideoOptions().align_every), ("estimate apart", _NEVER_AGAIN)):
-            video = VideoOptions(align_every=every)
-            engine = OpenVinoEngine(checkpoint, threads=1, precision="f32", label=preset, video=video)
+        for form, every in forms.items():
+            video_options = VideoOptions(align_every=every)
+            engine = OpenVinoEngine(checkpoint, threads=1, precision="f32", label=preset, video=video_options)
             rows.setdefault(f"{engine.name}, {form}", engine.fuse)
     return rows
 
@@ -104,7 +106,7 @@ def main() -> None:
     print(f"{capability()}, vectors: {arguments.vectors}, one thread, ms of processor time a picture, median of rounds")
     for height, width in SIZES:
         pairs = moments(height, width)
-        rows = candidates(height, width)
+        rows = candidates(narrow=arguments.vectors == "avx2")
         times: dict[str, list[float]] = {name: [] for name in rows}
         for run in rows.values():
             for number in range(WARM_UP):
