@@ -10,12 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import structlog
 
 from app.playback.fuser import RECORDED, FuseSettings, PlaybackFuser
+from app.playback.render import PlaybackJob
 from app.playback.sources import NumberedPairs
 from app.view.measuring import Convert, Mark, measure
-from fusion_core.errors import LumithermError, RecordingError
+from fusion_core.errors import RecordingError
 from fusion_core.files import replacing
 from fusion_core.thermal.agc import AgcConfig, AgcMode
 
@@ -33,11 +33,10 @@ class Trace:
     maximum: npt.NDArray[np.float64]
 
 
-class MeasureJob:
-    """Measures `marks` on every pair. Thread: `measure`; `cancel` leaves what is done. `traces` may be read meanwhile.
+class MeasureJob(PlaybackJob):
+    """Measures `marks` on every pair. `traces` may be read meanwhile.
 
     Args:
-        open_it: opens the source for this job alone, on the thread.
         convert: counts to the unit of the values; None = counts.
     """
 
@@ -45,31 +44,18 @@ class MeasureJob:
         self, open_it: Callable[[], NumberedPairs], marks: Sequence[Mark], convert: Convert | None = None
     ) -> None:
         self.marks = tuple(marks)
-        self._open_it, self._convert = open_it, convert
-        self._cancelled = threading.Event()
+        self._convert = convert
         self._lock = threading.Lock()
-        self._total, self._done, self._error = 0, 0, ""
+        self._total, self._done = 0, 0
         self._seconds = np.zeros(0)
         self._values = np.zeros((0, len(self.marks), 3))
-        self._thread = threading.Thread(target=self._run, name="measure")
-        self._thread.start()
+        super().__init__("measure", open_it)
 
     @property
     def progress(self) -> tuple[int, int]:
         """Pairs that are measured, and all of them."""
         with self._lock:
             return self._done, self._total
-
-    @property
-    def running(self) -> bool:
-        """Whether it still works."""
-        return self._thread.is_alive()
-
-    @property
-    def error(self) -> str:
-        """Why it ended early; "" if it did not."""
-        with self._lock:
-            return self._error
 
     def traces(self) -> list[Trace]:
         """What is measured so far."""
@@ -81,27 +67,7 @@ class MeasureJob:
             for number, mark in enumerate(self.marks)
         ]
 
-    def cancel(self) -> None:
-        """End after the present pair."""
-        self._cancelled.set()
-
-    def wait(self, timeout_s: float) -> bool:
-        """Wait for the end; False if it still runs."""
-        self._thread.join(timeout_s)
-        return not self._thread.is_alive()
-
-    def _run(self) -> None:
-        try:
-            self._measure()
-        except Exception as error:  # shown by whoever looks at `error`
-            text = str(error)
-            if not isinstance(error, LumithermError):
-                structlog.get_logger("playback").error("measuring failed", exc_info=error)
-                text = f"unexpected: {type(error).__name__}: {error}"
-            with self._lock:
-                self._error = text
-
-    def _measure(self) -> None:
+    def _work(self) -> None:
         source = self._open_it()
         # The AGC does not matter for counts, and the straight one is the cheapest.
         fuser = PlaybackFuser(FuseSettings(RECORDED, agc=AgcConfig(mode=AgcMode.LINEAR)), source.calibration)

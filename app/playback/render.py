@@ -1,4 +1,4 @@
-"""Renders a range of what is played into a video file, in a thread beside the player's."""
+"""Jobs over what is played, each in a thread beside the player's; and the one that renders a range into a video."""
 
 from __future__ import annotations
 
@@ -17,33 +17,24 @@ from fusion_core.errors import LumithermError
 if TYPE_CHECKING:
     from app.media.writer import VideoWriter
 
-__all__ = ["RenderJob"]
+__all__ = ["PlaybackJob", "RenderJob"]
 
 
-class RenderJob:
-    """Fuses a range of a source into a video file. Thread: `render`. `cancel` leaves what is done.
+class PlaybackJob:
+    """Works through pairs in a thread of its own. `cancel` leaves what is done. Subclasses say what `_work` does."""
 
-    Args:
-        open_it: opens the source for this job alone, on the thread.
-        start, stop: pairs, stop excluded.
-    """
+    def __init__(self, name: str, open_it: Callable[[], NumberedPairs]) -> None:
+        """Start at once: attributes that `_work` needs are set before.
 
-    def __init__(
-        self, open_it: Callable[[], NumberedPairs], settings: FuseSettings, start: int, stop: int, output: Path
-    ) -> None:
-        self.output = output
-        self.total = max(0, stop - start)
-        self._open_it, self._settings, self._start, self._stop = open_it, settings, start, stop
+        Args:
+            name: of the thread, and what fails in the log.
+            open_it: opens the source for this job alone, on the thread.
+        """
+        self._name, self._open_it = name, open_it
         self._cancelled = threading.Event()
-        self._done = 0
         self._error = ""
-        self._thread = threading.Thread(target=self._run, name="render")
+        self._thread = threading.Thread(target=self._run, name=name)
         self._thread.start()
-
-    @property
-    def done(self) -> int:
-        """Pairs that are written."""
-        return self._done
 
     @property
     def running(self) -> bool:
@@ -61,7 +52,7 @@ class RenderJob:
         return self._cancelled.is_set()
 
     def cancel(self) -> None:
-        """End after the present pair; the file plays up to there."""
+        """End after the present pair."""
         self._cancelled.set()
 
     def wait(self, timeout_s: float) -> bool:
@@ -69,16 +60,42 @@ class RenderJob:
         self._thread.join(timeout_s)
         return not self._thread.is_alive()
 
+    def _work(self) -> None:
+        raise NotImplementedError
+
     def _run(self) -> None:
         try:
-            self._render()
+            self._work()
         except Exception as error:  # shown by whoever looks at `error`
-            self._error = str(error)
+            text = str(error)
             if not isinstance(error, LumithermError):
-                structlog.get_logger("playback").error("render failed", exc_info=error)
-                self._error = f"unexpected: {type(error).__name__}: {error}"
+                structlog.get_logger("playback").error(f"{self._name} failed", exc_info=error)
+                text = f"unexpected: {type(error).__name__}: {error}"
+            self._error = text
 
-    def _render(self) -> None:
+
+class RenderJob(PlaybackJob):
+    """Fuses a range of a source into a video file, which plays up to where a cancelled one ended.
+
+    Args:
+        start, stop: pairs, stop excluded.
+    """
+
+    def __init__(
+        self, open_it: Callable[[], NumberedPairs], settings: FuseSettings, start: int, stop: int, output: Path
+    ) -> None:
+        self.output = output
+        self.total = max(0, stop - start)
+        self._settings, self._start, self._stop = settings, start, stop
+        self._done = 0
+        super().__init__("render", open_it)
+
+    @property
+    def done(self) -> int:
+        """Pairs that are written."""
+        return self._done
+
+    def _work(self) -> None:
         from app.media.writer import VideoWriter
 
         source = self._open_it()
