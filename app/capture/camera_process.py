@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import itertools
 import json
 import mmap
 import resource
@@ -21,7 +22,7 @@ from typing import Any, Final
 import numpy as np
 
 from app.capture.cameras.camera import Camera, CameraInfo, MonotonicClock, TimeBase
-from app.capture.cameras.child_camera import CREDIT, DTYPES, FRAME, MOST_MESSAGE, SOURCES
+from app.capture.cameras.child_camera import BEAT, BEAT_S, CREDIT, DTYPES, FRAME, MOST_MESSAGE, SOURCES
 from app.capture.cameras.factory import create_here
 from app.capture.cameras.uri import parse_camera_uri
 from app.capture.config import CameraConfig
@@ -86,17 +87,19 @@ def _serve(connection: socket.socket, setup: dict[str, Any]) -> None:
         if message[:1] != b"M" or not handles:
             return
         layout = json.loads(message[1:])
-        memory = mmap.mmap(handles[0], layout["slots"] * layout["bytes"])
+        size = layout["slots"] * layout["bytes"]
+        memory = mmap.mmap(handles[0], size + mmap.PAGESIZE)
         free, credit, sent = deque(range(layout["slots"])), CREDIT, 0
-        while True:
-            for given in _messages(connection, wait=not (free and credit)):
+        for beat in itertools.count(1):
+            BEAT.pack_into(memory, size, beat)
+            for given in _messages(connection, 0.0 if free and credit else BEAT_S):
                 if given[:1] != b"C":
                     return
                 credit += 1
                 free.extend(given[1:])
             if frame is None:
                 with contextlib.suppress(CameraTimeout):
-                    frame = camera.read(0.1)
+                    frame = camera.read(BEAT_S)
             if frame is not None and free and credit:
                 connection.send(_put(frame, free.popleft(), memory, layout["bytes"]))
                 frame, credit, sent = None, credit - 1, sent + 1
@@ -107,14 +110,14 @@ def _serve(connection: socket.socket, setup: dict[str, Any]) -> None:
         camera.close()
 
 
-def _messages(connection: socket.socket, wait: bool) -> list[bytes]:
-    """What the parent has said; with `wait` at least one message, [b""] when it has gone."""
+def _messages(connection: socket.socket, wait_s: float) -> list[bytes]:
+    """What the parent has said, after at most `wait_s`; the last is b"" when it has gone."""
     found: list[bytes] = []
     while not found or found[-1]:
-        connection.setblocking(wait and not found)
+        connection.settimeout(0.0 if found else wait_s)
         try:
             found.append(connection.recv(MOST_MESSAGE))
-        except BlockingIOError:
+        except (BlockingIOError, TimeoutError):
             break
     connection.setblocking(True)
     return found

@@ -28,6 +28,7 @@ _SLICE_S: Final = 0.2  # the longest a single read waits, so that a stop is noti
 _STOP_S: Final = 5.0
 _LIE_NS: Final = 5_000_000_000  # a live stamp further than this from its arrival is not believed
 _AHEAD_NS: Final = 50_000_000  # ... or this far in the future
+_SOUND_NS: Final = 5_000_000_000  # a camera that was there for so long is at once tried again
 _RATE_WINDOW: Final = 30
 _NOTES_EVERY: Final = 100  # frames
 _MOST_NOTES: Final = 20
@@ -189,6 +190,7 @@ class CaptureThread:
         finally:
             with contextlib.suppress(Exception):  # the camera may be the very thing that failed
                 self._camera.close()
+                self._camera.close()  # what the first kept ready for another opening
 
     def _capture(self) -> None:
         """Open and read until stopped or at the end of the source."""
@@ -198,7 +200,7 @@ class CaptureThread:
         opened_before = False
         while not self._stopping.is_set():
             self._set_state(CaptureState.OPENING, self._reason)
-            frames_before = self._counts["frames"]
+            frames_before, began_ns = self._counts["frames"], self._clock.now_ns()
             try:
                 self._camera.open()
                 self._count("reconnects", 1 if opened_before else 0)
@@ -216,6 +218,8 @@ class CaptureThread:
                 else:
                     backoff_s = first_s  # it worked: start over with the shortest wait
                     port.reset()
+                    if self._clock.now_ns() - began_ns >= _SOUND_NS:
+                        continue
             came_back = self._wait_out(backoff_s, port)
             backoff_s = first_s if came_back else min(backoff_s * 2, self._config.reopen.max_backoff_s)
 

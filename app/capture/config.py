@@ -27,7 +27,8 @@ class ReopenConfig(_Section):
     grace_ms: Annotated[float, Field(ge=0, le=60_000)] = 500.0
     """A stalled camera may come back by itself for this long before it is closed and reopened."""
     first_backoff_s: Annotated[float, Field(ge=0.05, le=60)] = 0.5
-    """Wait before the first attempt to reopen; doubles with each failure."""
+    """Wait before an attempt to reopen; doubles with each failure. The first comes at once where the camera had been
+    there for 5 s."""
     max_backoff_s: Annotated[float, Field(ge=0.05, le=600)] = 10.0
     """Longest wait between two attempts."""
 

@@ -22,7 +22,7 @@ from support.live import wait_until
 
 from app.capture.cameras.av_camera import AvLiveCamera
 from app.capture.cameras.camera import MonotonicClock, TimeBase
-from app.capture.cameras.child_camera import ChildCamera
+from app.capture.cameras.child_camera import ChildCamera, judge
 from app.capture.cameras.factory import create_cameras
 from app.capture.cameras.uri import parse_camera_uri
 from app.capture.capture_thread import CaptureState, CaptureThread
@@ -39,30 +39,37 @@ def _importable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", f"{TESTS}{os.pathsep}{TESTS.parent}")
 
 
-def opened(camera: ChildCamera, limit_s: float = 60.0) -> ChildCamera:
+BUSY = ("still starting", "gave no picture")
+
+
+def opened(camera: ChildCamera, busy_words: tuple[str, ...] = BUSY) -> ChildCamera:
     """Open it; a child may take some time to start on a busy machine."""
-    end_s = time.monotonic() + limit_s
+    end_s = time.monotonic() + 60
     while True:
         try:
             camera.open()
             return camera
         except CameraLost as error:
-            busy = any(word in str(error) for word in ("still starting", "gave no picture"))
+            busy = any(word in str(error) for word in busy_words)
             if not busy or time.monotonic() > end_s:
                 raise
 
 
 @pytest.fixture(scope="module")
 def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("film") / "film.mkv"
+    return _film(tmp_path_factory.mktemp("film"), Fraction(25), 60)
+
+
+def _film(folder: Path, rate: Fraction, count: int) -> Path:
+    path = folder / "film.mkv"
     with av.open(str(path), "w") as container:
-        stream = container.add_stream("ffv1", rate=25)
+        stream = container.add_stream("ffv1", rate=rate)
         stream.width, stream.height, stream.pix_fmt = 96, 64, "bgr0"
-        for number in range(60):
+        for number in range(count):
             pixels = np.full((64, 96, 3), 3 * number, np.uint8)
             pixels[number % 64] = 255
             frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
-            frame.pts, frame.time_base = number, Fraction(1, 25)
+            frame.pts, frame.time_base = number, 1 / rate
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     return path
@@ -148,7 +155,7 @@ class Watched:
 
 
 @pytest.mark.parametrize(
-    ("sent", "word"), [(signal.SIGKILL, "SIGKILL"), (signal.SIGSEGV, "SIGSEGV"), (signal.SIGSTOP, "silent")]
+    ("sent", "word"), [(signal.SIGKILL, "SIGKILL"), (signal.SIGSEGV, "SIGSEGV"), (signal.SIGSTOP, "was stopped")]
 )
 def test_a_child_that_dies_or_hangs_is_a_lost_camera(film: Path, sent: signal.Signals, word: str) -> None:
     stream, uri, config, base = _of(f"file:{film}?loop=1&realtime=1", reopen={"first_backoff_s": 0.1})
@@ -166,6 +173,81 @@ def test_a_child_that_dies_or_hangs_is_a_lost_camera(film: Path, sent: signal.Si
     print(f"{sent.name}: noticed after {lost_s:.2f} s")
 
 
+def test_the_next_process_waits_and_takes_over_at_once(film: Path) -> None:
+    """A stopped camera costs neither the time of a farewell, nor that of loading libraries, nor a back-off."""
+    stream, uri, config, base = _of(
+        f"file:{film}?loop=1&realtime=1", reopen={"first_backoff_s": 30, "max_backoff_s": 30}
+    )
+    camera = ChildCamera(stream, uri, config, base)  # type: ignore[arg-type]
+    with Watched(camera, config) as watched:
+        wait_until(lambda: len(watched.frames) > 10, 60)
+        began_s = watched.frames[0][0]
+        wait_until(lambda: camera._spare is not None and time.monotonic() > began_s + 6, 60)
+        spare, child = camera._spare, camera._child
+        assert spare is not None and child is not None
+        os.kill(child.pid, signal.SIGSTOP)
+        wait_until(lambda: camera._child is spare, 20)  # without the back-off of 30 s
+        wait_until(lambda: watched.states[-1][1] is CaptureState.STREAMING, 60)
+    assert not child.alive and not spare.alive and camera._spare is None
+
+
+def test_a_slow_camera_is_no_hung_one_and_a_stopped_one_is_found_before_its_next_picture(tmp_path: Path) -> None:
+    camera = opened(ChildCamera(*_of(f"file:{_film(tmp_path, Fraction(2, 5), 8)}?realtime=1")))
+    try:
+        frames, timeouts, end_s = 0, 0, time.monotonic() + 5.5
+        while time.monotonic() < end_s:
+            try:
+                camera.read(0.2)
+                frames += 1
+            except CameraTimeout:
+                timeouts += 1
+        assert frames in (2, 3, 4) and timeouts > 10
+        assert camera.pid is not None
+        os.kill(camera.pid, signal.SIGSTOP)
+        with pytest.raises(CameraLost, match="was stopped"):
+            for _ in range(4):
+                with contextlib.suppress(CameraTimeout):
+                    camera.read(0.2)
+    finally:
+        camera.close()
+        camera.close()
+
+
+@pytest.mark.parametrize(
+    ("states", "still_s", "spent_s", "word"),
+    [
+        ("RS", 30.0, 0.0, ""),  # it waits for a busy processor
+        ("SR", 30.0, 0.3, ""),
+        ("DS", 30.0, 0.0, ""),  # it waits for a disk
+        ("SS", 0.5, 0.0, ""),
+        ("SS", 0.9, 0.5, ""),  # caught between two steps of its work
+        ("", 30.0, 0.0, ""),  # it has gone, as its socket tells
+        ("SS", 0.7, 0.0, "hangs"),
+        ("RS", 1.2, 1.1, "hangs"),
+        ("TT", 0.2, 0.0, "stopped"),
+    ],
+)
+def test_a_process_is_judged_by_what_the_system_says_of_it(
+    states: str, still_s: float, spent_s: float, word: str
+) -> None:
+    said = judge(states, still_s, spent_s, 1.0)
+    assert (word in said) if word else said == ""
+    assert bool(judge(states, still_s, spent_s, 1.0, beats=False)) is (word == "stopped")
+
+
+def test_a_standstill_of_the_rig_itself_is_no_fault_of_its_camera(film: Path) -> None:
+    camera = opened(ChildCamera(*_of(f"file:{film}?loop=1&realtime=1")))
+    camera.read(5.0)
+    child = camera._child
+    assert child is not None
+    for _ in range(3):
+        os.kill(child.pid, signal.SIGSTOP)
+        time.sleep(1.0)  # both stand: a machine that slept
+        os.kill(child.pid, signal.SIGCONT)
+        assert camera.read(5.0).index > 0
+    camera.close()
+
+
 HOSTILE = {
     "exit at the start": "ended with exit code 3",
     "silence": "gave no picture",
@@ -179,6 +261,8 @@ HOSTILE = {
     "flood": "makes no sense",
     "leak": "allowed",
     "cut the memory short": "ended with exit code 1",
+    "hang": "it does nothing",
+    "spin": "of the processor",
 }
 
 
@@ -189,7 +273,7 @@ def test_a_child_that_breaks_the_agreement_is_ended(mode: str) -> None:
     camera = ChildCamera(stream, uri, config, base, command=command)  # type: ignore[arg-type]
     before_kb = _resident_kb()
     with pytest.raises(CameraLost, match=HOSTILE[mode]):
-        opened(camera)
+        opened(camera, BUSY[:1])
         end_s = time.monotonic() + 30
         held: list[Frame] = []
         while time.monotonic() < end_s:

@@ -36,6 +36,8 @@ def main(mode: str, handle: int) -> None:
             slot, height, channels = number % layout["slots"], 8, 3
             if mode == "crash" and number == 20:
                 os.kill(os.getpid(), signal.SIGSEGV)
+            while mode in ("hang", "spin") and number == 3:
+                time.sleep(60) if mode == "hang" else sum(range(1000))
             if mode == "cut the memory short":
                 os.ftruncate(handles[0], 0)
             if mode == "a slot that is not there":

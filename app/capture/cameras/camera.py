@@ -111,7 +111,10 @@ class Camera(Protocol):
         ...
 
     def close(self) -> None:
-        """Release everything. May be called at any time, any number of times."""
+        """Release everything. May be called at any time, any number of times.
+
+        A camera that failed or fell silent may keep something ready for being opened again: a second call ends that.
+        """
         ...
 
     @property

@@ -10,6 +10,10 @@ Pictures lie in slots of shared memory that the parent made and sealed. The chil
 hands out arrays over the slot and gives it back when the last of them has gone. Drop policy: the child sends at most
 `CREDIT` pictures that nobody has read; what comes meanwhile is dropped there, oldest first, and shows as a jump of the
 index, which is counted as dropped frames.
+
+Behind the slots stands the child's beat: a number that it raises at least every `BEAT_S`, whether or not its camera has
+a picture. A beat that stands is what tells a process that was stopped or hangs from a camera that is slow, and the
+system's word of its threads is what tells it from one that waits for a busy processor (`judge`).
 """
 
 from __future__ import annotations
@@ -42,11 +46,13 @@ if TYPE_CHECKING:
     from app.capture.config import CameraConfig
     from fusion_core.simulation.rig import SimulatedRig
 
-__all__ = ["CREDIT", "DTYPES", "FRAME", "MOST_MESSAGE", "SOURCES", "ChildCamera"]
+__all__ = ["BEAT", "BEAT_S", "CREDIT", "DTYPES", "FRAME", "MOST_MESSAGE", "SOURCES", "ChildCamera", "judge"]
 
 FRAME: Final = struct.Struct("<BqqBIHHBB")  # slot, index, stamp ns, source, flags, height, width, channels, dtype
 SOURCES: Final = tuple(TimestampSource)
 DTYPES: Final = (np.dtype(np.uint8), np.dtype(np.uint16))
+BEAT: Final = struct.Struct("<Q")
+BEAT_S: Final = 0.1
 _KINDS: Final = ("CameraLost", "CameraTimeout", "EndOfStream", "ConfigError", "BadInputError", "DamagedInputError")
 CREDIT: Final = 4  # pictures under way that nobody has read
 _SLOTS: Final = 16
@@ -56,6 +62,12 @@ _LEAVE_S: Final = 0.3
 _SPARE_S: Final = 2.0  # after an opening, when the processor has less to do; 38 MB and 0.4 s of it
 _ENOUGH: Final = 0.7  # of the time to open, for a child that was ready only now
 _LOOK_S: Final = 1.0  # between two looks at the child's memory
+_SLICE_S: Final = 0.1  # of waiting for a message: then its beat is looked at
+_STOPPED_S: Final = 0.2  # without a beat, by the waits of ours, so that a standstill of the rig itself does not count
+_HANGS_S: Final = 0.6
+_IDLE_S: Final = 0.1
+_SPINS_S: Final = 1.0  # of processor time; a file's pictures are decoded between two beats and may take long
+_FILE_SPINS_S: Final = 20.0
 
 
 class ChildCamera:
@@ -81,7 +93,7 @@ class ChildCamera:
         self._child: _Child | None = None
         self._spare: _Child | None = None  # started ahead of the next `open`: to load its libraries takes a second
         self._spare_at_s = 0.0
-        self._failed = False
+        self._failed = self._silent = False
         self._info = CameraInfo(config.shown_uri, uri.kind, 0, 0, config.fps or 0.0, "", TimestampSource.SENDER)
 
     def open(self) -> None:
@@ -105,7 +117,7 @@ class ChildCamera:
         self._child, self._spare = child, None
         try:
             left_s = min(4.5, max(0.2, deadline_s - time.monotonic()))
-            child.begin(self._setup(left_s), self._config.process_memory_mb * 1_000_000)
+            child.begin(self._setup(left_s), self._config.process_memory_mb * 1_000_000, self._uri.kind)
             self._info = child.wait_open(left_s + 0.5, self._config.shown_uri)
         except BaseException:
             self._end_child(polite=False)
@@ -135,12 +147,14 @@ class ChildCamera:
             raise CameraLost(f"{self._config.shown_uri} is not open; open it before reading")
         try:
             frame = child.read(timeout_s, self._stream, self._config.shown_uri)
-            self._info = child.info or self._info
         except CameraTimeout:
+            self._silent = True
             raise
         except BaseException:
             self._failed = True
             raise
+        self._silent = False
+        self._info = child.info or self._info
         if self._spare is None and time.monotonic() >= self._spare_at_s:
             self._spare = _Child(self._command)
         return frame
@@ -148,12 +162,13 @@ class ChildCamera:
     def close(self) -> None:
         """End the child; returns within about half a second whatever it does.
 
-        After a failure the next child is there, or starts at once, for the `open` that will follow; a second `close`
-        ends that one.
+        After a failure or in silence the next child is there, or starts at once, for the `open` that will follow; a
+        second `close` ends that one.
         """
-        failed, self._failed = self._failed, False
+        failed, again = self._failed, self._failed or self._silent
+        self._failed = self._silent = False
         self._end_child(polite=not failed)
-        if failed:
+        if again:
             self._spare = self._spare or _Child(self._command)
         elif self._spare is not None:
             self._spare.end(polite=False)
@@ -184,13 +199,17 @@ class _Child:
         self.info: CameraInfo | None = None
         self.ready = False
         self._map: mmap.mmap | None = None
-        self._slot_bytes = 0
+        self._slot_bytes = self._slots = 0
         self._with_child: set[int] = set()
         self._back: deque[int] = deque()  # slots whose pictures nobody holds any more
         self._out: set[int] = set()
         self._pending: deque[bytes] = deque()  # what it has said and nobody has read; few, see `_next_message`
         self._limit_bytes = 0
         self._next_look_s = 0.0
+        self._beat = b""
+        self._still_s = 0.0  # that we have waited since it changed
+        self._still_spent_s = 0.0  # processor time of its main thread when it changed
+        self._spins_s = _SPINS_S
         with theirs:
             self._process = subprocess.Popen(
                 [*command, str(theirs.fileno())],
@@ -229,7 +248,8 @@ class _Child:
                 self.ready = False
         return self.ready
 
-    def begin(self, setup: dict[str, Any], limit_bytes: int) -> None:
+    def begin(self, setup: dict[str, Any], limit_bytes: int, kind: str) -> None:
+        self._spins_s = _FILE_SPINS_S if kind in ("file", "images", "sim") else _SPINS_S
         self._limit_bytes = limit_bytes + _private_bytes(self.pid)
         try:
             self._socket.send(b"S" + json.dumps(setup).encode())
@@ -239,7 +259,7 @@ class _Child:
     def wait_open(self, timeout_s: float, shown: str) -> CameraInfo:
         """Its description, once it has its first picture; then it gets its memory."""
         try:
-            message = self._receive(timeout_s)
+            message = self._await(timeout_s, shown)
         except TimeoutError:
             raise CameraLost(f"{shown} gave no picture within {timeout_s:.1f} s") from None
         except OSError as error:
@@ -252,11 +272,12 @@ class _Child:
             raise CameraLost(f"{shown}: its process wants to send pictures of {values['frame_bytes']} bytes")
         handle = os.memfd_create("camera", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         try:
-            os.ftruncate(handle, slots * self._slot_bytes)
+            size = slots * self._slot_bytes + mmap.PAGESIZE  # the last for the beat
+            os.ftruncate(handle, size)
             # A child that cut it short would have our next look at a picture end in a signal.
             fcntl.fcntl(handle, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
-            self._map = mmap.mmap(handle, slots * self._slot_bytes, prot=mmap.PROT_READ)
-            self._with_child = set(range(slots))
+            self._map = mmap.mmap(handle, size, prot=mmap.PROT_READ)
+            self._with_child, self._slots = set(range(slots)), slots
             told = json.dumps({"slots": slots, "bytes": self._slot_bytes}).encode()
             socket.send_fds(self._socket, [b"M" + told], [handle])
         except OSError as error:
@@ -292,7 +313,7 @@ class _Child:
         deadline_s = time.monotonic() + timeout_s
         while True:
             try:
-                message = self._next_message(max(0.0, deadline_s - time.monotonic()))
+                message = self._next_message(max(0.0, deadline_s - time.monotonic()), shown)
             except (TimeoutError, BlockingIOError):
                 raise CameraTimeout(f"{shown} sent no picture within {timeout_s * 1e3:.0f} ms") from None
             except OSError as error:
@@ -336,7 +357,7 @@ class _Child:
         view = memoryview(self._map)[start : start + count * DTYPES[kind].itemsize]
         whole = np.frombuffer(view, DTYPES[kind], count)
         pixels = whole.reshape(shape)
-        if len(self._out) - len(self._back) < _SLOTS - 2 * CREDIT:
+        if len(self._out) - len(self._back) < self._slots - 2 * CREDIT:
             self._out.add(slot)
             # Of the first array: every array that is cut out of it holds that one.
             weakref.finalize(whole, self._back.append, slot).atexit = False
@@ -356,16 +377,46 @@ class _Child:
             self._socket.setblocking(False)
             self._socket.send(b"C" + bytes(slots))
 
-    def _next_message(self, timeout_s: float) -> bytes:
+    def _next_message(self, timeout_s: float, shown: str) -> bytes:
         """The oldest unread message; b"?" where there are more than an honest child could have sent."""
         if not self._pending:
-            self._pending.append(self._receive(timeout_s))
+            self._pending.append(self._await(timeout_s, shown))
         with contextlib.suppress(BlockingIOError):
             while self._pending[-1] and len(self._pending) <= CREDIT + 2:  # beside pictures a description and the end
                 self._pending.append(self._receive(0.0))
         if sum(message[:1] == b"F" for message in self._pending) > CREDIT:
             return b"?"
         return self._pending.popleft()
+
+    def _await(self, timeout_s: float, shown: str) -> bytes:
+        """The next message; looks at the child's beat meanwhile. Raises TimeoutError, CameraLost."""
+        deadline_s = time.monotonic() + timeout_s
+        while True:
+            began_s = time.monotonic()
+            try:
+                message = self._receive(min(_SLICE_S, max(0.0, deadline_s - began_s)))
+            except (TimeoutError, BlockingIOError):
+                now_s = time.monotonic()
+                self._look_at_beat(min(_SLICE_S, now_s - began_s), shown)
+                if now_s >= deadline_s:
+                    raise TimeoutError from None
+            else:
+                self._still_s = 0.0
+                return message
+
+    def _look_at_beat(self, waited_s: float, shown: str) -> None:
+        beat = self._map[-mmap.PAGESIZE : BEAT.size - mmap.PAGESIZE] if self._map is not None else b""
+        if beat != self._beat or self._still_s == 0.0:
+            self._beat, self._still_s, self._still_spent_s = beat, waited_s, _threads(self.pid)[1]
+            return
+        self._still_s += waited_s
+        if self._still_s < _STOPPED_S:
+            return
+        states, spent_s = _threads(self.pid)
+        word = judge(states, self._still_s, spent_s - self._still_spent_s, self._spins_s, beats=self._map is not None)
+        if word:
+            self._process.kill()
+            raise CameraLost(f"{shown}: its process {word}; it is started again")
 
     def _receive(self, timeout_s: float) -> bytes:
         self._socket.settimeout(max(0.0, timeout_s))
@@ -403,6 +454,37 @@ def _end_process(process: subprocess.Popen[bytes], connection: socket.socket) ->
     connection.close()
     with contextlib.suppress(subprocess.TimeoutExpired):  # one that hangs in a driver is left to the system
         process.wait(0.5)
+
+
+def judge(states: str, still_s: float, spent_s: float, spins_s: float, beats: bool = True) -> str:
+    """What is wrong with a process whose beat stands; "" for one that waits for the processor or works for its picture.
+
+    Args:
+        states: of its threads, as /proc has them, a letter each; "" when it has gone.
+        still_s: how long the beat has stood.
+        spent_s: of processor time, which its main thread has used since.
+        spins_s: so much is more than work.
+        beats: False while it opens its camera, which may take long.
+    """
+    if "T" in states:
+        return "was stopped"
+    if beats and states and set(states) == {"S"} and still_s >= _HANGS_S and spent_s < _IDLE_S:
+        return f"hangs: it does nothing and gave no sign for {still_s:.1f} s"
+    if beats and spent_s >= spins_s:
+        return f"hangs: it took {spent_s:.1f} s of the processor and gave no sign"
+    return ""
+
+
+def _threads(pid: int) -> tuple[str, float]:
+    """The states of a process's threads, and the processor time of its first one; ("", 0) when it has gone."""
+    states, spent_s = "", 0.0
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            fields = (task / "stat").read_text("ascii", "replace").rpartition(")")[2].split()
+            states += fields[0]
+            if int(task.name) == pid:
+                spent_s = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return states, spent_s
 
 
 def _private_bytes(pid: int) -> int:
