@@ -25,6 +25,7 @@ _MS: Final = 1_000_000
 _HISTORY: Final = 15  # stamps from which a stream's period and delay are taken (their median)
 _DEFAULT_PERIOD_NS: Final = 33_333_333  # until two frames have come
 _BACK_NS: Final = 300_000_000  # a lost stream has to be steady for this long, and 3 periods, before it is used again
+_OTHER: Final = {Stream.VISIBLE: Stream.THERMAL, Stream.THERMAL: Stream.VISIBLE}
 _RESTART_NS: Final = 1_000_000_000  # stamps that step back further than this are a new stream, not a disordered one
 
 
@@ -48,11 +49,11 @@ def match_nearest(visible_ns: Sequence[int], thermal_ns: int, max_skew_ns: int) 
 
     None if none is within `max_skew_ns`.
     """
-    after = bisect_left(visible_ns, thermal_ns)
-    candidates = [i for i in (after - 1, after) if 0 <= i < len(visible_ns)]
-    if not candidates:
+    if not visible_ns:
         return None
-    best = min(candidates, key=lambda i: abs(visible_ns[i] - thermal_ns))
+    best = bisect_left(visible_ns, thermal_ns)
+    if best == len(visible_ns) or (best > 0 and thermal_ns - visible_ns[best - 1] <= visible_ns[best] - thermal_ns):
+        best -= 1
     return best if abs(visible_ns[best] - thermal_ns) <= max_skew_ns else None
 
 
@@ -80,6 +81,10 @@ class _StreamState:
     """What is known of one stream: its waiting frames, period, delivery delay, and when it was last alive."""
 
     buffer: deque[_Entry]
+    least_stale_ns: float
+    hold_ns: float
+    stale_ns: float = 0.0  # silent for longer: late
+    lost_ns: float = 0.0  # silent for longer while the other one was alive: lost
     period_ns: float = _DEFAULT_PERIOD_NS
     delay_ns: float = 0.0  # from time stamp to arrival
     last_stamp_ns: int | None = None
@@ -90,25 +95,29 @@ class _StreamState:
     steps: deque[float] = field(default_factory=lambda: deque(maxlen=_HISTORY))
     delays: deque[int] = field(default_factory=lambda: deque(maxlen=_HISTORY))
 
-    def learn(self, frame: Frame, now_ns: int, stale_ms: float) -> None:
-        limit_ns = self.stale_ns(stale_ms)
-        if self.last_arrival_ns is None or now_ns - self.last_arrival_ns > limit_ns:
+    def __post_init__(self) -> None:
+        self._bound()
+
+    def learn(self, frame: Frame, now_ns: int) -> None:
+        if self.last_arrival_ns is None or now_ns - self.last_arrival_ns > self.stale_ns:
             self.alive_since_ns = now_ns
         self.last_arrival_ns = now_ns
         if self.last_stamp_ns is not None:
             lost = max(1, frame.index - self.last_index)
             self.steps.append((frame.timestamp_ns - self.last_stamp_ns) / lost)
             self.period_ns = median(self.steps)
+            self._bound()
         self.delays.append(now_ns - frame.timestamp_ns)
         self.delay_ns = median(self.delays)
         self.last_stamp_ns = frame.timestamp_ns
         self.last_index = frame.index
 
-    def silent(self, now_ns: int, stale_ms: float) -> bool:
-        return self.last_arrival_ns is None or now_ns - self.last_arrival_ns > self.stale_ns(stale_ms)
+    def silent(self, now_ns: int) -> bool:
+        return self.last_arrival_ns is None or now_ns - self.last_arrival_ns > self.stale_ns
 
-    def stale_ns(self, stale_ms: float) -> float:
-        return max(stale_ms * _MS, 1.5 * self.period_ns) if self.steps else stale_ms * _MS
+    def _bound(self) -> None:
+        self.stale_ns = max(self.least_stale_ns, 1.5 * self.period_ns) if self.steps else self.least_stale_ns
+        self.lost_ns = max(self.hold_ns, self.stale_ns)
 
     def forget(self) -> None:
         self.buffer.clear()
@@ -116,6 +125,7 @@ class _StreamState:
         self.delays.clear()
         self.last_stamp_ns = None
         self.period_ns = _DEFAULT_PERIOD_NS
+        self._bound()
 
 
 class PairMatcher:
@@ -138,7 +148,8 @@ class PairMatcher:
         self.config = config
         self.lossless = lossless
         self.dropped: Counter[DropCause] = Counter()
-        self._streams = {stream: _StreamState(deque()) for stream in Stream}
+        limits_ns = config.stale_ms * _MS, config.hold_ms * _MS
+        self._streams = {stream: _StreamState(deque(), *limits_ns) for stream in Stream}
         self.master: Final = Stream.THERMAL if config.output_rate is OutputRate.THERMAL else Stream.VISIBLE
         self._partner = Stream.VISIBLE if self.master is Stream.THERMAL else Stream.THERMAL
         self._max_skew_ns = round(config.max_skew_ms * _MS)
@@ -166,7 +177,7 @@ class PairMatcher:
             state.forget()
             self._not_before_ns = None
         state.ended = False
-        state.learn(frame, now_ns, self.config.stale_ms)
+        state.learn(frame, now_ns)
         if self._last_output_ns is None:
             self._last_output_ns = now_ns
         if len(state.buffer) >= self.config.buffer_frames:
@@ -233,10 +244,9 @@ class PairMatcher:
     def next_event_ns(self, now_ns: int) -> int | None:
         """When `poll` may give something without a further push; None if it will not."""
         times: list[float] = [entry.deadline_ns for entry in self._streams[self.master].buffer]
-        for stream in Stream:
-            since = self._silent_since_ns(stream)
-            if since is not None and self._pending(_other(stream)):
-                times += [since + self._streams[stream].stale_ns(self.config.stale_ms), since + self._lost_ns(stream)]
+        for stream, state in self._streams.items():
+            if self._pending(_OTHER[stream]) and (since := self._silent_since_ns(stream)) is not None:
+                times += [since + state.stale_ns, since + state.lost_ns]
         later = [time for time in times if time > now_ns]
         return int(min(later)) + 1 if later else None
 
@@ -279,7 +289,7 @@ class PairMatcher:
 
     def _silent_since_ns(self, stream: Stream) -> int | None:
         """Since when the other stream has been alive and this one silent; None if the other one is not alive either."""
-        other = self._streams[_other(stream)]
+        other = self._streams[_OTHER[stream]]
         if other.alive_since_ns is None:
             return None
         own = self._streams[stream].last_arrival_ns
@@ -293,9 +303,9 @@ class PairMatcher:
         if self.lossless:
             return False
         if stream not in self._lost:
-            if self._silent_for(stream, now_ns, self._lost_ns(stream)):
+            if self._silent_for(stream, now_ns, state.lost_ns):
                 self._lost.add(stream)
-        elif not state.silent(now_ns, self.config.stale_ms):
+        elif not state.silent(now_ns):
             steady_ns = now_ns - (state.alive_since_ns or 0)
             if steady_ns >= max(_BACK_NS, 3 * state.period_ns):
                 self._lost.discard(stream)
@@ -303,20 +313,23 @@ class PairMatcher:
 
     def _late(self, stream: Stream, now_ns: int) -> bool:
         """Whether the stream has been silent for longer than it should be, and its last frame is to stand in."""
-        return self._silent_for(stream, now_ns, self._streams[stream].stale_ns(self.config.stale_ms))
+        return self._silent_for(stream, now_ns, self._streams[stream].stale_ns)
 
     def _silent_for(self, stream: Stream, now_ns: int, limit_ns: float) -> bool:
         """Whether it has been silent that long while the other one was alive; after a stop of the process both are."""
+        own_ns = self._streams[stream].last_arrival_ns
+        if own_ns is not None and now_ns - own_ns < limit_ns:
+            return False
         since = self._silent_since_ns(stream)
-        if since is None or self._streams[_other(stream)].silent(now_ns, self.config.stale_ms):
+        if since is None or self._streams[_OTHER[stream]].silent(now_ns):
             return False
         return now_ns - since >= limit_ns
 
-    def _lost_ns(self, stream: Stream) -> float:
-        return max(self.config.hold_ms * _MS, self._streams[stream].stale_ns(self.config.stale_ms))
-
     def _pending(self, stream: Stream) -> bool:
-        return any(not entry.used for entry in self._streams[stream].buffer)
+        for entry in self._streams[stream].buffer:  # noqa: SIM110 - a third of the time of any()
+            if not entry.used:
+                return True
+        return False
 
     def _drop_what_is_over(self, buffer: deque[_Entry]) -> None:
         """Forget master frames of a time that has been shown without them."""
@@ -374,7 +387,7 @@ class PairMatcher:
         self._out_of_step &= not within
         if not within:
             silent_ns = now_ns - (self._last_output_ns or 0)
-            self._out_of_step |= silent_ns >= self._streams[Stream.THERMAL].stale_ns(self.config.stale_ms)
+            self._out_of_step |= silent_ns >= self._streams[Stream.THERMAL].stale_ns
             if not self.lossless and not self._out_of_step:
                 self._drop(Stream.THERMAL, "UNMATCHED")
                 return None
@@ -496,7 +509,3 @@ class PairMatcher:
 
     def _drop(self, stream: Stream, why: str) -> None:
         self.dropped[DropCause[f"{stream.name}_{why}"]] += 1
-
-
-def _other(stream: Stream) -> Stream:
-    return Stream.VISIBLE if stream is Stream.THERMAL else Stream.THERMAL

@@ -22,18 +22,22 @@ from fusion_core.frames import Frame, FrameFlag, FramePair, Stream, TimestampSou
 __all__ = ["rematch"]
 
 _STREAMS = {TrackName.VISIBLE: Stream.VISIBLE, TrackName.THERMAL: Stream.THERMAL}
+_HELD, _REUSED = (
+    int(FrameFlag.HELD),
+    int(FrameFlag.REUSED_VISIBLE),
+)  # as numbers: a flag's own & takes ten times as long
 _NOTHING = np.zeros((1, 1), np.uint8)
 _END_NS = 5_000_000_000  # after the last frame everything that waits has its time
 
 
-def rematch(lines: Sequence[PictureLine], header: HeaderLine | None) -> list[FrameLine]:
+def rematch(lines: list[PictureLine], header: HeaderLine | None) -> list[FrameLine]:
     """The pairs of a recording in their order, each with its places in all tracks.
 
     Stamps alone decide, so that a rig that was busy then is no part of it. A fused picture stands with the pair of its
     moment; one that was made of other frames than are paired now has a line of its own.
 
     Args:
-        lines: `raw` and `frame` lines of schema 2.
+        lines: `raw` and `frame` lines of schema 2. They are taken out of it: of a long recording they hold much memory.
         header: its configuration says how to pair.
     """
     raws: dict[Stream, list[RawLine]] = {stream: [] for stream in Stream}
@@ -43,6 +47,7 @@ def rematch(lines: Sequence[PictureLine], header: HeaderLine | None) -> list[Fra
             fused.append(line)
         else:
             raws[_STREAMS[line.track]].append(line)
+    lines.clear()
     for found in raws.values():
         found.sort(key=lambda line: line.t_ns)
     if all(raws.values()):
@@ -77,8 +82,12 @@ def _pairs(raws: Mapping[Stream, Sequence[RawLine]], config: SyncConfig) -> Iter
 
 def _frames(stream: Stream, lines: Sequence[RawLine]) -> Iterator[Frame]:
     """Frames without their pixels. `index` is the place in `lines`, so that a pair finds them again."""
+    known: dict[int, FrameFlag] = {}
     for number, line in enumerate(lines):
-        yield Frame(stream, _NOTHING, number, line.t_ns, TimestampSource.FILE, FrameFlag(line.flags))
+        flags = known.get(line.flags)
+        if flags is None:
+            flags = known[line.flags] = FrameFlag(line.flags)
+        yield Frame(stream, _NOTHING, number, line.t_ns, TimestampSource.FILE, flags)
 
 
 def _until(matcher: PairMatcher, from_ns: int, to_ns: int) -> Iterator[FramePair]:
@@ -95,18 +104,18 @@ def _due(matcher: PairMatcher, now_ns: int) -> Iterator[FramePair]:
 
 
 def _line_of(pair: FramePair, raws: Mapping[Stream, Sequence[RawLine]]) -> FrameLine:
-    lines = [None if frame is None else raws[frame.stream][frame.index] for frame in (pair.visible, pair.thermal)]
-    visible, thermal = (
-        None if frame is None or line is None else _source(line, int(frame.flags))
-        for frame, line in zip((pair.visible, pair.thermal), lines, strict=True)
-    )
-    t_ns = pair.timestamp_ns
-    if pair.flags & FrameFlag.HELD:
-        t_ns = output_time_ns(pair)
+    visible = thermal = None
+    rebuilt, flags = False, int(pair.flags)
+    if pair.visible is not None:
+        line = raws[Stream.VISIBLE][pair.visible.index]
+        visible, rebuilt = _source(line, int(pair.visible.flags)), line.rebuilt
+    if pair.thermal is not None:
+        line = raws[Stream.THERMAL][pair.thermal.index]
+        thermal, rebuilt = _source(line, int(pair.thermal.flags)), rebuilt or line.rebuilt
+    t_ns = output_time_ns(pair) if flags & _HELD else pair.timestamp_ns
     return FrameLine(
-        n=0, t_ns=t_ns, visible=visible, thermal=thermal, skew_ns=pair.skew_ns, flags=int(pair.flags),
-        rebuilt=any(line is not None and line.rebuilt for line in lines),
-    )  # fmt: skip
+        n=0, t_ns=t_ns, visible=visible, thermal=thermal, skew_ns=pair.skew_ns, flags=flags, rebuilt=rebuilt
+    )
 
 
 def _source(line: RawLine, flags: int) -> SourceRef:
@@ -122,7 +131,7 @@ def _lone(line: RawLine) -> FrameLine:
 
 def _with_fused(
     pairs: list[FrameLine],
-    fused: Sequence[FrameLine],
+    fused: list[FrameLine],
     raws: Mapping[Stream, Sequence[RawLine]],
     header: HeaderLine | None,
 ) -> list[FrameLine]:
@@ -137,7 +146,12 @@ def _with_fused(
         else:
             taken[number] = line
     joined = [_joined(pair, taken.get(number)) for number, pair in enumerate(pairs)]
-    return _completed(sorted([*joined, *own], key=lambda line: line.t_ns), header)
+    joined += own
+    joined.sort(key=lambda line: line.t_ns)
+    for done in (pairs, own, fused, taken):
+        done.clear()
+    _complete(joined, header)
+    return joined
 
 
 def _place_finder(pairs: Sequence[FrameLine]) -> Callable[[FrameLine], int | None]:
@@ -150,9 +164,9 @@ def _place_finder(pairs: Sequence[FrameLine]) -> Callable[[FrameLine], int | Non
         v_ns, t_ns = (None if s is None else s.t_ns for s in (pair.visible, pair.thermal))
         both.setdefault((v_ns, t_ns), number)
         times.setdefault(pair.t_ns // 1_000_000, number)
-        if t_ns is not None and not pair.flags & FrameFlag.HELD:
+        if t_ns is not None and not pair.flags & _HELD:
             thermal.setdefault(t_ns, number)
-        if v_ns is not None and not pair.flags & FrameFlag.REUSED_VISIBLE:
+        if v_ns is not None and not pair.flags & _REUSED:
             visible.setdefault(v_ns, number)
 
     def find(line: FrameLine) -> int | None:
@@ -160,9 +174,9 @@ def _place_finder(pairs: Sequence[FrameLine]) -> Callable[[FrameLine], int | Non
         if v_ns is None and t_ns is None:  # rebuilt: nothing but its time is known
             return times.get(line.t_ns // 1_000_000)
         number = both.get((v_ns, t_ns))
-        if number is None and t_ns is not None and not line.flags & FrameFlag.HELD:
+        if number is None and t_ns is not None and not line.flags & _HELD:
             number = thermal.get(t_ns)
-        if number is None and v_ns is not None and not line.flags & FrameFlag.REUSED_VISIBLE:
+        if number is None and v_ns is not None and not line.flags & _REUSED:
             number = visible.get(v_ns)
         return number
 
@@ -171,9 +185,12 @@ def _place_finder(pairs: Sequence[FrameLine]) -> Callable[[FrameLine], int | Non
 
 def _with_places(line: FrameLine, at: Mapping[Stream, Mapping[int, Ref | None]]) -> FrameLine:
     visible, thermal = (
-        None if source is None else msgspec.structs.replace(source, at=at[stream].get(source.t_ns))
+        source if source is None or (place := at[stream].get(source.t_ns)) == source.at
+        else msgspec.structs.replace(source, at=place)
         for stream, source in ((Stream.VISIBLE, line.visible), (Stream.THERMAL, line.thermal))
-    )
+    )  # fmt: skip
+    if visible is line.visible and thermal is line.thermal:
+        return line
     return msgspec.structs.replace(line, visible=visible, thermal=thermal)
 
 
@@ -191,26 +208,22 @@ def _joined(pair: FrameLine, fused: FrameLine | None) -> FrameLine:
     )
 
 
-def _completed(lines: Sequence[FrameLine], header: HeaderLine | None) -> list[FrameLine]:
-    """With their numbers, and what only fused pictures tell carried on to the pairs that were not fused."""
+def _complete(lines: list[FrameLine], header: HeaderLine | None) -> None:
+    """Give them their numbers, and carry what only fused pictures tell on to the pairs that were not fused."""
     calibration = header.calibration if header is not None else None
     offsets = dict(header.offsets_ns) if header is not None else {}
     seen: dict[TrackName, set[int]] = {name: set() for name in TrackName}
-    done: list[FrameLine] = []
     for n, line in enumerate(lines):
         if line.fused is not None and not line.rebuilt:
             calibration, offsets = line.calibration, line.offsets_ns
-        done.append(
-            msgspec.structs.replace(
-                line,
-                n=n,
-                visible=_first_or_again(line.visible, seen[TrackName.VISIBLE]),
-                thermal=_first_or_again(line.thermal, seen[TrackName.THERMAL]),
-                calibration=calibration,
-                offsets_ns=offsets,
-            )
+        lines[n] = msgspec.structs.replace(
+            line,
+            n=n,
+            visible=_first_or_again(line.visible, seen[TrackName.VISIBLE]),
+            thermal=_first_or_again(line.thermal, seen[TrackName.THERMAL]),
+            calibration=calibration,
+            offsets_ns=offsets,
         )
-    return done
 
 
 def _first_or_again(source: SourceRef | None, seen: set[int]) -> SourceRef | None:

@@ -87,7 +87,7 @@ class HeaderLine(msgspec.Struct, frozen=True, tag_field="type", tag="header"):
     offsets_ns: dict[str, int] = {}
 
 
-class Ref(msgspec.Struct, frozen=True, omit_defaults=True):
+class Ref(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """A picture in a track: its number `k` there (from 0) and its stamp `ms`. `new` is false for one shown before.
 
     `crc` is the CRC-32 of a lossless picture's bytes (rows top to bottom, 16 bits little-endian): decoders conceal
@@ -101,7 +101,7 @@ class Ref(msgspec.Struct, frozen=True, omit_defaults=True):
     data: int | None = None
 
 
-class SourceRef(msgspec.Struct, frozen=True, omit_defaults=True):
+class SourceRef(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """What the camera said of a frame, and where it is. `at` is None when its track is not recorded."""
 
     i: int  # Frame.index
@@ -111,7 +111,7 @@ class SourceRef(msgspec.Struct, frozen=True, omit_defaults=True):
     at: Ref | None = None
 
 
-class RawLine(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", tag="raw"):
+class RawLine(msgspec.Struct, frozen=True, omit_defaults=True, gc=False, tag_field="type", tag="raw"):
     """One frame of a camera, recorded as it came, whether or not it was fused. track: visible or thermal."""
 
     track: TrackName
@@ -123,7 +123,7 @@ class RawLine(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type",
     rebuilt: bool = False  # made by `recover` from the video alone: the time is the container's
 
 
-class FrameLine(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", tag="frame"):
+class FrameLine(msgspec.Struct, frozen=True, omit_defaults=True, gc=False, tag_field="type", tag="frame"):
     """One fused picture and its pair; in schema 1 and from `rematch` the pair has its places, too.
 
     `skew_ns` is visible minus thermal; `drops` counts since the start; flags are FrameFlag numbers.
@@ -256,7 +256,6 @@ class SidecarContent:
 
     def __init__(self) -> None:
         self.header: HeaderLine | None = None
-        self.frames: list[FrameLine] = []
         self.pictures: list[PictureLine] = []
         """Raw and fused ones, in the order in which they were written."""
         self.others: list[GapLine | EventLine] = []
@@ -279,8 +278,11 @@ class SidecarContent:
             self.others.append(line)
         else:
             self.pictures.append(line)
-            if isinstance(line, FrameLine):
-                self.frames.append(line)
+
+    @property
+    def frames(self) -> list[FrameLine]:
+        """The fused ones; in schema 1 the pairs."""
+        return [line for line in self.pictures if isinstance(line, FrameLine)]
 
     @property
     def paired(self) -> bool:

@@ -27,6 +27,7 @@ import torch
 from support.hostile import MOST_MB, MOST_S
 from support.network_weights import BRIEF
 
+from app.recording.sidecar import MAX_LINES
 from calibration.rig import plain_scaling, save_calibration
 from fusion_core.checkpoint import save_checkpoint
 from fusion_core.rfvif import Rfvif
@@ -288,6 +289,24 @@ def make_recordings(folder: Path) -> dict[str, Path]:
     }
 
 
+def full_recording(folder: Path, kind: str) -> Path:
+    """As many sidecar lines as are read, all sound by themselves, to a video of three pictures."""
+    path = recording(folder, f"full{kind}", {}, schema=2)
+    head, *_, end = path.with_suffix(".jsonl").read_bytes().splitlines()
+    at = b'"at":{"k":%d,"ms":%d}'
+    raw = b'{"type":"raw","track":"%s","i":%d,"t_ns":%d,"src":"arrival",' + at + b"}"
+    frame = b'{"type":"frame","n":7,"t_ns":%d,"fused":{"k":%d,"ms":%d},"visible":{"i":1,"t_ns":%d,"src":"arrival"}}'
+    lines = [head]
+    for number in range(MAX_LINES - 2):
+        t_ns, ms = number // 2 * 33_333_333, number // 2 * 33
+        if kind == "raw":
+            lines.append(raw % ((b"visible", b"thermal")[number % 2], number // 2, t_ns, number // 2, ms))
+        else:
+            lines.append(frame % (2 * t_ns, number, ms, t_ns))
+    path.with_suffix(".jsonl").write_bytes(b"\n".join([*lines, end, b""]))
+    return path
+
+
 def all_jobs(folder: Path) -> list[tuple[str, str, Path]]:
     """(parser, name, file) of every attack."""
     jobs = []
@@ -326,7 +345,10 @@ GOT_OVER = {("recording", name) for name in ("ms of 2^63-1", "ms of -2^63", "t_n
 def judged(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str, dict[str, Any]]]:
     """(name, what the harness says) of every attack."""
     torch.manual_seed(0)
-    jobs = all_jobs(tmp_path_factory.mktemp("hostile"))
+    return run(all_jobs(tmp_path_factory.mktemp("hostile")))
+
+
+def run(jobs: list[tuple[str, str, Path]]) -> list[tuple[str, dict[str, Any]]]:
     asked = json.dumps([(parser, str(path)) for parser, _, path in jobs])
     environment = os.environ | {"PYTHONPATH": f"{TESTS}{os.pathsep}{TESTS.parent}", "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
@@ -360,6 +382,15 @@ def test_a_refusal_takes_little_memory_and_time(
         print(f"\n{len(judged)} hostile files; the libraries alone take about {judged[0][1]['peak_mb']:.0f} MB")
         for parser, (more_mb, cpu_s, name) in sorted(worst.items()):
             print(f"  {parser}: at most {more_mb:.0f} MB more, {cpu_s:.1f} s ({name})")
+
+
+@pytest.mark.slow
+def test_a_sidecar_with_all_lines_that_are_read_takes_no_more(tmp_path: Path) -> None:
+    for name, found in run([("recording", kind, full_recording(tmp_path, kind)) for kind in ("raw", "fused")]):
+        print(f"{name}: {found}")
+        assert found["outcome"] == "refused" and "picture" in found["said"], (name, found)  # behind the video's end
+        assert found["peak_mb"] <= MOST_MB, (name, found)
+        assert found["cpu_s"] <= MOST_S, (name, found)
 
 
 def test_limits_are_named(judged: list[tuple[str, dict[str, Any]]]) -> None:

@@ -114,13 +114,14 @@ def judge(parse: Callable[[Path], object], path: Path) -> dict[str, Any]:
 
 
 def in_a_fork(parse: Callable[[Path], object], path: Path) -> dict[str, Any]:
-    """`judge` in a child that may take 3 GB and a minute: more is told as such."""
+    """`judge` in a child that may take 12 GB and a minute of the processor: more is told as such."""
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
         os.close(reading)
         resource.setrlimit(resource.RLIMIT_AS, (12_000_000_000, 12_000_000_000))
-        signal.alarm(60)
+        signal.setitimer(signal.ITIMER_PROF, 60)
+        signal.alarm(600)  # for what waits; a busy machine takes many times as long
         data = json.dumps(judge(parse, path)).encode()
         os.write(writing, data)
         os._exit(0)
