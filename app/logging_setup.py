@@ -21,6 +21,7 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 
 from app.configuration.config import LogFormat, LoggingConfig
 from fusion_core.errors import ConfigError
+from fusion_core.files import make_folder, refuse_planted
 from fusion_core.redaction import HIDDEN, redacted
 
 __all__ = ["RateLimit", "configure_logging", "redact_values"]
@@ -171,7 +172,8 @@ def _shared_processors() -> list[Processor]:
 
 def _file_handler(path: Path) -> logging.Handler:
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
+        refuse_planted(path)
         return logging.handlers.RotatingFileHandler(
             path, maxBytes=_MAX_FILE_BYTES, backupCount=_KEPT_FILES, encoding="utf-8"
         )

@@ -1,11 +1,13 @@
 """Files that a kill or a power cut leaves whole, and files of strangers: nothing is read before its size is known.
 
 Writing leaves the old contents or the new ones, never a part. Reading refuses what is no plain file and what is larger
-than its limit; `picture_size` tells what a picture would take before a decoder sees it.
+than its limit; `picture_size` tells what a picture would take before a decoder sees it. Nothing is written through a
+link that another user has laid (`make_folder`, `refuse_planted`).
 """
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -21,11 +23,13 @@ from fusion_core.errors import BadInputError
 
 __all__ = [
     "jpeg_segments",
+    "make_folder",
     "picture_size",
     "plain_name",
     "put_in_place",
     "read_bounded",
     "read_json",
+    "refuse_planted",
     "replacing",
     "sync",
     "write_atomic",
@@ -37,6 +41,41 @@ _PNG_HEAD: Final = b"\x89PNG\r\n\x1a\n"
 _PNG_CHANNELS: Final = {0: 1, 2: 3, 3: 4, 4: 2, 6: 4}  # of its colour types; a palette may come out with opacity
 _JPEG_FRAMES: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _PNM_NUMBER: Final = re.compile(rb"(?:\s|#[^\n]*\n)+(\d{1,9})")
+
+
+def refuse_planted(path: Path, ours: bool = False) -> None:
+    """Refuse a path that somebody else may have laid to have us write elsewhere. A part that is not there is no fault.
+
+    Links of this user or of root are followed: a disk may be elsewhere. It does not hold against somebody who may write
+    in a folder above and exchanges it while we write.
+
+    Args:
+        ours: `path` is a folder of a name that the program chooses, so it belongs to this user, to root, or to whom the
+            folder above belongs (as on a mounted share, where everything has one owner).
+
+    Raises:
+        PermissionError: says what is in the way.
+    """
+    if not hasattr(os, "getuid"):
+        return
+    trusted = {os.getuid(), 0}
+    whole = Path(os.path.abspath(path))  # noqa: PTH100 - resolve would follow the links that are looked for
+    for part in (*reversed(whole.parents), whole):
+        try:
+            status = part.lstat()
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        if stat.S_ISLNK(status.st_mode) and status.st_uid not in trusted:
+            raise PermissionError(errno.EPERM, f"{part} is a symbolic link that another user made", str(path))
+    if ours and whole.stat().st_uid not in trusted | {whole.parent.stat().st_uid}:
+        raise PermissionError(errno.EPERM, f"{whole} belongs to another user", str(path))
+
+
+def make_folder(folder: Path, mode: int = 0o777, ours: bool = False) -> None:
+    """Make the folder and those above it if need be. Raises OSError, also as `refuse_planted` does."""
+    refuse_planted(folder)
+    folder.mkdir(parents=True, exist_ok=True, mode=mode)
+    refuse_planted(folder, ours)
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:
@@ -53,6 +92,7 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     stem = os.fsencode(path.stem)[:_STEM_BYTES].decode("utf-8", "ignore")
     # A name that nobody can foresee: in a folder of several users a link of that name would lead the writing elsewhere.
+    refuse_planted(path.parent)
     part = path.with_name(f".{stem}.{secrets.token_hex(8)}.part{path.suffix}")
     try:
         yield part

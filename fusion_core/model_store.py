@@ -27,7 +27,7 @@ from filelock import FileLock, Timeout
 from platformdirs import user_data_path
 
 from fusion_core.errors import BadInputError, CheckpointError, RunError, UsageError
-from fusion_core.files import read_json, write_atomic
+from fusion_core.files import make_folder, read_json, write_atomic
 
 __all__ = [
     "ACTIVE",
@@ -301,7 +301,7 @@ class ModelStore:
     @contextmanager
     def _locked(self) -> Iterator[None]:
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            make_folder(self.folder, ours=True)
             with FileLock(self.folder / ".lock", timeout=_LOCK_TIMEOUT_S):
                 yield
         except Timeout as error:

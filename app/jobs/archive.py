@@ -31,6 +31,7 @@ from app.jobs.fuse_loop import StopFlag
 from app.media.writer import VIDEO_SUFFIXES
 from app.view.views import FileView
 from fusion_core.errors import BadInputError, RunError, UsageError
+from fusion_core.files import make_folder, refuse_planted
 
 __all__ = ["ArchiveJob", "ArchiveReport", "plan", "run_archive"]
 
@@ -141,7 +142,7 @@ def run_archive(
     """
     tasks = plan(job)
     try:
-        job.output.mkdir(parents=True, exist_ok=True)
+        make_folder(job.output)
     except OSError as error:
         raise RunError(f"{job.output} cannot be made: {error.strerror}") from error
     stop = stop or threading.Event()
@@ -288,6 +289,7 @@ def _is_done(task: ItemTask, entry: dict[str, Any] | None) -> bool:
 
 def _append(log: Path, result: ItemResult) -> None:
     try:
+        refuse_planted(log)
         whole = not log.exists() or log.stat().st_size == 0 or log.read_bytes()[-1:] == b"\n"
         with log.open("ab") as file:
             file.write((b"" if whole else b"\n") + msgspec.json.encode(asdict(result)) + b"\n")

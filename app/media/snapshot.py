@@ -14,7 +14,7 @@ import numpy as np
 import tifffile
 
 from fusion_core.errors import RunError
-from fusion_core.files import sync
+from fusion_core.files import make_folder, sync
 from fusion_core.frames import Frame, FrameFlag, FusedFrame
 
 __all__ = ["save_snapshot"]
@@ -43,7 +43,7 @@ def save_snapshot(frame: FusedFrame, folder: Path, facts: dict[str, Any]) -> Pat
     name = f"snapshot-{now:%Y%m%dT%H%M%S}.{now.microsecond // 1000:03d}Z"
     visible, thermal = frame.pair.visible, frame.pair.thermal
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder, ours=True)
         with tempfile.TemporaryDirectory(prefix=".snapshot-", dir=folder) as work:
             bundle = Path(work) / name
             bundle.mkdir()

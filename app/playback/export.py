@@ -18,7 +18,7 @@ from app.recording.reader import RecordingReader
 from app.view.views import FileView
 from calibration.rig import CameraIntrinsics, PlaneCalibration, RigCalibration, load_calibration
 from fusion_core.errors import BadInputError, RecordingError, RunError
-from fusion_core.files import replacing
+from fusion_core.files import make_folder, refuse_planted, replacing
 from fusion_core.frames import FrameFlag
 from fusion_core.thermal.agc import AgcConfig
 
@@ -105,7 +105,8 @@ def to_folder(
         load_calibration(calibration)  # refused before the work, not after
     try:
         for track in reader.tracks:
-            (output / track).mkdir(parents=True, exist_ok=True)
+            make_folder(output / track)
+        refuse_planted(output / "pairs.csv")
         with (output / "pairs.csv").open("w", newline="", encoding="utf-8") as table:
             rows = csv.writer(table)
             rows.writerow(_COLUMNS)

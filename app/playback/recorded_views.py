@@ -15,6 +15,7 @@ from app.recording.config import TrackName
 from app.recording.reader import RecordingReader
 from app.view.views import FileView, compose
 from fusion_core.errors import BadInputError, RecordingError
+from fusion_core.files import make_folder
 from fusion_core.thermal.agc import Agc, AgcConfig
 
 __all__ = ["DamagedPairs", "export_png", "half_blocks", "play_in_terminal", "viewed"]
@@ -123,7 +124,7 @@ def export_png(
         RecordingError: a picture cannot be written.
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
     except OSError as error:
         raise RecordingError(f"{folder} cannot be made: {error.strerror}") from error
     count = 0

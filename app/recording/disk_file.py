@@ -7,6 +7,8 @@ import errno
 import os
 from pathlib import Path
 
+from fusion_core.files import refuse_planted
+
 __all__ = ["DiskFile"]
 
 _NOT_FOR_FOLDERS = (errno.EINVAL, errno.EACCES, errno.ENOTSUP)  # file systems that sync no folder
@@ -27,6 +29,7 @@ class DiskFile:
         self.size = 0
         """Bytes in the file."""
         self._named = False  # whether the folder on the disk knows it
+        refuse_planted(path.parent)
         self._file = path.open("xb", buffering=0)
 
     @property

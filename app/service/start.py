@@ -14,7 +14,7 @@ import structlog
 
 from app.configuration.service import ServiceConfig
 from app.service.systemd import StartLedger, boot_id
-from fusion_core.files import plain_name, read_json, write_atomic
+from fusion_core.files import make_folder, plain_name, read_json, write_atomic
 
 if TYPE_CHECKING:
     from app.configuration.config import AppConfig
@@ -68,7 +68,7 @@ class RequestedRecordingFile:
         """Write it down. A folder that cannot be written is logged: the recording itself goes on."""
         text = json.dumps({"recording": wanted, "label": label, "boot": self._boot})
         try:
-            self._file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            make_folder(self._file.parent, 0o700, ours=True)
             write_atomic(self._file, text)
         except OSError as error:
             structlog.get_logger("service").warning(

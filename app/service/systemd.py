@@ -16,7 +16,7 @@ from pathlib import Path
 import structlog
 
 from fusion_core.errors import ConfigError
-from fusion_core.files import read_json, write_atomic
+from fusion_core.files import make_folder, read_json, write_atomic
 
 __all__ = ["Notifier", "StartLedger", "UnitSettings", "boot_id", "unit_text", "watchdog_period_s"]
 
@@ -158,7 +158,7 @@ class StartLedger:
     def _write(self, running: bool, restarts: list[float]) -> None:
         text = json.dumps({"boot": self._boot, "running": running, "restarts": restarts[-100:]})
         try:
-            self._file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            make_folder(self._file.parent, 0o700, ours=True)
             write_atomic(self._file, text)
         except OSError as error:
             raise ConfigError(

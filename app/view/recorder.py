@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fusion_core.errors import LumithermError
+from fusion_core.files import make_folder
 
 __all__ = ["ViewRecorder"]
 
@@ -71,7 +72,7 @@ class ViewRecorder:
                 ms, bgra = item
                 picture = np.asarray(cv2.cvtColor(bgra, cv2.COLOR_BGRA2RGB), dtype=np.uint8)
                 if writer is None:
-                    self.path.parent.mkdir(parents=True, exist_ok=True)
+                    make_folder(self.path.parent)
                     size = (picture.shape[1], picture.shape[0])
                     fast = VideoFormat(preset="ultrafast", crf=20)
                     writer = VideoWriter(self.path, size[1], size[0], Fraction(1, 1000), video_format=fast)

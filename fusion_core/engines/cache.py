@@ -21,7 +21,7 @@ from platformdirs import user_cache_path
 
 from fusion_core.engines.openvino_runtime import load_openvino
 from fusion_core.errors import EngineError
-from fusion_core.files import read_json, sync
+from fusion_core.files import make_folder, read_json, sync
 
 __all__ = ["BEFORE_MAKING", "CacheEntry", "EngineCache"]
 
@@ -72,7 +72,7 @@ class EngineCache:
         self._limit_bytes, self._limit_entries = limit_bytes, limit_entries
         self.folder = folder if folder is not None else user_cache_path("lumitherm") / "engines"
         try:
-            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            make_folder(self.folder, 0o700, ours=True)
         except OSError as error:
             raise EngineError(f"the engine cache {self.folder} cannot be made: {error}") from error
         _refuse_if_others_may_write(self.folder)

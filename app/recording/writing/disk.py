@@ -13,6 +13,7 @@ from pathlib import Path
 from app.recording.config import RecordingConfig
 from app.recording.segments import delete_recording, is_protected, list_recordings
 from fusion_core.errors import RecordingError
+from fusion_core.files import make_folder
 
 __all__ = ["DiskGuard", "DiskLevel", "free_bytes", "require_writable"]
 
@@ -36,9 +37,10 @@ def require_writable(directory: Path) -> None:
     """
     advice = "Set recording.directory to a folder that you may write."
     try:
-        directory.mkdir(parents=True, exist_ok=True)
+        make_folder(directory)
     except OSError as error:
-        what = "is no folder" if directory.exists() else f"cannot be made: {error.strerror}"
+        planted = isinstance(error, PermissionError) or not directory.exists()
+        what = f"cannot be made: {error.strerror}" if planted else "is no folder"
         raise RecordingError(f"the recording folder {directory} {what}. {advice}") from error
     probe = directory / f".write-probe-{secrets.token_hex(8)}"
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import threading
 from collections import Counter
@@ -18,7 +19,7 @@ from app.configuration.service import HookEvent
 from app.recording.segments import is_protected, list_recordings
 from app.service.state.log_ring import LogRing
 from fusion_core.errors import BadInputError, LumithermError, RunError
-from fusion_core.files import write_atomic
+from fusion_core.files import refuse_planted, write_atomic
 from fusion_core.redaction import redact
 
 if TYPE_CHECKING:
@@ -150,7 +151,9 @@ class Operations:
         if _SNAPSHOT_NAME.fullmatch(bundle) and name in _SNAPSHOT_FILES:
             path = self.directory / SNAPSHOT_FOLDER / bundle / name
             if path.is_file() and not path.is_symlink() and not path.parent.is_symlink():
-                return path
+                with contextlib.suppress(PermissionError):
+                    refuse_planted(path)
+                    return path
         raise BadInputError("there is no snapshot file of that name")
 
     # ------------------------------------------------------------------ requests

@@ -17,7 +17,7 @@ from app.recording.segments import delete_recording, is_protected, list_recordin
 from app.recording.writing.disk import free_bytes
 from app.service.state.health import ServiceWorker
 from app.service.state.operations import KEEP, SNAPSHOT_FOLDER
-from fusion_core.files import read_json, write_atomic
+from fusion_core.files import read_json, refuse_planted, write_atomic
 
 __all__ = ["AgeBook", "Kept", "RetentionThread", "has_event", "plan"]
 
@@ -209,6 +209,7 @@ class RetentionThread(ServiceWorker):
 
     def _trim_snapshots(self, most: int) -> None:
         folder = self._directory / SNAPSHOT_FOLDER
+        refuse_planted(folder)
         if folder.is_dir():
             bundles = sorted(path for path in folder.glob("snapshot-*") if path.is_dir() and not path.is_symlink())
             for bundle in bundles[:-most]:

@@ -22,7 +22,7 @@ from app.process import Worker
 from app.service.state.health import Heartbeat
 from app.service.state.operations import Operations, explain
 from fusion_core.errors import BadInputError, LumithermError, RunError
-from fusion_core.files import plain_name
+from fusion_core.files import make_folder, plain_name
 
 __all__ = ["ControlServer", "ask", "default_socket"]
 
@@ -188,7 +188,7 @@ def ask(path: Path, command: str, arguments: Mapping[str, Any], timeout_s: float
 def _listen(path: Path) -> socket.socket:
     server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_folder(path.parent, 0o700)
         _check_folder(path.parent)
         if path.exists():
             if not stat.S_ISSOCK(path.lstat().st_mode):
@@ -216,11 +216,7 @@ def _listen(path: Path) -> socket.socket:
 
 def _check_folder(folder: Path) -> None:
     """Raises RunError where somebody else could put another socket in our place."""
-    status = folder.lstat()
-    if stat.S_ISLNK(status.st_mode):
-        if status.st_uid != 0:  # as /var/run of the system is
-            raise RunError(f"service.control.socket: {folder} is a symbolic link; name the folder itself")
-        status = folder.stat()
+    status = folder.stat()
     if status.st_uid not in (os.getuid(), 0):
         raise RunError(f"service.control.socket: {folder} belongs to somebody else; choose another folder")
     if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and not status.st_mode & stat.S_ISVTX:
