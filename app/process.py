@@ -13,12 +13,14 @@ import time
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Final, NoReturn
 
 __all__ = [
     "Worker",
     "bound_heap",
     "calm_blas",
+    "data_bytes",
     "end_threads",
     "end_with_program",
     "freeze_imports",
@@ -279,3 +281,11 @@ class Worker:
 def keep_files_private() -> None:
     """Files of this process from now on: 0640 at most, folders 0750; a stricter setting of the user stays."""
     os.umask(os.umask(0o077) | 0o027)
+
+
+def data_bytes() -> int:
+    """What counts to this process's RLIMIT_DATA so far. Linux."""
+    for line in Path("/proc/self/status").read_text("ascii").splitlines():
+        if line.startswith("VmData:"):
+            return int(line.split()[1]) * 1024
+    return 0

@@ -16,7 +16,6 @@ import socket
 import sys
 from collections import deque
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -26,6 +25,7 @@ from app.capture.cameras.child_camera import BEAT, BEAT_S, CREDIT, DTYPES, FRAME
 from app.capture.cameras.factory import create_here
 from app.capture.cameras.uri import parse_camera_uri
 from app.capture.config import CameraConfig
+from app.process import data_bytes
 from fusion_core.errors import CameraLost, CameraTimeout, LumithermError
 from fusion_core.frames import Frame, Stream
 
@@ -74,7 +74,7 @@ def _make(setup: dict[str, Any]) -> Camera:
 
 def _serve(connection: socket.socket, setup: dict[str, Any]) -> None:
     held = resource.getrlimit(resource.RLIMIT_DATA)[1]
-    wanted = setup["memory_bytes"] + _data_bytes()
+    wanted = setup["memory_bytes"] + data_bytes()
     resource.setrlimit(resource.RLIMIT_DATA, (wanted if held < 0 else min(wanted, held), held))
     camera = _make(setup)
     camera.open()
@@ -138,14 +138,6 @@ def _put(frame: Frame, slot: int, memory: mmap.mmap, slot_bytes: int) -> bytes:
 
 def _description(info: CameraInfo, frame_bytes: int) -> bytes:
     return b"I" + json.dumps({"info": asdict(info), "frame_bytes": frame_bytes}).encode()
-
-
-def _data_bytes() -> int:
-    """What counts to RLIMIT_DATA so far."""
-    for line in Path("/proc/self/status").read_text("ascii").splitlines():
-        if line.startswith("VmData:"):
-            return int(line.split()[1]) * 1024
-    return 0
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from app.configuration.detect import DetectConfig
+from app.pipeline.onnx_file import check_onnx
 from fusion_core.engines.openvino_runtime import load_openvino
 from fusion_core.errors import BadInputError, EngineError
 from fusion_core.frames import Detection
@@ -28,7 +29,6 @@ _FREE_PX = 640  # of an input whose size the file leaves open
 _MOST = 100  # boxes of a picture
 _MOST_CANDIDATES = 2000  # that are held against each other
 _MOST_SIDE = 4096  # of the input, px
-_MOST_BYTES = 512_000_000  # of the file
 _MOST_CLASSES = 10_000
 _MOST_NAMES = 1_000_000  # characters of all names
 _LABEL = 64  # characters of a name
@@ -55,11 +55,12 @@ class DetectionModel:
 
     def __init__(self, config: DetectConfig) -> None:
         self._config = config
-        if not config.model.is_file():
+        if not config.model.exists():
             raise BadInputError(f"detect.model: {config.model} does not exist; wanted an ONNX file")
-        size = config.model.stat().st_size
-        if size > _MOST_BYTES:
-            raise BadInputError(f"detect.model: {config.model} has {size} bytes; at most {_MOST_BYTES} are read")
+        try:
+            check_onnx(config.model)
+        except OSError as error:
+            raise BadInputError(f"detect.model: {config.model} cannot be read: {error.strerror}") from error
         self._session = _open(config)
         self._kind = config.kind
         if self._kind == "auto":

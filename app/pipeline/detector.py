@@ -71,12 +71,12 @@ class Detector:
         return replace(frame, detections=found)
 
     def _run(self, stopping: threading.Event) -> None:
-        from app.pipeline.detection_model import DetectionModel
+        from app.pipeline.detector_process import open_detector
 
         if sys.platform == "linux":
             with contextlib.suppress(OSError):
                 os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
-        model = DetectionModel(self._config)
+        model = open_detector(self._config, stopping.is_set)
         self.figures = replace(self.figures, name=model.name)
         seen, failures = 0, 0
         while not stopping.is_set():
@@ -91,6 +91,8 @@ class Detector:
             try:
                 found = model.find(picture)
             except LumithermError as error:
+                if stopping.is_set():
+                    return
                 failures += 1
                 if failures >= _FAILURES:
                     raise
