@@ -20,10 +20,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from calibration.board import Board, parse_board
-from calibration.detect import Detection, detect_board
+from calibration.board import ArucoGrid, Board, parse_board
+from calibration.detect import Detection, detect_board, to_grey
 from calibration.render import RenderOptions, random_poses, render_pair, synthetic_rig
 from calibration.rig import RigCalibration
+from calibration.views import detect_views
 from fusion_core.errors import BadInputError
 from fusion_core.pair_folder import read_thermal, read_visible
 
@@ -33,6 +34,7 @@ BOARDS = {
     "charuco": "charuco:8x6:40mm:30mm",
     "circles": "circles:6x4:100mm:60mm",
     "acircles": "acircles:4x11:30mm",
+    "aruco": "aruco:4x3:60mm:15mm",
 }
 RIGHT = 0.1  # of the step between points
 Picture = tuple[np.ndarray, np.ndarray]  # the picture, and the (N, 2) px that its board's points have
@@ -168,8 +170,8 @@ def verdict(picture: np.ndarray, board: Board, truth: np.ndarray) -> str:
         return "refused"
     for at in truth.reshape(-1, *truth.shape[-2:]):
         step = np.median([np.sort(np.linalg.norm(at - p, axis=1))[1] for p in at])
-        orders = found.orders or (np.arange(len(found.ids)),)
-        off = min(float(np.linalg.norm(found.points_px[o] - at[found.ids], axis=1).max()) for o in orders)
+        numbered = [found.reordered(order) for order in found.orders] or [found]
+        off = min(float(np.linalg.norm(one.points_px - at[one.ids], axis=1).max()) for one in numbered)
         if off < RIGHT * step:
             return "right"
     return "wrong"
@@ -209,37 +211,44 @@ def hostile(kind: str, name: str, seed: int) -> dict[str, Picture] | None:
 
 
 def real() -> None:
-    """Count what is found in the shared views."""
-    sets = [
-        ("data/calibration/chessboard_4cam", ("rgb_a", "rgb_b", "thermal_a16", "thermal_b16"), BOARDS["checkerboard"]),
-        ("data/calibration/aruco_grid", ("vi", "ir"), "aruco:4x3:60mm:15mm:DICT_ARUCO_ORIGINAL"),
+    """Count what is found in the shared views, pair by pair: a camera may be told by the other where to look."""
+    grid = ArucoGrid(columns=3, rows=4, marker_m=0.06, gap_m=0.023, dictionary="DICT_ARUCO_ORIGINAL",
+                     ids=tuple(range(1, 13)))  # fmt: skip
+    sets: list[tuple[str, str, str, Board]] = [
+        ("chessboard_4cam", "rgb_a", "thermal_a16", parse_board(BOARDS["checkerboard"])),
+        ("chessboard_4cam", "rgb_b", "thermal_b16", parse_board(BOARDS["checkerboard"])),
+        ("aruco_grid", "vi", "ir", grid),
     ]
-    for folder, cameras, spec in sets:
-        for camera in cameras:
-            files = sorted((SHARED / folder / camera).glob("*.png"))
-            if not files:
-                print(f"left out: {folder}/{camera} is not here")
-                continue
-            print(f"| {folder}/{camera} | {sum(shows(f, spec, camera) for f in files)} of {len(files)} |", flush=True)
+    for folder, visible, thermal, board in sets:
+        place = SHARED / "data/calibration" / folder
+        names = sorted(file.name for file in (place / visible).glob("*.png") if (place / thermal / file.name).exists())
+        if not names:
+            print(f"left out: {folder}/{visible} is not here")
+            continue
+        read = read_visible if thermal == "ir" else read_thermal  # coloured by a palette: its brightness
+        pairs = ((n, read_visible(place / visible / n), to_grey(read(place / thermal / n))) for n in names)
+        views = detect_views(pairs, board)
+        shares = [
+            f"{sum(found is not None for found in side)} of {len(views)}"
+            for side in ([v.found_visible for v in views], [v.found_thermal for v in views])
+        ]
+        print(f"| {folder} | {visible} {shares[0]} | {thermal} {shares[1]} |", flush=True)
     for pattern, spec in (("*circles4x3*", "circles:4x3:100mm:65mm"), ("*circles6x4*", "circles:6x4:100mm:90mm")):
         files = sorted((SHARED / "field_calibration").glob(pattern))
         if not files:
             print(f"left out: field_calibration/{pattern} is not here")
         for file in files:
-            print(f"| {file.name} | {'found' if shows(file, spec, file.name) else 'not found'} |", flush=True)
+            board = parse_board(spec)
+            print(f"| {file.name} | {points_found(file, board)} of {len(board.object_points())} discs |", flush=True)
 
 
-def shows(file: Path, spec: str, camera: str) -> bool:
-    """Whether the board is found in that picture."""
-    if camera.startswith("thermal"):
-        picture = read_thermal(file)
-    else:
-        picture = read_visible(file)
+def points_found(file: Path, board: Board) -> int:
+    """How many of the board's points are found in that picture."""
+    picture = read_thermal(file) if file.name.startswith("thermal") else read_visible(file)
     try:
-        detect_board(picture, parse_board(spec))
+        return len(detect_board(picture, board).ids)
     except BadInputError:
-        return False
-    return True
+        return 0
 
 
 def main() -> None:

@@ -57,10 +57,11 @@ def detected(view: SyntheticView, board: Board, detector: PairDetector) -> tuple
     seen = detector.look(view.name, view.visible, view.thermal)
     visible, thermal = seen.found_visible, seen.found_thermal
     if visible is not None and visible.ambiguous:  # a person holds the board upright
-        truth = view.visible_points_px
-        order = min(visible.orders, key=lambda o: float(np.abs(visible.points_px[o] - truth[visible.ids]).max()))
-        visible = visible.reordered(order)
-        if thermal is not None and len(thermal.ids) == len(order):  # it was numbered as the visible one is
+        numbered = [visible.reordered(order) for order in visible.orders]
+        off = [float(np.abs(one.points_px - view.visible_points_px[one.ids]).max()) for one in numbered]
+        order = visible.orders[int(np.argmin(off))]
+        visible = numbered[int(np.argmin(off))]
+        if thermal is not None:  # it was numbered as the visible one is
             thermal = thermal.reordered(order)
     return visible, thermal
 

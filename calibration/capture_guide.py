@@ -194,9 +194,13 @@ class CaptureGuide:
         self._sharpest = max(self._sharpest * 0.995, sharpness)
         if self._require_still:
             before = self._before
-            if before is None or len(before.ids) != len(view.found_visible.ids):
+            now = view.found_visible
+            if before is None:
                 return "hold still"
-            motion = float(np.median(np.linalg.norm(before.points_px - view.found_visible.points_px, axis=1)))
+            _, then, again = np.intersect1d(before.ids, now.ids, return_indices=True)
+            if len(then) < 0.9 * max(len(before.ids), len(now.ids)):
+                return "hold still"
+            motion = float(np.median(np.linalg.norm(before.points_px[then] - now.points_px[again], axis=1)))
             if motion > MAX_MOTION_PX * view.visible.shape[1] / 640:
                 return f"moving ({motion:.1f} visible px a picture), hold still"
         if sharpness < MIN_SHARPNESS * self._sharpest:

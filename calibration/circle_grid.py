@@ -14,7 +14,7 @@ import numpy as np
 
 from calibration.board import AsymmetricCircles, SymmetricCircles
 
-__all__ = ["find_grid"]
+__all__ = ["find_grid", "may_lack"]
 
 Cell = tuple[int, int]
 LEVELS = range(16, 241, 14)
@@ -26,9 +26,11 @@ MIN_ROUNDNESS = 0.93  # area over that of the ellipse with its second moments: a
 MAX_SLENDERNESS = 5.0  # long over short half axis
 LIKE_AREA = 2.3  # neighbours' areas differ by at most this factor
 REACH = 0.33  # of a step: how far off its predicted place a neighbour may lie
+ANGULAR = 8.0  # what one less round counts against one that lies off by its whole reach
 MAX_SEEDS = 40
 MAX_SPARE = 0.25  # of the board's discs: what may lie beside it as if it went on
 MAX_UNLIKE = 0.35
+LACKING = 0.05  # what a disc that lacks counts in it
 _TURNS = tuple(np.linalg.matrix_power(np.array([[0, -1], [1, 0]]), k) for k in range(4))
 _SKEWS = (((1, 0), (0, 1)), ((1, 1), (0, 1)), ((1, -1), (0, 1)), ((1, 0), (1, 1)), ((1, 0), (-1, 1)))
 _SHEARS = tuple(np.array(skew) for skew in _SKEWS)
@@ -44,7 +46,8 @@ class _Discs:
 
 
 def find_grid(picture: np.ndarray, board: SymmetricCircles | AsymmetricCircles, *, joined: bool) -> np.ndarray | None:
-    """(N, 2) float64 centres in the board's numbering, or a turn of it that looks like it; None: not found.
+    """(N, 2) float64 centres in the board's numbering, or a turn of it that looks like it; None: not found. Discs that
+    are not seen, under a glare or a finger, are NaN: at most `may_lack`.
 
     Args:
         picture: (H, W) uint8, discs dark.
@@ -52,9 +55,14 @@ def find_grid(picture: np.ndarray, board: SymmetricCircles | AsymmetricCircles, 
     """
     cells = _cells(board)
     discs = _discs(picture, joined)
-    if len(discs.at) < len(cells):
+    if len(discs.at) < len(cells) - may_lack(board):
         return None
-    return _Search(discs, cells).run()
+    return _Search(discs, cells, may_lack(board)).run()
+
+
+def may_lack(board: SymmetricCircles | AsymmetricCircles) -> int:
+    """How many discs a found board may lack: one of twelve, and never a whole row, which would leave its place open."""
+    return min(board.rows * board.columns // 12, min(board.rows, board.columns) - 1)
 
 
 def _cells(board: SymmetricCircles | AsymmetricCircles) -> list[Cell]:
@@ -136,12 +144,12 @@ def _merged(blobs: np.ndarray) -> _Discs:
 
 
 class _Search:
-    """Lattices among the discs, until one holds every cell of the board."""
+    """Lattices among the discs, until one holds every cell of the board but those that it may lack."""
 
-    def __init__(self, discs: _Discs, cells: list[Cell]) -> None:
+    def __init__(self, discs: _Discs, cells: list[Cell], may_lack: int) -> None:
         from scipy.spatial import cKDTree
 
-        self._discs, self._cells = discs, cells
+        self._discs, self._cells, self._may_lack = discs, cells, may_lack
         self._tree = cKDTree(discs.at)
 
     def run(self) -> np.ndarray | None:
@@ -161,10 +169,12 @@ class _Search:
                 break
             lattice = self._grow(int(seed), index[seed][alike[seed]][:8])
             spent.update(lattice.values())
-            placed = self._place(lattice) if len(lattice) >= len(self._cells) else None
+            placed = self._place(lattice) if len(lattice) >= len(self._cells) - self._may_lack else None
             if placed is not None and (best is None or placed[0] < best[0]):
                 best = placed
-        return np.asarray(self._discs.at[best[1]], np.float64) if best is not None else None
+        if best is None:
+            return None
+        return np.where(best[1][:, None] >= 0, self._discs.at[best[1]], np.nan)
 
     def _alike(self, one: np.ndarray, other: np.ndarray) -> np.ndarray:
         area = self._discs.area_px
@@ -229,10 +239,12 @@ class _Search:
             return None
         off = np.linalg.norm(at[near] - (at[here] + stride), axis=1) / reach
         size = np.abs(np.log(self._discs.area_px[near] / self._discs.area_px[here]))
-        return int(near[int(np.argmin(off + size))])
+        angular = ANGULAR * (1 - self._discs.roundness[near])  # as a disc is that runs into its shadow or mirror image
+        return int(near[int(np.argmin(off + size + angular))])
 
     def _place(self, lattice: dict[Cell, int]) -> tuple[float, np.ndarray] | None:
-        """How unlike the board's the discs are, and (N,) the discs of its cells; None where they cannot be the board.
+        """How unlike the board's the discs are, and (N,) the discs of its cells, -1 where one lacks; None where they
+        cannot be the board.
 
         A board ends: a lattice that goes on, as netting does, is none. Cells that were skewed by tilt are tried with
         shorter steps.
@@ -242,30 +254,42 @@ class _Search:
             return None
         keys = np.array(list(lattice))
         values = list(lattice.values())
-        board = np.array(self._cells)
+        lacking: list[tuple[int, np.ndarray]] = []
         for shear in _SHEARS:
-            best: tuple[float, np.ndarray] | None = None
-            for turn in _TURNS:
-                turned = keys @ (turn @ shear).T
-                where = {(int(x), int(y)): disc for (x, y), disc in zip(turned, values, strict=True)}
-                low, high = turned.min(axis=0) - board.min(axis=0), turned.max(axis=0) - board.max(axis=0)
-                for dx in range(low[0], high[0] + 1):
-                    for dy in range(low[1], high[1] + 1):
-                        discs = [where.get((x + dx, y + dy)) for x, y in self._cells]
-                        if None in discs:
-                            continue
-                        placed = np.array(discs, int)
-                        unlike = self._unlike(placed) + 0.01 * spare
-                        if best is None or unlike < best[0]:
-                            best = (unlike, placed)
-            if best is not None:
-                return best if best[0] < MAX_UNLIKE else None
-        return None
+            places = [place for turn in _TURNS for place in self._places(keys @ (turn @ shear).T, values)]
+            full = [placed for lacks, placed in places if lacks == 0]
+            if full:
+                unlike, best = min(((self._unlike(p), p) for p in full), key=lambda found: found[0])
+                unlike += 0.01 * max(spare, 0)
+                return (unlike, best) if unlike < MAX_UNLIKE else None
+            lacking.extend(places)
+        fewest = min((lacks for lacks, _ in lacking), default=0)
+        fullest = [placed for lacks, placed in lacking if lacks == fewest]
+        if len({frozenset(placed.tolist()) for placed in fullest}) != 1:
+            return None  # a board that lacks discs must have one place only
+        unlike = self._unlike(fullest[0]) + 0.01 * max(spare, 0) + LACKING * fewest
+        return (unlike, fullest[0]) if unlike < MAX_UNLIKE else None
+
+    def _places(self, keys: np.ndarray, discs: list[int]) -> list[tuple[int, np.ndarray]]:
+        """How many cells lack a disc, and (N,) the discs, of each place of the board on a lattice."""
+        where = {(int(x), int(y)): disc for (x, y), disc in zip(keys, discs, strict=True)}
+        board = np.array(self._cells)
+        ends = np.stack([keys.min(axis=0) - board.min(axis=0), keys.max(axis=0) - board.max(axis=0)])
+        around = 1 if self._may_lack else 0
+        low, high = ends.min(axis=0) - around, ends.max(axis=0) + around
+        places = []
+        for dx in range(low[0], high[0] + 1):
+            for dy in range(low[1], high[1] + 1):
+                placed = [where.get((x + dx, y + dy), -1) for x, y in self._cells]
+                if placed.count(-1) <= self._may_lack:
+                    places.append((placed.count(-1), np.array(placed, int)))
+        return places
 
     def _unlike(self, placed: np.ndarray) -> float:
         """How much the discs' areas differ from what their own grid says of the scale there (standard deviation of the
         logarithm), and how far they are from round."""
-        cells, at = np.array(self._cells, np.float64), self._discs.at[placed]
+        cells, placed = np.array(self._cells, np.float64)[placed >= 0], placed[placed >= 0]
+        at = self._discs.at[placed]
         found: object = cv2.findHomography(cells, at)[0]
         if found is None:
             return np.inf

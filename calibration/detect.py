@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 
 from calibration.board import ArucoGrid, AsymmetricCircles, Board, Charuco, Checkerboard, SymmetricCircles
-from calibration.circle_grid import find_grid
+from calibration.circle_grid import find_grid, may_lack
 from calibration.refine import BentPlane, refine_points
 from fusion_core.errors import BadInputError
 
@@ -29,6 +29,9 @@ _STRETCH = {"blur12": (3, 97), "blur25": (3, 97), "hat": (0.5, 99.5)}  # per cen
 MIN_MARKERS = 3
 JOINED = ("stretch", "blur25", "upper", "lower")  # preparations in which discs that touch are taken apart
 MIN_CHARUCO_CORNERS = 8
+ASTRAY_STEP, ASTRAY_MEDIANS = 0.03, 6.0  # off by more, of a step and of the median of all, a disc is something else
+MAX_ASTRAY = 8
+PATIENCE = 8  # more preparations for a board that lacks discs: another may show them
 
 
 class BoardNotFoundError(BadInputError):
@@ -52,8 +55,9 @@ class Detection:
     """A found board.
 
     points_px: (N, 2) float64 in the pixels of the picture that was given; ids: (N,) int, the points' numbers on the
-    board. polarity: "normal" if the board's black is darker in this picture. orders: index arrays of the numberings
-    that the picture allows (first: as numbered); more than one means that the picture alone cannot tell.
+    board. polarity: "normal" if the board's black is darker in this picture. orders: the numberings that the picture
+    allows (first: as numbered), each the present number of what would be point 0, 1, ...; more than one means that the
+    picture alone cannot tell.
     """
 
     points_px: np.ndarray
@@ -70,7 +74,13 @@ class Detection:
 
     def reordered(self, order: np.ndarray) -> Detection:
         """Number the points in another of the possible ways."""
-        return Detection(self.points_px[order], self.ids, self.rung, self.polarity, self.size, (np.arange(len(order)),))
+        ids = np.argsort(order)[self.ids]
+        rising = np.argsort(ids)
+        return replace(self, points_px=self.points_px[rising], ids=ids[rising], orders=(np.arange(len(order)),))
+
+    def without(self, left_out: np.ndarray) -> Detection:
+        """Leave out points, (N,) bool."""
+        return replace(self, points_px=self.points_px[~left_out], ids=self.ids[~left_out])
 
 
 def to_grey(image: np.ndarray) -> np.ndarray:
@@ -195,7 +205,27 @@ def detect_board(
     """
     grey = to_grey(image)
     detection = _climb(grey, board, polarity, first, max_rungs, skip)
+    if isinstance(board, SymmetricCircles | AsymmetricCircles):
+        return detection  # refined already: that tells which discs are none
     return replace(detection, points_px=refine_points(grey, detection.points_px, detection.ids, board))
+
+
+def _astray(detection: Detection, board: Board) -> np.ndarray:
+    """(N,) bool: points that lie off the plane and lens of the others: a glare over a disc looks like one."""
+    object_xy = board.object_points()[detection.ids, :2]
+    step = _smallest_step(detection.points_px)
+    left_out = np.zeros(len(detection.ids), bool)
+    for _ in range(MAX_ASTRAY):
+        plane = BentPlane.fit(object_xy[~left_out], detection.points_px[~left_out], detection.size)
+        if plane is None:
+            break
+        off = np.linalg.norm(plane.points(object_xy) - detection.points_px, axis=1)
+        limit = max(ASTRAY_STEP * step, ASTRAY_MEDIANS * float(np.median(off[~left_out])))
+        worst = int(np.argmax(np.where(left_out, 0.0, off)))
+        if off[worst] <= limit:
+            break
+        left_out[worst] = True
+    return left_out
 
 
 def _climb(
@@ -206,11 +236,12 @@ def _climb(
     refused = ""
     markers: dict[int, np.ndarray] = {}
     best: Detection | None = None
+    last = 0  # the rung to end with, once a board was found that lacks discs
     rungs = list(ladder(board, size[1], first))
     head, rest = rungs[: len(first)], rungs[len(first) :]
     skip %= len(rest)
     for rung in head + rest[skip:] + rest[:skip]:
-        if max_rungs and tried >= max_rungs:
+        if (max_rungs and tried >= max_rungs) or (last and tried >= last):
             break
         tried += 1
         picture = prepare(grey, rung)
@@ -235,9 +266,23 @@ def _climb(
         if points is None:
             continue
         detection = _numbered(points, board, grey, rung, polarity, size)
+        if isinstance(board, SymmetricCircles | AsymmetricCircles):
+            detection = detection.without(_astray(detection, board))
         refused = _problem(detection, board)
-        if not refused:
+        if refused:
+            continue
+        if not isinstance(board, SymmetricCircles | AsymmetricCircles):
             return detection
+        refined = refine_points(grey, detection.points_px, detection.ids, board)
+        detection = replace(detection, points_px=refined)
+        detection = detection.without(_astray(detection, board))
+        lacks = len(board.object_points()) - len(detection.ids)
+        if lacks == 0:
+            return detection
+        if lacks > may_lack(board):
+            refused = f"{lacks} discs are not seen, or lie off what the others foretell"
+        elif best is None or len(detection.ids) > len(best.ids):
+            best, last = detection, tried + PATIENCE if best is None else last
     if best is not None:
         return best
     if isinstance(board, ArucoGrid) and len(markers) >= MIN_MARKERS:
@@ -259,13 +304,16 @@ def match_orders(visible: Detection, thermal: Detection, roll_deg: float = 0.0) 
     `roll_deg`, the thermal camera's turn about its line of sight, clockwise in the picture.
     """
     if thermal.ambiguous:
-        if len(visible.ids) != len(thermal.ids):
-            return visible, thermal
         turn = np.exp(1j * np.radians(roll_deg))
-        wanted = _complex(visible.points_px) * turn
-        agreement = [float(np.real(np.vdot(wanted, _complex(thermal.points_px[order])))) for order in thermal.orders]
-        thermal = thermal.reordered(thermal.orders[int(np.argmax(agreement))])
+        orders = [thermal.reordered(order) for order in thermal.orders]
+        thermal = max(orders, key=lambda numbered: _turned_alike(visible, numbered, turn))
     return visible, thermal
+
+
+def _turned_alike(visible: Detection, thermal: Detection, turn: complex) -> float:
+    _, in_visible, in_thermal = np.intersect1d(visible.ids, thermal.ids, return_indices=True)
+    wanted = _complex(visible.points_px[in_visible]) * turn
+    return float(np.real(np.vdot(wanted, _complex(thermal.points_px[in_thermal])))) / max(len(wanted), 1)
 
 
 def _complex(points_px: np.ndarray) -> np.ndarray:
@@ -363,13 +411,14 @@ def _numbered(
         orders = board.equivalent_orders(polarity_known=False)
         points = points[max(orders, key=lambda order: _upright(points[order], board))]
         seen = "inverted" if rung.invert else "normal"
-    return Detection(points, np.arange(len(points)), str(rung), seen, size, tuple(orders))
+    seen_at = np.isfinite(points[:, 0])
+    return Detection(points[seen_at], np.flatnonzero(seen_at), str(rung), seen, size, tuple(orders))
 
 
 def _upright(points: np.ndarray, board: Board) -> float:
     """How far the board's right and down, by this numbering, point to the picture's, px."""
     axes = board.object_points()[:, :2] - board.object_points()[:, :2].mean(axis=0)
-    return float(np.sum(axes / board.spacing_m * (points - points.mean(axis=0))))
+    return float(np.nansum(axes / board.spacing_m * (points - np.nanmean(points, axis=0))))
 
 
 def _polarity_of(contrast: float) -> Polarity:
@@ -378,7 +427,8 @@ def _polarity_of(contrast: float) -> Polarity:
 
 def _unmirrored(points: np.ndarray, object_points: np.ndarray, board: Board) -> np.ndarray:
     """Lists that run the wrong way round the board (mirrored) are turned back."""
-    H, _ = cv2.findHomography(object_points[:, :2], points)
+    seen = np.isfinite(points[:, 0])
+    H, _ = cv2.findHomography(object_points[seen, :2], points[seen])
     if H is None or np.linalg.det(H[:2, :2]) > 0 or isinstance(board, AsymmetricCircles):
         return points
     rows, columns = board.corner_grid if isinstance(board, Checkerboard) else (board.rows, board.columns)

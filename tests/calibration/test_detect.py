@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks.boards_found import hostile, verdict
 from calibration.board import Board, parse_board
-from calibration.detect import BoardNotFoundError, Preparation, Rung, detect_board, match_orders, prepare
+from calibration.detect import BoardNotFoundError, Detection, Preparation, Rung, detect_board, match_orders, prepare
 from calibration.render import RenderOptions, random_poses, render_pair, render_set, synthetic_rig
 from fusion_core.errors import BadInputError
 from fusion_core.pair_folder import read_thermal, read_visible
@@ -149,6 +149,7 @@ def test_circles_as_they_are_filmed_are_found(kind: str, seeds: tuple[int, ...])
     assert len(rendered) == 2
     for board, picture, truth in rendered:
         found = detect_board(picture, board)
+        assert len(found.ids) == len(truth)
         off = min(np.linalg.norm(found.points_px[order] - truth, axis=1).max() for order in found.orders)
         assert off < (0.03 if kind == "weak" else 0.012) * np.linalg.norm(truth[1] - truth[0])
 
@@ -159,6 +160,34 @@ def test_circles_in_spoilt_pictures_are_found_where_they_are(kind: str) -> None:
     assert pictures is not None
     for picture, truth in pictures.values():
         assert verdict(picture, parse_board("circles:6x4:100mm:60mm"), truth) == "right"
+
+
+@pytest.mark.parametrize(("camera", "seed"), [("thermal", 300), ("thermal", 302), ("visible", 302)])
+def test_a_glare_over_a_disc_is_none_and_the_others_are_found(camera: str, seed: int) -> None:
+    pictures = hostile("reflection", "circles", seed)
+    assert pictures is not None
+    picture, truth = pictures[camera]
+    found = detect_board(picture, parse_board("circles:6x4:100mm:60mm"))
+    assert len(found.ids) == 23
+    numbered = [found.reordered(order) for order in found.orders]
+    step = np.linalg.norm(truth[1] - truth[0])
+    off = min(float(np.linalg.norm(one.points_px - truth[one.ids], axis=1).max()) for one in numbered)
+    assert off < 0.03 * step
+
+
+def test_boards_that_lack_discs_are_numbered_by_those_that_both_cameras_found() -> None:
+    at = parse_board("circles:6x4:100mm:60mm").object_points()[:, :2] * 1000 + 50
+    orders = (np.arange(24), np.arange(24)[::-1])
+
+    def seen(points_px: np.ndarray, lacking: int) -> Detection:
+        found = Detection(points_px, np.arange(24), "", "unknown", (480, 640), orders)
+        return found.without(np.arange(24) == lacking)
+
+    visible = seen(at, 3).reordered(orders[0])
+    _, thermal = match_orders(visible, seen(at[::-1] * 0.5 + 60, 9))  # numbered from the other end, and another lacks
+    assert not thermal.ambiguous
+    assert thermal.ids.tolist() == [number for number in range(24) if number != 23 - 9]
+    assert thermal.points_px == pytest.approx(at[thermal.ids] * 0.5 + 60)
 
 
 def test_half_of_a_board_is_no_board() -> None:
