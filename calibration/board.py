@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 
 import cv2
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, TypeAdapter, ValidationError, model_validator
 
 from fusion_core.errors import ConfigError
 from fusion_core.yaml_config import read_yaml
@@ -27,6 +27,7 @@ __all__ = [
     "Charuco",
     "Checkerboard",
     "SymmetricCircles",
+    "bend_terms",
     "parse_board",
 ]
 
@@ -45,6 +46,7 @@ class Board(BaseModel, ABC):
 
     columns: int = Field(ge=2, le=60, description="features (or squares, or markers) in a row")
     rows: int = Field(ge=2, le=60, description="rows of them")
+    _bend_m: tuple[float, float, float] = PrivateAttr((0.0, 0.0, 0.0))
 
     @property
     @abstractmethod
@@ -57,8 +59,27 @@ class Board(BaseModel, ABC):
         """(height, width) of the printed pattern, metres."""
 
     @abstractmethod
-    def object_points(self) -> np.ndarray:
+    def flat_points(self) -> np.ndarray:
         """(N, 3) float64, metres, z = 0, in the board's numbering."""
+
+    def object_points(self) -> np.ndarray:
+        """(N, 3) float64, metres, in the board's numbering; z = 0 but for a board that was found to be bent."""
+        points = self.flat_points()
+        points[:, 2] = bend_terms(points) @ self._bend_m
+        return points
+
+    def bent(self, bend_m: tuple[float, float, float]) -> Board:
+        """This board with its points off the plane by these times `bend_terms`, metres; its print stays flat."""
+        board = self.model_copy()
+        board._bend_m = bend_m
+        return board
+
+    @property
+    def depth_m(self) -> float:
+        """From the foremost to the hindmost point of a bent board, metres, when it is laid as flat as it will."""
+        points = self.object_points()
+        z = points[:, 2] - _plane(points[:, :2], points[:, 2])
+        return float(np.ptp(z))
 
     @abstractmethod
     def texture(self, px_per_m: float) -> np.ndarray:
@@ -83,6 +104,18 @@ class Board(BaseModel, ABC):
         """One line for reports."""
         height_m, width_m = self.extent_m
         return f"{self.__class__.__name__} {self.columns}x{self.rows}, {width_m * 1e3:.0f} x {height_m * 1e3:.0f} mm"
+
+
+def bend_terms(points_m: np.ndarray) -> np.ndarray:
+    """(N, 3): the squares by which a board bends along its sides and twists, 1 at the end of its longer half."""
+    centred = points_m[:, :2] - points_m[:, :2].mean(axis=0)
+    u, v = (centred / (np.ptp(points_m[:, :2], axis=0).max() / 2)).T
+    return np.stack([u * u, u * v, v * v], axis=-1)
+
+
+def _plane(xy: np.ndarray, z: np.ndarray) -> np.ndarray:
+    A = np.column_stack([xy, np.ones(len(xy))])
+    return np.asarray(A @ np.linalg.lstsq(A, z, rcond=None)[0])
 
 
 def _rotations(rows: int, columns: int) -> dict[int, np.ndarray]:
@@ -118,7 +151,7 @@ class Checkerboard(Board):
         """(rows, columns) of inner corners."""
         return self.rows - 1, self.columns - 1
 
-    def object_points(self) -> np.ndarray:
+    def flat_points(self) -> np.ndarray:
         return _grid_points(self.rows - 1, self.columns - 1, self.square_m, self.square_m)
 
     def texture(self, px_per_m: float) -> np.ndarray:
@@ -161,7 +194,7 @@ class SymmetricCircles(Board):
     def extent_m(self) -> tuple[float, float]:
         return self.rows * self.distance_m, self.columns * self.distance_m
 
-    def object_points(self) -> np.ndarray:
+    def flat_points(self) -> np.ndarray:
         return _grid_points(self.rows, self.columns, self.distance_m, self.distance_m / 2)
 
     def texture(self, px_per_m: float) -> np.ndarray:
@@ -199,7 +232,7 @@ class AsymmetricCircles(Board):
     def extent_m(self) -> tuple[float, float]:
         return (self.rows + 1) * self.step_m, (2 * self.columns + 1) * self.step_m
 
-    def object_points(self) -> np.ndarray:
+    def flat_points(self) -> np.ndarray:
         y, x = np.mgrid[0 : self.rows, 0 : self.columns].astype(np.float64)
         points = np.stack([(2 * x + y % 2 + 1) * self.step_m, (y + 1) * self.step_m, np.zeros_like(x)], axis=-1)
         return points.reshape(-1, 3)
@@ -253,7 +286,7 @@ class Charuco(_MarkerBoard):
     def cv_board(self) -> cv2.aruco.CharucoBoard:
         return cv2.aruco.CharucoBoard((self.columns, self.rows), self.square_m, self.marker_m, self.cv_dictionary())
 
-    def object_points(self) -> np.ndarray:
+    def flat_points(self) -> np.ndarray:
         return _grid_points(self.rows - 1, self.columns - 1, self.square_m, self.square_m)
 
     def texture(self, px_per_m: float) -> np.ndarray:
@@ -308,7 +341,7 @@ class ArucoGrid(_MarkerBoard):
         step = self.marker_m + self.gap_m
         return self.rows * step + self.gap_m, self.columns * step + self.gap_m
 
-    def object_points(self) -> np.ndarray:
+    def flat_points(self) -> np.ndarray:
         corner = np.array([[0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0]], np.float64) * self.marker_m
         origin = _grid_points(self.rows, self.columns, self.marker_m + self.gap_m, self.gap_m)
         return (origin[:, None, :] + corner[None]).reshape(-1, 3)

@@ -388,7 +388,11 @@ def _pose(seen: Sighting, object_points_m: Floats, rig: RigCalibration) -> Float
         (seen.visible_ids, seen.visible_px, rig.visible) if alone else (seen.thermal_ids, seen.thermal_px, rig.thermal)
     )
     found, rvec, t = cv2.solvePnP(
-        object_points_m[ids], px, camera.matrix, np.asarray(camera.distortion), flags=cv2.SOLVEPNP_IPPE
+        object_points_m[ids] * [1.0, 1.0, 0.0],  # this start wants a plane, though the board may be bent
+        px,
+        camera.matrix,
+        np.asarray(camera.distortion),
+        flags=cv2.SOLVEPNP_IPPE,
     )
     if not found:
         raise BadInputError(f"view {seen.name}: no board pose explains these points")

@@ -69,8 +69,9 @@ def board_pose(
 
     Raises BadInputError without a solution.
     """
+    flat_m = object_points_m * [1.0, 1.0, 0.0]
     found, rvec, t = cv2.solvePnP(
-        object_points_m, points_px, camera.matrix, np.asarray(camera.distortion), flags=cv2.SOLVEPNP_IPPE
+        flat_m, points_px, camera.matrix, np.asarray(camera.distortion), flags=cv2.SOLVEPNP_IPPE
     )
     if not found:
         raise BadInputError("no board pose explains these points")
@@ -134,8 +135,8 @@ def solve_stereo(
             break
         for name in bad:
             rejected[name] = (
-                f"visible {errors[name][0]:.2f} px / thermal {errors[name][1]:.2f} px after the joint fit, "
-                f"the others have {scale[0]:.2f} / {scale[1]:.2f} px (did the board move between the two pictures?)"
+                f"{errors[name][0]:.2f} visible px / {errors[name][1]:.2f} thermal px after the joint fit, "
+                f"the others have {scale[0]:.2f} / {scale[1]:.2f} (did the board move between the two pictures?)"
             )
             del seen[name]
         kept = [pair for pair in kept if pair.name not in bad]

@@ -102,7 +102,7 @@ def solve_points(
     used = int(solved.inlier.sum())
     if used < len(target) and used < max(_NEEDED[solved.model] + 1, len(target) // 2):
         raise BadInputError(
-            f"only {used} of {len(target)} point pairs agree to {_LOOSEST * width_px:.0f} px. "
+            f"only {used} of {len(target)} point pairs agree to {_LOOSEST * width_px:.0f} visible px. "
             "Check the picks, or pick points at one distance."
         )
     return solved

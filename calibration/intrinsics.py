@@ -65,7 +65,7 @@ def solve_intrinsics(
         worst = max(bad, key=lambda index: per_view[index]) if len(bad) > 0.3 * len(names) else None
         for index in sorted(bad if worst is None else [worst], reverse=True):
             rejected[names[index]] = (
-                f"reprojection error {per_view[index]:.2f} px, the others have {np.median(per_view):.2f} px"
+                f"reprojection error {per_view[index]:.2f} px of that picture, the others' {np.median(per_view):.2f}"
                 " (blurred, moved, or a wrong detection)"
             )
             del names[index]
@@ -81,12 +81,17 @@ def _calibrate(
     flags = cv2.CALIB_FIX_K3
     if len(views) < FULL_MODEL_VIEWS:
         flags |= cv2.CALIB_ZERO_TANGENT_DIST  # too few views to tell a decentred lens from a moved centre
+    start = None
+    if points[:, 2].any():  # a bent board: OpenCV wants a start, which a flat one gives
+        flat = [(at * [1, 1, 0]).astype(np.float32) for at in objects]
+        start = np.asarray(cv2.initCameraMatrix2D(flat, images, (size[1], size[0])))
+        flags |= cv2.CALIB_USE_INTRINSIC_GUESS
     try:
         rms, K, distortion, _, _, deviations, _, per_view = cv2.calibrateCameraExtended(
             objects,
             images,
             (size[1], size[0]),
-            None,
+            start,
             None,
             flags=flags,  # type: ignore[call-overload]
         )
@@ -95,7 +100,7 @@ def _calibrate(
     height, width = size
     if not (np.all(np.isfinite(K)) and 0.2 * width < K[0, 0] < 50 * width and abs(K[0, 2] - width / 2) < width):
         raise BadInputError(
-            f"impossible focal length {K[0, 0]:.0f} px for a picture {width} px wide: the views are too alike. "
+            f"impossible focal length {K[0, 0]:.0f} px for its picture, {width} px wide: the views are too alike. "
             "Tilt the board 20 to 40 degrees in different directions."
         )
     k = np.asarray(distortion).reshape(-1)[:5]

@@ -60,7 +60,7 @@ class Reached:
         return (
             f"rotation within {self.rotation_deg:.3f} degrees, thermal within {self.homography_px:.2f} visible px at "
             f"the worst place of the common field, 2 sigma: {'within' if self.met else 'short of'} the aim of "
-            f"{AIM_ROTATION_DEG:g} degrees and {AIM_HOMOGRAPHY_PX:g} px"
+            f"{AIM_ROTATION_DEG:g} degrees and {AIM_HOMOGRAPHY_PX:g} visible px"
         )
 
     def short_of(self, share: float = 1.0) -> str:

@@ -38,6 +38,7 @@ def write_report(solution: Solution, path: Path, offset: TimeOffset | None = Non
         rig=rig,
         board=solution.board.describe(),
         good=solution.good,
+        causes=[told for told in (solution.bend, solution.contradiction) if told],
         gates=solution.gates,
         accepted=len(solution.view_rms_px),
         total=len(solution.views),
@@ -255,6 +256,7 @@ def _parallax_svg(rig: RigCalibration) -> Markup:
         y = 200 - 190 * step / 5
         parts.append(f'<line x1="50" x2="640" y1="{y}" y2="{y}" stroke="#d8dce2"/>')
         parts.append(f'<text x="44" y="{y + 4}" font-size="11" text-anchor="end">{top * step / 5:.0f} px</text>')
+    parts.append('<text x="56" y="21" font-size="11">visible px</text>')
     for tick in (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000):
         if low <= tick <= high:
             x = x_of(tick)

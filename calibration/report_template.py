@@ -21,7 +21,7 @@ and {{ rig.thermal.identity or 'thermal camera' }} {{ rig.thermal.width }}x{{ ri
 {% for side, n, of in found %}{{ side }} {{ n }}/{{ of }}{{ ', ' if not loop.last }}{% endfor %}</div>
 </div><p class="quiet">{% if good %}To use it, set calibration.file to the calibration file that lies beside this report; the live picture is then exact at
 {{ '%.2f'|format(range.exact_m) }} m.{% else %}What has failed stands below, with what to do. The figures may still be right: a check asks for evidence, and
-more views give it.{% endif %}</p></section>
+more views give it.{% endif %}</p>{% for told in causes %}<p>{{ told }}</p>{% endfor %}</section>
 <section><h2>Checks</h2><table><tr><th>check</th><th>wanted</th><th>measured</th><th></th></tr>
 {% for gate in gates %}<tr><td>{{ gate.name }}</td><td>{{ gate.wanted }}</td><td>{{ gate.got }}</td>
 <td>{% if gate.passed %}<span class="ok">passed</span>{% else %}<span class="bad">failed</span> {{ gate.advice }}{% endif %}</td></tr>{% endfor %}
@@ -36,7 +36,7 @@ more views give it.{% endif %}</p></section>
 than the checks: a rig short of it serves if every check is passed. More views, and boards held still for longer, bring it nearer.</p></section>
 <section><h2>Distance range</h2>
 <p>The two cameras are {{ '%.1f'|format(baseline_mm) }} mm apart. A picture can be exact at one distance Z0 only; anything at
-distance Z lies d(Z) = f B |1/Z - 1/Z0| visible pixels off. The fusion network absorbs about {{ '%g'|format(budget) }} px at its input
+distance Z lies d(Z) = f B |1/Z - 1/Z0| visible pixels off. The fusion network absorbs about {{ '%g'|format(budget) }} visible px at its input
 resolution, and calibration error and time skew share that budget.</p>
 {{ parallax_svg }}
 <h2>Which working distance?</h2>
@@ -52,7 +52,7 @@ resolution, and calibration error and time skew share that budget.</p>
 <section><h2>Geometry</h2><table><tr><th></th><th>focal length</th><th>centre</th><th>field of view</th><th>distortion k1 k2 p1 p2</th><th>noise of a point</th></tr>
 {% for side, camera, sigma, noise in cameras %}<tr><td>{{ side }}</td><td>{{ '%.1f'|format(camera.fx_px) }} x {{ '%.1f'|format(camera.fy_px) }} px (&plusmn;{{ '%.1f'|format(sigma[0]) }})</td>
 <td>{{ '%.1f'|format(camera.cx_px) }}, {{ '%.1f'|format(camera.cy_px) }} (&plusmn;{{ '%.1f'|format(sigma[2]) }}, {{ '%.1f'|format(sigma[3]) }})</td><td>{{ '%.1f'|format(camera.hfov_deg) }} deg</td>
-<td>{% for k in camera.distortion[:4] %}{{ '%.4f'|format(k) }} {% endfor %}</td><td>{{ '%.3f'|format(noise) }} own px</td></tr>{% endfor %}</table>
+<td>{% for k in camera.distortion[:4] %}{{ '%.4f'|format(k) }} {% endfor %}</td><td>{{ '%.3f'|format(noise) }} {{ side }} px</td></tr>{% endfor %}</table>
 <p>Figures after &plusmn; are 1 sigma. Thermal to visible: rotation {{ rotation }} (&plusmn;{{ '%.3f'|format(rotation_sigma) }} degrees in all); cameras
 {{ '%.1f'|format(baseline_mm) }} mm apart (&plusmn;{{ '%.1f'|format(baseline_sigma_mm) }}); translation {{ '%.1f'|format(t_mm[0]) }}, {{ '%.1f'|format(t_mm[1]) }}, {{ '%.1f'|format(t_mm[2]) }} mm
 (X_visible = R X_thermal + t).</p>{% if time_offset %}<p>{{ time_offset|capitalize }}.</p>{% endif %}</section>

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from calibration.board import Board
+from calibration.board_bend import find_bend
 from calibration.bundle import BundleResult, Sighting, solve_bundle
 from calibration.detect import Detection
 from calibration.extrinsics import PairView, StereoResult, rotation_scatter_deg, solve_stereo, transfer_errors_px
@@ -39,6 +40,7 @@ MAX_HELD_OUT_P95_PX = 2.0
 MIN_COVERAGE = 0.8
 MIN_REACHED = 0.6  # of the common field at the working distance that boards could reach at their distance
 FOLDS = 5
+MAX_WORSE = 2.0  # times the rms of a camera fitted alone: what both together may leave
 MIN_SCATTER_DEG = 0.3  # views that differ less about the cameras' turn contradict each other in nothing
 
 
@@ -74,7 +76,9 @@ class Solution:
     reached_aim: Reached  # 2 sigma against the aim
     reached: float  # share of the common field at the working distance that both cameras also saw where the boards were
     rotation_scatter_deg: tuple[float, float] = (0.0, 0.0)  # of the pairs each alone: seen, explained by noise
-    bent_px: float = 0.0  # by what fitting both together would have moved thermal's principal point, where it was held
+    together_px: tuple[float, float] = (0.0, 0.0)  # rms (visible, thermal) of both cameras fitted together, lenses free
+    # by what fitting both together would have moved each principal point, in its camera's pixels, where they were held
+    bent_px: tuple[float, float] = (0.0, 0.0)
     gates: list[Gate] = field(default_factory=list)
 
     @property
@@ -105,7 +109,8 @@ class Solution:
     @property
     def contradiction(self) -> str:
         """Say that each camera fits alone but both together do not, and why; "" where they do."""
-        if not _contradictory(self.rotation_scatter_deg):
+        alone = (self.visible.rms_px, self.thermal.rms_px)
+        if not _contradictory(self.rotation_scatter_deg, alone, self.together_px):
             return ""
         if _mirrored(self.views):
             return (
@@ -114,13 +119,30 @@ class Solution:
                 "file), and capture again."
             )
         seen, explained = self.rotation_scatter_deg
+        differ = (
+            f", and the views differ by {seen:.1f} degrees about how the cameras are turned, where noise explains "
+            f"{explained:.1f}"
+            if _contradictory(self.rotation_scatter_deg)
+            else ""
+        )
         return (
-            f"Each camera fits alone (visible {self.visible.rms_px:.2f} visible px, thermal {self.thermal.rms_px:.2f} "
-            f"thermal px), but the views differ by {seen:.1f} degrees about how the cameras are turned, where noise "
-            f"explains {explained:.1f}: the views were not taken at the same moment, or the board is bent. "
+            f"Each camera fits alone ({alone[0]:.2f} visible px, {alone[1]:.2f} thermal px), but both together are off "
+            f"by {self.together_px[0]:.2f} visible px and {self.together_px[1]:.2f} thermal px{differ}: the views were "
+            "not taken at the same moment, or the board is bent. "
             "Hold it still at each view, on a tripod if need be, and stiffen it. Fitting both together would move the "
-            f"thermal lens's principal point by {self.bent_px:.1f} thermal px; so both lenses are held as each camera "
-            "alone gives them."
+            f"principal points by {self.bent_px[0]:.1f} visible px and {self.bent_px[1]:.1f} thermal px; so both "
+            "lenses are held as each camera alone gives them."
+        )
+
+    @property
+    def bend(self) -> str:
+        """Say that the board is bent, and how much, where both cameras see it; "" where it is flat."""
+        depth_mm = self.board.depth_m * 1e3
+        if not depth_mm:
+            return ""
+        return (
+            f"The board is bent: its points lie within {depth_mm:.1f} mm of depth in place of a plane; both cameras "
+            "agree. This was taken into account; stiffen it all the same."
         )
 
     @property
@@ -151,18 +173,30 @@ def solve_views(
     Raises:
         BadInputError: too few usable views.
     """
-    visible, thermal = (
-        solve_intrinsics(_found(views, side), board, identity=identity, lens=lens)
-        for side, identity, lens in zip(("visible", "thermal"), identities, lenses, strict=True)
-    )
+    found = [_found(views, side) for side in ("visible", "thermal")]
+
+    def alone(of_board: Board) -> list[IntrinsicsResult]:
+        return [
+            solve_intrinsics(seen, of_board, identity=identity, lens=lens)
+            for seen, identity, lens in zip(found, identities, lenses, strict=True)
+        ]
+
+    visible, thermal = alone(board)
+    bend_m = find_bend((visible, thermal), found, board)
+    if bend_m is not None:
+        board = board.bent(bend_m)
+        visible, thermal = alone(board)
     pairs, rejected = _usable_pairs(views, visible, thermal)
     sightings = _sightings(views, rejected, {**visible.rejected, **thermal.rejected})
-    stereo, scatter_deg, bent_px = _stereo(pairs, board, (visible, thermal), working_distance_m or 1.0, sightings)
+    stereo, scatter_deg, together_px, bent_px = _stereo(
+        pairs, board, (visible, thermal), working_distance_m or 1.0, sightings
+    )
     rejected.update(stereo.rejected)
     kept = {name: pairs[name] for name in stereo.view_rms_px}
     distance_m = working_distance_m or propose_working_distance_m(stereo.rig, budget_px)
     rig = replace(stereo.rig, working_distance_m=distance_m, created=datetime.now(UTC).isoformat(timespec="seconds"))
-    held = (visible.camera, thermal.camera) if _contradictory(scatter_deg) else None
+    contradict = _contradictory(scatter_deg, (visible.rms_px, thermal.rms_px), together_px)
+    held = (visible.camera, thermal.camera) if contradict else None
     solve = _Resolver(stereo, rig, board, held)
     board_m = solve.board_distance_m(list(kept))
     predicted = predicted_two_sigma_px(stereo.bundle, rig)
@@ -185,6 +219,7 @@ def solve_views(
         reached_aim=Planner(stereo.bundle, rig, board).reached,
         reached=reached_share(rig, board_m),
         rotation_scatter_deg=scatter_deg,
+        together_px=together_px,
         bent_px=bent_px,
     )
     gates = _gates(solution)
@@ -198,8 +233,9 @@ def _stereo(
     lenses: tuple[IntrinsicsResult, IntrinsicsResult],
     working_distance_m: float,
     sightings: dict[str, Sighting],
-) -> tuple[StereoResult, tuple[float, float], float]:
-    """The rig, how the pairs differ about the cameras' turn, and what thermal's principal point would have moved by.
+) -> tuple[StereoResult, tuple[float, float], tuple[float, float], tuple[float, float]]:
+    """The rig, how the pairs differ about the cameras' turn, each camera's rms when both are fitted together with free
+    lenses, and what each principal point would have moved by.
 
     Where they contradict each other, the lenses are held: free, they would bend to what no lens explains.
     """
@@ -213,16 +249,28 @@ def _stereo(
     scatter_deg = rotation_scatter_deg(
         kept, board.object_points(), (visible.camera, thermal.camera), (visible.rms_px, thermal.rms_px)
     )
-    if not _contradictory(scatter_deg):
-        return free, scatter_deg, 0.0
-    alone, joint = thermal.camera, free.rig.thermal
-    bent_px = float(np.hypot(joint.cx_px - alone.cx_px, joint.cy_px - alone.cy_px))
-    return solve(hold_lenses=True), scatter_deg, bent_px
+    rms = np.sqrt(np.mean(np.square(list(free.view_rms_px.values())), axis=0))
+    together_px = float(rms[0]), float(rms[1])
+    if not _contradictory(scatter_deg, (visible.rms_px, thermal.rms_px), together_px):
+        return free, scatter_deg, together_px, (0.0, 0.0)
+    moved = [
+        float(np.hypot(joint.cx_px - alone.cx_px, joint.cy_px - alone.cy_px))
+        for alone, joint in ((visible.camera, free.rig.visible), (thermal.camera, free.rig.thermal))
+    ]
+    return solve(hold_lenses=True), scatter_deg, together_px, (moved[0], moved[1])
 
 
-def _contradictory(scatter_deg: tuple[float, float]) -> bool:
+def _contradictory(
+    scatter_deg: tuple[float, float],
+    alone_px: tuple[float, float] = (np.inf, np.inf),
+    together_px: tuple[float, float] = (0.0, 0.0),
+) -> bool:
+    """Whether the pairs differ about the cameras' turn, or both cameras together fit far worse than each alone: a board
+    that moves without turning shows in this only."""
     seen, explained = scatter_deg
-    return seen > max(MIN_SCATTER_DEG, 3 * explained)
+    if seen > max(MIN_SCATTER_DEG, 3 * explained):
+        return True
+    return any(both > max(MAX_WORSE * one, one + 0.1) for one, both in zip(alone_px, together_px, strict=True))
 
 
 def _mirrored(views: list[BoardView]) -> bool:

@@ -105,12 +105,12 @@ class Refinement:
         if np.isinf(self.spread_px):
             return f"without one part of the picture too little is known to check it (known: {self.where})"
         if not self.spread_px <= _MOST_SPREAD_PX:
-            return f"parts of the picture disagree about it by {self.spread_px:.1f} px"
+            return f"parts of the picture disagree about it by {self.spread_px:.1f} visible px"
         if self.held_out_px is not None and not self.held_out_px[1] <= self.held_out_px[0] - gain_px:
             first, second = self.held_out_px
-            return f"on pictures that it was not made of, {first:.1f} px become {second:.1f} px"
+            return f"on pictures that it was not made of, {first:.1f} visible px become {second:.1f}"
         if not after <= before - gain_px:
-            return f"{before:.1f} px become {after:.1f} px"
+            return f"{before:.1f} visible px become {after:.1f}"
         return ""
 
 

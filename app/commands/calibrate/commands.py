@@ -209,8 +209,9 @@ def _solve(
     save_calibration(replace(rig, report_sha256=digest), output)
     for name, why in solution.rejected.items():
         say(f"rejected {name}: {why}")
-    if solution.contradiction:
-        say(solution.contradiction)
+    for told in (solution.bend, solution.contradiction):
+        if told:
+            say(told)
     for gate in solution.gates:
         say(f"{'passed' if gate.passed else 'FAILED'}  {gate.name}: {gate.got} (wanted {gate.wanted})")
         if not gate.passed:
@@ -218,7 +219,7 @@ def _solve(
     say(
         f"known to 1 sigma: rotation {solution.bundle.rotation_sigma_deg:.3f} degrees, baseline "
         f"{solution.rig.baseline_m * 1e3:.1f} +- {solution.bundle.baseline_sigma_m * 1e3:.1f} mm; points to "
-        f"{solution.bundle.noise_px[0]:.2f} px visible, {solution.bundle.noise_px[1]:.2f} px thermal"
+        f"{solution.bundle.noise_px[0]:.2f} visible px, {solution.bundle.noise_px[1]:.2f} thermal px"
     )
     say(solution.reached_aim.words())
     if offset is not None:
@@ -339,7 +340,7 @@ def _refine(
         typer.Option(min=1, help="Use every n-th picture from the start. [default: spread over all that was filmed]"),
     ] = None,
     rounds: Annotated[int, typer.Option(min=1, max=6, help="Repeat on the corrected pictures.")] = 2,
-    search_px: Annotated[float, typer.Option(min=2, max=64, help="Largest displacement looked for, px.")] = 24.0,
+    search_px: Annotated[float, typer.Option(min=2, max=64, help="Largest shift looked for, visible px.")] = 24.0,
     accept: Annotated[
         bool, typer.Option("--accept", help="Write it though it does not hold all over, if kept-back pictures gain.")
     ] = False,
@@ -495,8 +496,9 @@ def _say_mrcal(rig: RigCalibration, board: Board, pairs: list[PairView]) -> None
     apart_px = np.linalg.norm(apart, axis=1)
     turned_deg = rotation_angle_deg(rig.R_visible_thermal, other.R_visible_thermal)
     say(
-        f"mrcal, of the same {len(pairs)} views (rms {rms_px:.2f} px): turned by {turned_deg:.3f} degrees against this "
-        f"calibration, baseline {other.baseline_m * 1e3:.1f} in place of {rig.baseline_m * 1e3:.1f} mm; places at "
+        f"mrcal, of the same {len(pairs)} views (rms {rms_px:.2f} px of either camera): turned by "
+        f"{turned_deg:.3f} degrees against this calibration, baseline {other.baseline_m * 1e3:.1f} in place of "
+        f"{rig.baseline_m * 1e3:.1f} mm; places at "
         f"{distance_m:.1f} m lie {np.median(apart_px):.2f} visible px apart (median), {apart_px.max():.2f} at most"
     )
 

@@ -99,19 +99,19 @@ def _tell(picking: PointPicking, output: Path) -> None:
             continue
         left_out = f"{point.left_out_px:.2f}" if point.left_out_px is not None else "-"
         say(
-            f"point {number}: {point.residual_px:.2f} px off, {left_out} px when left out"
+            f"point {number}: {point.residual_px:.2f} visible px off, {left_out} visible px when left out"
             + ("" if point.used else "  OUTLIER, not used")
         )
         if next(far) and point.used:
             say(
-                f"  WARNING: the other points foretell point {number} {left_out} px elsewhere. Look at it again; "
-                "if it is right, pick one or two more near it: nothing checks it now."
+                f"  WARNING: the other points foretell point {number} {left_out} visible px elsewhere. Look at it "
+                "again; if it is right, pick one or two more near it: nothing checks it now."
             )
     if picking.model not in ("auto", solution.model):
         say(f"  a {picking.model} map would bend to these points: {solution.model} map in its place")
     left = solution.left_out_px[solution.inlier]
     tell(output=str(output), model=solution.model, rms_px=float(solution.rms_px), points=int(solution.inlier.sum()))
-    worth = f", {np.median(left):.2f} px at a new point (median)" if np.isfinite(left).all() else ""
+    worth = f", {np.median(left):.2f} visible px at a new point (median)" if np.isfinite(left).all() else ""
     say(
         f"{output}: {solution.model} map from {int(solution.inlier.sum())} points, {solution.rms_px:.2f} visible px rms"
         f"{worth}"
