@@ -11,7 +11,7 @@ higher correlations. An answer is sure when it stands out from the best answer e
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import cv2
@@ -27,7 +27,7 @@ __all__ = ["CoarseFit", "find_similarity", "pick_evenly", "thermal_grid_points"]
 Plane = npt.NDArray[np.float32]
 
 _WORKING_PX: Final = 112  # width of the narrower field while searching
-_SCALES: Final = tuple(np.exp(0.06 * np.arange(-18, 9)))  # thermal's field over the visible one, across
+_SCALES: Final = tuple(np.exp(0.06 * np.arange(-18, 15)))  # thermal's field over the visible one, across
 _TURNS_DEG: Final = tuple(np.arange(-12.0, 12.1, 3.0))
 _CLIMB: Final = ((0.03, 1.5), (0.015, 0.75), (0.008, 0.4))  # log scale and degrees around the best of the grid
 _LEAST_OVERLAP: Final = 0.5  # of the smaller field
@@ -59,8 +59,19 @@ class CoarseFit:
     @property
     def sure(self) -> bool:
         """Whether it stands out, and lies inside what was searched: the best at its end may be better beyond."""
-        inside = abs(self.turn_deg) <= max(_TURNS_DEG) and _SCALES[0] < self.scale < _SCALES[-1]
+        inside = abs((self.turn_deg + 90) % 180 - 90) <= max(_TURNS_DEG) and _SCALES[0] < self.scale < _SCALES[-1]
         return inside and self.score >= _LEAST_SCORE and self.score >= _LEAST_LEAD * self.rival
+
+    @property
+    def half_turn(self) -> np.ndarray:
+        """(3, 3): thermal pixels to those of a thermal picture that is turned by half."""
+        height, width = self.sizes[1]
+        return np.array([[-1, 0, width - 1], [0, -1, height - 1], [0, 0, 1.0]])
+
+    @property
+    def upside_down(self) -> CoarseFit:
+        """The same of the thermal pictures as they came, where it was found of pictures turned by half."""
+        return replace(self, H_visible_thermal=self.H_visible_thermal @ self.half_turn, turn_deg=self.turn_deg + 180)
 
     @property
     def calibration(self) -> PlaneCalibration:
@@ -98,9 +109,9 @@ def pick_evenly(pairs: Sequence[tuple[np.ndarray, np.ndarray]], most: int) -> li
 def find_similarity(
     pairs: Sequence[tuple[np.ndarray, np.ndarray]], *, progress: Callable[[float], None] | None = None
 ) -> CoarseFit:
-    """Search all scales from 0.34 to 1.6, turns up to 12 degrees and all shifts with half of the smaller field shared.
+    """Search all scales from 0.34 to 2.3, turns up to 12 degrees and all shifts with half of the smaller field shared.
 
-    About 2 s of processor time for the first pair and 1 s for each further one.
+    About 3 s of processor time for the first pair and 1.5 s for each further one.
 
     Args:
         pairs: (H, W, 3) uint8 RGB or (H, W) uint8, and (Ht, Wt) uint8 or uint16; all of one rig.

@@ -18,8 +18,12 @@ Model = Literal["auto", "similarity", "affine", "homography"]
 _STEPS: tuple[_Map, ...] = ("homography", "affine", "similarity")
 _NEEDED = {"similarity": 2, "affine": 3, "homography": 4}
 _CARRIED = {"similarity": 2, "affine": 5, "homography": 8}  # with points to spare: their errors show
-_LOOSEST = 0.015  # of the picture's width: further off, a pick is taken for a mistake whatever the others' spread
+_FAR = 0.015  # of the picture's width: further off when left out, a pick is warned of
+_LOOSEST = 0.02  # of the width: further off, a pick is taken for a mistake whatever the others' spread
 _FINEST = 0.002  # of the width: 1 sigma that picks are allowed whatever their spread
+_USUAL = 0.005  # of the width: 1 sigma that picks have before they show their own,
+_PRIOR = 4.0  # worth so many points
+_SIMPLER = 1.25  # a finer map must foretell left-out points better than a simpler one by this
 _MOST_VOTES = 300
 
 
@@ -65,9 +69,9 @@ def solve_points(
     down: a homography to an affine map to a similarity.
 
     Args:
-        visible_px, thermal_px: (N, 2), N >= 2 (similarity), 3 (affine), 4 (homography). "auto" takes a similarity
-            below 5 points that agree, an affine map below 8, and from there on a homography where it foretells
-            points that are left out better than the affine map does.
+        visible_px, thermal_px: (N, 2), N >= 2 (similarity), 3 (affine), 4 (homography). "auto" takes a similarity;
+            from 5 points that agree an affine map, from 8 a homography, where it foretells points that are left out
+            clearly better.
         width_px: of the visible picture.
 
     Raises:
@@ -94,9 +98,9 @@ def solve_points(
         rough = used < len(target) or _FINEST * width_px < _left_out_rms(found) < np.inf
         if rough and used < _CARRIED[kind] and kind != "similarity":
             continue  # what is left does not carry this map
-        if solved is None or _left_out_rms(found) < _left_out_rms(solved):
+        if solved is None or _foretold_px(found) < _SIMPLER * _foretold_px(solved):
             solved = found
-        if model != "auto" or kind != "homography":
+        if model != "auto":
             break
     assert solved is not None  # a similarity is always taken
     used = int(solved.inlier.sum())
@@ -114,6 +118,12 @@ def _left_out_rms(solution: PointSolution) -> float:
     return float(np.sqrt(np.mean(left_out**2))) if np.isfinite(left_out).all() else float("inf")
 
 
+def _foretold_px(solution: PointSolution) -> float:
+    """rms error at all points, each left out, and each counted as what is far off at most."""
+    left_out = np.minimum(np.nan_to_num(solution.left_out_px, nan=np.inf), solution.far_px)
+    return float(np.sqrt(np.mean(left_out**2)))
+
+
 def _solve_as(source: np.ndarray, target: np.ndarray, kind: _Map, width_px: float) -> PointSolution:
     """Weights and map in turns, from the map of a few points that most of the others agree with."""
     weight = np.ones(len(target))
@@ -125,8 +135,9 @@ def _solve_as(source: np.ndarray, target: np.ndarray, kind: _Map, width_px: floa
                 break
             off = _off(_fit(source, target, kind, weight), source, target)
             kept = weight > 0
-            spare = max(1.0, kept.sum() - _NEEDED[kind]) / kept.sum()
-            sigma = 1.4826 * float(np.median(off[kept])) / np.sqrt(spare)
+            spare = max(1.0, kept.sum() - _NEEDED[kind])
+            sigma = 1.4826 * float(np.median(off[kept])) * np.sqrt(kept.sum() / spare)
+            sigma = float(np.sqrt((spare * sigma**2 + _PRIOR * (_USUAL * width_px) ** 2) / (spare + _PRIOR)))
             limit_px = 3 * float(np.clip(sigma, _FINEST * width_px, _LOOSEST / 3 * width_px))
             weight = np.clip(1 - (off / limit_px) ** 2, 0.0, 1.0) ** 2  # Tukey's
     inlier = weight > 0
@@ -144,7 +155,7 @@ def _solve_as(source: np.ndarray, target: np.ndarray, kind: _Map, width_px: floa
             left_out[index] = _off(_fit(source, target, kind, others), source, target)[index]
         except BadInputError:
             continue  # the point is indispensable; its left-out residual stays NaN
-    return PointSolution(H, residual, left_out, inlier, kind, _LOOSEST * width_px)
+    return PointSolution(H, residual, left_out, inlier, kind, _FAR * width_px)
 
 
 def _off(H: np.ndarray, source: np.ndarray, target: np.ndarray) -> np.ndarray:

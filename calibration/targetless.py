@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
@@ -41,10 +42,8 @@ _REGION_AGREE_PX: Final = 2.0  # a place that is left further off is no part of 
 _REGION_SHARE: Final = (0.08, 0.7)  # of the picture: less is not worth it, more is a map for all of it
 _REGION_STEEPNESS: Final = 0.7
 _REGION_LIKE: Final = 0.8  # of the known places of a region agree
-_FAR_TOLD: Final = (
-    0.05  # of the places tell at where a pair belongs that is far off: unrelated ones 0.02, true ones 0.16
-)
-_LEAST_SHARE: Final = 0.15  # of the places must be sure for a residual to say that a pair fits
+_FAR_TOLD: Final = 0.1  # of the places that thermal covers tell, where a pair belongs that is far off
+_LEAST_SHARE: Final = 0.15  # of them must tell for a residual to say that a pair fits
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -102,6 +101,9 @@ class Refinement:
         if self.model == "similarity":
             return ""  # it stood out from all others
         gain_px = _GAIN_PX if self.start is None else -_GAIN_PX  # what was found from nothing may be right already
+        told = _told(self.before, self.calibration)
+        if self.start is None and told < _LEAST_SHARE:
+            return f"only {told:.0%} of the places that thermal covers tell where it belongs (known: {self.where})"
         if np.isinf(self.spread_px):
             return f"without one part of the picture too little is known to check it (known: {self.where})"
         if not self.spread_px <= _MOST_SPREAD_PX:
@@ -145,16 +147,32 @@ def judge_fit(calibration: Calibration, pairs: Pairs) -> FitVerdict:
     Raises:
         BadInputError: the calibration is for pictures of other sizes, or they are too small.
     """
+    return _judged(calibration, pairs, _FAR_PX * 2, None)[0]
+
+
+def _judged(
+    calibration: Calibration | None, pairs: Pairs, search_px: float, searched: Callable[[float], None] | None
+) -> tuple[FitVerdict, CoarseFit]:
+    """Whether a calibration fits (None: plain scaling), and what the whole range says."""
     some = pick_evenly(pairs, _COARSE_PAIRS)
-    coarse = find_similarity(some)
-    off_px = coarse.off_px(calibration)
+    coarse = find_similarity(some, progress=searched)
+    rig = calibration or plain_scaling(*coarse.sizes)
+    off_px = coarse.off_px(rig)
     if coarse.sure and off_px > _far_px(coarse):
         there = measure_residual(coarse.calibration, some, max(2 * _FAR_PX, _SEARCH_SHARE * coarse.sizes[0][1]))
-        told = float((there.confidence > _SURE).mean())
-        return FitVerdict(off_px, coarse) if told >= _FAR_TOLD * min(1.0, coarse.scale) else FitVerdict(float("nan"))
-    field = measure_residual(calibration, some, 2 * _FAR_PX)
-    told = float((field.confidence > _SURE).mean()) >= _LEAST_SHARE
-    return FitVerdict(field.magnitude_px if told else float("nan"))
+        if _told(there, coarse.calibration) >= _FAR_TOLD:
+            return FitVerdict(off_px, coarse), coarse
+        return FitVerdict(float("nan")), coarse
+    field = measure_residual(rig, some, search_px)
+    return FitVerdict(field.magnitude_px if _told(field, rig) >= _LEAST_SHARE else float("nan")), coarse
+
+
+def _told(field: ResidualField, calibration: Calibration) -> float:
+    """The share of the places that thermal covers which tell where it belongs."""
+    at = calibration.thermal_from_visible(field.centres_px.reshape(-1, 2)).reshape(*field.confidence.shape, 2)
+    last = np.array([calibration.thermal.width, calibration.thermal.height]) - 1
+    covered = ((at >= 0) & (at <= last)).all(axis=-1)
+    return float((field.confidence[covered] > _SURE).mean()) if covered.any() else 0.0
 
 
 def _far_px(coarse: CoarseFit) -> float:
@@ -181,28 +199,55 @@ def align_from_nothing(
     Raises:
         BadInputError: no pictures, or they do not tell where thermal belongs.
     """
-    coarse = find_similarity(pick_evenly(pairs, _COARSE_PAIRS), progress=searched)
+    verdict, coarse = _judged(None, pairs, search_px, searched)
+    upside_down = np.isnan(verdict.off_px)
+    if upside_down:
+        pairs = [(visible, thermal[::-1, ::-1]) for visible, thermal in pairs]
+        verdict, coarse = _judged(None, pairs, search_px, searched)
+    if np.isnan(verdict.off_px):
+        raise BadInputError(
+            "too few places in the pictures tell where thermal belongs. Take more pictures, of a scene with structure "
+            "in both; see that both are of one moment, and that none is mirrored or turned by a quarter."
+        )
     plain = plain_scaling(*coarse.sizes)
-    if not coarse.sure or coarse.off_px(plain) <= _far_px(coarse):
+    if verdict.far:
+        return _from_afar(coarse, pairs, model, rounds, search_px, progress, upside_down)
+    if not upside_down:
         return refine_alignment(plain, pairs, near, rounds=rounds, search_px=search_px, progress=progress)
-    search_px = max(search_px, _SEARCH_SHARE * coarse.sizes[0][1])
-    start = coarse.calibration
-    try:
+    straight = replace(coarse, H_visible_thermal=plain.H_visible_thermal, scale=1.0, turn_deg=0.0)
+    return _from_afar(straight, pairs, near, rounds, search_px, progress, upside_down)
+
+
+def _from_afar(
+    start: CoarseFit,
+    pairs: Pairs,
+    model: Model,
+    rounds: int,
+    search_px: float,
+    progress: Callable[[str, ResidualField], None] | None,
+    upside_down: bool,
+) -> Refinement:
+    """Refine what was found first, or take it as it is. upside_down: the thermal pictures are turned by half."""
+    search_px = max(search_px, _SEARCH_SHARE * start.sizes[0][1])
+    found: Refinement | None = None
+    with suppress(BadInputError):
         found = refine_alignment(
-            start,
+            start.calibration,
             pairs,
             model,
             rounds=max(rounds, _ROUNDS_FROM_AFAR),
             search_px=search_px,
             progress=progress,
-            start=coarse,
+            start=start,
         )
-    except BadInputError:
-        found = None
-    if found is not None and not found.problem:
+    if found is None or found.problem:
+        field = measure_residual(start.calibration, pairs, search_px)
+        found = Refinement(start.calibration, field, field, None, 0.0, "similarity", start)
+    if not upside_down:
         return found
-    field = measure_residual(start, pairs, search_px)
-    return Refinement(start, field, field, None, 0.0, "similarity", coarse)
+    assert isinstance(found.calibration, PlaneCalibration)  # made of one
+    turned = replace(found.calibration, H_visible_thermal=found.calibration.H_visible_thermal @ start.half_turn)
+    return replace(found, calibration=turned, start=start.upside_down)
 
 
 def measure_residual(calibration: Calibration, pairs: Pairs, radius_px: float) -> ResidualField:

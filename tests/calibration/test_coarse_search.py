@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -103,12 +104,26 @@ def test_an_equal_rig_fits_and_pictures_of_other_places_tell_nothing(unequal: tu
     ]
     assert not find_similarity(strangers).sure
     assert not judge_fit(plain, strangers).far
+    with pytest.raises(BadInputError, match="tell where thermal belongs"):
+        align_from_nothing(strangers)
     with pytest.raises(BadInputError, match="no pair"):
         find_similarity([])
     with pytest.raises(BadInputError, match="sizes"):
         find_similarity([pairs[0], (pairs[0][0][:200], pairs[0][1])])
     with pytest.raises(BadInputError, match="too small"):
         find_similarity([(pairs[0][0][:20, :20], pairs[0][1])])
+
+
+@pytest.mark.slow  # some fifteen seconds of processor time
+def test_a_much_wider_thermal_camera_that_hangs_upside_down_is_found() -> None:
+    rig = SimulatedRig(config(hfov_visible_deg=36.0, hfov_thermal_deg=70.0))
+    found = align_from_nothing([(visible, heat[::-1, ::-1]) for visible, heat in filmed(rig, 0.0, 4)])
+    assert found.start is not None and found.start.sure and not found.problem
+    assert found.start.scale == pytest.approx(2.15, abs=0.1) and found.start.turn_deg == pytest.approx(180, abs=4)
+    assert isinstance(found.calibration, PlaneCalibration)
+    straight = found.calibration.H_visible_thermal @ found.start.half_turn
+    left = off_px(rig, replace(found.calibration, H_visible_thermal=straight), 0.0)
+    assert np.median(left) < 4 and np.percentile(left, 95) < 8  # a thermal pixel is five visible ones
 
 
 def test_the_lens_is_kept_in_the_file_and_undone(tmp_path: Path) -> None:

@@ -239,16 +239,46 @@ def _lens_and_parallax(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     return visible + rng.normal(0, 2.0, (count, 2)), thermal
 
 
+def _plain_affine(visible: np.ndarray, thermal: np.ndarray) -> np.ndarray:
+    """(3, 3) of plain least squares over all points."""
+    one = np.column_stack([thermal, np.ones(len(thermal))])
+    return np.vstack([np.linalg.lstsq(one, visible, rcond=None)[0].T, [0, 0, 1]])
+
+
 @pytest.mark.parametrize("seed", range(6))
 def test_few_points_that_a_lens_moves_are_all_used(seed: int) -> None:
     visible, thermal = _lens_and_parallax(6, seed)
-    one = np.column_stack([thermal, np.ones(6)])
-    plain = np.linalg.norm(one @ np.linalg.lstsq(one, visible, rcond=None)[0] - visible, axis=1)
     solution = solve_points(visible, thermal, width_px=1280)
-    assert solution.inlier.all() and solution.model == "affine"
-    assert solution.rms_px < 1.2 * np.sqrt(np.mean(plain**2))
+    assert solution.inlier.all() and solution.model in ("affine", "similarity")
+    elsewhere, at = _lens_and_parallax(60, 100 + seed)
+    off, plain = (
+        np.median(np.linalg.norm(apply_homography(H, at) - elsewhere, axis=1))
+        for H in (solution.H_visible_thermal, _plain_affine(visible, thermal))
+    )
+    assert off < 1.2 * plain and off < 8
     assert solve_points(visible, thermal, model="homography", width_px=1280).model == "affine"
     assert solve_points(visible[:4], thermal[:4], width_px=1280).model == "similarity"
+
+
+@pytest.mark.parametrize(("count", "wrong"), [(5, 0), (8, 0), (6, 1), (8, 2)])
+def test_rough_points_do_no_worse_than_least_squares_and_gross_errors_are_named(count: int, wrong: int) -> None:
+    ours, plain, named = [], [], 0
+    for seed in range(24):
+        rng = np.random.default_rng(seed)
+        H = np.array([[1.6, 0.05, 120], [-0.06, 1.63, -40], [rng.uniform(-4e-5, 4e-5), 0, 1]])
+        thermal = rng.uniform([50, 40], [590, 470], (count, 2))
+        visible = apply_homography(H, thermal) + rng.normal(0, rng.uniform(2, 8), (count, 2))
+        visible[:wrong] += rng.choice([-1, 1], (wrong, 2)) * rng.uniform(40, 150, (wrong, 2))
+        solution = solve_points(visible, thermal, width_px=1280)
+        assert solution.model != "homography" or count >= 8
+        named += int((solution.far | ~solution.inlier)[:wrong].sum())
+        y, x = np.mgrid[60:460:5j, 60:580:6j]
+        at = np.stack([x.ravel(), y.ravel()], axis=-1)
+        for errors, map_ in ((ours, solution.H_visible_thermal), (plain, _plain_affine(visible, thermal))):
+            errors.append(np.median(np.linalg.norm(apply_homography(map_, at) - apply_homography(H, at), axis=1)))
+    assert np.median(ours) < (0.35 if wrong else 1.2) * np.median(plain)
+    assert np.percentile(ours, 95) < (0.5 if wrong else 1.2) * np.percentile(plain, 95)
+    assert named >= 0.95 * 24 * wrong
 
 
 def test_a_point_that_lies_far_off_when_left_out_is_named() -> None:
