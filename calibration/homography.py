@@ -98,7 +98,7 @@ def solve_points(
         rough = used < len(target) or _FINEST * width_px < _left_out_rms(found) < np.inf
         if rough and used < _CARRIED[kind] and kind != "similarity":
             continue  # what is left does not carry this map
-        if solved is None or _foretold_px(found) < _SIMPLER * _foretold_px(solved):
+        if solved is None or _foretells(found, solved):
             solved = found
         if model != "auto":
             break
@@ -118,10 +118,14 @@ def _left_out_rms(solution: PointSolution) -> float:
     return float(np.sqrt(np.mean(left_out**2))) if np.isfinite(left_out).all() else float("inf")
 
 
-def _foretold_px(solution: PointSolution) -> float:
-    """rms error at all points, each left out, and each counted as what is far off at most."""
-    left_out = np.minimum(np.nan_to_num(solution.left_out_px, nan=np.inf), solution.far_px)
-    return float(np.sqrt(np.mean(left_out**2)))
+def _foretells(simpler: PointSolution, finer: PointSolution) -> bool:
+    """Whether the simpler map foretells left-out points nearly as well, by the points that one of the two uses."""
+    of = simpler.inlier | finer.inlier
+    simple, fine = (
+        np.mean(np.minimum(np.nan_to_num(map_.left_out_px[of], nan=np.inf), map_.far_px) ** 2)
+        for map_ in (simpler, finer)
+    )
+    return bool(simple < _SIMPLER**2 * fine)
 
 
 def _solve_as(source: np.ndarray, target: np.ndarray, kind: _Map, width_px: float) -> PointSolution:
