@@ -17,13 +17,15 @@ import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 from fusion_core.errors import BadInputError
 
 __all__ = [
+    "NoPlainFileError",
     "jpeg_segments",
     "make_folder",
+    "open_plain",
     "picture_size",
     "plain_name",
     "put_in_place",
@@ -134,20 +136,37 @@ def read_bounded(path: Path | str, most_bytes: int, what: str = "file") -> bytes
         OSError: it is not there or cannot be read.
         BadInputError: it is a folder, a pipe or a device, or too large.
     """
-    path = Path(path)
-    # A pipe that nobody writes to would hold an ordinary open for ever.
-    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
-    status = os.fstat(descriptor)
-    if not stat.S_ISREG(status.st_mode):
-        os.close(descriptor)
-        kind = next((name for test, name in _KINDS if test(status.st_mode)), "no plain file")
-        raise BadInputError(f"{path} cannot be read: it is {kind}, wanted a {what} in a plain file")
-    with os.fdopen(descriptor, "rb") as stream:
-        data = stream.read(most_bytes + 1) if status.st_size <= most_bytes else b""
-    if status.st_size > most_bytes or len(data) > most_bytes:
-        size = max(status.st_size, len(data))
+    with open_plain(path, what) as stream:
+        size = os.fstat(stream.fileno()).st_size
+        data = stream.read(most_bytes + 1) if size <= most_bytes else b""
+    if size > most_bytes or len(data) > most_bytes:
+        size = max(size, len(data))
         raise BadInputError(f"{path} has {size} bytes, a {what} may have at most {most_bytes}; is it another file?")
     return data
+
+
+def open_plain(path: Path | str, what: str = "file") -> BinaryIO:
+    """Open a plain file for reading; a pipe that nobody writes to would hold an ordinary open for ever.
+
+    Raises:
+        OSError: it is not there or cannot be read.
+        NoPlainFileError: it is a folder, a pipe or a device.
+    """
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
+    mode = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(descriptor)
+        kind = next((name for test, name in _KINDS if test(mode)), "no plain file")
+        raise NoPlainFileError(f"{path} cannot be read: it is {kind}, wanted a {what} in a plain file")
+    return os.fdopen(descriptor, "rb")
+
+
+class NoPlainFileError(BadInputError, OSError):
+    """Who looks for a file that cannot be read finds this one, too."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.strerror = text
 
 
 _KINDS: Final = (

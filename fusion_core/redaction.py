@@ -42,6 +42,12 @@ _VALUE_IN_TEXT: Final = re.compile(
     rf"(?<![\w.\-])({_NAMES})(=|%3d)([^\s\"'<>]+?)" + _NEXT.format(end=r"[\s\"'<>]|\Z"), re.IGNORECASE
 )
 _QUOTED_VALUE: Final = re.compile(rf"([\"'])({_NAMES})\1(\s*:\s*)([\"'])(?:\\.|(?!\4).)*\4", re.IGNORECASE)
+_SAID_VALUE: Final = re.compile(  # as YAML and messages have it
+    r"(?<![\w.\-])([\w.\-]*(?:password|passwd|passphrase|pwd|secret|api_?key|access_?token))(\s*[:=]\s+|\s+=)"
+    r"(?!(?:see|must|is|was|not|no|none|null|the|wanted|expected|missing|wrong|cannot|may|has)\b)"
+    r"((?P<mark>[\"'])(?:(?!(?P=mark)).)*(?P=mark)|[^\s\"'<>]+)",
+    re.IGNORECASE,
+)
 _HEADER: Final = re.compile(r"\b(authorization\s*[:=]\s*|(?:bearer|basic)\s+(?=\S{16}))(?:\S+ )?\S+", re.IGNORECASE)
 
 _LOGIN_IN_TEXT: Final = re.compile(
@@ -53,6 +59,16 @@ _BARE_LOGIN: Final = re.compile(
     rf"(?<![^\s\"'=(\[,])(?!(?:{'|'.join(_LOCAL)}):)[^\s\"'@:,]{{1,256}}:[^\s\"']{{1,256}}@[^\s\"'<>]*"
 )
 _ADDRESS_IN_TEXT: Final = re.compile(rf"(?<![A-Za-z0-9+.\-])(?!(?:{'|'.join(_LOCAL)}):){_SCHEME}:[/\\]+[^\s\"'<>]+")
+# Host and port, and nothing else.
+_PLACE: Final = re.compile(r"(?:\[[0-9A-Fa-f:.]+(?:%[\w.\-]+)?\]|[^:%\[\]]*)(?::\d{0,5})?")
+_LOGIN_PART: Final = re.compile(r"(?<=/)[^/?#:]+:[^/?#]+")  # NAME:WORD between two slashes
+_STREAM_KEY: Final = re.compile(r"(?<=[^/:]/)[^/?#]+(?=/?(?:[?#]|\Z))")
+_HARMLESS: Final = re.compile(  # options of queries whose values are shown
+    r"action|after|audio|buffer|bitrate|ch|channel|codec|counts|format|fps|framerate|h|half|height|latency|loop|mirror"
+    r"|mode|number|onvif|picture|pkt_size|profile|proto|quality|rate|realtime|resolution|rotate|since|size|stream|streamtype"
+    r"|subtype|timeout|tls_verify|track|transport|transportmode|type|unicast|verify|video|w|width",
+    re.IGNORECASE,
+)
 _RANDOM_PART: Final = re.compile(r"(?<=/)(?=[\w~\-]*\d)(?=[\w~\-]*[A-Za-z])[\w~\-]{16,}")
 
 
@@ -71,7 +87,30 @@ def redact_address(address: str) -> str:
         hidden = f"{start}{HIDDEN}@{hidden.rpartition('@')[2]}"
     elif "@" in text:
         return start + HIDDEN  # a value with an @, or a login with a =: nobody can tell
-    return _RANDOM_PART.sub(HIDDEN, hidden)
+    return _RANDOM_PART.sub(HIDDEN, _hide_odd(start, hidden) if named else hidden)
+
+
+def _hide_odd(start: str, text: str) -> str:
+    """An address without what stands where no secret should be: in place of the port, and in options nobody knows."""
+    rest = text[len(start) :]
+    place = re.match(r"[^/\\?#]*", rest)
+    assert place is not None  # the pattern fits nothing, too
+    shown = place[0].rpartition("@")[2].rstrip(":.,;)")
+    if not _PLACE.fullmatch(shown) and HIDDEN not in shown:
+        return start + HIDDEN
+    before, mark, query = rest[place.end() :].partition("?")
+    before = _LOGIN_PART.sub(HIDDEN, before)
+    if start.lower().startswith("rtmp"):
+        before = _STREAM_KEY.sub(HIDDEN, "x" + before)[1:]
+    return f"{start}{place[0]}{before}{mark}{re.sub(r'[^&;?#]+', _hide_option, query)}"
+
+
+def _hide_option(found: re.Match[str]) -> str:
+    name, equals, value = found[0].partition("=")
+    if not equals:  # a word by itself
+        return name if re.fullmatch(r"[A-Za-z_./\-]{0,12}|\*+", name) else HIDDEN
+    shown = _HARMLESS.fullmatch(name) or re.fullmatch(r"\d{0,2}|\*+", value)
+    return found[0] if shown else f"{name}={HIDDEN}"
 
 
 def redact(text: str) -> str:
@@ -85,6 +124,7 @@ def redact(text: str) -> str:
         text = _BARE_LOGIN.sub(lambda found: redact_address(found[0]), text)
     text = _QUOTED_VALUE.sub(_hide_quoted, text)
     text = _VALUE_IN_TEXT.sub(_hide_value, text)
+    text = _SAID_VALUE.sub(_hide_said, text)
     return _HEADER.sub(rf"\1{HIDDEN}", text)
 
 
@@ -154,6 +194,10 @@ def _hide_login(found: re.Match[str]) -> str:
 
 def _hide_value(found: re.Match[str]) -> str:
     return f"{found[1]}{found[2]}{HIDDEN if not _NOT_SECRET.search(found[1]) else found[3]}"
+
+
+def _hide_said(found: re.Match[str]) -> str:
+    return found[0] if _NOT_SECRET.search(found[1]) else f"{found[1]}{found[2]}{HIDDEN}"
 
 
 def _hide_quoted(found: re.Match[str]) -> str:

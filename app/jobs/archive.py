@@ -31,7 +31,7 @@ from app.jobs.fuse_loop import StopFlag
 from app.media.writer import VIDEO_SUFFIXES
 from app.view.views import FileView
 from fusion_core.errors import BadInputError, RunError, UsageError
-from fusion_core.files import make_folder, refuse_planted
+from fusion_core.files import make_folder, open_plain, read_bounded, refuse_planted
 
 __all__ = ["ArchiveJob", "ArchiveReport", "plan", "run_archive"]
 
@@ -39,6 +39,7 @@ Runner = Callable[[Sequence[ItemTask], Callable[[ItemResult], None], threading.E
 
 _DIED = "the process that fused it died twice, also alone (out of memory, or killed)"
 _WAIT_S = 0.2
+_MOST_LOG_BYTES = 256_000_000
 
 
 class ArchiveJob(BaseModel):
@@ -274,10 +275,10 @@ def _finished(log: Path) -> dict[str, dict[str, Any]]:
 
 def _lines(path: Path) -> Iterable[str]:
     try:
-        return path.read_text(encoding="utf-8").splitlines()
+        return read_bounded(path, _MOST_LOG_BYTES, "log of an archive").decode().splitlines()
     except FileNotFoundError:
         return []
-    except (OSError, UnicodeDecodeError) as error:
+    except (BadInputError, OSError, UnicodeDecodeError) as error:
         raise BadInputError(f"{path} cannot be read ({error}); delete it to begin anew") from error
 
 
@@ -290,7 +291,11 @@ def _is_done(task: ItemTask, entry: dict[str, Any] | None) -> bool:
 def _append(log: Path, result: ItemResult) -> None:
     try:
         refuse_planted(log)
-        whole = not log.exists() or log.stat().st_size == 0 or log.read_bytes()[-1:] == b"\n"
+        whole = True
+        if log.exists():
+            with open_plain(log) as stream:
+                stream.seek(max(0, stream.seek(0, os.SEEK_END) - 1))
+                whole = stream.read(1) in (b"", b"\n")
         with log.open("ab") as file:
             file.write((b"" if whole else b"\n") + msgspec.json.encode(asdict(result)) + b"\n")
             file.flush()

@@ -45,8 +45,9 @@ __all__ = [
 ]
 
 Layout = tuple[StreamParams, ...]
+_LAST_SEQUENCE = 900_000_000  # no rig comes so far; a file that somebody put there must not use the numbers up
 _NAME = re.compile(
-    r"^(?P<prefix>[A-Za-z0-9][A-Za-z0-9_]{0,31})-(?P<sequence>\d{6,})-\d{8}T\d{6}Z(-[A-Za-z0-9_]+)?\.mkv$"
+    r"^(?P<prefix>[A-Za-z0-9][A-Za-z0-9_]{0,31})-(?P<sequence>\d{6,9})-\d{8}T\d{6}Z(-[A-Za-z0-9_]+)?\.mkv$"
 )
 _DEFAULT_DURATION_MS = 33
 _LONGEST_DURATION_MS = 250
@@ -240,7 +241,7 @@ def list_recordings(directory: Path, prefix: str | None = None) -> list[Path]:
 def next_name(config: RecordingConfig, wall_ns: int, label: str | None) -> Path:
     """The next file's path: PREFIX-SEQUENCE-UTC[-LABEL].mkv. The sequence rises whatever the wall clock does."""
     taken = [int(match["sequence"]) for path in config.directory.iterdir() if (match := _any_sequence(path.name))]
-    sequence = max(taken, default=0) + 1
+    sequence = max((number for number in taken if number < _LAST_SEQUENCE), default=0) + 1
     stamp = datetime.fromtimestamp(wall_ns // 1_000_000_000, UTC).strftime("%Y%m%dT%H%M%SZ")
     tail = "-" + re.sub(r"[^A-Za-z0-9_]+", "_", label).strip("_")[:40] if label else ""
     return config.directory / f"{config.prefix}-{sequence:06d}-{stamp}{tail.rstrip('-')}.mkv"

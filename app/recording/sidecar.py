@@ -20,6 +20,7 @@ import msgspec
 from app.recording.config import TrackName
 from app.recording.disk_file import DiskFile
 from fusion_core.errors import BadInputError, RecordingError
+from fusion_core.files import open_plain
 
 __all__ = [
     "MAX_LINES",
@@ -320,7 +321,7 @@ def read_sidecar(path: Path) -> SidecarContent:
 def _count(path: Path) -> None:
     """Look at how much there is before any of it takes memory. Raises BadInputError."""
     lines = values = 0
-    with path.open("rb") as file:
+    with open_plain(path, "sidecar") as file:
         while data := file.read(1 << 20):
             lines += data.count(b"\n")
             values += data.count(b",")
@@ -331,6 +332,6 @@ def _count(path: Path) -> None:
 
 def _lines(path: Path) -> Iterator[bytes]:
     """Lines without newline; one that is too long comes in pieces, which then are no valid JSON."""
-    with path.open("rb") as file:
+    with open_plain(path, "sidecar") as file:
         while data := file.readline(MAX_LINE_BYTES + 1):
             yield data.rstrip(b"\n")

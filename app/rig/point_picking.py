@@ -21,9 +21,13 @@ from calibration.align import ThermalAligner
 from calibration.homography import Model, PointSolution, solve_points
 from calibration.rig import CameraSide, PlaneCalibration, plain_scaling, save_calibration
 from fusion_core.errors import BadInputError
+from fusion_core.files import read_bounded
 from fusion_core.thermal.agc import Agc
 
 __all__ = ["PickedPoint", "PointPicking", "Side", "read_points"]
+
+_MOST_POINT_BYTES = 1_000_000
+_MOST_PX = 1e6
 
 Side = Literal["visible", "thermal"]
 Place = tuple[float, float]
@@ -187,18 +191,24 @@ def read_points(path: Path) -> list[tuple[Place, Place]]:
         BadInputError: missing, or a line is not four numbers.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        lines = read_bounded(path, _MOST_POINT_BYTES, "list of points").decode().splitlines()
+        rows = list(csv.reader(lines))
+    except BadInputError:
+        raise
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise BadInputError(f"{path} cannot be read: {error}") from error
     pairs: list[tuple[Place, Place]] = []
-    for number, row in enumerate(csv.reader(lines), start=1):
+    for number, row in enumerate(rows, start=1):
         if not row or row[0].lstrip().startswith("#"):
             continue
         try:
             xv, yv, xt, yt = (float(cell) for cell in row)
+            if not all(abs(value) <= _MOST_PX for value in (xv, yv, xt, yt)):
+                raise ValueError(row)
         except ValueError as error:
             raise BadInputError(
-                f"{path}, line {number}: {','.join(row)!r} is not x_visible,y_visible,x_thermal,y_thermal in pixels"
+                f"{path}, line {number}: {','.join(row)[:200]!r} is not x_visible,y_visible,x_thermal,y_thermal in"
+                " pixels"
             ) from error
         pairs.append(((xv, yv), (xt, yt)))
     return pairs

@@ -108,6 +108,39 @@ def test_secrets_of_ten_thousand_addresses_stay_inside(count: int) -> None:
     assert not leaks, f"{len(leaks)} leaks, e.g. {leaks[0]}"
 
 
+ODD = (
+    "rtsp://h/p?%70assword=Zq", "rtsp://h/p?user=admin&p=Zq", "rtsp://h/p?password:Zq", "rtsp://admin:Zq%40h/x",
+    "rtsp://h/cam/admin:Zq/x", "rtmp://h/live/Zqkey", "rtmps://h:443/live2/Zqkey?x=1", "http://h/hook?code=Zq",
+    "rtsp://h/p?token[]=Zq", "rtsp://h/p?пароль=Zq", "rtsp://h/p?mot_de_passe=Zq", "rtsp://h/p?hash=Zq",
+    "rtsp://h/p?access=Zq", "rtsp://admin:Zq", "rtsp://[admin:Zq]/x", "srt://h:9?mode=caller&streamid=publish:a:me:Zq",
+    "rtsp://h/p?Zq12", "rtsp://h:Zq/x", "rtsp://h/p?channel=1?nonce=Zq", "rtsp://h/p?a;b=Zq",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("address", ODD)
+def test_secrets_in_odd_places_stay_inside(address: str) -> None:
+    for text in (redact_address(address), redact(f"cannot open {address} now"), f"{Address(address)}"):
+        assert "Zq" not in text
+        assert text.rpartition("open ")[2].startswith(address.partition("//")[0])
+
+
+@pytest.mark.parametrize("text", ["password: Zq1", "password = 'Zq 1'", 'camera_secret: "Zq1"', "x.passphrase: Zq"])
+def test_secrets_as_configurations_write_them_stay_inside(text: str) -> None:
+    assert "Zq" not in redact(f"line 3: {text}")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "rtsp://h:8554/cam?channel=1&subtype=0", "see http://h:80/docs, (http://h) and http://h.", "C:\\me\\a.yaml",
+        "rtsp://192.0.2.1/x: Connection refused", "the user name or password: see credentials_env", "http://[::1]:80/x",
+        "srt://h:9000?mode=caller&latency=200000", "service.web.password_file: x", "sim:visible?counts=4000",
+    ],
+)  # fmt: skip
+def test_what_is_no_secret_can_be_read(text: str) -> None:
+    assert redact(text) == text
+
+
 def test_logs_and_the_log_of_the_status_page_hide_them() -> None:
     source, stream = random.Random("logs"), io.StringIO()
     configure_logging(LoggingConfig.model_validate({"format": LogFormat.JSON, "repeat_interval_s": 0}), stream)

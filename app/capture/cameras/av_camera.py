@@ -20,6 +20,7 @@ from app.media.decoded import DECODER_LIMITS, FrameConverter, bound_decoder
 from app.media.geometry import MediaInput
 from app.media.reader import VideoReader
 from fusion_core.errors import BadInputError, CameraLost, CameraTimeout, ConfigError, EndOfStream
+from fusion_core.files import read_bounded
 from fusion_core.frames import Frame, FrameFlag, Stream, TimestampSource
 from fusion_core.redaction import redact, redact_address
 
@@ -34,6 +35,7 @@ _MIN_SILENCE_S: Final = 1.0  # a live source that sends nothing for this long is
 _QUEUE_FRAMES: Final = 4
 _LATE_NS: Final = 250_000_000  # a real-time file further behind than this skips pictures
 _SKIP_MOST: Final = 9  # ... but shows one in ten
+_MOST_SECRET_BYTES: Final = 4096
 _JOIN_S: Final = 0.3
 
 
@@ -410,9 +412,11 @@ def rtsp_url_with_credentials(url: str, config: CameraConfig) -> str:
     elif config.credentials_file is not None:
         origin = f"credentials_file {config.credentials_file}"
         try:
-            secret = Path(config.credentials_file).expanduser().read_text(encoding="utf-8").strip()
-        except OSError as error:
-            raise ConfigError(f"{origin} cannot be read ({error.strerror}); it must hold user:password") from None
+            path = Path(config.credentials_file).expanduser()
+            secret = read_bounded(path, _MOST_SECRET_BYTES, "login").decode().strip()
+        except (OSError, BadInputError, UnicodeDecodeError) as error:
+            reason = getattr(error, "strerror", None) or type(error).__name__
+            raise ConfigError(f"{origin} cannot be read ({reason}); it must hold user:password") from None
     else:
         return str.__str__(url)
     if not secret or ":" not in secret:

@@ -243,9 +243,10 @@ def _engines(asked: list[str] | None, everything: bool) -> list[str]:
 def _read_ratios(path: Path) -> dict[str, float]:
     """Read the ratios, if they were stored on a machine of this capability. Raises UsageError."""
     from fusion_core.benchmark.candidates import capability
+    from fusion_core.files import read_json
 
     try:
-        document = json_module.loads(path.read_text())
+        document = read_json(path)
         ratios = {str(key): float(value) for key, value in document["ratios"].items()}
         of_machine = str(document["capability"])
     except (OSError, ValueError, AttributeError, TypeError, KeyError) as error:
@@ -269,9 +270,10 @@ def _write_ratios(path: Path, results: list[Result], facts: dict[str, Any]) -> N
 def _read_json(path: Path) -> tuple[list[Result], list[dict[str, Any]]]:
     """Results and environments of earlier runs. Raises UsageError."""
     from fusion_core.benchmark.measure import from_json
+    from fusion_core.files import read_json
 
     try:
-        document = json_module.loads(path.read_text())
+        document = read_json(path)
         return [from_json(entry) for entry in document["results"]], list(document["runs"])
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise UsageError(f"--add: {path} was not written by this version's benchmark ({error!r})") from error

@@ -7,6 +7,7 @@ import stat
 from pathlib import Path
 
 from fusion_core.errors import ConfigError
+from fusion_core.files import open_plain
 
 __all__ = ["CREDENTIAL", "read_secret"]
 
@@ -37,7 +38,7 @@ def read_secret(path: Path, what: str) -> str:
             raise ConfigError(f"{what} is {text}; wanted credential:NAME with the name of a credential")
         path = Path(folder) / name
     try:
-        with path.open("rb") as stream:
+        with open_plain(path) as stream:
             status = os.fstat(stream.fileno())
             data = stream.read(_MAX_BYTES + 1)
     except OSError as error:

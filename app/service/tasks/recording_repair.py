@@ -18,6 +18,7 @@ import structlog
 from app.recording.segments import list_recordings
 from app.recording.sidecar import sidecar_path
 from app.service.state.health import ServiceWorker
+from fusion_core.files import open_plain
 
 __all__ = ["RecordingRepair", "is_ended"]
 
@@ -36,7 +37,7 @@ _LEAST_PRIORITY: Final = 19
 def is_ended(video: Path) -> bool:
     """Whether the sidecar ends with its end line: video and sidecar are complete then."""
     try:
-        with sidecar_path(video).open("rb") as stream:
+        with open_plain(sidecar_path(video)) as stream:
             stream.seek(max(0, stream.seek(0, os.SEEK_END) - _TAIL))
             tail = stream.read()
     except OSError:

@@ -14,10 +14,11 @@ import structlog
 
 from app.configuration.service import RetentionConfig
 from app.recording.segments import delete_recording, is_protected, list_recordings
+from app.recording.sidecar import MAX_LINE_BYTES
 from app.recording.writing.disk import free_bytes
 from app.service.state.health import ServiceWorker
 from app.service.state.operations import KEEP, SNAPSHOT_FOLDER
-from fusion_core.files import read_json, refuse_planted, write_atomic
+from fusion_core.files import open_plain, read_json, refuse_planted, write_atomic
 
 __all__ = ["AgeBook", "Kept", "RetentionThread", "has_event", "plan"]
 
@@ -77,8 +78,11 @@ def plan(recordings: Sequence[Kept], config: RetentionConfig, free: int, busy: I
 def has_event(video: Path) -> bool:
     """Whether the sidecar of a recording holds an event. Reads the file; False when there is none."""
     try:
-        with video.with_suffix(".jsonl").open("rb") as stream:
-            return any(_EVENT_MARK in line[:200] for line in stream)
+        with open_plain(video.with_suffix(".jsonl")) as stream:
+            while line := stream.readline(MAX_LINE_BYTES):
+                if _EVENT_MARK in line[:200]:
+                    return True
+        return False
     except OSError:
         return False
 
