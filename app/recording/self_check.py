@@ -9,6 +9,7 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from pathlib import Path
 
 from app.recording.agreement import Agreement, agree
@@ -74,6 +75,8 @@ def check_recording(
     if scan.damage:
         problems.append(scan.damage)
     content = _content(path, scan, problems)
+    if scan.complete and not scan.damage and content is not None and scan.metadata is not None:
+        problems += _differences(content, scan.metadata)
     agreement = agree(content, scan) if scan.complete and content is not None else None
     if agreement is not None and agreement.changed and content is not None:
         problems += _disagreement(agreement, content)
@@ -114,6 +117,27 @@ def _content(path: Path, scan: VideoScan, problems: list[str]) -> SidecarContent
             if count != frames.get(track, 0)
         ]
     return content
+
+
+def _differences(sidecar: SidecarContent, copy: SidecarContent) -> list[str]:
+    """Where sidecar and its copy in the video say different things: lines have no checksums, but they stand twice."""
+    if sidecar.end is None or sidecar.end.reason == "recovered" or sidecar.damage or copy.end is None:
+        return []  # then they need not be the same
+    if copy.damage:
+        return [f"the sidecar's copy in the video is damaged: {copy.damage}"]
+    both = (
+        ("its header", [sidecar.header], [copy.header]),
+        ("line", sidecar.pictures, copy.pictures),
+        ("mark", sidecar.others, copy.others),
+        ("its end", [sidecar.end], [copy.end]),
+    )
+    told = []
+    for what, ours, theirs in both:
+        wrong = [n for n, (a, b) in enumerate(zip_longest(ours, theirs)) if a != b]
+        if wrong:
+            where = what if what.startswith("its") else f"{len(wrong)} {what}(s), the first of them number {wrong[0]}"
+            told.append(f"the sidecar and its copy in the video differ in {where}: one of them is damaged")
+    return told
 
 
 def _disagreement(agreement: Agreement, content: SidecarContent) -> list[str]:

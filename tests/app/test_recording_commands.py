@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import random
 import shutil
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from app.recording.config import RecordingConfig, TrackName
 from app.recording.reader import RecordingReader
 from app.recording.recover import recover
 from app.recording.self_check import check_recording
-from app.recording.sidecar import encode_line, read_sidecar, sidecar_path
+from app.recording.sidecar import SidecarContent, encode_line, read_sidecar, sidecar_path
 from app.recording.writing.recorder import Recorder
 from app.view.views import FileView
 from fusion_core.errors import BadInputError, LumithermError, RecordingError
@@ -260,6 +261,42 @@ def test_a_flipped_bit_in_the_middle_is_found_located_and_passed_over(
     written = sorted(int(path.stem) for path in (tmp_path / "png").glob("*.png"))
     assert written[0] == 0 and written[-1] == PAIRS - 1 and PAIRS - len(written) <= 31
     assert (code == 1 and "left out" in text) == (len(written) < PAIRS)
+
+
+def _meaning(content: SidecarContent) -> tuple[object, ...]:
+    return content.header, content.pictures, content.others, content.end
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_flipped_bit_in_the_sidecar_is_found(video: Path, seed: int) -> None:
+    """Its lines have no checksums; their copy in the video gives it away, wherever it changes what a line says."""
+    path = sidecar_path(video)
+    sound, before = path.read_bytes(), _meaning(read_sidecar(path))
+    rng = random.Random(seed)
+    data = bytearray(sound)
+    data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
+    path.write_bytes(data)
+    try:
+        changed = _meaning(read_sidecar(path)) != before
+    except LumithermError:
+        changed = True
+    assert bool(check_recording(video, quick=True).problems) is changed
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "where"),
+    [
+        (b'"engine":"average"', b'"engine":"evenage"', "40 line"),
+        (b'"reason":"start"', b'"reason":"split"', "its header"),
+        (b'"src":"simulated"', b'"src":"simuloted"', "line"),
+    ],
+)
+def test_what_was_rewritten_in_the_sidecar_is_told(video: Path, old: bytes, new: bytes, where: str) -> None:
+    path = sidecar_path(video)
+    assert old in path.read_bytes()
+    path.write_bytes(path.read_bytes().replace(old, new))
+    (problem,) = check_recording(video, quick=True).problems
+    assert "differ in" in problem and where in problem
 
 
 def test_the_check_reads_everything_and_tells_how_far_it_is(video: Path) -> None:
