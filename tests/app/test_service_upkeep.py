@@ -6,6 +6,8 @@ import contextlib
 import http.server
 import json
 import os
+import resource
+import signal
 import socket
 import stat
 import sys
@@ -205,6 +207,58 @@ def test_commands_know_no_shell_and_end_in_time(tmp_path: Path) -> None:
         call_hook(slow, HookEvent.EVENT, {})
     with pytest.raises(RunError):
         call_hook(HookConfig.model_validate({"name": "c", "command": ["/nowhere"]}), HookEvent.EVENT, {})
+
+
+def test_a_program_that_floods_takes_no_memory_and_one_that_forks_holds_nobody(tmp_path: Path) -> None:
+    flood = "import os\nwhile True: os.write(1, b'x' * 65536); os.write(2, b'y' * 65536)"
+    hook = HookConfig.model_validate({"name": "c", "command": [sys.executable, "-c", flood], "timeout_s": 3})
+    before_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(RunError, match="timed out"):
+        call_hook(hook, HookEvent.EVENT, {})
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before_kb < 50_000
+
+    marker = tmp_path / "pid"
+    fork = f"import subprocess\nopen({str(marker)!r}, 'w').write(str(subprocess.Popen(['sleep', '60']).pid))\n"
+    began_s = time.monotonic()
+    words = [sys.executable, "-c", fork]
+    call_hook(HookConfig.model_validate({"name": "c", "command": words, "timeout_s": 30}), HookEvent.EVENT, {})
+    assert time.monotonic() - began_s < 25  # it does not wait for what goes on
+    os.kill(int(marker.read_text()), signal.SIGKILL)
+    words = [sys.executable, "-c", fork + "import time; time.sleep(60)"]
+    with pytest.raises(RunError, match="timed out"):
+        call_hook(HookConfig.model_validate({"name": "c", "command": words, "timeout_s": 4}), HookEvent.EVENT, {})
+    child = int(marker.read_text())
+    wait_until(lambda: not Path(f"/proc/{child}").exists() or "Z" in Path(f"/proc/{child}/stat").read_text(), 20)
+
+    words = [
+        sys.executable,
+        "-c",
+        "import sys; sys.stderr.buffer.write(b'\\xff' + b'z' * 90000 + b'end'); sys.exit(3)",
+    ]
+    with pytest.raises(RunError, match=r"exit code 3: z+end") as caught:
+        call_hook(HookConfig.model_validate({"name": "c", "command": words, "timeout_s": 30}), HookEvent.EVENT, {})
+    assert len(str(caught.value)) < 600
+
+
+@pytest.mark.parametrize("drip", [b"x", b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 100 Continue\r\n\r\n", b""])
+def test_a_server_that_answers_bit_by_bit_holds_a_hook_no_longer_than_it_may(drip: bytes) -> None:
+    server, stopping = socket.create_server(("127.0.0.1", 0)), threading.Event()
+
+    def serve() -> None:
+        with server.accept()[0] as connection, contextlib.suppress(OSError):
+            while not stopping.wait(0.1):
+                connection.sendall(drip)
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    url = f"http://127.0.0.1:{server.getsockname()[1]}/x"
+    began_s = time.monotonic()
+    with pytest.raises(RunError, match="hook w failed"):
+        call_hook(HookConfig.model_validate({"name": "w", "webhook": url, "timeout_s": 1}), HookEvent.EVENT, {})
+    assert time.monotonic() - began_s < 15
+    stopping.set()
+    thread.join()
+    server.close()
 
 
 def test_hooks_queue_up_to_a_limit_and_mqtt_says_what_is_missing() -> None:

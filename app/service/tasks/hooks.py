@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import importlib
 import json
 import os
 import queue
+import select
+import signal
+import socket
 import ssl
 import subprocess
+import tempfile
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import IO, Any
 from urllib.parse import urlsplit
 
 import structlog
@@ -28,6 +33,8 @@ __all__ = ["HookRunner", "call_hook"]
 
 _QUEUE = 64
 _MAX_OUTPUT = 500
+_READ_S = 1.0
+_LAST_PIECES = 16  # of its words that are waited for once a program has ended
 _MORE_S = 30.0  # beyond a hook's own limit: names are looked up, a process ends
 _KEPT_VARIABLES = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "XDG_CONFIG_HOME", "SSL_CERT_FILE")
 
@@ -105,19 +112,54 @@ def _run(hook: HookConfig, message: Mapping[str, Any]) -> None:
     assert hook.command is not None
     environment = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
     environment |= {f"LUMITHERM_{key.upper()}": str(value).replace("\0", "") for key, value in message.items()}
-    done = subprocess.run(
-        list(hook.command),
-        input=json.dumps(message),
-        capture_output=True,
-        text=True,
-        timeout=hook.timeout_s,
-        check=False,
-        env=environment,
-        close_fds=True,
-        start_new_session=True,
-    )
-    if done.returncode != 0:
-        raise ValueError(f"exit code {done.returncode}: {done.stderr.strip()[-_MAX_OUTPUT:]}")
+    with tempfile.TemporaryFile() as facts:
+        facts.write(json.dumps(message).encode())
+        facts.seek(0)
+        program = subprocess.Popen(
+            list(hook.command),
+            stdin=facts,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            env=environment,
+            start_new_session=True,
+        )
+    assert program.stderr is not None  # it is a pipe
+    said, ended = bytearray(), threading.Event()
+    reader = threading.Thread(target=_keep_end, args=(program.stderr, said, ended), name="hook output", daemon=True)
+    reader.start()
+    try:
+        code = program.wait(hook.timeout_s)
+    finally:
+        _end_group(program)
+        ended.set()
+        reader.join(_READ_S)
+    if code != 0:
+        raise ValueError(f"exit code {code}: {bytes(said).decode('utf-8', 'replace').strip()[-_MAX_OUTPUT:]}")
+
+
+def _keep_end(stream: IO[bytes], kept: bytearray, ended: threading.Event) -> None:
+    """Keep the last of what is said: it may be more than memory, and what the program left behind may go on."""
+    left = _LAST_PIECES
+    with stream, contextlib.suppress(OSError):
+        while left > 0:
+            left -= ended.is_set()
+            if os.name == "posix" and not select.select([stream], [], [], 0.02)[0]:
+                continue
+            piece = os.read(stream.fileno(), 65_536)
+            if not piece:
+                return
+            kept += piece
+            del kept[: -4 * _MAX_OUTPUT]
+
+
+def _end_group(program: subprocess.Popen[bytes]) -> None:
+    """After its time a program ends with all that it has started; what goes on by itself may do so after a good end."""
+    if program.poll() is not None:
+        return
+    with contextlib.suppress(OSError):
+        os.killpg(program.pid, signal.SIGKILL) if hasattr(os, "killpg") else program.kill()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        program.wait(_READ_S)
 
 
 def _post(hook: HookConfig, url: str, message: Mapping[str, Any], token: str | None) -> None:
@@ -134,13 +176,28 @@ def _post(hook: HookConfig, url: str, message: Mapping[str, Any], token: str | N
     if token is not None:
         headers["Authorization"] = f"Bearer {token}"
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    # The connection's own limit is one for each piece, and a server may send them one by one.
+    late = threading.Event()
+    watch = threading.Timer(hook.timeout_s, _cut, (connection, late))
+    watch.start()
     try:
         connection.request("POST", path, json.dumps(message).encode(), headers)
         answer = connection.getresponse()
+        if late.is_set():  # what there was of it may look whole
+            raise TimeoutError(f"the server did not answer within {hook.timeout_s:g} s")
         if not 200 <= answer.status < 300:
             raise ValueError(f"the server answered {answer.status}")
     finally:
+        watch.cancel()
         connection.close()
+
+
+def _cut(connection: http.client.HTTPConnection, late: threading.Event) -> None:
+    late.set()
+    held = connection.sock
+    if held is not None:
+        with contextlib.suppress(OSError):
+            socket.socket.shutdown(held, socket.SHUT_RDWR)  # not TLS's own, which would wait
 
 
 def _publish(hook: HookConfig, url: str, message: Mapping[str, Any], secret: str | None) -> None:
