@@ -29,7 +29,7 @@ _ADVICE = {
     UNRECORDED: "Record with both raw tracks: recording.tracks must name visible and thermal",
     "the two times are too far apart": "Synchronize the cameras better, or allow more with --max-skew-ms; of videos, "
     "give the known difference with --thermal-offset-ms",
-    ALIKE: "Film a rig or a scene that moves; --min-distance 0.02 takes less different ones",
+    ALIKE: "Film a rig or a scene that moves",
 }
 """What to do, by the reason that cost most."""
 _ALIKE_A_REJECTED = 4  # alike frames to a rejected pair, from which on variety is what is wanting

@@ -41,6 +41,7 @@ _BASE_FRAMES = 24
 _FEW_PAIRS = 20
 _LEAST_PAIRS = 3
 _CLOSER = ((1.0, 1.0), (0.5, 0.5), (0.2, 1 / 3))  # of the interval and of the distance, where too few pairs differ
+_SMALLER_PART, _ROUGHER = 0.6, 1.75  # of what is wanted, where a session would give too few pairs
 _ALIGN_BY = 8  # pairs that an alignment is found by
 _GOOD_EXPECTED_PX = 1.7  # about 1.5 px against the truth
 _BAD_PX = 2.5  # a cell with a larger residual is cut off
@@ -230,6 +231,48 @@ class _Session:
             offset = np.abs(self._calibration.t_visible_thermal_m[:2])
             if max(offset) > 3 * min(offset):
                 across = bool(offset[0] > offset[1])
+        judged = self._judged(source, chosen, size, base_px, across, window)
+        kept, rejected = 0, []
+        for record, aligned in judged:
+            if aligned is None:
+                rejected.append(record)
+                continue
+            kept += 1
+            yield record, aligned
+        near = {record.index for record in rejected if record.reason in (TOO_FAR, NEAR_THINGS)}
+        if kept >= _LEAST_PAIRS or kept + len(near) < _LEAST_PAIRS:
+            yield from ((record, None) for record in rejected)
+            return
+        yield from ((record, None) for record in rejected if record.index not in near)
+        settings = self._settings
+        self._settings = replace(
+            settings,
+            min_side=_SMALLER_PART * settings.min_side,
+            max_expected_p95_px=_ROUGHER * settings.max_expected_p95_px,
+        )
+        again = [pair for pair in chosen if pair[0].index in near]
+        before = kept
+        for record, aligned in self._judged(source, again, size, base_px, across, window):
+            kept += aligned is not None
+            yield record, aligned
+        self._settings = settings
+        if kept > before:
+            self.notes.append(
+                f"{self.name}: hardly a pair is aligned as well as wanted; smaller parts were taken, of which 5 % may "
+                f"be off by up to {_ROUGHER * settings.max_expected_p95_px:.1f} px in place of "
+                f"{settings.max_expected_p95_px:.1f}. Film with nothing near the rig for better ones"
+            )
+
+    def _judged(
+        self,
+        source: Source,
+        chosen: list[tuple[Candidate, np.ndarray]],
+        size: tuple[int, ...],
+        base_px: np.ndarray,
+        across: bool | None,
+        window: tuple[slice, slice],
+    ) -> Iterator[tuple[PairRecord, _Aligned | None]]:
+        """Each pair aligned and judged by the present limits."""
         for candidate, levels in chosen:
             record = PairRecord(
                 f"{self.name}_{candidate.index:06d}", self.name, str(source.path), candidate.index,

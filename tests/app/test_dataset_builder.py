@@ -209,6 +209,18 @@ def test_what_cannot_be_aligned_is_rejected_with_a_reason(tmp_path: Path) -> Non
         build_dataset([Unrelated("other", [1])], tmp_path / "none", BuildSettings(min_correlation=0.99))
 
 
+def test_where_hardly_a_pair_is_good_enough_somewhat_worse_ones_are_taken_and_said(tmp_path: Path) -> None:
+    good = build_dataset([MadeSource("roof", [1, 2, 3, 4, 5])], tmp_path / "good", BuildSettings())
+    assert not any("hardly a pair" in warning for warning in good.warnings)
+    wanted_px = 0.95 * min(record.expected_p95_px for record in good.kept)
+    tight = BuildSettings(max_expected_p95_px=wanted_px)
+    summary = build_dataset([MadeSource("roof", [1, 2, 3, 4, 5])], tmp_path / "set", tight)
+    assert any("hardly a pair" in warning for warning in summary.warnings)
+    assert all(wanted_px < record.expected_p95_px <= 1.75 * 1.1 * wanted_px for record in summary.kept)
+    assert len(summary.kept) >= 3 and len(summary.kept) + len(summary.rejected) == 5
+    assert len({record.stem for record in summary.kept + summary.rejected}) == 5
+
+
 def test_calibration_warps_and_cuts_to_what_both_see(tmp_path: Path) -> None:
     height, width = scene(1)[1].shape
     # thermal pixels lie 24 px further right in the visible picture than plain laying over says, less the known shift
