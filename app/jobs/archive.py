@@ -266,7 +266,7 @@ def _finished(log: Path) -> dict[str, dict[str, Any]]:
     for line in _lines(log):
         try:
             entry = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         if isinstance(entry, dict) and isinstance(entry.get("name"), str):
             found[entry["name"]] = entry

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from collections.abc import Callable
@@ -121,3 +122,35 @@ def test_points_that_are_none_are_refused_in_a_sentence(tmp_path: Path, text: st
     with pytest.raises(LumithermError) as caught:
         read_points(path)
     assert len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize("said", [b"[" * 200_000, b"[]", b'"x"', b"\xff", b"", b"9" * 5000, b"x" * 70_000_000])
+def test_who_answers_in_place_of_the_rig_is_told_from_it(said: bytes) -> None:
+    import socket
+    import tempfile
+
+    from app.service.web.control import ask
+
+    with tempfile.TemporaryDirectory(prefix="lt", dir="/tmp") as folder, socket.socket(socket.AF_UNIX) as server:
+        path = Path(folder) / "x.sock"
+        server.bind(str(path))
+        server.listen(1)
+
+        def serve() -> None:
+            connection, _ = server.accept()
+            with connection, contextlib.suppress(OSError):
+                connection.recv(10_000)
+                connection.sendall(said + b"\n")
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        with pytest.raises(LumithermError, match="no running rig answers"):
+            ask(path, "status", {}, 30)
+        thread.join()
+
+
+def test_a_line_of_an_archives_log_that_is_too_deep_is_passed_over(tmp_path: Path) -> None:
+    from app.jobs.archive import _finished
+
+    (tmp_path / "log").write_text("[" * 200_000 + '\n{"name": "a"}\n' + "9" * 5000 + "\n")
+    assert set(_finished(tmp_path / "log")) == {"a"}

@@ -28,6 +28,7 @@ __all__ = ["ControlServer", "ask", "default_socket"]
 
 _MAX_LINE = 65_536
 _TIMEOUT_S = 10.0
+_MOST_ANSWER = 64_000_000
 _MAX_CLIENTS = 8
 
 
@@ -170,9 +171,11 @@ def ask(path: Path, command: str, arguments: Mapping[str, Any], timeout_s: float
             client.connect(str(path))
             client.sendall(json.dumps({"command": command, "arguments": dict(arguments)}).encode() + b"\n")
             with client.makefile("rb") as stream:
-                line = stream.readline()
+                line = stream.readline(_MOST_ANSWER)
         answer = json.loads(line)
-    except (OSError, ValueError) as error:
+        if not isinstance(answer, dict):
+            raise ValueError("its answer makes no sense")
+    except (OSError, ValueError, RecursionError) as error:
         raise RunError(
             f"no running rig answers at {path} ({error}); start one with `lumitherm run --headless --service`, or name"
             " its socket with --socket"
