@@ -162,14 +162,16 @@ class ChildCamera:
     def close(self) -> None:
         """End the child; returns within about half a second whatever it does.
 
-        After a failure or in silence the next child is there, or starts at once, for the `open` that will follow; a
-        second `close` ends that one.
+        After a failure the next child is there, or starts at once, for the `open` that will follow; in silence one that
+        is there stays. A second `close` ends it.
         """
-        failed, again = self._failed, self._failed or self._silent
+        failed, silent = self._failed, self._silent
         self._failed = self._silent = False
         self._end_child(polite=not failed)
-        if again:
+        if failed:
             self._spare = self._spare or _Child(self._command)
+        elif silent:
+            return
         elif self._spare is not None:
             self._spare.end(polite=False)
             self._spare = None
