@@ -151,8 +151,6 @@ def spoil(kind: str, picture: np.ndarray, at: np.ndarray, other: Picture, seed: 
         room = [np.abs(at - (np.array([x, y]) + half)).sum(axis=1).min() for y, x in corners]
         y, x = corners[int(np.argmax(room))]
         values[y : y + small.shape[0], x : x + small.shape[1]] = small
-        if ((at > [x - 8, y - 8]) & (at < [x + small.shape[1] + 8, y + small.shape[0] + 8])).all(axis=1).any():
-            return clipped_as(values, picture), (other[1] + 0.5) * size - 0.5 + [x, y]  # it hides part of the first
         return clipped_as(values, picture), np.stack([at, (other[1] + 0.5) * size - 0.5 + [x, y]])
     return clipped_as(values, picture), at
 

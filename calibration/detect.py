@@ -29,8 +29,9 @@ _STRETCH = {"blur12": (3, 97), "blur25": (3, 97), "hat": (0.5, 99.5)}  # per cen
 MIN_MARKERS = 3
 JOINED = ("stretch", "blur25", "upper", "lower")  # preparations in which discs that touch are taken apart
 MIN_CHARUCO_CORNERS = 8
-ASTRAY_STEP, ASTRAY_MEDIANS = 0.03, 6.0  # off by more, of a step and of the median of all, a disc is something else
-MAX_ASTRAY = 8
+ASTRAY_PX, ASTRAY_STEP, ASTRAY_MEDIANS = 0.5, 0.03, 6.0  # off by more, of a step and of the median, it is none
+MAX_ASTRAY = 12
+MAX_ASTRAY_COUNTED, MAX_ASTRAY_READ = 1 / 12, 1 / 4  # of the points; those of markers carry their numbers
 PATIENCE = 8  # more preparations for a board that lacks discs: another may show them
 
 
@@ -207,11 +208,20 @@ def detect_board(
     detection = _climb(grey, board, polarity, first, max_rungs, skip)
     if isinstance(board, SymmetricCircles | AsymmetricCircles):
         return detection  # refined already: that tells which discs are none
-    return replace(detection, points_px=refine_points(grey, detection.points_px, detection.ids, board))
+    refined = replace(detection, points_px=refine_points(grey, detection.points_px, detection.ids, board))
+    astray = _astray(refined, board)
+    share = MAX_ASTRAY_READ if board.identified else MAX_ASTRAY_COUNTED
+    if astray.sum() > share * len(astray) or len(astray) - astray.sum() < MIN_CHARUCO_CORNERS:
+        raise BoardNotFoundError(
+            f"a {board.describe()} was found, but {astray.sum()} of its {len(astray)} points lie off what the others "
+            "foretell. Is there a second board, or a glare or a reflection over it?"
+        )
+    return refined.without(astray)
 
 
 def _astray(detection: Detection, board: Board) -> np.ndarray:
-    """(N,) bool: points that lie off the plane and lens of the others: a glare over a disc looks like one."""
+    """(N,) bool: points that lie off the plane and lens of the others: a glare over a disc looks like one, its border
+    on a checkerboard moves corners."""
     object_xy = board.object_points()[detection.ids, :2]
     step = _smallest_step(detection.points_px)
     left_out = np.zeros(len(detection.ids), bool)
@@ -220,7 +230,7 @@ def _astray(detection: Detection, board: Board) -> np.ndarray:
         if plane is None:
             break
         off = np.linalg.norm(plane.points(object_xy) - detection.points_px, axis=1)
-        limit = max(ASTRAY_STEP * step, ASTRAY_MEDIANS * float(np.median(off[~left_out])))
+        limit = max(ASTRAY_PX, ASTRAY_STEP * step, ASTRAY_MEDIANS * float(np.median(off[~left_out])))
         worst = int(np.argmax(np.where(left_out, 0.0, off)))
         if off[worst] <= limit:
             break

@@ -40,7 +40,8 @@ MAX_HELD_OUT_P95_PX = 2.0
 MIN_COVERAGE = 0.8
 MIN_REACHED = 0.6  # of the common field at the working distance that boards could reach at their distance
 FOLDS = 5
-MAX_WORSE = 2.0  # times the rms of a camera fitted alone: what both together may leave
+MAX_ALONE_PX = 0.6  # of 640: a lens that is fitted alone and leaves more has met something that no lens explains
+MAX_WORSE = 2.5  # times the rms of a camera fitted alone: what both together may leave
 MIN_SCATTER_DEG = 0.3  # views that differ less about the cameras' turn contradict each other in nothing
 
 
@@ -125,10 +126,13 @@ class Solution:
             if _contradictory(self.rotation_scatter_deg)
             else ""
         )
+        cameras = (self.visible.camera, self.thermal.camera)
+        poor = any(rms > MAX_ALONE_PX * camera.width / 640 for rms, camera in zip(alone, cameras, strict=True))
         return (
-            f"Each camera fits alone ({alone[0]:.2f} visible px, {alone[1]:.2f} thermal px), but both together are off "
-            f"by {self.together_px[0]:.2f} visible px and {self.together_px[1]:.2f} thermal px{differ}: the views were "
-            "not taken at the same moment, or the board is bent. "
+            f"Each camera {'is off when alone' if poor else 'fits alone'} ({alone[0]:.2f} visible px, {alone[1]:.2f} "
+            f"thermal px), but both together are off by {self.together_px[0]:.2f} visible px and "
+            f"{self.together_px[1]:.2f} thermal px{differ}: the views were not taken at the same moment, or the board "
+            f"is bent{', or its lengths are not those that were given' if poor else ''}. "
             "Hold it still at each view, on a tripod if need be, and stiffen it. Fitting both together would move the "
             f"principal points by {self.bent_px[0]:.1f} visible px and {self.bent_px[1]:.1f} thermal px; so both "
             "lenses are held as each camera alone gives them."

@@ -113,7 +113,9 @@ def test_views_of_different_moments_are_told_and_bend_no_lens(
     solution = solve_views(point_views(rig, 14, 4, **moved), BOARD, working_distance_m=3.0, bootstrap=3)
     assert "not taken at the same moment" in solution.contradiction and "are held" in solution.contradiction
     assert "visible px" in solution.contradiction and "thermal px" in solution.contradiction
-    assert solution.bend == ""
+    assert solution.bend == "" and "lengths" not in solution.contradiction
+    wrong = replace(solution, visible=replace(solution.visible, rms_px=1.0))  # as with a wrong length
+    assert "its lengths are not those that were given" in wrong.contradiction
     for found, truth in ((solution.rig.visible, rig.visible), (solution.rig.thermal, rig.thermal)):
         assert np.hypot(found.cx_px - truth.cx_px, found.cy_px - truth.cy_px) < 2.5 * truth.width / 640
     failed = [gate for gate in solution.gates if not gate.passed and "coverage" not in gate.name]
