@@ -6,6 +6,7 @@ repeats itself is written a few times and then counted.
 
 from __future__ import annotations
 
+import errno
 import logging
 import logging.handlers
 import sys
@@ -174,6 +175,8 @@ def _file_handler(path: Path) -> logging.Handler:
     try:
         make_folder(path.parent)
         refuse_planted(path)
+        if path.is_fifo():  # opening it would wait for a reader, for ever
+            raise OSError(errno.EINVAL, "it is a pipe")
         return logging.handlers.RotatingFileHandler(
             path, maxBytes=_MAX_FILE_BYTES, backupCount=_KEPT_FILES, encoding="utf-8"
         )

@@ -154,3 +154,16 @@ def test_a_line_of_an_archives_log_that_is_too_deep_is_passed_over(tmp_path: Pat
 
     (tmp_path / "log").write_text("[" * 200_000 + '\n{"name": "a"}\n' + "9" * 5000 + "\n")
     assert set(_finished(tmp_path / "log")) == {"a"}
+
+
+def test_a_pipe_in_place_of_a_log_or_of_certificates_is_waited_for_by_nobody(tmp_path: Path) -> None:
+    from app.configuration.config import LoggingConfig
+    from app.configuration.service import PushConfig
+    from app.logging_setup import configure_logging
+    from app.service.tasks.push import _tls_context
+
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe, 0o600)
+    push = PushConfig.model_validate({"name": "a", "url": "rtsps://127.0.0.1:9/x", "tls_ca_file": str(pipe)})
+    for call in (lambda: configure_logging(LoggingConfig(file=pipe)), lambda: _tls_context(push)):
+        assert isinstance(_within(20, call), LumithermError)

@@ -39,6 +39,7 @@ from app.service.state.preview import picture_of
 from app.service.state.secrets import read_secret
 from app.service.tasks.push_child import HEADER, make_identity
 from fusion_core.errors import ConfigError, RunError
+from fusion_core.files import open_plain
 from fusion_core.frames import FusedFrame
 from fusion_core.redaction import Address, redact
 
@@ -328,6 +329,8 @@ def _end_child(child: subprocess.Popen[bytes]) -> None:
 
 def _tls_context(config: PushConfig) -> ssl.SSLContext:
     try:
+        if config.tls_ca_file is not None:
+            open_plain(config.tls_ca_file).close()  # a pipe would be waited for
         return ssl.create_default_context(cafile=config.tls_ca_file)
     except (OSError, ssl.SSLError) as error:
         raise ConfigError(

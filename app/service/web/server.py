@@ -17,6 +17,7 @@ from app.configuration.service import WebConfig, is_loopback
 from app.service.state.health import Heartbeat
 from app.service.web.access_guard import AccessGuard, make_protocol
 from fusion_core.errors import ConfigError, RunError
+from fusion_core.files import open_plain
 
 __all__ = ["WebServer"]
 
@@ -38,6 +39,8 @@ class WebServer:
         self.loop: asyncio.AbstractEventLoop | None = None
         if config.tls_cert is not None and config.tls_key is not None:
             try:
+                for file in (config.tls_cert, config.tls_key):
+                    open_plain(file).close()  # a pipe would be waited for
                 ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(config.tls_cert, config.tls_key)
             except (OSError, ssl.SSLError) as error:
                 raise ConfigError(
