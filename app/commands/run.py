@@ -116,7 +116,7 @@ def run_headless(
         _tell_end(live)
     if live.failure is not None:
         raise live.failure
-    if live.recording.in_vain and (read_config is None or received):
+    if live.recording.in_vain and (read_config is None or received or duration_s is not None):
         raise _recorded_nothing(live, settings)
     if received:
         raise typer.Exit(128 + received[0])

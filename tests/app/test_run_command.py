@@ -121,6 +121,16 @@ def test_a_folder_that_cannot_be_written_is_found_before_anything_begins(tmp_pat
             subprocess.run(["umount", str(place)], check=True)
 
 
+def test_a_service_whose_time_ran_out_without_a_recording_ends_with_1(tmp_path: Path) -> None:
+    """It goes on meanwhile, for a disk may come back; at its end nobody may believe that there is a recording."""
+    place = _unwritable(tmp_path, "below a file")
+    own = {"state_directory": tmp_path / "state", "control.socket": tmp_path / "c.sock", "web.port": 0}
+    options = [part for key, value in own.items() for part in ("--set", f"service.{key}={value}")]
+    done = run(tmp_path, "--record", "--duration", "2", "--service", "--set", f"recording.directory={place}", *options)
+    assert done.returncode == 1 and f"nothing was recorded in {place}" in done.stderr, done.stderr
+    assert "pictures fused" in done.stdout and "Traceback" not in done.stderr
+
+
 def test_a_recording_that_never_came_ends_with_1_and_says_why(tmp_path: Path) -> None:
     """No camera is there: whoever asked for a recording must not believe that there is one."""
     start = command(tmp_path, "--record")
