@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from fusion_core.colour import luminance
 from fusion_core.errors import BadInputError
+from fusion_core.files import read_json
 from fusion_core.frames import Stream
 from fusion_core.pair_folder import PairFiles, list_pairs
 from fusion_core.picture_file import PictureReader, gathered_notes
@@ -58,7 +59,7 @@ class DataCheck:
     unclear: int  # pairs whose spectra do not: their alignment cannot be told
     sizes: tuple[tuple[str, int], ...]  # "640x480, 8 bit": number of pairs, most frequent first
     repeated: int  # near-duplicates inside the training part: no fault, but they weigh more
-    notes: tuple[str, ...] = ()  # what was done to pictures while they were read, one line each
+    notes: tuple[str, ...] = ()  # what the set's builder warned of, and what was done to pictures while they were read
 
 
 @dataclass(frozen=True)
@@ -121,8 +122,17 @@ def check_data(
         sum(not r.reliable for r in registrations),
         tuple(sorted(kinds.items(), key=lambda item: -item[1])),
         _repeated(training),
-        gathered_notes(note for look in looks for note in look.notes),
+        (*_said_when_built(root), *gathered_notes(note for look in looks for note in look.notes)),
     )
+
+
+def _said_when_built(root: Path) -> list[str]:
+    """What `dataset build` warned of, which the pictures alone do not show: this check must not sound better."""
+    try:
+        warnings = read_json(root / "dataset.json")["warnings"]
+        return [f"said when the set was built: {text}" for text in warnings if isinstance(text, str)]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []  # other pairs than those of `dataset build`
 
 
 def _look(files: PairFiles, max_shift_px: float) -> _Look:

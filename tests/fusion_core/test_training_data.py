@@ -288,6 +288,16 @@ def test_doctor_finds_each_fault(tmp_path: Path) -> None:
     }
 
 
+def test_the_check_says_what_the_sets_builder_warned_of(tmp_path: Path) -> None:
+    root = _folder(tmp_path, 2)
+    assert check_data(root).notes == ()
+    (root / "dataset.json").write_text('{"warnings": ["These targets are coarse."]}')
+    assert check_data(root).notes == ("said when the set was built: These targets are coarse.",)
+    for other in ("[]", "no JSON", '{"warnings": 3}', "{}"):
+        (root / "dataset.json").write_text(other)
+        assert check_data(root).notes == ()
+
+
 def test_pictures_without_values_or_in_a_palette_are_read_as_everywhere_and_told(tmp_path: Path) -> None:
     """NaN and no-data are filled, too much of it is refused by name, a known palette is undone, another refused."""
     root = _folder(tmp_path, 2)

@@ -24,7 +24,7 @@ _PAGE = page(
     "Training pairs",
     """<h1>Training pairs</h1><p class="quiet">{{ folder }}: {{ found.pairs }} pairs</p>
 <div class="verdict{{ '' if found.findings else ' good' }}">{{ found.findings|length ~ ' problems' if found.findings else 'No problems' }}</div>
-<section><h2>Residual shift</h2>
+<section><h2>Residual shift of whole pictures</h2>
 <p>Pairs by how far thermal content lies from visible content, px, where both pictures correlate clearly. {{ found.unclear }} pairs do not, and nothing can be said of them. Training registers what lies below the limit.</p>{{ histogram }}</section>
 {% for kind, findings in kinds %}<section><h2>{{ kind }}: {{ findings|length }}</h2><table><tr><th>pair</th><th>what</th></tr>
 {% for finding in findings %}<tr><td>{{ finding.stem }}</td><td>{{ finding.detail }}</td></tr>{% endfor %}</table></section>{% endfor %}

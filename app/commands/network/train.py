@@ -214,7 +214,10 @@ def _check_data(
         console.print(table)
     counts = shift_counts(found.shifts_px)
     histogram = Table(
-        *(f"< {high:g}" for high in SHIFT_BOUNDS_PX[1:-1]), ">= 8", "unclear", title="residual shift, px: pairs"
+        *(f"< {high:g}" for high in SHIFT_BOUNDS_PX[1:-1]),
+        ">= 8",
+        "unclear",
+        title="shift of the whole picture, px: pairs",
     )
     histogram.add_row(*(str(count) for count in counts), str(found.unclear))
     console.print(histogram)
