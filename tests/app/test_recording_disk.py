@@ -240,6 +240,31 @@ def test_a_file_that_vanishes_is_noticed_and_replaced(tmp_path: Path, disk: _Dis
     assert check_recording(second).problems == ()
 
 
+def test_the_first_picture_after_a_pause_is_given_time_to_reach_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both cameras were away: their pictures' time jumps, the file has not grown, and nothing is wrong."""
+    now = [1000.0]
+    clock = SimpleNamespace(monotonic=lambda: now[0], time_ns=time.time_ns)
+    monkeypatch.setattr("app.recording.writing.recorder_loop.time", clock)
+    recorder = Recorder(settings(tmp_path, split_s=0))
+    recorder.start()
+    index, told = 0, []
+    for _ in range(4):
+        for _ in range(30):
+            now[0] += support.PERIOD_NS / 1e9
+            support.feed(recorder, support.frame_at(index), depth=2)
+            index += 1
+        for _ in range(8):  # seven seconds without a picture, but with looks at the file
+            now[0] += 0.9
+            time.sleep(0.05)
+            told.append(recorder.status.reason)
+        index += round(7 * SECOND / support.PERIOD_NS)
+    recorder.stop(20)
+    recorder.close()
+    assert len(list_recordings(tmp_path)) == 1 and not any("grow" in text for text in told), told
+
+
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="finds out by /proc which file is synced")
 def test_a_power_cut_loses_at_most_three_seconds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now = [1000.0]

@@ -37,7 +37,6 @@ __all__ = ["Command", "RecorderLoop"]
 
 _CHECK_S = 2.0  # between two looks at the bytes on disk and at free space
 _RETRY_S = 0.5  # between two looks at a disk that is full
-_NO_GROWTH_S = 2.0  # of pictures without a byte on disk are a fault
 _LOAD_S = 0.1  # between two looks at the queues
 _OPENED_S = 1.0  # for what waited while an encoder was opened
 
@@ -100,7 +99,8 @@ class RecorderLoop:
         self._protected = False
         self._context: Mapping[str, Any] = {}
         self._written_before = 0
-        self._seen: tuple[Path | None, float, int] = (None, 0.0, 0)  # file, its age in s and bytes when it last grew
+        # File, its bytes and the age of its pictures in s when it last grew, and that age at the newest look.
+        self._seen: tuple[Path | None, int, float, float] = (None, 0, 0.0, 0.0)
         now = time.monotonic()
         self._next_sync = now + config.sync_s
         self._next_check = now + _CHECK_S
@@ -275,7 +275,7 @@ class RecorderLoop:
             offsets_ns=dict(context.get("offsets_ns", {})),
         )
         self._files.begin(Segment(self._config, path, header, picture.layout), picture)
-        self._seen = (path, 0.0, 0)
+        self._seen = (path, 0, 0.0, 0.0)
         self._next_reason = "start"
         if self._protected:
             protect(path)
@@ -412,16 +412,21 @@ class RecorderLoop:
             )
 
     def _check_bytes(self, segment: Segment) -> None:
-        """A counter that runs while no bytes reach the disk is the worst fault of all: look at the file itself."""
-        path, age_before_s, bytes_before = self._seen
+        """A counter that runs while no bytes reach the disk is the worst fault of all: look at the file itself.
+
+        Pictures count that were there at the look before: those after a pause may have come just now.
+        """
+        path, bytes_before, age_grown_s, age_looked_s = self._seen
         try:
             on_disk = segment.info.path.stat().st_size
         except OSError:
             on_disk = -1
         if path != segment.info.path or on_disk > bytes_before:
-            self._seen = (segment.info.path, segment.age_s, on_disk)
+            self._seen = (segment.info.path, on_disk, segment.age_s, segment.age_s)
+            self._trouble.pop("file", None)
             return
-        if on_disk >= 0 and segment.age_s - age_before_s < _NO_GROWTH_S:
+        if on_disk >= 0 and age_looked_s <= age_grown_s:
+            self._seen = (path, bytes_before, age_grown_s, segment.age_s)
             return
         what = "is gone" if on_disk < 0 else "does not grow"
         self._trouble["file"] = f"{segment.info.path.name} {what} although pictures are written; a new file was begun"
