@@ -2,6 +2,7 @@
 
     python benchmarks/finetune_simulated_rig.py film DIR           # sessions as recordings: DIR/train, DIR/held-out
     python benchmarks/finetune_simulated_rig.py residual DIR SET   # builds the set SET; residual of its pairs
+    python benchmarks/finetune_simulated_rig.py --camera lepton residual DIR SET --mapped    # behind the rig's map
     lumitherm train --from tiny --data SET --name rig
     python benchmarks/finetune_simulated_rig.py compare tiny rig   # on sessions that are in no set
     python benchmarks/finetune_simulated_rig.py calibrate lepton   # what the rig's map brings, on sessions it never saw
@@ -37,8 +38,8 @@ from app.media.pictures import write_picture
 from app.pipeline.thermal_grid import ThermalGrid
 from app.recording.config import RecordingConfig
 from app.recording.writing.recorder import Recorder
-from calibration.rig import Calibration, plain_scaling
-from calibration.targetless import align_from_nothing
+from calibration.rig import Calibration, plain_scaling, save_calibration
+from calibration.targetless import Refinement, align_from_nothing
 from fusion_core.checkpoint import LoadedCheckpoint, load_checkpoint
 from fusion_core.colour import luminance
 from fusion_core.engines.torch_engine import TorchEngine
@@ -128,8 +129,13 @@ def film(folder: Path) -> None:
             print(f"{part}: {', '.join(segment.path.name for segment in summary.segments)}", flush=True)
 
 
-def residual(folder: Path, output: Path) -> None:
-    """Build the set, and hold what was undone in each kept pair against the truth."""
+def residual(folder: Path, output: Path, *, mapped: bool) -> None:
+    """Build the set, and hold what was undone in each kept pair against the truth. mapped: behind the footage's map."""
+    calibration: Path | None = None
+    given: Calibration | None = None
+    if mapped:
+        given, calibration = _footage_map().calibration, folder / "rig.yaml"
+        save_calibration(given, calibration)
     sources, seeds, held = [], {}, []
     for part in ("train", "held-out"):
         for path in sorted((folder / part).glob("*.mkv")):
@@ -153,7 +159,8 @@ def residual(folder: Path, output: Path) -> None:
         thermal = to_grid(Agc().apply(truth.thermal_aligned), *truth.visible_clean.shape[:2])
         planes = [gradient_plane(picture)[window] for picture in (luminance(truth.visible_clean), thermal)]
         seen = (planes[0] > STRUCTURE) & (planes[1] > STRUCTURE)
-        there = truth.displacement_px[window]
+        there = truth.displacement_px if given is None else _left_by(given, truth.displacement_px)
+        there = there[window]
         off = np.linalg.norm(field_px - there, axis=-1)[seen]
         after.append(off)
         before.append(np.linalg.norm(there, axis=-1)[seen])
@@ -161,7 +168,9 @@ def residual(folder: Path, output: Path) -> None:
         truth_px = {"true median": float(np.median(off)), "true p95": float(np.percentile(off, 95))}
         of_pairs.append({**measured, **truth_px, "size": float(height * width)})
 
-    summary = build_dataset(sources, output, BuildSettings(), validation_sessions=held, on_field=keep)
+    summary = build_dataset(
+        sources, output, BuildSettings(), calibration=calibration, validation_sessions=held, on_field=keep
+    )
     write_dataset_report(summary, output / "report.html")
     print(f"{summary.count('training')} pairs to train on, {summary.count('validation')} held out, "
           f"{len(summary.rejected)} rejected")  # fmt: skip
@@ -222,22 +231,28 @@ def compare(models: list[str], frames: int, pictures: Path | None) -> None:
     print(json.dumps({"frames": frames * len(SESSIONS["unseen"]), "shifts_px": SHIFTS_PX}))
 
 
-def calibrate(name: str, weights: str, frames: int, pictures: Path | None) -> None:
-    """A map of the rig's footage, by the command's own code; estimate and fused picture with it and without."""
-    CAMERA.clear()
-    CAMERA.update(RIGS[name])
-    checkpoint = load_checkpoint(resolve_weights(weights))
+def _footage_map() -> Refinement:
+    """What `calibrate refine` finds in pictures spread over the sessions to train on."""
     pairs = []
     for seed in SESSIONS["train"]:
         rig = rig_of("train", seed)
         times_s = [1.0 + MAP_INTERVAL_S * number for number in range(MAP_FRAMES)]
         pairs += [(rig.visible(time_s), rig.thermal(time_s)) for time_s in times_s]
+    return align_from_nothing(pairs, "lens", near="affine", search_px=24.0)
+
+
+def calibrate(name: str, weights: str, frames: int, pictures: Path | None) -> None:
+    """A map of the rig's footage, by the command's own code; estimate and fused picture with it and without."""
+    CAMERA.clear()
+    CAMERA.update(RIGS[name])
+    checkpoint = load_checkpoint(resolve_weights(weights))
     start_s = time.process_time()
-    found = align_from_nothing(pairs, "lens", near="affine", search_px=24.0)
+    found = _footage_map()
     taken_s = time.process_time() - start_s
-    plain = plain_scaling(pairs[0][0].shape[:2], pairs[0][1].shape[:2])
+    made = found.calibration
+    plain = plain_scaling((made.visible.height, made.visible.width), (made.thermal.height, made.thermal.width))
     print(
-        f"{name}: map of kind {found.model} from {len(pairs)} pictures in {taken_s:.0f} s of processor time; kept back "
+        f"{name}: map of kind {found.model} in {taken_s:.0f} s of processor time; kept back "
         f"{found.held_out_px}; problem: {found.problem or 'none'}",
         flush=True,
     )
@@ -346,6 +361,7 @@ def main() -> None:
     building = commands.add_parser("residual")
     building.add_argument("folder", type=Path)
     building.add_argument("output", type=Path)
+    building.add_argument("--mapped", action="store_true", help="behind the map of `calibrate refine`")
     comparing = commands.add_parser("compare")
     comparing.add_argument("models", nargs="+")
     comparing.add_argument("--frames", type=int, default=4, help="of each session")
@@ -366,7 +382,7 @@ def main() -> None:
     if args.command == "film":
         film(args.folder)
     elif args.command == "residual":
-        residual(args.folder, args.output)
+        residual(args.folder, args.output, mapped=args.mapped)
     else:
         compare(args.models, args.frames, args.pictures)
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from app.recording.recover import recover
 from app.recording.segments import list_recordings
 from app.recording.self_check import check_recording
+from app.recording.sidecar import RawLine, read_sidecar, sidecar_path
 from fusion_core.errors import LumithermError
 from fusion_core.frames import FrameFlag
 
@@ -88,6 +89,7 @@ class Outcome:
     files: int = 0
     cut_files: int = 0  # ended by a kill; they are recovered before they are checked
     file_problems: list[str] = field(default_factory=list)
+    raw_frames: dict[str, list[int]] = field(default_factory=dict)  # by track: recorded, and left out between them
 
     @property
     def sound(self) -> bool:
@@ -143,9 +145,25 @@ def _check_files(outcome: Outcome, disk: Path) -> None:
             recover(path)
             problems = list(check_recording(path, time.monotonic() + 20.0).problems)
         outcome.file_problems += [f"{path.name}: {problem}" for problem in problems]
+        _count_raw(outcome, path)
         if path.stat().st_mtime < before:
             outcome.file_problems.append(f"{path.name}: older than the file with the number before")
         before = path.stat().st_mtime
+
+
+def _count_raw(outcome: Outcome, path: Path) -> None:
+    """Frames of each camera that are in a file, and those between its first and last that came and are not.
+
+    Those that a camera lost itself are marked on the next one.
+    """
+    newest: dict[str, int] = {}
+    for line in read_sidecar(sidecar_path(path)).pictures:
+        if isinstance(line, RawLine):
+            whole = outcome.raw_frames.setdefault(str(line.track), [0, 0])
+            whole[0] += 1
+            if not line.flags & FrameFlag.GAP_BEFORE:
+                whole[1] += max(0, line.i - newest.get(str(line.track), line.i) - 1)
+            newest[str(line.track)] = line.i
 
 
 def _write_csv(path: Path, rows: list[Any], empty: Any) -> None:
@@ -169,7 +187,9 @@ def _lines(outcome: Outcome) -> list[str]:
         f" {_shown(1e3 * scrapes[int(0.95 * (len(scrapes) - 1))] if scrapes else None, '.1f')} ms,"
         f" {outcome.scrape_bytes} bytes.",
         f"{outcome.files} recordings on the disk at the end, {outcome.cut_files} of them cut by a kill,"
-        f" {len(outcome.file_problems)} problems. After five hangs: {outcome.safe_mode or 'not tried'}.",
+        f" {len(outcome.file_problems)} problems. Frames in them: "
+        + ", ".join(f"{name} {kept}, {missing} left out" for name, (kept, missing) in outcome.raw_frames.items())
+        + f". After five hangs: {outcome.safe_mode or 'not tried'}.",
         "",
         "| fault | times | noticed after s: median, worst | over after s: median, worst | pictures missing: median,"
         " worst | of one camera: median |",

@@ -39,6 +39,9 @@ def test_the_service_gets_over_every_fault(tmp_path: Path) -> None:
     assert outcome.sound, [fault for fault in outcome.faults if fault.back_s is None]
     for name in SHORT:
         assert all(fault.noticed_s is not None for fault in outcome.faults if fault.name == name)
+    for track in ("visible", "thermal"):  # the raw tracks are whole, whatever happened
+        recorded, left_out = outcome.raw_frames[track]
+        assert recorded > 50 and left_out <= 0.005 * recorded
     assert outcome.pings > 3
     assert outcome.exit_code == 128 + signal.SIGTERM
     assert outcome.stays[0].ready_s is not None
