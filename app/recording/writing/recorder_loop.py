@@ -37,6 +37,8 @@ __all__ = ["Command", "RecorderLoop"]
 
 _CHECK_S = 2.0  # between two looks at the bytes on disk and at free space
 _RETRY_S = 0.5  # between two looks at a disk that is full
+_NO_GROWTH_S = 2.0  # in which pictures that were there have not reached the disk are a fault
+_TOLD_S = 10.0  # of pictures in the next file, and a fault of the one before is told no more
 _LOAD_S = 0.1  # between two looks at the queues
 _OPENED_S = 1.0  # for what waited while an encoder was opened
 
@@ -99,8 +101,8 @@ class RecorderLoop:
         self._protected = False
         self._context: Mapping[str, Any] = {}
         self._written_before = 0
-        # File, its bytes and the age of its pictures in s when it last grew, and that age at the newest look.
-        self._seen: tuple[Path | None, int, float, float] = (None, 0, 0.0, 0.0)
+        # File, its bytes and the age of its pictures in s when it last grew; since when newer ones are there, if any.
+        self._seen: tuple[Path | None, int, float, float | None] = (None, 0, 0.0, None)
         now = time.monotonic()
         self._next_sync = now + config.sync_s
         self._next_check = now + _CHECK_S
@@ -275,7 +277,7 @@ class RecorderLoop:
             offsets_ns=dict(context.get("offsets_ns", {})),
         )
         self._files.begin(Segment(self._config, path, header, picture.layout), picture)
-        self._seen = (path, 0, 0.0, 0.0)
+        self._seen = (path, 0, 0.0, None)
         self._next_reason = "start"
         if self._protected:
             protect(path)
@@ -387,7 +389,7 @@ class RecorderLoop:
         segment = self._files.current
         if segment is not None:
             self._guard.note(now, self._written_before + segment.size)
-            self._check_bytes(segment)
+            self._check_bytes(segment, now)
         level = self._guard.level()
         if level is DiskLevel.RESERVE and self._config.disk_policy is DiskPolicy.RING:
             current = frozenset({segment.info.path} if segment is not None else ())
@@ -411,22 +413,25 @@ class RecorderLoop:
                 "recording goes on when space is free"
             )
 
-    def _check_bytes(self, segment: Segment) -> None:
+    def _check_bytes(self, segment: Segment, now: float) -> None:
         """A counter that runs while no bytes reach the disk is the worst fault of all: look at the file itself.
 
-        Pictures count that were there at the look before: those after a pause may have come just now.
+        Pictures count from the first look that finds them: those after a pause may have come just now.
         """
-        path, bytes_before, age_grown_s, age_looked_s = self._seen
+        path, bytes_before, age_grown_s, since_s = self._seen
         try:
             on_disk = segment.info.path.stat().st_size
         except OSError:
             on_disk = -1
         if path != segment.info.path or on_disk > bytes_before:
-            self._seen = (segment.info.path, on_disk, segment.age_s, segment.age_s)
-            self._trouble.pop("file", None)
+            self._seen = (segment.info.path, on_disk, segment.age_s, None)
+            if segment.age_s >= _TOLD_S:
+                self._trouble.pop("file", None)
             return
-        if on_disk >= 0 and age_looked_s <= age_grown_s:
-            self._seen = (path, bytes_before, age_grown_s, segment.age_s)
+        if on_disk >= 0 and since_s is None:
+            self._seen = (path, bytes_before, age_grown_s, now if segment.age_s > age_grown_s else None)
+            return
+        if on_disk >= 0 and since_s is not None and now - since_s < _NO_GROWTH_S:
             return
         what = "is gone" if on_disk < 0 else "does not grow"
         self._trouble["file"] = f"{segment.info.path.name} {what} although pictures are written; a new file was begun"
