@@ -253,7 +253,7 @@ def test_stamps_that_fall_back_begin_a_new_file(tmp_path: Path) -> None:
     assert [info.frames for info in summary.segments] == 2 * [dict.fromkeys(TrackName, 10)] and summary.problems == ()
     for info in summary.segments:
         with RecordingReader(info.path) as reader:
-            assert abs(reader.info.duration_s - 0.303) < 0.002
+            assert 0.298 < reader.info.duration_s < 0.305  # the cameras are 3 ms apart, and either may come first
 
 
 def test_one_recorder_makes_several_recordings_and_can_start_by_itself(tmp_path: Path) -> None:
