@@ -7,6 +7,8 @@ import contextlib
 import ctypes
 import gc
 import os
+import signal
+import subprocess
 import sys
 import threading
 import time
@@ -26,6 +28,7 @@ __all__ = [
     "freeze_imports",
     "go_first",
     "held_collector",
+    "how_it_ended",
     "keep_files_private",
     "leave",
     "return_free_memory",
@@ -281,6 +284,16 @@ class Worker:
 def keep_files_private() -> None:
     """Files of this process from now on: 0640 at most, folders 0750; a stricter setting of the user stays."""
     os.umask(os.umask(0o077) | 0o027)
+
+
+def how_it_ended(process: subprocess.Popen[bytes], alive: str) -> str:
+    """How a child ended, for a sentence that begins with it; `alive` where it does not within half a second."""
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(0.5)
+    code = process.poll()
+    if code is None:
+        return alive
+    return f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
 
 
 def data_bytes() -> int:

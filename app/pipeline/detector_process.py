@@ -27,6 +27,7 @@ import msgspec
 import numpy as np
 
 from app.configuration.detect import DetectConfig
+from app.process import data_bytes, how_it_ended
 from fusion_core.errors import BadInputError, EngineError, LumithermError
 from fusion_core.frames import Detection
 
@@ -147,20 +148,12 @@ class DetectionProcess:
             self.close()
             raise EngineError(f"{self._shown} took more than {limit_s:g} s; it was ended") from None
         except (OSError, ValueError, msgspec.DecodeError):
-            reason = self._how_it_ended()
+            reason = how_it_ended(self._process, "says what makes no sense")
             self.close()
             raise EngineError(f"{self._shown}: its process {reason}; the rig goes on without it") from None
         if answer.error:
             raise (BadInputError if answer.kind == "BadInputError" else EngineError)(answer.error[:1000])
         return answer
-
-    def _how_it_ended(self) -> str:
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(0.5)
-        code = self._process.poll()
-        if code is None:
-            return "says what makes no sense"
-        return f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
 
     def _wait(self, deadline_s: float) -> socket.socket:
         left_s = deadline_s - time.monotonic()
@@ -233,7 +226,6 @@ def _load(config: DetectConfig, memory_bytes: int) -> Finder:
     import resource
 
     from app.pipeline.detection_model import DetectionModel
-    from app.process import data_bytes
 
     held = resource.getrlimit(resource.RLIMIT_DATA)[1]
     wanted = memory_bytes + data_bytes()

@@ -23,7 +23,6 @@ import fcntl
 import json
 import mmap
 import os
-import signal
 import socket
 import struct
 import subprocess
@@ -37,6 +36,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from app.capture.cameras.camera import CameraInfo, TimeBase
+from app.process import how_it_ended
 from fusion_core import errors
 from fusion_core.errors import CameraLost, CameraTimeout, LumithermError
 from fusion_core.frames import Frame, FrameFlag, Stream, TimestampSource
@@ -234,12 +234,7 @@ class _Child:
         return self._process.poll() is None
 
     def how_it_ended(self) -> str:
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(0.5)
-        code = self._process.poll()
-        if code is None:
-            return "closed its connection"
-        return f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+        return how_it_ended(self._process, "closed its connection")
 
     def wait_ready(self, timeout_s: float) -> bool:
         """Whether it has loaded its libraries."""
