@@ -131,7 +131,11 @@ def find_similarity(
     best = max(found, key=lambda answer: answer.score)
     for step, step_deg in _CLIMB:
         turns = [best.turn_deg + step_deg * k for k in (-1, 0, 1)]
-        near = [a for k in (-1, 0, 1) for a in _Level(searched, best.scale * float(np.exp(step * k))).answers(turns)]
+        near: list[_Answer] = []
+        for k in (-1, 0, 1):
+            near += _Level(searched, best.scale * float(np.exp(step * k))).answers(turns)
+            if progress is not None:
+                progress(1.0)
         best = max(near, key=lambda answer: answer.score)
     points = thermal_grid_points((thermal_size[0], thermal_size[1]))
     placed = apply_homography(best.H, points)

@@ -26,6 +26,7 @@ WINDOWS_PX = (193.0, 97.0, 65.0)
 PRIOR_SIGMA_PX = (6.0, 4.0, 2.5)
 MIN_PEAK = 0.04
 MIN_CONTENT = 0.02  # of the frame's mean energy a window must hold
+MIN_OWN = 1.5  # deviations that a place's own window correlates above its mean over displacements: few of noise do
 
 _LENSES = np.arange(-0.5, 0.13, 0.04)  # of the division model: a wide barrel to a slight pincushion
 _AGREE_PX = 3.0  # places that are further off count little when a lens is chosen
@@ -46,6 +47,7 @@ class ResidualField:
     """d (gh, gw, 2) pixels (x, y) at `centres_px` (gh, gw, 2); confidence (gh, gw) 0..1; the whole-frame estimate.
 
     global_px: displacement of the best whole-frame shift; global_confidence 0..1. size: (height, width) it is for.
+    own (gh, gw) bool: the place's own window agrees; elsewhere d_px is what the surroundings say.
     """
 
     d_px: np.ndarray
@@ -55,6 +57,12 @@ class ResidualField:
     global_confidence: float
     frames: int
     size: tuple[int, int]
+    own: np.ndarray
+
+    @property
+    def told(self) -> ResidualField:
+        """Without the places that only their surroundings speak for, as where a camera shows nothing."""
+        return replace(self, confidence=self.confidence * self.own)
 
     @property
     def magnitude_px(self) -> float:
@@ -180,10 +188,10 @@ class ResidualFieldEstimator:
         gh, gw = self._grid
         side = 2 * self._radius + 1
         steps = np.array(self._steps, np.float32) * [self._scale_x, self._scale_y]  # (D, 2) px
-        score = total.product.sum((1, 2)) / np.sqrt(
+        whole = total.product.sum((1, 2)) / np.sqrt(
             np.maximum(total.energy_visible.sum((1, 2)) * total.energy_thermal.sum(), 1e-12)
         )
-        global_px, global_confidence = _global_peak(score.reshape(side, side), self._radius)
+        global_px, global_confidence = _global_peak(whole.reshape(side, side), self._radius)
         d_global = np.array([global_px[0] * self._scale_x, global_px[1] * self._scale_y])
         field = np.broadcast_to(d_global, (gh, gw, 2)).astype(np.float32)
         confidence = np.full((gh, gw), global_confidence, np.float32)
@@ -191,11 +199,12 @@ class ResidualFieldEstimator:
         cell_px = self.size[1] / gw
         for window_px, sigma_px in zip(WINDOWS_PX, PRIOR_SIGMA_PX, strict=True):
             cells = max(1, round(window_px / cell_px))
-            local, sure = self._local(total, cells, steps, field, sigma_px, mean_energy, side)
+            local, sure, score = self._local(total, cells, steps, field, sigma_px, mean_energy, side)
             keep = np.clip(sure, 0, 1)[..., None]
             field = (1 - keep) * field + keep * local
             field = _smooth(field, np.maximum(sure, 0.02))
             confidence = np.maximum(0.6 * confidence, sure)
+        there = np.take_along_axis(score, ((steps[:, None, None] - field) ** 2).sum(-1).argmin(0)[None], 0)[0]
         offset = np.array([self._centre[0] * self._scale_x, self._centre[1] * self._scale_y])
         y, x = np.mgrid[0:gh, 0:gw].astype(np.float64)
         centres = np.stack([(x + 0.5) * self.size[1] / gw - 0.5, (y + 0.5) * self.size[0] / gh - 0.5], axis=-1)
@@ -207,6 +216,7 @@ class ResidualFieldEstimator:
             global_confidence,
             total.frames,
             self.size,
+            there > score.mean(0) + MIN_OWN * score.std(0),
         )
 
     def _local(
@@ -218,8 +228,8 @@ class ResidualFieldEstimator:
         sigma_px: float,
         mean_energy: float,
         side: int,
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """(gh, gw, 2) displacement and (gh, gw) confidence for windows of `cells` x `cells` cells."""
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(gh, gw, 2) displacement, (gh, gw) confidence and (D, gh, gw) correlation of `cells` x `cells` cells."""
         gh, gw = self._grid
         n = _box(total.product, cells)
         e = _box(total.energy_visible, cells)
@@ -251,7 +261,7 @@ class ResidualFieldEstimator:
         sure = np.clip((margin - 0.3) / 2.5, 0, 1) * np.clip((peak - MIN_PEAK) / 0.12, 0, 1)
         border = (bx == 0) | (by == 0) | (bx == side - 1) | (by == side - 1)
         sure = np.where(border | (t < MIN_CONTENT * mean_energy), 0.0, sure)
-        return local.astype(np.float32), sure.astype(np.float32)
+        return local.astype(np.float32), sure.astype(np.float32), score
 
 
 def fit_update(

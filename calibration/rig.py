@@ -384,7 +384,7 @@ class _CameraFile(_SideFile):
 
 
 class _RegionFile(_Strict):
-    kind: Literal["affine", "homography"]
+    kind: Literal["shift", "affine", "homography"]
     map: _Matrix3
     centre_px: tuple[_Number, _Number]
     half_px: tuple[_Half, _Half]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final, Literal
 
 import cv2
@@ -44,6 +45,8 @@ _REGION_STEEPNESS: Final = 0.7
 _REGION_LIKE: Final = 0.8  # of the known places of a region agree
 _FAR_TOLD: Final = 0.1  # of the places that thermal covers tell, where a pair belongs that is far off
 _LEAST_SHARE: Final = 0.15  # of them must tell for a residual to say that a pair fits
+_WORSE_PX: Final = 4.0  # half of what the network absorbs: by as much a place lies further off than before
+_WORSE_SHARE: Final = 0.15  # of the places known before and after, from which on a correction is for another distance
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -74,7 +77,7 @@ class Refinement:
     @property
     def where(self) -> str:
         """Where in the picture thermal can be told at all, in words."""
-        known = self.before.confidence * (self.before.confidence > _SURE)
+        known = self.before.told.confidence * (self.before.told.confidence > _SURE)
         share = float((known > 0).mean())
         if share == 0:
             return "nowhere in the picture"
@@ -83,6 +86,21 @@ class Refinement:
         x = float((known.sum(axis=0) * columns).sum() / known.sum())
         words = _side(x, y)
         return f"{share:.0%} of the picture, " + (f"most of it {words}" if words else "all over it")
+
+    @property
+    def worsened(self) -> tuple[float, float, float]:
+        """The share of the places known before and after that it puts further off, by more than half of what the
+        network absorbs; and the medians of how far these are off before and after, visible pixels."""
+        first, second = self.before.told, self.after.told
+        (rows, columns), grid = second.confidence.shape, first.confidence.shape
+        y, x = (np.arange(n) * m // n for n, m in zip(grid, (rows, columns), strict=True))  # their cells may differ
+        there = np.ix_(y, x)
+        known = (first.confidence > _SURE) & (second.confidence[there] > _SURE)
+        off = [np.linalg.norm(d_px, axis=-1)[known] for d_px in (first.d_px, second.d_px[there])]
+        worse = off[1] > off[0] + _WORSE_PX
+        if not worse.any():
+            return 0.0, 0.0, 0.0
+        return float(worse.mean()), float(np.median(off[0][worse])), float(np.median(off[1][worse]))
 
     @property
     def region(self) -> str:
@@ -108,6 +126,12 @@ class Refinement:
             return f"without one part of the picture too little is known to check it (known: {self.where})"
         if not self.spread_px <= _MOST_SPREAD_PX:
             return f"parts of the picture disagree about it by {self.spread_px:.1f} visible px"
+        worse, first, second = self.worsened
+        if worse > _WORSE_SHARE:
+            return (
+                f"it is for one distance only: {worse:.0%} of the known places lie {first:.1f} visible px off without "
+                f"it and {second:.1f} px with it (median)"
+            )
         if self.held_out_px is not None and not self.held_out_px[1] <= self.held_out_px[0] - gain_px:
             first, second = self.held_out_px
             return f"on pictures that it was not made of, {first:.1f} visible px become {second:.1f}"
@@ -138,16 +162,17 @@ class FitVerdict:
         return self.found is not None
 
 
-def judge_fit(calibration: Calibration, pairs: Pairs) -> FitVerdict:
+def judge_fit(calibration: Calibration, pairs: Pairs, searched: Callable[[float], None] | None = None) -> FitVerdict:
     """Say whether thermal lies on visible under a calibration, or far off. 1 to 6 s of processor time.
 
     Args:
         pairs: one or more; at most four are looked at.
+        searched: told the share of the search that is done, 0..1; may raise to end it.
 
     Raises:
         BadInputError: the calibration is for pictures of other sizes, or they are too small.
     """
-    return _judged(calibration, pairs, _FAR_PX * 2, None)[0]
+    return _judged(calibration, pairs, _FAR_PX * 2, searched)[0]
 
 
 def _judged(
@@ -156,14 +181,15 @@ def _judged(
     """Whether a calibration fits (None: plain scaling), and what the whole range says."""
     some = pick_evenly(pairs, _COARSE_PAIRS)
     coarse = find_similarity(some, progress=searched)
+    done = partial(searched, 1.0) if searched is not None else None
     rig = calibration or plain_scaling(*coarse.sizes)
     off_px = coarse.off_px(rig)
     if coarse.sure and off_px > _far_px(coarse):
-        there = measure_residual(coarse.calibration, some, max(2 * _FAR_PX, _SEARCH_SHARE * coarse.sizes[0][1]))
+        there = measure_residual(coarse.calibration, some, max(2 * _FAR_PX, _SEARCH_SHARE * coarse.sizes[0][1]), done)
         if _told(there, coarse.calibration) >= _FAR_TOLD:
             return FitVerdict(off_px, coarse), coarse
         return FitVerdict(float("nan")), coarse
-    field = measure_residual(rig, some, search_px)
+    field = measure_residual(rig, some, search_px, done)
     return FitVerdict(field.magnitude_px if _told(field, rig) >= _LEAST_SHARE else float("nan")), coarse
 
 
@@ -250,12 +276,15 @@ def _from_afar(
     return replace(found, calibration=turned, start=start.upside_down)
 
 
-def measure_residual(calibration: Calibration, pairs: Pairs, radius_px: float) -> ResidualField:
+def measure_residual(
+    calibration: Calibration, pairs: Pairs, radius_px: float, looked: Callable[[], None] | None = None
+) -> ResidualField:
     """How far thermal lies from visible under a calibration, summed over pictures.
 
     Args:
         pairs: (H, W, 3) uint8 RGB and (Ht, Wt) uint8 or uint16, at least one.
         radius_px: largest displacement that is searched.
+        looked: called before each pair; may raise to end it.
 
     Raises:
         BadInputError: the calibration is for pictures of other sizes.
@@ -273,6 +302,8 @@ def measure_residual(calibration: Calibration, pairs: Pairs, radius_px: float) -
     )
     total: CorrelationVolume | None = None
     for visible, thermal in pairs:
+        if looked is not None:
+            looked()
         luma = np.asarray(cv2.cvtColor(visible, cv2.COLOR_RGB2GRAY))
         volume = estimator.volume(luma, aligner.to_visible(thermal), aligner.mask)
         if total is None:
@@ -310,12 +341,17 @@ def refine_alignment(
     """
     if not pairs:
         raise BadInputError("there is no pair of pictures to refine the alignment by")
+    if rounds < 1:
+        raise BadInputError(f"{rounds} rounds of refinement, must be at least 1")
     tried: list[Refinement] = []
     if model == "lens" and not isinstance(calibration, PlaneCalibration):
         model = "homography"
+    footage = _Footage.of(calibration, pairs, search_px)
+    if progress is not None:
+        progress("before", footage.before)
     for kind in _STEPS[_STEPS.index(model) :]:
         try:
-            tried.append(_refined(calibration, pairs, kind, rounds, search_px, None if tried else progress, start))
+            tried.append(_refined(footage, kind, rounds, None if tried else progress, start))
         except BadInputError:
             if kind == "shift" and not tried:
                 raise
@@ -324,48 +360,70 @@ def refine_alignment(
             break
     lower = tried[-1] if not tried[-1].problem else None
     for finer in tried[: -1 if lower else None]:
-        if finer.model in ("affine", "homography") and finer.gained and not finer.spread_px <= _MOST_SPREAD_PX:
-            found = _in_a_region(calibration, pairs, finer, lower, rounds, search_px)
-            if found is not None:
+        unsure = not finer.spread_px <= _MOST_SPREAD_PX or finer.worsened[0] > _WORSE_SHARE
+        if finer.model != "lens" and finer.gained and unsure:
+            found = _in_a_region(footage, finer, lower, rounds)
+            if found is not None and not found.problem:
                 return found
     return lower or tried[0]
 
 
-def _in_a_region(
-    calibration: Calibration,
-    pairs: Pairs,
-    finer: Refinement,
-    lower: Refinement | None,
-    rounds: int,
-    search_px: float,
-) -> Refinement | None:
+@dataclass(frozen=True, slots=True, eq=False)
+class _Footage:
+    """Pictures, and how far thermal lies off in them under the calibration that is to be corrected.
+
+    kept_back, others: parts of them that judge and that a correction to be judged is made of; None: too few.
+    """
+
+    calibration: Calibration
+    pairs: Pairs
+    search_px: float
+    before: ResidualField
+    kept_back: _Footage | None = None
+    others: _Footage | None = None
+
+    @classmethod
+    def of(cls, calibration: Calibration, pairs: Pairs, search_px: float) -> _Footage:
+        """Measure all of them, and both parts."""
+        whole, *parts = (
+            cls(calibration, some, search_px, measure_residual(calibration, some, search_px))
+            for some in (pairs, *_parted(pairs))
+        )
+        return replace(whole, kept_back=parts[0], others=parts[1]) if parts else whole
+
+    def after(self, calibration: Calibration) -> ResidualField:
+        """What another calibration leaves, searched as far: a place that is put farther off must not get lost."""
+        return measure_residual(calibration, self.pairs, self.search_px)
+
+
+def _in_a_region(footage: _Footage, finer: Refinement, lower: Refinement | None, rounds: int) -> Refinement | None:
     """Take a map that does not hold all over the picture in the part where it does; None: there is none.
 
     finer, lower: of all pictures; without a lower map everything outside the part stays as it was.
     """
-    kept_back, others = _parted(pairs)
-    if calibration.region is not None or len(kept_back) < _LEAST_HELD_OUT:
+    calibration, kept_back, others = footage.calibration, footage.kept_back, footage.others
+    if calibration.region is not None or kept_back is None or others is None:
         return None
     kinds: tuple[Model | None, Model] = (lower.model if lower else None, finer.model)  # type: ignore[assignment]
-    radius = min(search_px, 10.0)
 
     def made(everywhere: Calibration, inside: Calibration, region: Region) -> Calibration:
         finest = np.linalg.inv(everywhere.correction_visible) @ inside.correction_visible
         return replace(everywhere, region=replace(region, map=finest / finest[2, 2]))
 
     region = _ellipse(finer.after, kinds[1])
-    if region is None or _spread_px(finer.calibration, finer.after, kinds[1], region) > _MOST_SPREAD_PX:
+    if region is None:
+        return None
+    spread_px = _spread_px(finer.calibration, finer.after, kinds[1], region)
+    if spread_px > _MOST_SPREAD_PX:
         return None
     found = made(lower.calibration if lower else calibration, finer.calibration, region)
     start = finer.start is not None
-    of_others = [
-        _corrected(calibration, others, kind, rounds, search_px, None, start)[0] if kind else calibration
-        for kind in kinds
-    ]
+    of_others = [_corrected(others, kind, rounds, None, start)[0] if kind else calibration for kind in kinds]
     checked = made(of_others[0], of_others[1], region)
     if any(c.region is None or c.region.steepness > _REGION_STEEPNESS for c in (found, checked)):
         return None
-    first, plain, second = (measure_residual(c, kept_back, search_px) for c in (calibration, of_others[0], checked))
+    plain = kept_back.after(of_others[0]) if kinds[0] else kept_back.before
+    second = kept_back.after(checked)
     inside = region.weight(second.centres_px.reshape(-1, 2)).reshape(second.confidence.shape) >= 1
     left = [replace(field, confidence=field.confidence * inside).magnitude_px for field in (plain, second)]
     if not left[1] <= left[0] - _GAIN_PX:
@@ -373,9 +431,9 @@ def _in_a_region(
     return Refinement(
         found,
         finer.before,
-        measure_residual(found, pairs, radius),
-        (first.magnitude_px, second.magnitude_px),
-        lower.spread_px if lower else 0.0,
+        footage.after(found),
+        (kept_back.before.magnitude_px, second.magnitude_px),
+        lower.spread_px if lower else spread_px,
         lower.model if lower else "none",
         finer.start,
     )
@@ -383,7 +441,7 @@ def _in_a_region(
 
 def _ellipse(field: ResidualField, kind: Model) -> Region | None:
     """The part of the picture where a correction leaves little, from what is left under it; its map not yet set."""
-    known = field.confidence > _SURE
+    known = field.told.confidence > _SURE
     held = known & (np.linalg.norm(field.d_px, axis=-1) <= _REGION_AGREE_PX)
     if held.sum() < 12:
         return None
@@ -397,60 +455,49 @@ def _ellipse(field: ResidualField, kind: Model) -> Region | None:
     return region if _REGION_SHARE[0] <= region.share(field.size) <= _REGION_SHARE[1] else None
 
 
-def _parted(pairs: Pairs) -> tuple[list[tuple[np.ndarray, np.ndarray]], list[tuple[np.ndarray, np.ndarray]]]:
-    """The pictures that are kept back for the judgement, and the others."""
+def _parted(pairs: Pairs) -> list[Pairs]:
+    """The pictures that are kept back for the judgement, and the others; nothing where they are too few."""
     back = [index * _BLOCKS // len(pairs) % 2 == 1 for index in range(len(pairs))]
-    return tuple([p for p, kept in zip(pairs, back, strict=True) if kept is wanted] for wanted in (True, False))  # type: ignore[return-value]
+    if sum(back) < _LEAST_HELD_OUT:
+        return []
+    return [[p for p, kept in zip(pairs, back, strict=True) if kept is wanted] for wanted in (True, False)]
 
 
 def _refined(
-    calibration: Calibration,
-    pairs: Pairs,
+    footage: _Footage,
     model: Model,
     rounds: int,
-    search_px: float,
     progress: Callable[[str, ResidualField], None] | None,
     start: CoarseFit | None,
 ) -> Refinement:
-    radius = min(search_px, 10.0)
-    corrected, before, spread_px = _corrected(calibration, pairs, model, rounds, search_px, progress, start is not None)
-    after = measure_residual(corrected, pairs, radius)
+    corrected, spread_px = _corrected(footage, model, rounds, progress, start is not None)
     held_out: tuple[float, float] | None = None
-    kept_back, others = _parted(pairs)
-    if len(kept_back) >= _LEAST_HELD_OUT:
-        of_others = _corrected(calibration, others, model, rounds, search_px, None, start is not None)[0]
-        fields = (measure_residual(c, kept_back, r) for c, r in ((calibration, search_px), (of_others, radius)))
-        first, second = (field.magnitude_px for field in fields)
-        held_out = (first, second)
-    return Refinement(corrected, before, after, held_out, spread_px, model, start)
+    if footage.kept_back is not None and footage.others is not None:
+        of_others = _corrected(footage.others, model, rounds, None, start is not None)[0]
+        held_out = footage.kept_back.before.magnitude_px, footage.kept_back.after(of_others).magnitude_px
+    return Refinement(corrected, footage.before, footage.after(corrected), held_out, spread_px, model, start)
 
 
 def _corrected(
-    calibration: Calibration,
-    pairs: Pairs,
+    footage: _Footage,
     model: Model,
     rounds: int,
-    search_px: float,
     progress: Callable[[str, ResidualField], None] | None,
     from_afar: bool,
-) -> tuple[Calibration, ResidualField, float]:
-    """Returns the corrected calibration, the residual before, and the largest spread of the rounds (or the last)."""
-    before: ResidualField | None = None
-    spread_px = 0.0
+) -> tuple[Calibration, float]:
+    """Returns the corrected calibration, and the largest spread of the rounds (or the last)."""
+    calibration, field, spread_px = footage.calibration, footage.before, 0.0
     for number in range(rounds):
-        field = measure_residual(calibration, pairs, search_px if number == 0 else min(search_px, 10.0))
-        if before is None:
-            before = field
-        if progress is not None:
-            progress("before" if number == 0 else f"after round {number}", field)
+        if number:
+            field = measure_residual(calibration, footage.pairs, min(footage.search_px, 10.0))
+            if progress is not None:
+                progress(f"after round {number}", field)
         kind: Model = "affine" if model == "homography" and number == 0 else model
         now_px = _spread_px(calibration, field, kind)
         # From afar the first rounds rest on little, and the later ones mend them: the last one counts.
         spread_px = now_px if from_afar else max(spread_px, now_px)
         calibration = _updated(calibration, field, kind)
-    if before is None:
-        raise BadInputError(f"{rounds} rounds of refinement, must be at least 1")
-    return calibration, before, spread_px
+    return calibration, spread_px
 
 
 def _updated(calibration: Calibration, field: ResidualField, model: Model) -> Calibration:
@@ -478,6 +525,9 @@ def _spread_px(calibration: Calibration, field: ResidualField, model: Model, reg
     part = rows[:, None] * _PARTS[1] + columns[None]
     if region is not None:
         part = (field.centres_px > region.centre_px) @ np.array([1, 2])
+        inside = region.weight(field.centres_px.reshape(-1, 2)).reshape(field.confidence.shape) >= 1
+        agrees = np.linalg.norm(field.d_px, axis=-1) <= _REGION_AGREE_PX  # else it is for another distance
+        field = replace(field, confidence=field.confidence * (inside | agrees))
     moved = []
     for number in range(int(part.max()) + 1):
         left_out = np.where(part == number, np.float32(0), field.confidence)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from calibration.rig import apply_homography, plain_scaling
-from calibration.targetless import refine_alignment
+from calibration.targetless import measure_residual, refine_alignment
 from fusion_core.errors import BadInputError
 
 SIZE = (192, 256)
@@ -99,6 +99,37 @@ def test_a_map_that_holds_in_part_of_the_picture_is_taken_there_and_fades_into_t
     far = np.array([[240.0, 90.0]])
     simple = replace(found.calibration, region=None).thermal_from_visible(far)
     assert found.calibration.thermal_from_visible(far) == pytest.approx(simple)
+
+
+def test_a_map_for_one_of_two_distances_is_not_taken_everywhere() -> None:
+    near, cut = np.array([[1, 0, -11.0], [0, 1, 0], [0, 0, 1]]), 170
+    both = zip(pictures(6, near), pictures(6, np.eye(3)), strict=True)
+    pairs = [(visible, np.hstack([left[:, :cut], right[:, cut:]])) for (visible, left), (_, right) in both]
+    found = refine_alignment(plain_scaling(SIZE, SIZE), pairs, "shift", search_px=14)
+    far = np.array([[235.0, 60.0], [235.0, 130.0]])
+    if not found.problem:  # taken where it holds
+        assert found.region and found.model == "none"
+        moved = np.linalg.norm(found.calibration.visible_from_thermal(far) - far, axis=1)
+        assert moved.max() < 2.0
+    shifted = plain_scaling(SIZE, SIZE).with_correction(np.linalg.inv(near))
+    everywhere = replace(found, calibration=shifted, model="shift", after=measure_residual(shifted, pairs[:3], 14))
+    share, before_px, after_px = everywhere.worsened
+    assert 0.15 < share < 0.5 and before_px < 1.5 and 10 < after_px < 12
+    assert "one distance only" in replace(everywhere, spread_px=0.1).problem
+
+
+def test_where_one_camera_shows_nothing_nothing_is_told() -> None:
+    rng = np.random.default_rng(5)
+    pairs = []
+    for visible, thermal in pictures(4, np.array([[1, 0, 5.0], [0, 1, -3.0], [0, 0, 1]])):
+        capped = visible.copy()
+        capped[:, 128:] = np.clip(12 + rng.normal(0, 1.5, capped[:, 128:].shape), 0, 255)  # a cap before half a lens
+        pairs.append((capped, thermal))
+    field = measure_residual(plain_scaling(SIZE, SIZE), pairs, 10)
+    known = field.told.confidence > 0.15
+    assert known[:, :3].mean() > 0.6 and known[:, 5:].mean() < 0.3 < 0.6 < (field.confidence > 0.15)[:, 5:].mean()
+    found = refine_alignment(plain_scaling(SIZE, SIZE), pairs, "shift", search_px=10)
+    assert found.where.endswith("left") and found.problem == ""
 
 
 def test_what_is_right_already_is_left_alone() -> None:

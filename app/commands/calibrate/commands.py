@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["register"]
 
 _SURE = 0.15  # confidence from which on a place of the picture counts
+_FEW = 0.02  # of the places: fewer are as likely single mistakes
 _MOST_LOOKED_AT = 36_000  # pictures of a source that pictures are spread over: twenty minutes
 
 BoardOption = Annotated[
@@ -274,7 +275,7 @@ def _check(
         if not isinstance(rig, RigCalibration):
             raise BadInputError("a check with a board needs a board calibration; this file holds one homography")
         return _check_board(rig, board, pairs, against is not None)
-    field = _scene_field(rig, pairs)
+    field = _scene_field(rig, pairs).told
     if isinstance(rig, RigCalibration):
         spans = distance_range(rig)
         say(f"made for {spans.near_m:.2f} m to {spans.far_m:.1f} m")
@@ -282,7 +283,6 @@ def _check(
     if np.isnan(field.magnitude_px):
         say("The scene has too little structure that both cameras see; nothing can be said.")
         return 1
-    say(f"visible px: median {field.magnitude_px:.1f}, 95 % {field.p95_px:.1f}")
     known = field.confidence > _SURE
     if not known.any():
         say("No single place is sure by itself: the worst place cannot be told, nothing is promised.")
@@ -384,7 +384,7 @@ def _refine(
     save_calibration(replace(found.calibration, verdict="refined without a board"), output)
     tell(output=str(output))
     matrix = np.array2string(found.calibration.correction_visible, precision=4, suppress_small=True)
-    say(f"{output}: correction {matrix}" if found.start is None else str(output))
+    say(f"{output}: correction {matrix}" if found.start is None and found.model != "none" else str(output))
     return 0
 
 
@@ -441,8 +441,14 @@ def _say_refinement(found: Refinement, model: Model | None) -> None:
         say(f"the thermal lens bends the picture against the visible one: {found.calibration.thermal_lens:+.2f}")
     if found.model != "similarity" and np.isfinite(found.spread_px):
         say(
-            f"parts of the picture agree about it to {found.spread_px:.1f} visible px (1 sigma, 95 % of it); "
-            f"known from {found.where}"
+            f"parts of {'that region' if found.model == 'none' else 'the picture'} agree about it to "
+            f"{found.spread_px:.1f} visible px (1 sigma, 95 % of it); known from {found.where}"
+        )
+    worse, first, second = found.worsened
+    if worse >= _FEW:
+        say(
+            f"{worse:.0%} of the known places, at another distance most likely, come to lie further off: "
+            f"{second:.1f} visible px in place of {first:.1f} (median)"
         )
     if found.held_out_px is not None:
         say("pictures kept back: {:.1f} visible px before, {:.1f} px after".format(*found.held_out_px))
@@ -513,9 +519,10 @@ def _scene_field(rig: RigCalibration | PlaneCalibration, pairs: Iterator[Any]) -
 
 
 def _say_field(label: str, field: ResidualField) -> None:
-    sure = float((field.confidence > _SURE).mean())
-    x, y = field.median_px
+    told = field.told
+    sure = float((told.confidence > _SURE).mean())
+    x, y = told.median_px
     say(
-        f"{label}: {field.magnitude_px:.1f} visible px (x {x:+.1f}, y {y:+.1f}) over {field.frames} pictures, "
-        f"{sure:.0%} of the picture sure"
+        f"{label}: {told.magnitude_px:.1f} visible px (median; x {x:+.1f}, y {y:+.1f}; 95 % {told.p95_px:.1f}) over "
+        f"{field.frames} pictures, {sure:.0%} of the picture sure"
     )
