@@ -104,6 +104,8 @@ def log_fields(snapshot: StatsSnapshot) -> dict[str, Any]:
         fields |= {"budget": snapshot.budget.level.value, "budget_px": round(snapshot.budget.total_px, 1)}
     if snapshot.drift is not None:
         fields |= {"drift": snapshot.drift.level}
+        if snapshot.drift.far_px is not None:
+            fields["far_px"] = round(snapshot.drift.far_px)
         if snapshot.drift.drift_px is not None:
             fields["drift_px"] = round(snapshot.drift.drift_px, 1)
         if snapshot.drift.applied_px:
@@ -131,6 +133,7 @@ def render_table(snapshot: StatsSnapshot) -> RenderableType:
         head.add_row("alignment", Text(budget_text(snapshot.budget), style=_BUDGET_STYLE[snapshot.budget.level]))
     if snapshot.drift is not None:
         style = {"warn": "yellow", "alarm": "bold red", "unknown": "dim"}.get(snapshot.drift.level, "")
+        style = style if snapshot.drift.far_px is None else "bold red"
         head.add_row("drift", Text(drift_text(snapshot.drift), style=style))
     head.add_row("recording", _recording(snapshot))
     drops = ", ".join(f"{cause} {count}" for cause, count in snapshot.drops.items() if count)
@@ -159,7 +162,9 @@ def budget_text(reading: BudgetReading) -> str:
 
 def drift_text(reading: DriftReading) -> str:
     """One line: how far thermal lies off, and what is done about it."""
-    if reading.drift_px is None:
+    if reading.far_px is not None:
+        text = f"far off: {reading.far_px:.0f} px, the pair does not fit"
+    elif reading.drift_px is None:
         text = "unknown: the scene does not tell (yet)"
     else:
         text = f"{reading.level}: {reading.drift_px:.1f} px (x {reading.dx_px:+.1f}, y {reading.dy_px:+.1f})"

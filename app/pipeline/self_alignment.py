@@ -43,6 +43,10 @@ _FIT_PAIRS: Final = 3  # that the search goes by
 _LEVELS: Final = (DriftLevel.WARN, DriftLevel.ALARM)
 
 
+class _StoppedError(Exception):
+    """The thread was asked to end in the middle of a search."""
+
+
 class SelfAlignment:
     """The thread `drift`: owner of the drift monitor and of the correction. Other methods may be called by any thread.
 
@@ -72,6 +76,7 @@ class SelfAlignment:
         self._base_changed = False
         self._asked: bool | None = None  # True: accept the proposal, False: go back
         self._worker = Worker("drift", self._run, context.fail)
+        self._stopping: threading.Event | None = None
         # Of the thread alone:
         self._grid = base
         self._aligner: SelfAligner | None = None
@@ -87,6 +92,7 @@ class SelfAlignment:
         self._looked = self._skipped = self._steps = 0
         self._judged = False  # whether this alignment has been searched for over the whole range
         self._unfit_looks = 0
+        self._far_px: float | None = None
         self._fit_pairs: deque[tuple[np.ndarray, np.ndarray]] = deque(maxlen=_FIT_PAIRS)
 
     def start(self) -> None:
@@ -124,8 +130,13 @@ class SelfAlignment:
     # ------------------------------------------------------------------ the thread
 
     def _run(self, stopping: threading.Event) -> None:
+        self._stopping = stopping
         while not stopping.wait(_TICK_S):
             self.tick()
+
+    def _go_on(self, _: float) -> None:
+        if self._stopping is not None and self._stopping.is_set():
+            raise _StoppedError
 
     def tick(self) -> None:
         """Look at the newest picture if one is due, and move the correction on. Called by the thread `drift`."""
@@ -149,7 +160,7 @@ class SelfAlignment:
     def _forget(self, base: ThermalGrid) -> None:
         self._grid, self._aligner, self._monitor, self._sizes = base, None, None, None
         self._state, self._from, self._saved, self._saved_to = None, None, None, None
-        self._judged, self._unfit_looks = False, 0
+        self._judged, self._unfit_looks, self._far_px = False, 0, None
         self._fit_pairs.clear()
         self._stats.warn("fit", None)
         self._tell_level(DriftLevel.OK, "")
@@ -272,7 +283,9 @@ class SelfAlignment:
     # ------------------------------------------------------------------ what the user sees
 
     def _judge(self, state: DriftState) -> None:
-        """Tell a drift once, when it gets worse, and that it is over."""
+        """Tell a drift once, when it gets worse, and that it is over; of a pair known to be far off it says nothing."""
+        if self._far_px is not None:
+            return
         if state.level in _LEVELS and (self._told is DriftLevel.OK or state.level is DriftLevel.ALARM):
             text = (
                 f"thermal lies {state.drift_px:.1f} px off (it has to move by x {state.dx_px:+.1f}, "
@@ -300,13 +313,14 @@ class SelfAlignment:
         same = [known for known in self._fit_pairs if [pixels.shape[:2] for pixels in known] == sizes]
         calibration = self._grid.calibration or plain_scaling(sizes[0], sizes[1])
         try:
-            verdict = judge_fit(calibration, same)
-        except BadInputError:  # too small, or a calibration for another size of the same shape
+            verdict = judge_fit(calibration, same, self._go_on)
+        except (BadInputError, _StoppedError):  # too small, or a calibration for another size of the same shape
             return
         finally:
             self._fit_pairs.clear()
         if verdict.found is None:
             return
+        self._far_px = verdict.off_px
         under = "plainly scaled" if self._grid.calibration is None else "under this calibration"
         text = (
             f"thermal does not lie on visible: {under} it is {verdict.off_px:.0f} px off, and everything is drawn "
@@ -338,6 +352,7 @@ class SelfAlignment:
             DriftReading(
                 level=(state.level if state is not None else DriftLevel.UNKNOWN).value,
                 mode=self._mode,
+                far_px=self._far_px,
                 drift_px=state.drift_px if state is not None and known else None,
                 dx_px=state.dx_px if state is not None and known else None,
                 dy_px=state.dy_px if state is not None and known else None,

@@ -66,6 +66,9 @@ def test_the_health_light_names_the_worst_and_what_to_do() -> None:
     assert found.kind is HealthKind.ALIGNMENT and found.remedies == (Remedy.CALIBRATE,)
     stats.drift(DriftReading("alarm", "propose", drift_px=9.0, proposed_px=9.0))
     assert watch.judge(stats.snapshot()).remedies == (Remedy.CORRECT, Remedy.CALIBRATE)
+    stats.drift(DriftReading("unknown", "propose", far_px=125.4))
+    found = watch.judge(stats.snapshot())
+    assert found.kind is HealthKind.ALIGNMENT and "125 px" in found.advice and found.remedies == (Remedy.CALIBRATE,)
     stats.camera_state(Stream.THERMAL, "ended")  # a file that is over is a lost camera
     found = watch.judge(stats.snapshot())
     assert found.kind is HealthKind.CAMERA and "thermal" in found.advice

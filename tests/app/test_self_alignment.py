@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
@@ -118,14 +119,23 @@ class Rig:
 def test_another_lens_is_told_once_with_its_pixels(tmp_path: Path) -> None:
     rig = Rig(tmp_path, "propose")
     rig.zoom = 1.4
-    rig.run(40)
+    reading = rig.run(40)
+    assert reading.far_px is not None and f"{reading.far_px:.0f} px" in drift_text(reading)
     said = [problem for problem in rig.problems.recent() if "does not lie on visible" in problem.text]
     assert len(said) == 1 and said[0].severity is Severity.ERROR and "calibrate refine" in said[0].advice
     assert "0.7" in said[0].text and "px off" in said[0].text
     assert any("does not lie" in text for text in rig.stats.snapshot().warnings)
     rig.watch.use(ThermalGrid(None))
-    rig.run(1)
+    assert rig.run(1).far_px is None
     assert not any("does not lie" in text for text in rig.stats.snapshot().warnings)
+
+
+def test_a_search_ends_with_its_thread(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, "propose")
+    rig.zoom = 1.4
+    rig.watch._stopping = threading.Event()
+    rig.watch._stopping.set()
+    assert rig.run(20).far_px is None and not rig.problems.recent()
 
 
 def test_a_moved_rig_is_told_and_a_calibration_that_mends_it_is_written(tmp_path: Path) -> None:

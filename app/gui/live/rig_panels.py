@@ -268,7 +268,9 @@ class CalibrationPanel(Section):
         proposed = drift.proposed_px if drift is not None else None
         applied = drift.applied_px if drift is not None else 0.0
         lines = []
-        if drift is not None and drift.drift_px is not None:
+        if drift is not None and drift.far_px is not None:
+            lines.append(self.tr("Thermal lies {0:.0f} px off: the two pictures do not fit").format(drift.far_px))
+        elif drift is not None and drift.drift_px is not None:
             lines.append(self.tr("Measured drift: {0:.1f} px").format(drift.drift_px))
         if proposed is not None:
             lines.append(self.tr("Proposed correction: {0:.1f} px").format(proposed))

@@ -129,6 +129,11 @@ def _slow(snapshot: StatsSnapshot) -> Health:
 
 def _alignment(snapshot: StatsSnapshot) -> Health | None:
     budget, drift = snapshot.budget, snapshot.drift
+    if drift is not None and drift.far_px is not None:
+        told = translate("Health", "Thermal lies {0:.0f} px beside the visible picture: everything appears twice.")
+        advice = translate("Health", "The lenses differ, or a camera was turned. Set the cameras up, or calibrate.")
+        told = f"{told.format(drift.far_px)} {advice}"
+        return Health(HealthKind.ALIGNMENT, translate("Health", "Check alignment"), told, (Remedy.CALIBRATE,))
     drifted = drift is not None and drift.level in ("warn", "alarm")
     if not drifted and (budget is None or budget.level is not BudgetLevel.RED):
         return None

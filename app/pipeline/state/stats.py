@@ -91,7 +91,8 @@ class BudgetReading:
 class DriftReading:
     """What the drift monitor says. Pixels of the visible grid; None where the scene does not tell.
 
-    level: unknown, ok, notice (above 2.5 px), warn (4) or alarm (8). dx_px, dy_px: how far right and down the thermal
+    level: unknown, ok, notice (above 2.5 px), warn (4) or alarm (8). far_px: how far off thermal lies where it belongs
+    further away than the monitor reaches; None: not known to. dx_px, dy_px: how far right and down the thermal
     picture has to move. confidence: share of the picture that says so. mode: off, propose or apply.
     proposed_px: how far the proposed correction moves the picture's corners; applied_px: how far the one in use does;
     moving: it is on its way to another. proposal_file: the proposal, as a calibration to load.
@@ -101,6 +102,7 @@ class DriftReading:
 
     level: str
     mode: str
+    far_px: float | None = None
     drift_px: float | None = None
     dx_px: float | None = None
     dy_px: float | None = None
