@@ -9,9 +9,9 @@ import cv2
 import numpy as np
 
 from calibration.board import Board
+from calibration.board_bend import lenses_and_board
 from calibration.bundle import Sighting
 from calibration.extrinsics import PairView, solve_stereo
-from calibration.intrinsics import solve_intrinsics
 from calibration.pose_planner import Advice, Planner, Reached
 from calibration.shared_field import (
     coverage,
@@ -79,8 +79,11 @@ def assess(views: Sequence[BoardView], board: Board, working_distance_m: float =
     """
     seen = [view for view in views if view.found_visible is not None and view.found_thermal is not None]
     try:
-        visible = solve_intrinsics({v.name: v.found_visible for v in seen if v.found_visible is not None}, board)
-        thermal = solve_intrinsics({v.name: v.found_thermal for v in seen if v.found_thermal is not None}, board)
+        found = (
+            {v.name: v.found_visible for v in seen if v.found_visible is not None},
+            {v.name: v.found_thermal for v in seen if v.found_thermal is not None},
+        )
+        visible, thermal, board = lenses_and_board(found, board)
         usable = [v for v in seen if v.name not in visible.rejected and v.name not in thermal.rejected]
         pairs = [
             PairView.common(v.name, v.found_visible, v.found_thermal)

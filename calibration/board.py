@@ -75,6 +75,11 @@ class Board(BaseModel, ABC):
         return board
 
     @property
+    def bend_m(self) -> tuple[float, float, float]:
+        """What `bent` was told; zeros for a flat board."""
+        return self._bend_m
+
+    @property
     def depth_m(self) -> float:
         """From the foremost to the hindmost point of a bent board, metres, when it is laid as flat as it will."""
         points = self.object_points()

@@ -14,16 +14,46 @@ import numpy as np
 from calibration.board import Board, bend_terms
 from calibration.detect import Detection
 from calibration.extrinsics import board_pose
-from calibration.intrinsics import IntrinsicsResult
+from calibration.intrinsics import IntrinsicsResult, solve_intrinsics
 from calibration.rig import CameraIntrinsics
 
-__all__ = ["find_bend"]
+__all__ = ["find_bend", "lenses_and_board"]
 
 MIN_F = 30.0  # of the three terms: chance gives 1
 MAX_LEFT = 0.92  # of the residual's rms, with the bend: a bend that explains less does no harm
 MAX_APART = 0.35  # of the bend: by how much the cameras may differ about it (rms over the board)
 _LENS = slice(6, 15)  # of OpenCV's derivatives: focal lengths, centre, five of distortion
 _TINY_M = 1e-5
+
+
+def lenses_and_board(
+    found: tuple[Mapping[str, Detection], Mapping[str, Detection]],
+    board: Board,
+    identities: tuple[str, str] = ("", ""),
+    lenses: tuple[str, str] = ("", ""),
+) -> tuple[IntrinsicsResult, IntrinsicsResult, Board]:
+    """Both lenses, each from its camera's boards alone, and the board, bent where both cameras see the same bend.
+
+    Args:
+        found: of the visible and the thermal camera, the boards by view name.
+
+    Raises:
+        BadInputError: too few boards.
+    """
+
+    def alone(of_board: Board) -> tuple[IntrinsicsResult, IntrinsicsResult]:
+        visible, thermal = (
+            solve_intrinsics(dict(seen), of_board, identity=identity, lens=lens)
+            for seen, identity, lens in zip(found, identities, lenses, strict=True)
+        )
+        return visible, thermal
+
+    solved = alone(board)
+    bend_m = find_bend(solved, found, board)
+    if bend_m is None:
+        return *solved, board
+    bent = board.bent(bend_m)
+    return *alone(bent), bent
 
 
 def find_bend(

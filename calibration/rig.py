@@ -14,7 +14,7 @@ import hashlib
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import cv2
 import numpy as np
@@ -26,7 +26,11 @@ from fusion_core.files import write_atomic
 from fusion_core.redaction import redact_address
 from fusion_core.yaml_config import read_yaml
 
+if TYPE_CHECKING:
+    from calibration.board import Board
+
 __all__ = [
+    "BentBoard",
     "Calibration",
     "CameraIntrinsics",
     "CameraSide",
@@ -94,6 +98,23 @@ class CameraIntrinsics(CameraSide):
         return np.asarray(pixels).reshape(-1, 2)
 
 
+@dataclass(frozen=True, slots=True)
+class BentBoard:
+    """The board that a rig was solved from, and by how much of each of `bend_terms` it lies off its plane, metres."""
+
+    board: str  # as `Board.describe` says it
+    bend_m: tuple[float, float, float]
+
+    @classmethod
+    def of(cls, board: Board) -> BentBoard | None:
+        """What is to be kept of a board; None for a flat one."""
+        return cls(board.describe(), board.bend_m) if any(board.bend_m) else None
+
+    def known_of(self, board: Board) -> Board:
+        """The board, bent as it was found; as it is where it is another one."""
+        return board.bent(self.bend_m) if board.describe() == self.board else board
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class RigCalibration:
     """Full geometry: X_visible = R_visible_thermal @ X_thermal + t_visible_thermal_m."""
@@ -106,6 +127,7 @@ class RigCalibration:
     working_distance_m: float
     correction_visible: np.ndarray = field(default_factory=lambda: np.eye(3))
     region: Region | None = None  # where a finer map holds; None: one map everywhere
+    bent_board: BentBoard | None = None  # None: it was flat
     visible_minus_thermal_ms: float | None = None  # of the stamps of one moment; None: not measured
     created: str = ""
     report_sha256: str = ""
@@ -383,6 +405,11 @@ class _CameraFile(_SideFile):
     distortion: tuple[_Number, _Number, _Number, _Number, _Number]
 
 
+class _BentBoardFile(_Strict):
+    board: str = Field(max_length=200)
+    bend_m: _Row3
+
+
 class _RegionFile(_Strict):
     kind: Literal["shift", "affine", "homography"]
     map: _Matrix3
@@ -408,6 +435,7 @@ class _StereoFile(_CommonFile):
     thermal: _CameraFile
     R_visible_thermal: _Matrix3
     t_visible_thermal_m: _Row3
+    bent_board: _BentBoardFile | None = None
 
 
 class _PlaneFile(_CommonFile):
@@ -443,13 +471,16 @@ def save_calibration(calibration: Calibration, path: Path) -> None:
             "R_visible_thermal": calibration.R_visible_thermal.tolist(),
             "t_visible_thermal_m": calibration.t_visible_thermal_m.tolist(),
         }
+        bent_board = calibration.bent_board
+        if bent_board is not None:  # left out where it says nothing: older programs read the file
+            body["bent_board"] = {"board": bent_board.board, "bend_m": [float(m) for m in bent_board.bend_m]}
     else:
         body = {
             "visible": _side_dict(calibration.visible),
             "thermal": _side_dict(calibration.thermal),
             "H_visible_thermal": calibration.H_visible_thermal.tolist(),
         }
-        if calibration.thermal_lens:  # left out where it says nothing: older programs read the file
+        if calibration.thermal_lens:  # likewise
             body["thermal_lens"] = float(calibration.thermal_lens)
     body["correction_visible"] = calibration.correction_visible.tolist()
     region = calibration.region
@@ -524,6 +555,7 @@ def load_calibration(path: Path) -> Calibration:
         thermal=CameraIntrinsics(**content.thermal.model_dump()),
         R_visible_thermal=R,
         t_visible_thermal_m=np.array(content.t_visible_thermal_m),
+        bent_board=BentBoard(**content.bent_board.model_dump()) if content.bent_board is not None else None,
         **common,  # type: ignore[arg-type]
     )
 

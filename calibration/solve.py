@@ -10,13 +10,13 @@ import cv2
 import numpy as np
 
 from calibration.board import Board
-from calibration.board_bend import find_bend
+from calibration.board_bend import lenses_and_board
 from calibration.bundle import BundleResult, Sighting, solve_bundle
 from calibration.detect import Detection
 from calibration.extrinsics import PairView, StereoResult, rotation_scatter_deg, solve_stereo, transfer_errors_px
-from calibration.intrinsics import MIN_VIEWS, IntrinsicsResult, solve_intrinsics
+from calibration.intrinsics import MIN_VIEWS, IntrinsicsResult
 from calibration.pose_planner import Planner, Reached
-from calibration.rig import CameraIntrinsics, RigCalibration
+from calibration.rig import BentBoard, CameraIntrinsics, RigCalibration
 from calibration.shared_field import (
     BUDGET_PX,
     DistanceRange,
@@ -177,19 +177,8 @@ def solve_views(
     Raises:
         BadInputError: too few usable views.
     """
-    found = [_found(views, side) for side in ("visible", "thermal")]
-
-    def alone(of_board: Board) -> list[IntrinsicsResult]:
-        return [
-            solve_intrinsics(seen, of_board, identity=identity, lens=lens)
-            for seen, identity, lens in zip(found, identities, lenses, strict=True)
-        ]
-
-    visible, thermal = alone(board)
-    bend_m = find_bend((visible, thermal), found, board)
-    if bend_m is not None:
-        board = board.bent(bend_m)
-        visible, thermal = alone(board)
+    found = _found(views, "visible"), _found(views, "thermal")
+    visible, thermal, board = lenses_and_board(found, board, identities, lenses)
     pairs, rejected = _usable_pairs(views, visible, thermal)
     sightings = _sightings(views, rejected, {**visible.rejected, **thermal.rejected})
     stereo, scatter_deg, together_px, bent_px = _stereo(
@@ -198,7 +187,12 @@ def solve_views(
     rejected.update(stereo.rejected)
     kept = {name: pairs[name] for name in stereo.view_rms_px}
     distance_m = working_distance_m or propose_working_distance_m(stereo.rig, budget_px)
-    rig = replace(stereo.rig, working_distance_m=distance_m, created=datetime.now(UTC).isoformat(timespec="seconds"))
+    rig = replace(
+        stereo.rig,
+        working_distance_m=distance_m,
+        bent_board=BentBoard.of(board),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
     contradict = _contradictory(scatter_deg, (visible.rms_px, thermal.rms_px), together_px)
     held = (visible.camera, thermal.camera) if contradict else None
     solve = _Resolver(stereo, rig, board, held)

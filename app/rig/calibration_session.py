@@ -112,6 +112,8 @@ class CalibrationOutcome:
     """A solved rig as files, and how good it is. Distances in m, far_m may be infinite; errors in thermal px.
 
     offset_ms: by what visible stamps are later than thermal ones, and its sigma, if the moving board has told.
+    bend_mm: depth of the points of a board that is bent; 0: flat. contradiction: why both cameras together do not fit
+    though each does alone; "" if they do.
     """
 
     file: Path
@@ -128,6 +130,8 @@ class CalibrationOutcome:
     p95_px: float
     baseline_mm: float
     offset_ms: tuple[float, float] | None = None
+    bend_mm: float = 0.0
+    contradiction: str = ""
 
 
 def check_board(text: str) -> str:
@@ -302,7 +306,7 @@ class CalibrationSession:
         stem = f"{self._name}-{datetime.now().astimezone():%Y%m%d-%H%M%S}"
         file, report = self._folder / f"{stem}.yaml", self._folder / f"{stem}.html"
         try:
-            rig, offset = timed(solution.rig, board, movement)
+            rig, offset = timed(solution.rig, solution.board, movement)
             digest = write_report(solution, report, offset)
             save_calibration(replace(rig, report_sha256=digest), file)
         except OSError as error:
@@ -372,4 +376,6 @@ def _outcome(solution: Solution, file: Path, report: Path, offset_ms: tuple[floa
         p95_px=solution.held_out_p95_px,
         baseline_mm=solution.rig.baseline_m * 1e3,
         offset_ms=offset_ms,
+        bend_mm=solution.board.depth_m * 1e3,
+        contradiction=solution.contradiction,
     )

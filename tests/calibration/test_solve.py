@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,13 +10,15 @@ import cv2
 import numpy as np
 import pytest
 
+from app.commands.calibrate.commands import _check_board
+from calibration.assess import assess
 from calibration.board import parse_board
 from calibration.detect import Detection
 from calibration.extrinsics import rotation_angle_deg
 from calibration.homography import solve_points
 from calibration.render import BoardPose, project, random_poses, render_set, synthetic_rig, thermal_pose
 from calibration.report import write_report
-from calibration.rig import RigCalibration, apply_homography
+from calibration.rig import RigCalibration, apply_homography, load_calibration, save_calibration
 from calibration.shared_field import distance_range, propose_working_distance_m, reached_share
 from calibration.solve import Solution, _mirrored, solve_views
 from calibration.views import BoardView, detect_views
@@ -137,6 +140,28 @@ def test_a_bent_board_is_told_and_bends_no_lens(thermal: tuple[int, int]) -> Non
         assert np.hypot(found.cx_px - truth.cx_px, found.cy_px - truth.cy_px) < 2.5 * truth.width / 640
     assert rotation_angle_deg(bent.rig.R_visible_thermal, rig.R_visible_thermal) < 0.08
     assert "not taken at the same moment" in loose.contradiction and loose.bend
+
+
+def test_capture_and_check_take_a_board_as_bent_as_it_was_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rig = synthetic_rig((480, 640), (480, 640))
+    views = point_views(rig, 14, 4, bow_m=0.008)
+    flat, bent = (assess(some, BOARD, 3.0) for some in (point_views(rig, 14, 4), views))
+    assert flat is not None and bent is not None and bent.views == 14
+    assert bent.two_sigma_px < 1.3 * flat.two_sigma_px  # three times as much where the board is taken for flat
+    found = solve_views(views, BOARD, working_distance_m=3.0, bootstrap=0).rig
+    save_calibration(found, tmp_path / "rig.yaml")
+    loaded = load_calibration(tmp_path / "rig.yaml")
+    assert isinstance(loaded, RigCalibration) and loaded.bent_board == found.bent_board is not None
+    monkeypatch.setattr("calibration.views.detect_views", lambda *_, **__: point_views(rig, 4, 9, bow_m=0.008))
+    worst = []
+    for known in (loaded, replace(loaded, bent_board=None)):
+        _check_board(known, "checkerboard:10x7:80mm", iter(()), False)
+        said = capsys.readouterr().out
+        assert ("bent by 8" in said) == (known is loaded)
+        worst.append(float(re.findall(r"95 % ([\d.]+)", said)[0]))
+    assert worst[0] < 0.5 and worst[1] > 3 * worst[0]
 
 
 @pytest.fixture(scope="module")

@@ -205,7 +205,7 @@ def _solve(
     identities = (visible_camera or noted[0], thermal_camera or noted[1])
     solution = solve_views(views, parsed, working_distance_m=distance_m, identities=identities)
     page = report or output.with_suffix(".html")
-    rig, offset = timed(solution.rig, parsed, BoardMovement.load(source / MOVEMENT_FILE))
+    rig, offset = timed(solution.rig, solution.board, BoardMovement.load(source / MOVEMENT_FILE))
     digest = write_report(solution, page, offset)
     save_calibration(replace(rig, report_sha256=digest), output)
     for name, why in solution.rejected.items():
@@ -464,6 +464,10 @@ def _check_board(rig: RigCalibration, board: str, pairs: Iterator[Any], by_mrcal
 
     parsed = parse_board(board)
     views = detect_views(((p.name, p.visible, p.thermal) for p in pairs), parsed, progress=say)
+    if rig.bent_board is not None:
+        parsed = rig.bent_board.known_of(parsed)
+    if parsed.depth_m:
+        say(f"the board is bent by {parsed.depth_m * 1e3:.1f} mm, as `solve` found it; this is taken into account")
     points = parsed.object_points()
     errors, places, kept = [], [], []
     for view in views:

@@ -392,6 +392,9 @@ class CalibrationPage(QWidget):
                 widget.setParent(None)
                 widget.deleteLater()
         row = 0
+        for cause in self._causes(outcome):
+            self._gate_grid.addWidget(_words(cause), row, 0, 1, 3)
+            row += 1
         for gate in outcome.gates:
             level = Level.GOOD if gate.passed else Level.BAD
             sign = QLabel(level_sign(level))
@@ -408,7 +411,8 @@ class CalibrationPage(QWidget):
             self._gate_grid.addWidget(got, row, 2, Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignTop)
             row += 1
             if not gate.passed:
-                advice = f"{wanted}. {in_words(gate.advice)}"
+                told = in_words(gate.advice) if gate.advice != outcome.contradiction else ""
+                advice = f"{wanted}. {told}".strip()
                 self._gate_grid.addWidget(_words(advice, "dim"), row, 1, 1, 2)
                 row += 1
         if outcome.offset_ms is not None:
@@ -425,6 +429,17 @@ class CalibrationPage(QWidget):
         self._gate_grid.setRowStretch(row, 1)
         self.apply.setText(self.tr("Apply") if outcome.good else self.tr("Apply all the same"))
         self.apply.setFocus()
+
+    def _causes(self, outcome: CalibrationOutcome) -> list[str]:
+        """What was found of the board and the views: a bend, and why both cameras do not fit together."""
+        causes = [in_words(outcome.contradiction)] if outcome.contradiction else []
+        if outcome.bend_mm:
+            bend = self.tr(
+                "The board is bent: its points lie within {0:.1f} mm of depth in place of a plane. This was taken "
+                "into account; stiffen it all the same."
+            )
+            causes.append(bend.format(outcome.bend_mm))
+        return causes
 
     def show_problem(self, text: str) -> None:
         """Say what is wrong; "" = nothing."""

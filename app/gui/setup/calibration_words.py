@@ -85,6 +85,61 @@ _PIECES = (
     ),
     QT_TRANSLATE_NOOP("CalibrationWords", "Bring the board into the empty cells of the visible coverage map"),
     QT_TRANSLATE_NOOP("CalibrationWords", "Bring the board into the empty cells of the thermal coverage map"),
+    # why both cameras together do not fit
+    QT_TRANSLATE_NOOP(
+        "CalibrationWords",
+        "Where the board moves one way in the visible picture it moves the other way in the thermal one: one camera's "
+        "picture is mirrored",
+    ),
+    QT_TRANSLATE_NOOP(
+        "CalibrationWords",
+        "Set `mirror: true` for that camera (#mirror=1 behind an address or file), and capture again",
+    ),
+    QT_TRANSLATE_NOOP(
+        "CalibrationWords",
+        "Each camera fits alone ({0} visible px, {1} thermal px), but both together are off by {2} visible px "
+        "and {3} thermal px: the views were not taken at the same moment, or the board is bent",
+    ),
+    QT_TRANSLATE_NOOP(
+        "CalibrationWords",
+        "Each camera fits alone ({0} visible px, {1} thermal px), but both together are off by {2} visible px "
+        "and {3} thermal px, and the views differ by {4} degrees about how the cameras are turned, where noise "
+        "explains {5}: the views were not taken at the same moment, or the board is bent",
+    ),
+    QT_TRANSLATE_NOOP(
+        "CalibrationWords",
+        "Each camera is off when alone ({0} visible px, {1} thermal px), but both together are off by {2} visible px "
+        "and {3} thermal px: the views were not taken at the same moment, or the board is bent, or its lengths are not "
+        "those that were given",
+    ),
+    QT_TRANSLATE_NOOP(
+        "CalibrationWords",
+        "Each camera is off when alone ({0} visible px, {1} thermal px), but both together are off by {2} visible px "
+        "and {3} thermal px, and the views differ by {4} degrees about how the cameras are turned, where noise "
+        "explains {5}: the views were not taken at the same moment, or the board is bent, or its lengths are not those "
+        "that were given",
+    ),
+    QT_TRANSLATE_NOOP("CalibrationWords", "Hold it still at each view, on a tripod if need be, and stiffen it"),
+    QT_TRANSLATE_NOOP(
+        "CalibrationWords",
+        "Fitting both together would move the principal points by {0} visible px and {1} thermal px; so both lenses "
+        "are held as each camera alone gives them",
+    ),
+    # why the capture or the solver ended
+    QT_TRANSLATE_NOOP("CalibrationWords", "{0} views are kept, at least {1} are needed"),
+    # points picked by hand
+    QT_TRANSLATE_NOOP("CalibrationWords", "{0} whole points; two give a first map, four or more one to rely on"),
+    QT_TRANSLATE_NOOP("CalibrationWords", "{0} visible but {1} thermal points; they must come in pairs"),
+    QT_TRANSLATE_NOOP("CalibrationWords", "{0} point pairs, a {1} map needs at least {2}"),
+    QT_TRANSLATE_NOOP(
+        "CalibrationWords", "the points do not determine a {0} map: they lie on one line or on top of each other"
+    ),
+    QT_TRANSLATE_NOOP("CalibrationWords", "the points do not determine a homography: three or more lie on one line"),
+    QT_TRANSLATE_NOOP("CalibrationWords", "only {0} of {1} point pairs agree to {2} visible px"),
+    QT_TRANSLATE_NOOP("CalibrationWords", "Check the picks, or pick points at one distance"),
+    QT_TRANSLATE_NOOP("CalibrationWords", "similarity"),
+    QT_TRANSLATE_NOOP("CalibrationWords", "affine"),
+    QT_TRANSLATE_NOOP("CalibrationWords", "homography"),
 )
 
 

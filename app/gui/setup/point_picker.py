@@ -26,6 +26,7 @@ from app.gui.common.qt_application import make_application
 from app.gui.common.qt_image import rgb_image
 from app.gui.common.theme import Appearance, apply_theme, icon_button
 from app.gui.common.translation import install_language
+from app.gui.setup.calibration_words import in_words
 from app.gui.setup.pick_view import Mark, PickView
 from app.rig.point_picking import PickedPoint, PointPicking, Side
 from fusion_core.errors import LumithermError
@@ -195,9 +196,9 @@ class PointPicker(QWidget):
         solution = self.picking.solution
         if solution is None:
             first = self.tr("Click the same place in both pictures: corners of things at the distance that matters.")
-            return f"{first} {self.picking.problem}".strip()
+            return f"{first} {in_words(self.picking.problem)}".strip()
         return self.tr("{0} map from {1} points, {2:.2f} visible px rms. Outliers: {3}.").format(
-            solution.model, int(solution.inlier.sum()), solution.rms_px, int((~solution.inlier).sum())
+            in_words(solution.model), int(solution.inlier.sum()), solution.rms_px, int((~solution.inlier).sum())
         )
 
     def _row(self, row: int, point: PickedPoint) -> tuple[str, str, str, str]:

@@ -109,197 +109,197 @@
         <translation>Punkt oder Rechteck messen</translation>
     </message>
     <message>
-        <location filename="../common/actions.py" line="109" />
+        <location filename="../common/actions.py" line="110" />
         <source>Remove the chosen mark</source>
         <translation>Gewählte Messstelle entfernen</translation>
     </message>
     <message>
-        <location filename="../common/actions.py" line="109" />
+        <location filename="../common/actions.py" line="112" />
         <source>Next palette</source>
         <translation>Nächste Palette</translation>
     </message>
     <message>
-        <location filename="../common/actions.py" line="110" />
+        <location filename="../common/actions.py" line="113" />
         <source>White-hot / black-hot</source>
         <translation>Heiß ist weiß / schwarz</translation>
     </message>
     <message>
-        <location filename="../common/actions.py" line="111" />
+        <location filename="../common/actions.py" line="114" />
         <source>Less thermal in the blend</source>
         <translation>Weniger Wärmebild in der Überblendung</translation>
     </message>
     <message>
-        <location filename="../common/actions.py" line="112" />
+        <location filename="../common/actions.py" line="115" />
         <source>More thermal in the blend</source>
         <translation>Mehr Wärmebild in der Überblendung</translation>
     </message>
     <message>
-        <location filename="../common/actions.py" line="113" />
+        <location filename="../common/actions.py" line="116" />
         <source>Zoom in</source>
         <translation>Vergrößern</translation>
     </message>
     <message>
-        <location filename="../common/actions.py" line="114" />
+        <location filename="../common/actions.py" line="117" />
         <source>Zoom out</source>
         <translation>Verkleinern</translation>
     </message>
     <message>
-        <location filename="../common/actions.py" line="115" />
+        <location filename="../common/actions.py" line="118" />
         <source>Fit</source>
         <translation>Einpassen</translation>
     </message>
     <message>
-        <location filename="../common/actions.py" line="116" />
+        <location filename="../common/actions.py" line="119" />
         <source>1:1</source>
         <translation>1:1</translation>
     </message>
     <message>
-        <location filename="../common/actions.py" line="119" />
+        <location filename="../common/actions.py" line="122" />
         <source>Isotherm: off, above, below, between</source>
         <translation>Isotherme: aus, über, unter, zwischen</translation>
     </message>
     <message>
-        <location filename="../common/actions.py" line="124" />
+        <location filename="../common/actions.py" line="127" />
         <source>Compare A and B</source>
         <translation>A und B vergleichen</translation>
     </message>
     <message>
-        <location filename="../common/actions.py" line="125" />
+        <location filename="../common/actions.py" line="128" />
         <source>Start / stop the rig</source>
         <translation>Anlage starten / anhalten</translation>
     </message>
     <message>
-        <location filename="../common/actions.py" line="126" />
+        <location filename="../common/actions.py" line="129" />
         <source>Record</source>
         <translation>Aufnehmen</translation>
     </message>
     <message>
-        <location filename="../common/actions.py" line="127" />
+        <location filename="../common/actions.py" line="130" />
         <source>Mark event</source>
         <translation>Ereignis markieren</translation>
     </message>
     <message>
-        <location filename="../common/actions.py" line="128" />
+        <location filename="../common/actions.py" line="131" />
         <source>Snapshot</source>
         <translation>Schnappschuss</translation>
     </message>
     <message>
-        <location filename="../common/actions.py" line="129" />
+        <location filename="../common/actions.py" line="132" />
         <source>Hold the colours / let them follow</source>
         <translation>Farben festhalten / folgen lassen</translation>
     </message>
     <message>
-        <location filename="../common/actions.py" line="130" />
+        <location filename="../common/actions.py" line="133" />
         <source>Next AGC mode</source>
         <translation>Nächste AGC-Art</translation>
     </message>
     <message>
-        <location filename="../common/actions.py" line="132" />
+        <location filename="../common/actions.py" line="135" />
         <source>Roll back the model</source>
         <translation>Modell zurücknehmen</translation>
     </message>
     <message>
-        <location filename="../common/actions.py" line="134" />
+        <location filename="../common/actions.py" line="137" />
         <source>Calibrate the rig</source>
         <translation>Anlage kalibrieren</translation>
     </message>
     <message>
-        <location filename="../common/actions.py" line="135" />
+        <location filename="../common/actions.py" line="138" />
         <source>Timing plot</source>
         <translation>Zeitverlauf</translation>
     </message>
     <message>
-        <location filename="../common/actions.py" line="136" />
+        <location filename="../common/actions.py" line="139" />
         <source>Play / pause</source>
         <translation>Abspielen / Pause</translation>
     </message>
     <message>
-        <location filename="../common/actions.py" line="137" />
+        <location filename="../common/actions.py" line="140" />
         <source>Step back</source>
         <translation>Schritt zurück</translation>
     </message>
     <message>
-        <location filename="../common/actions.py" line="138" />
+        <location filename="../common/actions.py" line="141" />
         <source>Step forward</source>
         <translation>Schritt vor</translation>
     </message>
     <message>
-        <location filename="../common/actions.py" line="139" />
+        <location filename="../common/actions.py" line="142" />
         <source>Loop</source>
         <translation>Schleife</translation>
     </message>
     <message>
-        <location filename="../common/actions.py" line="140" />
+        <location filename="../common/actions.py" line="143" />
         <source>Slower</source>
         <translation>Langsamer</translation>
     </message>
     <message>
-        <location filename="../common/actions.py" line="141" />
+        <location filename="../common/actions.py" line="144" />
         <source>Faster</source>
         <translation>Schneller</translation>
     </message>
     <message>
-        <location filename="../common/actions.py" line="142" />
+        <location filename="../common/actions.py" line="145" />
         <source>Range begins here</source>
         <translation>Bereich beginnt hier</translation>
     </message>
     <message>
-        <location filename="../common/actions.py" line="143" />
+        <location filename="../common/actions.py" line="146" />
         <source>Range ends here</source>
         <translation>Bereich endet hier</translation>
     </message>
     <message>
-        <location filename="../common/actions.py" line="144" />
+        <location filename="../common/actions.py" line="147" />
         <source>Temperature over time</source>
         <translation>Temperatur über der Zeit</translation>
     </message>
     <message>
-        <location filename="../common/actions.py" line="145" />
+        <location filename="../common/actions.py" line="148" />
         <source>Render the range to a file</source>
         <translation>Bereich in eine Datei rechnen</translation>
     </message>
     <message>
-        <location filename="../common/actions.py" line="147" />
+        <location filename="../common/actions.py" line="150" />
         <source>Open configuration or recording</source>
         <translation>Konfiguration oder Aufnahme öffnen</translation>
     </message>
     <message>
-        <location filename="../common/actions.py" line="149" />
+        <location filename="../common/actions.py" line="152" />
         <source>Start page</source>
         <translation>Startseite</translation>
     </message>
     <message>
-        <location filename="../common/actions.py" line="150" />
+        <location filename="../common/actions.py" line="153" />
         <source>Expert view</source>
         <translation>Expertenansicht</translation>
     </message>
     <message>
-        <location filename="../common/actions.py" line="151" />
+        <location filename="../common/actions.py" line="154" />
         <source>Control panel</source>
         <translation>Bedienfeld</translation>
     </message>
     <message>
-        <location filename="../common/actions.py" line="152" />
+        <location filename="../common/actions.py" line="155" />
         <source>Full screen</source>
         <translation>Vollbild</translation>
     </message>
     <message>
-        <location filename="../common/actions.py" line="153" />
+        <location filename="../common/actions.py" line="156" />
         <source>Log</source>
         <translation>Protokoll</translation>
     </message>
     <message>
-        <location filename="../common/actions.py" line="154" />
+        <location filename="../common/actions.py" line="157" />
         <source>Settings</source>
         <translation>Einstellungen</translation>
     </message>
     <message>
-        <location filename="../common/actions.py" line="155" />
+        <location filename="../common/actions.py" line="158" />
         <source>Help</source>
         <translation>Hilfe</translation>
     </message>
     <message>
-        <location filename="../common/actions.py" line="156" />
+        <location filename="../common/actions.py" line="159" />
         <source>Quit</source>
         <translation>Beenden</translation>
     </message>
@@ -427,27 +427,27 @@
     <message>
         <location filename="../setup/assistant_controller.py" line="197" />
         <source>Searching how thermal lies on visible…</source>
-            <translation>Suche, wie das Wärmebild auf dem sichtbaren liegt…</translation>
+        <translation>Suche, wie das Wärmebild auf dem sichtbaren liegt…</translation>
     </message>
     <message>
         <location filename="../setup/assistant_controller.py" line="199" />
         <source>The scene does not tell how thermal lies on visible: more edges that both cameras see are needed.</source>
-            <translation>Die Szene verrät nicht, wie das Wärmebild auf dem sichtbaren liegt: Es fehlen Kanten, die beide Kameras sehen.</translation>
+        <translation>Die Szene verrät nicht, wie das Wärmebild auf dem sichtbaren liegt: Es fehlen Kanten, die beide Kameras sehen.</translation>
     </message>
     <message>
-        <location filename="../setup/assistant_controller.py" line="201" />
+        <location filename="../setup/assistant_controller.py" line="203" />
         <source>Thermal, plainly scaled, lies {0:.0f} visible px off. Found where it belongs; {1:.1f} px are left.</source>
-            <translation>Nur skaliert liegt das Wärmebild {0:.0f} sichtbare px daneben. Seine Lage ist gefunden; {1:.1f} px bleiben.</translation>
+        <translation>Nur skaliert liegt das Wärmebild {0:.0f} sichtbare px daneben. Seine Lage ist gefunden; {1:.1f} px bleiben.</translation>
     </message>
     <message>
-        <location filename="../setup/assistant_controller.py" line="204" />
+        <location filename="../setup/assistant_controller.py" line="208" />
         <source>Thermal lies near; corrected from the scene, {0:.1f} visible px are left.</source>
-            <translation>Das Wärmebild liegt fast richtig; nach der Szene korrigiert bleiben {0:.1f} sichtbare px.</translation>
+        <translation>Das Wärmebild liegt fast richtig; nach der Szene korrigiert bleiben {0:.1f} sichtbare px.</translation>
     </message>
     <message>
-        <location filename="../setup/assistant_controller.py" line="205" />
+        <location filename="../setup/assistant_controller.py" line="211" />
         <source>Thermal lies on visible already ({0:.1f} visible px).</source>
-            <translation>Das Wärmebild liegt schon auf dem sichtbaren ({0:.1f} sichtbare px).</translation>
+        <translation>Das Wärmebild liegt schon auf dem sichtbaren ({0:.1f} sichtbare px).</translation>
     </message>
 </context><context>
     <name>AssistantPage</name>
@@ -507,83 +507,83 @@
         <translation>Bekannte Kamera</translation>
     </message>
     <message>
-        <location filename="../setup/assistant_page.py" line="168" />
+        <location filename="../setup/assistant_page.py" line="169" />
         <source>its address, e.g. 192.168.1.64</source>
         <translation>ihre Adresse, z. B. 192.168.1.64</translation>
     </message>
     <message>
-        <location filename="../setup/assistant_page.py" line="169" />
+        <location filename="../setup/assistant_page.py" line="170" />
         <source>Address of the known camera</source>
         <translation>Adresse der bekannten Kamera</translation>
     </message>
     <message>
-        <location filename="../setup/assistant_page.py" line="171" />
+        <location filename="../setup/assistant_page.py" line="172" />
         <source>Fill in</source>
         <translation>Eintragen</translation>
     </message>
     <message>
-        <location filename="../setup/assistant_page.py" line="174" />
+        <location filename="../setup/assistant_page.py" line="175" />
         <source>Known network camera</source>
         <translation>Bekannte Netzwerkkamera</translation>
     </message>
     <message>
-        <location filename="../setup/assistant_page.py" line="187" />
+        <location filename="../setup/assistant_page.py" line="188" />
         <source>3. Time offset and alignment of the two</source>
-            <translation>3. Zeitversatz und Ausrichtung der beiden</translation>
+        <translation>3. Zeitversatz und Ausrichtung der beiden</translation>
     </message>
     <message>
-        <location filename="../setup/assistant_page.py" line="189" />
+        <location filename="../setup/assistant_page.py" line="190" />
         <source>Move a hand or the rig before both cameras for some ten seconds.</source>
         <translation>Etwa zehn Sekunden lang vor beiden Kameras eine Hand oder die Anlage bewegen.</translation>
     </message>
     <message>
-        <location filename="../setup/assistant_page.py" line="193" />
+        <location filename="../setup/assistant_page.py" line="194" />
         <source>measured: %p %</source>
         <translation>gemessen: %p %</translation>
     </message>
     <message>
-        <location filename="../setup/assistant_page.py" line="194" />
+        <location filename="../setup/assistant_page.py" line="195" />
         <source>Measuring the offset</source>
         <translation>Versatz wird gemessen</translation>
     </message>
     <message>
-        <location filename="../setup/assistant_page.py" line="195" />
+        <location filename="../setup/assistant_page.py" line="196" />
         <source>Searching how thermal lies on visible…</source>
-            <translation>Suche, wie das Wärmebild auf dem sichtbaren liegt…</translation>
+        <translation>Suche, wie das Wärmebild auf dem sichtbaren liegt…</translation>
     </message>
     <message>
-        <location filename="../setup/assistant_page.py" line="206" />
+        <location filename="../setup/assistant_page.py" line="207" />
         <source>4. Save</source>
         <translation>4. Speichern</translation>
     </message>
     <message>
-        <location filename="../setup/assistant_page.py" line="217" />
-        <location filename="../setup/assistant_page.py" line="210" />
+        <location filename="../setup/assistant_page.py" line="218" />
+        <location filename="../setup/assistant_page.py" line="211" />
         <source>Name of the rig</source>
         <translation>Name der Anlage</translation>
     </message>
     <message>
-        <location filename="../setup/assistant_page.py" line="211" />
+        <location filename="../setup/assistant_page.py" line="212" />
         <source>Save and start</source>
         <translation>Speichern und starten</translation>
     </message>
     <message>
-        <location filename="../setup/assistant_page.py" line="272" />
+        <location filename="../setup/assistant_page.py" line="273" />
         <source>opening…</source>
         <translation>wird geöffnet…</translation>
     </message>
     <message>
-        <location filename="../setup/assistant_page.py" line="297" />
+        <location filename="../setup/assistant_page.py" line="298" />
         <source>Simulated visible camera</source>
         <translation>Simulierte sichtbare Kamera</translation>
     </message>
     <message>
-        <location filename="../setup/assistant_page.py" line="298" />
+        <location filename="../setup/assistant_page.py" line="299" />
         <source>Simulated thermal camera</source>
         <translation>Simulierte Wärmebildkamera</translation>
     </message>
     <message>
-        <location filename="../setup/assistant_page.py" line="299" />
+        <location filename="../setup/assistant_page.py" line="300" />
         <source>part of this program</source>
         <translation>Teil dieses Programms</translation>
     </message>
@@ -836,7 +836,7 @@
         <translation>Beide Objektive und ihre Lage zueinander, dann noch einmal ohne manche Ansichten und mit anderen doppelt, um zu sagen, wie sicher sie sind. Bis zu einer Minute; das Bild läuft weiter.</translation>
     </message>
     <message>
-        <location filename="../setup/calibration_page.py" line="426" />
+        <location filename="../setup/calibration_page.py" line="430" />
         <location filename="../setup/calibration_page.py" line="315" />
         <source>Apply</source>
         <translation>Anwenden</translation>
@@ -902,49 +902,54 @@
         <translation>Fehler auf ungesehenen Ansichten {0:.2f} thermische px (95 %: {1:.2f}). Genau bei {2:.1f} m; die Parallaxe bleibt unter {3:g} sichtbaren px von {4:.1f} m bis {5}.</translation>
     </message>
     <message>
-        <location filename="../setup/calibration_page.py" line="399" />
+        <location filename="../setup/calibration_page.py" line="402" />
         <source>passed</source>
         <translation>erfüllt</translation>
     </message>
     <message>
-        <location filename="../setup/calibration_page.py" line="399" />
+        <location filename="../setup/calibration_page.py" line="402" />
         <source>failed</source>
         <translation>nicht erfüllt</translation>
     </message>
     <message>
-        <location filename="../setup/calibration_page.py" line="404" />
+        <location filename="../setup/calibration_page.py" line="407" />
         <source>wanted: {0}</source>
         <translation>verlangt: {0}</translation>
     </message>
     <message>
-        <location filename="../setup/calibration_page.py" line="415" />
+        <location filename="../setup/calibration_page.py" line="419" />
         <source>Visible is stamped {0:+.1f} ms against thermal (±{1:.1f}); put right from the next start of the cameras on</source>
         <translation>Sichtbar ist {0:+.1f} ms gegen Thermal gestempelt (±{1:.1f}); ab dem nächsten Start der Kameras berichtigt</translation>
     </message>
     <message>
-        <location filename="../setup/calibration_page.py" line="422" />
+        <location filename="../setup/calibration_page.py" line="426" />
         <source>Rejected views: {0}; the report says why</source>
         <translation>Verworfene Ansichten: {0}; der Bericht sagt, warum</translation>
     </message>
     <message>
-        <location filename="../setup/calibration_page.py" line="426" />
+        <location filename="../setup/calibration_page.py" line="430" />
         <source>Apply all the same</source>
         <translation>Trotzdem anwenden</translation>
     </message>
     <message>
-        <location filename="../setup/calibration_page.py" line="435" />
+        <location filename="../setup/calibration_page.py" line="437" />
+        <source>The board is bent: its points lie within {0:.1f} mm of depth in place of a plane. This was taken into account; stiffen it all the same.</source>
+        <translation>Die Tafel ist verbogen: Ihre Punkte liegen in {0:.1f} mm Tiefe statt in einer Ebene. Das ist berücksichtigt; trotzdem versteifen.</translation>
+    </message>
+    <message>
+        <location filename="../setup/calibration_page.py" line="450" />
         <source>Save the board</source>
         <translation>Tafel speichern</translation>
     </message>
     <message>
-        <location filename="../setup/calibration_page.py" line="435" />
+        <location filename="../setup/calibration_page.py" line="450" />
         <source>Drawing (*.pdf *.svg)</source>
         <translation>Zeichnung (*.pdf *.svg)</translation>
     </message>
 </context><context>
     <name>CalibrationPanel</name>
     <message>
-        <location filename="../live/rig_panels.py" line="289" />
+        <location filename="../live/rig_panels.py" line="291" />
         <location filename="../live/rig_panels.py" line="231" />
         <source>Calibration</source>
         <translation>Kalibrierung</translation>
@@ -991,31 +996,36 @@
     </message>
     <message>
         <location filename="../live/rig_panels.py" line="272" />
+        <source>Thermal lies {0:.0f} px off: the two pictures do not fit</source>
+        <translation>Das Wärmebild liegt {0:.0f} px daneben: Die Bilder passen nicht aufeinander</translation>
+    </message>
+    <message>
+        <location filename="../live/rig_panels.py" line="274" />
         <source>Measured drift: {0:.1f} px</source>
         <translation>Gemessene Drift: {0:.1f} px</translation>
     </message>
     <message>
-        <location filename="../live/rig_panels.py" line="274" />
+        <location filename="../live/rig_panels.py" line="276" />
         <source>Proposed correction: {0:.1f} px</source>
         <translation>Vorgeschlagene Korrektur: {0:.1f} px</translation>
     </message>
     <message>
-        <location filename="../live/rig_panels.py" line="276" />
+        <location filename="../live/rig_panels.py" line="278" />
         <source>Corrected by: {0:.1f} px</source>
         <translation>Korrigiert um: {0:.1f} px</translation>
     </message>
     <message>
-        <location filename="../live/rig_panels.py" line="284" />
+        <location filename="../live/rig_panels.py" line="286" />
         <source>None: thermal is only scaled, so that only a distant scene is aligned</source>
         <translation>Keine: das Wärmebild wird nur skaliert, daher ist nur Fernes ausgerichtet</translation>
     </message>
     <message>
-        <location filename="../live/rig_panels.py" line="285" />
+        <location filename="../live/rig_panels.py" line="287" />
         <source>In use: {0}</source>
         <translation>In Gebrauch: {0}</translation>
     </message>
     <message>
-        <location filename="../live/rig_panels.py" line="289" />
+        <location filename="../live/rig_panels.py" line="291" />
         <source>Calibrations (*.yaml)</source>
         <translation>Kalibrierungen (*.yaml)</translation>
     </message>
@@ -1307,44 +1317,139 @@
         <translation>{0} thermische px</translation>
     </message>
     <message>
-        <location filename="../setup/calibration_words.py" line="77" />
+        <location filename="../setup/calibration_words.py" line="78" />
         <source>{0} visible px</source>
         <translation>{0} sichtbare px</translation>
     </message>
     <message>
-        <location filename="../setup/calibration_words.py" line="78" />
+        <location filename="../setup/calibration_words.py" line="79" />
         <source>Capture more poses: near, far, tilted 20 to 40 degrees in each direction</source>
         <translation>Mehr Lagen aufnehmen: nah, fern, in jeder Richtung um 20 bis 40 Grad geneigt</translation>
     </message>
     <message>
-        <location filename="../setup/calibration_words.py" line="79" />
+        <location filename="../setup/calibration_words.py" line="80" />
         <source>Capture poses where the uncertainty map is dark, at the borders above all</source>
         <translation>Lagen dort aufnehmen, wo die Karte der Unsicherheit dunkel ist, vor allem an den Rändern</translation>
     </message>
     <message>
-        <location filename="../setup/calibration_words.py" line="80" />
+        <location filename="../setup/calibration_words.py" line="81" />
         <source>Hold the board still, and heat it until its edges are sharp</source>
         <translation>Die Tafel ruhig halten und heizen, bis ihre Kanten scharf sind</translation>
     </message>
     <message>
-        <location filename="../setup/calibration_words.py" line="81" />
+        <location filename="../setup/calibration_words.py" line="82" />
         <source>Look at the per-view residuals and delete the blurred views</source>
         <translation>Die Abweichungen je Ansicht ansehen und unscharfe Ansichten löschen</translation>
     </message>
     <message>
-        <location filename="../setup/calibration_words.py" line="82" />
+        <location filename="../setup/calibration_words.py" line="83" />
         <source>Hold a larger board farther away: so close, both cameras see it in a strip only</source>
         <translation>Eine größere Tafel weiter weg halten: so nah sehen beide Kameras sie nur in einem Streifen</translation>
     </message>
     <message>
-        <location filename="../setup/calibration_words.py" line="85" />
+        <location filename="../setup/calibration_words.py" line="86" />
         <source>Bring the board into the empty cells of the visible coverage map</source>
         <translation>Die Tafel in die leeren Felder der Abdeckung des sichtbaren Bilds bringen</translation>
     </message>
     <message>
-        <location filename="../setup/calibration_words.py" line="86" />
+        <location filename="../setup/calibration_words.py" line="87" />
         <source>Bring the board into the empty cells of the thermal coverage map</source>
         <translation>Die Tafel in die leeren Felder der Abdeckung des Wärmebilds bringen</translation>
+    </message>
+    <message>
+        <location filename="../setup/calibration_words.py" line="89" />
+        <source>Where the board moves one way in the visible picture it moves the other way in the thermal one: one camera's picture is mirrored</source>
+        <translation>Wohin sich die Tafel im sichtbaren Bild bewegt, dem läuft sie im Wärmebild entgegen: Das Bild einer Kamera ist gespiegelt</translation>
+    </message>
+    <message>
+        <location filename="../setup/calibration_words.py" line="94" />
+        <source>Set `mirror: true` for that camera (#mirror=1 behind an address or file), and capture again</source>
+        <translation>Für diese Kamera `mirror: true` setzen (#mirror=1 hinter Adresse oder Datei) und neu aufnehmen</translation>
+    </message>
+    <message>
+        <location filename="../setup/calibration_words.py" line="98" />
+        <source>Each camera fits alone ({0} visible px, {1} thermal px), but both together are off by {2} visible px and {3} thermal px: the views were not taken at the same moment, or the board is bent</source>
+        <translation>Jede Kamera passt für sich ({0} sichtbare px, {1} thermische px), zusammen aber liegen beide um {2} sichtbare px und {3} thermische px daneben: Die Ansichten sind nicht vom selben Augenblick, oder die Tafel ist verbogen</translation>
+    </message>
+    <message>
+        <location filename="../setup/calibration_words.py" line="103" />
+        <source>Each camera fits alone ({0} visible px, {1} thermal px), but both together are off by {2} visible px and {3} thermal px, and the views differ by {4} degrees about how the cameras are turned, where noise explains {5}: the views were not taken at the same moment, or the board is bent</source>
+        <translation>Jede Kamera passt für sich ({0} sichtbare px, {1} thermische px), zusammen aber liegen beide um {2} sichtbare px und {3} thermische px daneben, und die Ansichten sind sich um {4} Grad uneins, wie die Kameras gedreht sind, wo Rauschen {5} erklärt: Die Ansichten sind nicht vom selben Augenblick, oder die Tafel ist verbogen</translation>
+    </message>
+    <message>
+        <location filename="../setup/calibration_words.py" line="109" />
+        <source>Each camera is off when alone ({0} visible px, {1} thermal px), but both together are off by {2} visible px and {3} thermal px: the views were not taken at the same moment, or the board is bent, or its lengths are not those that were given</source>
+        <translation>Jede Kamera liegt schon für sich daneben ({0} sichtbare px, {1} thermische px), zusammen aber liegen beide um {2} sichtbare px und {3} thermische px daneben: Die Ansichten sind nicht vom selben Augenblick, oder die Tafel ist verbogen, oder ihre Maße sind nicht die angegebenen</translation>
+    </message>
+    <message>
+        <location filename="../setup/calibration_words.py" line="115" />
+        <source>Each camera is off when alone ({0} visible px, {1} thermal px), but both together are off by {2} visible px and {3} thermal px, and the views differ by {4} degrees about how the cameras are turned, where noise explains {5}: the views were not taken at the same moment, or the board is bent, or its lengths are not those that were given</source>
+        <translation>Jede Kamera liegt schon für sich daneben ({0} sichtbare px, {1} thermische px), zusammen aber liegen beide um {2} sichtbare px und {3} thermische px daneben, und die Ansichten sind sich um {4} Grad uneins, wie die Kameras gedreht sind, wo Rauschen {5} erklärt: Die Ansichten sind nicht vom selben Augenblick, oder die Tafel ist verbogen, oder ihre Maße sind nicht die angegebenen</translation>
+    </message>
+    <message>
+        <location filename="../setup/calibration_words.py" line="122" />
+        <source>Hold it still at each view, on a tripod if need be, and stiffen it</source>
+        <translation>Bei jeder Ansicht ruhig halten, notfalls auf einem Stativ, und versteifen</translation>
+    </message>
+    <message>
+        <location filename="../setup/calibration_words.py" line="123" />
+        <source>Fitting both together would move the principal points by {0} visible px and {1} thermal px; so both lenses are held as each camera alone gives them</source>
+        <translation>Gemeinsam angepasst wanderten die Hauptpunkte um {0} sichtbare px und {1} thermische px; darum bleiben beide Objektive so, wie jede Kamera für sich sie ergibt</translation>
+    </message>
+    <message>
+        <location filename="../setup/calibration_words.py" line="129" />
+        <source>{0} views are kept, at least {1} are needed</source>
+        <translation>{0} Ansichten sind behalten, mindestens {1} sind nötig</translation>
+    </message>
+    <message>
+        <location filename="../setup/calibration_words.py" line="131" />
+        <source>{0} whole points; two give a first map, four or more one to rely on</source>
+        <translation>{0} ganze Punkte; zwei ergeben eine erste Abbildung, vier oder mehr eine verlässliche</translation>
+    </message>
+    <message>
+        <location filename="../setup/calibration_words.py" line="132" />
+        <source>{0} visible but {1} thermal points; they must come in pairs</source>
+        <translation>{0} sichtbare, aber {1} thermische Punkte; es müssen Paare sein</translation>
+    </message>
+    <message>
+        <location filename="../setup/calibration_words.py" line="133" />
+        <source>{0} point pairs, a {1} map needs at least {2}</source>
+        <translation>{0} Punktpaare, eine Abbildung der Art {1} braucht mindestens {2}</translation>
+    </message>
+    <message>
+        <location filename="../setup/calibration_words.py" line="134" />
+        <source>the points do not determine a {0} map: they lie on one line or on top of each other</source>
+        <translation>die Punkte bestimmen keine Abbildung der Art {0}: Sie liegen auf einer Geraden oder aufeinander</translation>
+    </message>
+    <message>
+        <location filename="../setup/calibration_words.py" line="137" />
+        <source>the points do not determine a homography: three or more lie on one line</source>
+        <translation>die Punkte bestimmen keine Homographie: Drei oder mehr liegen auf einer Geraden</translation>
+    </message>
+    <message>
+        <location filename="../setup/calibration_words.py" line="138" />
+        <source>only {0} of {1} point pairs agree to {2} visible px</source>
+        <translation>nur {0} von {1} Punktpaaren stimmen auf {2} sichtbare px überein</translation>
+    </message>
+    <message>
+        <location filename="../setup/calibration_words.py" line="139" />
+        <source>Check the picks, or pick points at one distance</source>
+        <translation>Die Punkte prüfen, oder Punkte in einer einzigen Entfernung wählen</translation>
+    </message>
+    <message>
+        <location filename="../setup/calibration_words.py" line="140" />
+        <source>similarity</source>
+        <translation>Ähnlichkeit</translation>
+    </message>
+    <message>
+        <location filename="../setup/calibration_words.py" line="141" />
+        <source>affine</source>
+        <translation>affin</translation>
+    </message>
+    <message>
+        <location filename="../setup/calibration_words.py" line="142" />
+        <source>homography</source>
+        <translation>Homographie</translation>
     </message>
 </context><context>
     <name>ComparePanel</name>
@@ -1606,19 +1711,30 @@
         <translation>Rechner zu langsam</translation>
     </message>
     <message>
+        <location filename="../widgets/health.py" line="133" />
+        <source>Thermal lies {0:.0f} px beside the visible picture: everything appears twice.</source>
+        <translation>Das Wärmebild liegt {0:.0f} px neben dem sichtbaren: Alles erscheint doppelt.</translation>
+    </message>
+    <message>
+        <location filename="../widgets/health.py" line="134" />
+        <source>The lenses differ, or a camera was turned. Set the cameras up, or calibrate.</source>
+        <translation>Die Objektive sind verschieden, oder eine Kamera wurde gedreht. Die Kameras einrichten oder kalibrieren.</translation>
+    </message>
+    <message>
+        <location filename="../widgets/health.py" line="144" />
         <location filename="../widgets/health.py" line="136" />
+        <source>Check alignment</source>
+        <translation>Ausrichtung prüfen</translation>
+    </message>
+    <message>
+        <location filename="../widgets/health.py" line="141" />
         <source>The two pictures do not lie on each other; edges may appear twice.</source>
         <translation>Die beiden Bilder liegen nicht aufeinander; Kanten können doppelt erscheinen.</translation>
     </message>
     <message>
-        <location filename="../widgets/health.py" line="137" />
+        <location filename="../widgets/health.py" line="142" />
         <source>Something may have moved a camera. Correct it here, or calibrate with a board.</source>
         <translation>Vielleicht wurde eine Kamera verstellt. Hier korrigieren oder mit einer Tafel kalibrieren.</translation>
-    </message>
-    <message>
-        <location filename="../widgets/health.py" line="139" />
-        <source>Check alignment</source>
-        <translation>Ausrichtung prüfen</translation>
     </message>
 </context><context>
     <name>HealthController</name>
@@ -1635,34 +1751,34 @@
 </context><context>
     <name>HealthLight</name>
     <message>
-        <location filename="../widgets/health.py" line="163" />
+        <location filename="../widgets/health.py" line="168" />
         <source>Off</source>
         <translation>Aus</translation>
     </message>
     <message>
-        <location filename="../widgets/health.py" line="165" />
+        <location filename="../widgets/health.py" line="170" />
         <source>Health: {0}</source>
         <translation>Zustand: {0}</translation>
     </message>
     <message>
-        <location filename="../widgets/health.py" line="166" />
+        <location filename="../widgets/health.py" line="171" />
         <source>Nothing runs</source>
         <translation>Es läuft nichts</translation>
     </message>
 </context><context>
     <name>HelpOverlay</name>
     <message>
-        <location filename="../help_overlay.py" line="29" />
+        <location filename="../help_overlay.py" line="30" />
         <source>Help</source>
         <translation>Hilfe</translation>
     </message>
     <message>
-        <location filename="../help_overlay.py" line="47" />
+        <location filename="../help_overlay.py" line="49" />
         <source>Keys</source>
         <translation>Tasten</translation>
     </message>
     <message>
-        <location filename="../help_overlay.py" line="50" />
+        <location filename="../help_overlay.py" line="52" />
         <source>Wheel: zoom · drag: pan · double click: full screen · drag a mark or its corner: move it · drag the divider: wipe · Esc: leave</source>
         <translation>Rad: vergrößern · Ziehen: verschieben · Doppelklick: Vollbild · Messstelle oder Ecke ziehen: versetzen · Linie ziehen: Schieber · Esc: verlassen</translation>
     </message>
@@ -1696,7 +1812,7 @@
 </context><context>
     <name>LiveController</name>
     <message>
-        <location filename="../live/live_controller.py" line="456" />
+        <location filename="../live/live_controller.py" line="466" />
         <source>Nothing is running: start a rig first</source>
         <translation>Es läuft nichts: zuerst eine Anlage starten</translation>
     </message>
@@ -1799,42 +1915,42 @@
 </context><context>
     <name>MeasureController</name>
     <message>
-        <location filename="../measuring/measure_controller.py" line="81" />
+        <location filename="../measuring/measure_controller.py" line="85" />
         <source>relative</source>
         <translation>relativ</translation>
     </message>
     <message>
-        <location filename="../measuring/measure_controller.py" line="102" />
+        <location filename="../measuring/measure_controller.py" line="106" />
         <source>Spot</source>
         <translation>Punkt</translation>
     </message>
     <message>
-        <location filename="../measuring/measure_controller.py" line="103" />
+        <location filename="../measuring/measure_controller.py" line="107" />
         <source>Box</source>
         <translation>Feld</translation>
     </message>
     <message>
-        <location filename="../measuring/measure_controller.py" line="104" />
+        <location filename="../measuring/measure_controller.py" line="108" />
         <source>Line</source>
         <translation>Linie</translation>
     </message>
     <message>
-        <location filename="../measuring/measure_controller.py" line="105" />
+        <location filename="../measuring/measure_controller.py" line="109" />
         <source>Area</source>
         <translation>Fläche</translation>
     </message>
     <message>
-        <location filename="../measuring/measure_controller.py" line="182" />
+        <location filename="../measuring/measure_controller.py" line="230" />
         <source>ALARM {0}</source>
         <translation>ALARM {0}</translation>
     </message>
     <message>
-        <location filename="../measuring/measure_controller.py" line="196" />
+        <location filename="../measuring/measure_controller.py" line="244" />
         <source>no thermal picture here</source>
         <translation>hier kein Wärmebild</translation>
     </message>
     <message>
-        <location filename="../measuring/measure_controller.py" line="199" />
+        <location filename="../measuring/measure_controller.py" line="247" />
         <source>min {0}  mean {1}  max {2}</source>
         <translation>min {0}  Mittel {1}  max {2}</translation>
     </message>
@@ -1856,134 +1972,134 @@
         <translation>Verlauf entlang der Linie</translation>
     </message>
     <message>
-        <location filename="../measuring/measure_panel.py" line="92" />
+        <location filename="../measuring/measure_panel.py" line="93" />
         <source>Spot (tap) or box (drag)</source>
         <translation>Punkt (tippen) oder Feld (ziehen)</translation>
     </message>
     <message>
-        <location filename="../measuring/measure_panel.py" line="93" />
+        <location filename="../measuring/measure_panel.py" line="94" />
         <source>Line with its profile</source>
         <translation>Linie mit ihrem Verlauf</translation>
     </message>
     <message>
-        <location filename="../measuring/measure_panel.py" line="94" />
+        <location filename="../measuring/measure_panel.py" line="95" />
         <source>Polygon: tap its corners, the first one again to close it</source>
         <translation>Vieleck: Ecken antippen, zum Schließen wieder die erste</translation>
     </message>
     <message>
-        <location filename="../measuring/measure_panel.py" line="105" />
+        <location filename="../measuring/measure_panel.py" line="106" />
         <source>Clear</source>
         <translation>Leeren</translation>
     </message>
     <message>
-        <location filename="../measuring/measure_panel.py" line="106" />
+        <location filename="../measuring/measure_panel.py" line="107" />
         <source>Remove everything that is measured</source>
         <translation>Alle Messstellen entfernen</translation>
     </message>
     <message>
-        <location filename="../measuring/measure_panel.py" line="113" />
+        <location filename="../measuring/measure_panel.py" line="114" />
         <source>What is measured</source>
         <translation>Messstellen</translation>
     </message>
     <message>
-        <location filename="../measuring/measure_panel.py" line="114" />
+        <location filename="../measuring/measure_panel.py" line="115" />
         <source>Name</source>
         <translation>Name</translation>
     </message>
     <message>
-        <location filename="../measuring/measure_panel.py" line="114" />
+        <location filename="../measuring/measure_panel.py" line="115" />
         <source>min</source>
         <translation>min</translation>
     </message>
     <message>
-        <location filename="../measuring/measure_panel.py" line="114" />
+        <location filename="../measuring/measure_panel.py" line="115" />
         <source>mean</source>
         <translation>Mittel</translation>
     </message>
     <message>
-        <location filename="../measuring/measure_panel.py" line="114" />
+        <location filename="../measuring/measure_panel.py" line="115" />
         <source>max</source>
         <translation>max</translation>
     </message>
     <message>
-        <location filename="../measuring/measure_panel.py" line="147" />
-        <location filename="../measuring/measure_panel.py" line="129" />
+        <location filename="../measuring/measure_panel.py" line="148" />
+        <location filename="../measuring/measure_panel.py" line="130" />
         <source>Alarm</source>
         <translation>Alarm</translation>
     </message>
     <message>
-        <location filename="../measuring/measure_panel.py" line="130" />
+        <location filename="../measuring/measure_panel.py" line="131" />
         <source>Off</source>
         <translation>Aus</translation>
     </message>
     <message>
-        <location filename="../measuring/measure_panel.py" line="130" />
+        <location filename="../measuring/measure_panel.py" line="131" />
         <source>Above</source>
         <translation>Über</translation>
     </message>
     <message>
-        <location filename="../measuring/measure_panel.py" line="130" />
+        <location filename="../measuring/measure_panel.py" line="131" />
         <source>Below</source>
         <translation>Unter</translation>
     </message>
     <message>
-        <location filename="../measuring/measure_panel.py" line="133" />
+        <location filename="../measuring/measure_panel.py" line="134" />
         <source>Alarm at</source>
         <translation>Alarm bei</translation>
     </message>
     <message>
-        <location filename="../measuring/measure_panel.py" line="134" />
+        <location filename="../measuring/measure_panel.py" line="135" />
         <source>Sound</source>
         <translation>Ton</translation>
     </message>
     <message>
-        <location filename="../measuring/measure_panel.py" line="136" />
+        <location filename="../measuring/measure_panel.py" line="137" />
         <source>Mark event and record</source>
         <translation>Markieren und aufnehmen</translation>
     </message>
     <message>
-        <location filename="../measuring/measure_panel.py" line="140" />
+        <location filename="../measuring/measure_panel.py" line="141" />
         <source>Remove</source>
         <translation>Entfernen</translation>
     </message>
     <message>
-        <location filename="../measuring/measure_panel.py" line="141" />
+        <location filename="../measuring/measure_panel.py" line="142" />
         <source>Remove the chosen mark</source>
         <translation>Die gewählte Messstelle entfernen</translation>
     </message>
     <message>
-        <location filename="../measuring/measure_panel.py" line="148" />
+        <location filename="../measuring/measure_panel.py" line="149" />
         <source>at</source>
         <translation>bei</translation>
     </message>
     <message>
-        <location filename="../measuring/measure_panel.py" line="156" />
+        <location filename="../measuring/measure_panel.py" line="157" />
         <source>Difference, from</source>
         <translation>Differenz, von</translation>
     </message>
     <message>
-        <location filename="../measuring/measure_panel.py" line="157" />
+        <location filename="../measuring/measure_panel.py" line="158" />
         <source>Difference, to</source>
         <translation>Differenz, zu</translation>
     </message>
     <message>
-        <location filename="../measuring/measure_panel.py" line="182" />
-        <location filename="../measuring/measure_panel.py" line="174" />
+        <location filename="../measuring/measure_panel.py" line="183" />
+        <location filename="../measuring/measure_panel.py" line="175" />
         <source>Emissivity</source>
         <translation>Emissionsgrad</translation>
     </message>
     <message>
-        <location filename="../measuring/measure_panel.py" line="176" />
+        <location filename="../measuring/measure_panel.py" line="177" />
         <source>Reflected temperature</source>
         <translation>Reflektierte Temperatur</translation>
     </message>
     <message>
-        <location filename="../measuring/measure_panel.py" line="183" />
+        <location filename="../measuring/measure_panel.py" line="184" />
         <source>Reflected</source>
         <translation>Reflektiert</translation>
     </message>
     <message>
-        <location filename="../measuring/measure_panel.py" line="229" />
+        <location filename="../measuring/measure_panel.py" line="236" />
         <source>px</source>
         <translation>px</translation>
     </message>
@@ -2044,51 +2160,51 @@
 </context><context>
     <name>OperatorBar</name>
     <message>
-        <location filename="../picture/operator_bar.py" line="102" />
-        <location filename="../picture/operator_bar.py" line="101" />
+        <location filename="../picture/operator_bar.py" line="104" />
+        <location filename="../picture/operator_bar.py" line="103" />
         <source>View</source>
         <translation>Ansicht</translation>
     </message>
     <message>
-        <location filename="../picture/operator_bar.py" line="109" />
+        <location filename="../picture/operator_bar.py" line="111" />
         <source>Strength of thermal in the fused picture</source>
         <translation>Stärke des Wärmebilds im fusionierten Bild</translation>
     </message>
     <message>
-        <location filename="../picture/operator_bar.py" line="120" />
-        <location filename="../picture/operator_bar.py" line="119" />
+        <location filename="../picture/operator_bar.py" line="122" />
+        <location filename="../picture/operator_bar.py" line="121" />
         <source>Strength</source>
         <translation>Wärmebild-Anteil</translation>
     </message>
     <message>
-        <location filename="../picture/operator_bar.py" line="130" />
+        <location filename="../picture/operator_bar.py" line="132" />
         <source>Spot (tap) or box (drag)</source>
         <translation>Punkt (tippen) oder Feld (ziehen)</translation>
     </message>
     <message>
-        <location filename="../picture/operator_bar.py" line="131" />
+        <location filename="../picture/operator_bar.py" line="133" />
         <source>Line</source>
         <translation>Linie</translation>
     </message>
     <message>
-        <location filename="../picture/operator_bar.py" line="132" />
+        <location filename="../picture/operator_bar.py" line="134" />
         <source>Area: tap its corners</source>
         <translation>Fläche: Ecken antippen</translation>
     </message>
     <message>
-        <location filename="../picture/operator_bar.py" line="139" />
+        <location filename="../picture/operator_bar.py" line="141" />
         <source>Hottest and coldest</source>
         <translation>Heißeste und kälteste Stelle</translation>
     </message>
     <message>
-        <location filename="../picture/operator_bar.py" line="140" />
-        <source>Remove all</source>
-        <translation>Alle entfernen</translation>
-    </message>
-    <message>
-        <location filename="../picture/operator_bar.py" line="141" />
+        <location filename="../picture/operator_bar.py" line="142" />
         <source>Remove the chosen mark</source>
         <translation>Die gewählte Messstelle entfernen</translation>
+    </message>
+    <message>
+        <location filename="../picture/operator_bar.py" line="143" />
+        <source>Remove all</source>
+        <translation>Alle entfernen</translation>
     </message>
 </context><context>
     <name>PickView</name>
@@ -2152,27 +2268,27 @@
 </context><context>
     <name>PlaybackController</name>
     <message>
-        <location filename="../playback/playback_controller.py" line="276" />
+        <location filename="../playback/playback_controller.py" line="281" />
         <source>A and B would be the same; B is fused by {0}</source>
         <translation>A und B wären gleich; B wird durch {0} fusioniert</translation>
     </message>
     <message>
-        <location filename="../playback/playback_controller.py" line="318" />
+        <location filename="../playback/playback_controller.py" line="323" />
         <source>Show in folder</source>
         <translation>Im Ordner zeigen</translation>
     </message>
     <message>
-        <location filename="../playback/playback_controller.py" line="319" />
+        <location filename="../playback/playback_controller.py" line="324" />
         <source>Snapshot saved: {0}</source>
         <translation>Schnappschuss gespeichert: {0}</translation>
     </message>
     <message>
-        <location filename="../playback/playback_controller.py" line="344" />
+        <location filename="../playback/playback_controller.py" line="349" />
         <source>Rendered {0} pairs to {1}</source>
         <translation>{0} Paare nach {1} gerechnet</translation>
     </message>
     <message>
-        <location filename="../playback/playback_controller.py" line="348" />
+        <location filename="../playback/playback_controller.py" line="353" />
         <source>Cancelled: the first {0} pairs are in {1}</source>
         <translation>Abgebrochen: die ersten {0} Paare sind in {1}</translation>
     </message>
@@ -2313,97 +2429,97 @@
 </context><context>
     <name>PointPicker</name>
     <message>
-        <location filename="../setup/point_picker.py" line="46" />
+        <location filename="../setup/point_picker.py" line="47" />
         <source>Pick points - Lumitherm</source>
         <translation>Punkte wählen - Lumitherm</translation>
     </message>
     <message>
-        <location filename="../setup/point_picker.py" line="51" />
+        <location filename="../setup/point_picker.py" line="52" />
         <source>Visible picture</source>
         <translation>Sichtbares Bild</translation>
     </message>
     <message>
-        <location filename="../setup/point_picker.py" line="52" />
+        <location filename="../setup/point_picker.py" line="53" />
         <source>Thermal picture</source>
         <translation>Thermisches Bild</translation>
     </message>
     <message>
-        <location filename="../setup/point_picker.py" line="60" />
+        <location filename="../setup/point_picker.py" line="61" />
         <source>Fused picture</source>
         <translation>Fusioniertes Bild</translation>
     </message>
     <message>
-        <location filename="../setup/point_picker.py" line="64" />
+        <location filename="../setup/point_picker.py" line="65" />
         <source>Save the calibration</source>
         <translation>Kalibrierung speichern</translation>
     </message>
     <message>
-        <location filename="../setup/point_picker.py" line="66" />
+        <location filename="../setup/point_picker.py" line="67" />
         <source>Remove the point</source>
         <translation>Punkt entfernen</translation>
     </message>
     <message>
-        <location filename="../setup/point_picker.py" line="80" />
+        <location filename="../setup/point_picker.py" line="81" />
         <source>Point</source>
         <translation>Punkt</translation>
     </message>
     <message>
-        <location filename="../setup/point_picker.py" line="80" />
+        <location filename="../setup/point_picker.py" line="81" />
         <source>Off, visible px</source>
         <translation>Daneben, sichtbare px</translation>
     </message>
     <message>
-        <location filename="../setup/point_picker.py" line="80" />
+        <location filename="../setup/point_picker.py" line="81" />
         <source>Left out, visible px</source>
         <translation>Ausgelassen, sichtbare px</translation>
     </message>
     <message>
-        <location filename="../setup/point_picker.py" line="80" />
+        <location filename="../setup/point_picker.py" line="81" />
         <source>Used</source>
         <translation>Benutzt</translation>
     </message>
     <message>
-        <location filename="../setup/point_picker.py" line="82" />
+        <location filename="../setup/point_picker.py" line="83" />
         <source>Points and how far each is off</source>
         <translation>Punkte und wie weit jeder daneben liegt</translation>
     </message>
     <message>
-        <location filename="../setup/point_picker.py" line="98" />
+        <location filename="../setup/point_picker.py" line="99" />
         <source>Visible</source>
         <translation>Sichtbar</translation>
     </message>
     <message>
-        <location filename="../setup/point_picker.py" line="98" />
+        <location filename="../setup/point_picker.py" line="99" />
         <source>Thermal</source>
         <translation>Thermisch</translation>
     </message>
     <message>
-        <location filename="../setup/point_picker.py" line="105" />
+        <location filename="../setup/point_picker.py" line="106" />
         <source>Fused by these points</source>
         <translation>Mit diesen Punkten fusioniert</translation>
     </message>
     <message>
-        <location filename="../setup/point_picker.py" line="197" />
+        <location filename="../setup/point_picker.py" line="198" />
         <source>Click the same place in both pictures: corners of things at the distance that matters.</source>
         <translation>Dieselbe Stelle in beiden Bildern anklicken: Ecken von Dingen in der Entfernung, auf die es ankommt.</translation>
     </message>
     <message>
-        <location filename="../setup/point_picker.py" line="199" />
+        <location filename="../setup/point_picker.py" line="200" />
         <source>{0} map from {1} points, {2:.2f} visible px rms. Outliers: {3}.</source>
         <translation>Abbildung {0} aus {1} Punkten, {2:.2f} sichtbare px rms. Ausreißer: {3}.</translation>
     </message>
     <message>
-        <location filename="../setup/point_picker.py" line="207" />
+        <location filename="../setup/point_picker.py" line="208" />
         <source>yes</source>
         <translation>ja</translation>
     </message>
     <message>
-        <location filename="../setup/point_picker.py" line="207" />
+        <location filename="../setup/point_picker.py" line="208" />
         <source>no: outlier</source>
         <translation>nein: Ausreißer</translation>
     </message>
     <message>
-        <location filename="../setup/point_picker.py" line="209" />
+        <location filename="../setup/point_picker.py" line="210" />
         <source>one picture only</source>
         <translation>nur ein Bild</translation>
     </message>
@@ -3063,42 +3179,42 @@ in {1}</translation>
 </context><context>
     <name>VideoView</name>
     <message>
-        <location filename="../picture/video_view.py" line="66" />
+        <location filename="../picture/video_view.py" line="80" />
         <source>Video</source>
         <translation>Video</translation>
     </message>
     <message>
-        <location filename="../picture/video_view.py" line="67" />
+        <location filename="../picture/video_view.py" line="81" />
         <source>Live or recorded picture; wheel zooms, dragging pans</source>
         <translation>Live-Bild oder Aufnahme; Rad vergrößert, Ziehen verschiebt</translation>
     </message>
     <message>
-        <location filename="../picture/video_view.py" line="69" />
+        <location filename="../picture/video_view.py" line="83" />
         <source>fused</source>
         <translation>fusioniert</translation>
     </message>
     <message>
-        <location filename="../picture/video_view.py" line="70" />
+        <location filename="../picture/video_view.py" line="84" />
         <source>visible</source>
         <translation>sichtbar</translation>
     </message>
     <message>
-        <location filename="../picture/video_view.py" line="71" />
+        <location filename="../picture/video_view.py" line="85" />
         <source>thermal</source>
         <translation>thermisch</translation>
     </message>
     <message>
-        <location filename="../picture/video_view.py" line="72" />
+        <location filename="../picture/video_view.py" line="86" />
         <source>blend</source>
         <translation>Überblendung</translation>
     </message>
     <message>
-        <location filename="../picture/video_view.py" line="73" />
+        <location filename="../picture/video_view.py" line="87" />
         <source>edges</source>
         <translation>Kanten</translation>
     </message>
     <message>
-        <location filename="../picture/video_view.py" line="74" />
+        <location filename="../picture/video_view.py" line="88" />
         <source>B</source>
         <translation>B</translation>
     </message>
@@ -3343,67 +3459,67 @@ in {1}</translation>
 </context><context>
     <name>WindowController</name>
     <message>
-        <location filename="../window_controller.py" line="190" />
-        <source>This computer has no sound output: alarms are shown, not heard</source>
-        <translation>Dieser Rechner hat keine Tonausgabe: Alarme sind zu sehen, nicht zu hören</translation>
-    </message>
-    <message>
-        <location filename="../window_controller.py" line="159" />
+        <location filename="../window_controller.py" line="164" />
         <source>alarm {0}</source>
         <translation>Alarm {0}</translation>
     </message>
     <message>
-        <location filename="../window_controller.py" line="198" />
+        <location filename="../window_controller.py" line="168" />
+        <source>This computer has no sound output: alarms are shown, not heard</source>
+        <translation>Dieser Rechner hat keine Tonausgabe: Alarme sind zu sehen, nicht zu hören</translation>
+    </message>
+    <message>
+        <location filename="../window_controller.py" line="208" />
         <source>Leave</source>
         <translation>Verlassen</translation>
     </message>
     <message>
-        <location filename="../window_controller.py" line="264" />
+        <location filename="../window_controller.py" line="274" />
         <source>reading {0}…</source>
         <translation>{0} wird gelesen…</translation>
     </message>
     <message>
-        <location filename="../window_controller.py" line="272" />
+        <location filename="../window_controller.py" line="282" />
         <source>opening {0}…</source>
         <translation>{0} wird geöffnet…</translation>
     </message>
     <message>
-        <location filename="../window_controller.py" line="318" />
+        <location filename="../window_controller.py" line="339" />
         <source>Open</source>
         <translation>Öffnen</translation>
     </message>
     <message>
-        <location filename="../window_controller.py" line="321" />
+        <location filename="../window_controller.py" line="342" />
         <source>{0} cannot be opened here: wanted a configuration (.yaml), a recording or videos (.mkv, .mp4)</source>
         <translation>{0} lässt sich hier nicht öffnen: gesucht ist eine Konfiguration (.yaml), eine Aufnahme oder Videos (.mkv, .mp4)</translation>
     </message>
     <message>
-        <location filename="../window_controller.py" line="423" />
+        <location filename="../window_controller.py" line="444" />
         <source>A recording is running</source>
         <translation>Es wird aufgenommen</translation>
     </message>
     <message>
-        <location filename="../window_controller.py" line="424" />
+        <location filename="../window_controller.py" line="445" />
         <source>A recording is running. It will be ended and kept:</source>
         <translation>Es wird aufgenommen. Die Aufnahme wird beendet und behalten:</translation>
     </message>
     <message>
-        <location filename="../window_controller.py" line="426" />
+        <location filename="../window_controller.py" line="447" />
         <source>Stop recording: {0}</source>
         <translation>Aufnahme beenden: {0}</translation>
     </message>
     <message>
-        <location filename="../window_controller.py" line="427" />
+        <location filename="../window_controller.py" line="448" />
         <source>Go on recording</source>
         <translation>Weiter aufnehmen</translation>
     </message>
     <message>
-        <location filename="../window_controller.py" line="442" />
+        <location filename="../window_controller.py" line="463" />
         <source>Cameras off</source>
         <translation>Kameras aus</translation>
     </message>
     <message>
-        <location filename="../window_controller.py" line="449" />
+        <location filename="../window_controller.py" line="470" />
         <source>Quit</source>
         <translation>Beenden</translation>
     </message>
