@@ -132,6 +132,7 @@ class LossConfig(_Model):
     edge_share: float = Field(default=0.0, ge=0.0)  # how far the shares of both pictures' edges are from edge_shares
     edge_shares: tuple[float, float] = (0.92, 0.9)  # wanted of visible and infrared, 1 = drawn at full strength
     level: float = Field(default=0.0, ge=0.0)  # L1 to the levels that fit the light: `picture_losses.level_target`
+    level_share: float = Field(default=0.12, ge=0.0, le=1.0)  # of thermal's level where visible is well exposed
     ssim: float = Field(default=0.0, ge=0.0)  # 1 - SSIM against both sources, shares 1 - alpha and alpha
     displacement: float = Field(default=0.0, ge=0.0)  # robust end-point error of the displacement fields, px
     displacement_scale_decay: float = Field(default=0.7, gt=0.0, le=1.0)  # of each coarser field

@@ -377,5 +377,5 @@ class FusionLoss(nn.Module):
         if config.edge_share > 0:
             terms["edge_share"] = (config.edge_share, edge_share_loss(fused, visible, infrared, config.edge_shares))
         if config.level > 0:
-            terms["level"] = (config.level, level_loss(fused, visible, infrared))
+            terms["level"] = (config.level, level_loss(fused, visible, infrared, config.level_share))
         return terms

@@ -65,11 +65,11 @@ def edge_share_loss(fused: Tensor, visible: Tensor, infrared: Tensor, wanted: tu
     return off_visible.clamp_max(1.0).mean() + off_infrared.clamp_max(1.0).mean()
 
 
-def level_target(visible: Tensor, infrared: Tensor) -> Tensor:
+def level_target(visible: Tensor, infrared: Tensor, least_share: float = 0.12) -> Tensor:
     """The level wanted of each cell of 16 px, (B, 1, H / 16, W / 16).
 
     Visible's where it is well exposed and thermal shows nothing special; towards thermal's where visible is dark; where
-    something is hotter than the rest of the picture, towards the brighter of both.
+    something is hotter than the rest of the picture, towards the brighter of both. least_share: of thermal, anywhere.
     """
     of_visible, of_infrared = F.avg_pool2d(visible, _CELL_PX), F.avg_pool2d(infrared, _CELL_PX)
     light = F.avg_pool2d(F.pad(of_visible, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
@@ -77,14 +77,14 @@ def level_target(visible: Tensor, infrared: Tensor) -> Tensor:
     mean = infrared.mean(dim=(-2, -1), keepdim=True)
     spread = infrared.std(dim=(-2, -1), keepdim=True).clamp_min(0.04)
     hot = _ramp((of_infrared - mean) / spread, 1.0, 2.5)
-    share = torch.maximum(0.55 * dark, 0.65 * hot).clamp_min(0.12)
+    share = torch.maximum(0.55 * dark, 0.65 * hot).clamp_min(least_share)
     wanted = torch.where(hot > 0.02, torch.maximum(of_infrared, of_visible), of_infrared)
     return of_visible + share * (wanted - of_visible)
 
 
-def level_loss(fused: Tensor, visible: Tensor, infrared: Tensor) -> Tensor:
+def level_loss(fused: Tensor, visible: Tensor, infrared: Tensor, least_share: float = 0.12) -> Tensor:
     """Mean absolute difference of the cells' means from `level_target`."""
-    return (F.avg_pool2d(fused, _CELL_PX) - level_target(visible, infrared)).abs().mean()
+    return (F.avg_pool2d(fused, _CELL_PX) - level_target(visible, infrared, least_share)).abs().mean()
 
 
 def _ramp(value: Tensor, low: float, high: float) -> Tensor:

@@ -50,6 +50,9 @@ def test_levels_stay_by_day_follow_thermal_at_night_and_show_what_is_hot() -> No
     assert float(by_night[..., 1:, 1:].mean()) > 0.15
     assert float(by_day[..., 0, 0] - by_day[..., 1:, 1:].mean()) > 0.15
     assert float(level_loss(day, day, day)) == pytest.approx(0.0, abs=1e-6)
+    nearer_thermal = level_target(day, thermal, least_share=0.4)[..., 1:, 1:]
+    assert float(nearer_thermal.mean()) == pytest.approx(0.6 + 0.4 * (0.35 - 0.6), abs=1e-3)
+    assert float(level_loss(nearer_thermal.mean().expand_as(day), day, thermal, least_share=0.4)) < 0.05
 
 
 @pytest.mark.parametrize("loss", ["qabf", "edge_share"])

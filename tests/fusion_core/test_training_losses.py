@@ -234,6 +234,18 @@ def test_every_term_reaches_the_network() -> None:
     assert set(names) == {"align", "displacement", "following"} and only < total
 
 
+def test_the_share_of_thermals_level_by_day_is_a_setting() -> None:
+    visible, infrared = torch.full((2, 1, 32, 32), 0.6), torch.full((2, 1, 32, 32), 0.35)
+    fused = visible + 0.3 * (infrared - visible)
+    found = {}
+    for share in (0.12, 0.3):
+        values = {"pixel": 0, "lambda_align": 0, "perception": {"weight": 0}, "level": 1, "level_share": share}
+        criterion = FusionLoss(LossConfig.model_validate(values), None)
+        found[share] = criterion(_Output(fused), _batch(visible, infrared))[1]["level"].item()
+    assert found[0.3] == pytest.approx(0.0, abs=1e-6)
+    assert found[0.12] == pytest.approx(0.18 * 0.25, abs=1e-3)
+
+
 def test_perception_on_every_nth_step_weighs_the_same_on_average() -> None:
     config = LossConfig.model_validate(
         {"pixel": 0, "lambda_align": 0, "perception": {"taps": {"relu1_2": 1}, "every": 2}}
