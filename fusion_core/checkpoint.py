@@ -19,6 +19,8 @@ from fusion_core.rfvif import NETWORK_VERSION, Rfvif, RfvifConfig
 __all__ = ["FORMAT_VERSION", "LoadedCheckpoint", "load_checkpoint", "save_checkpoint"]
 
 FORMAT_VERSION = 1
+OLDEST_NETWORK = 1
+"""The first network version whose weights fit today's network: tensors and configuration are the same since."""
 _KEY = "lumitherm"
 _MAX_HEADER_BYTES = 16 << 20
 _MAX_FILE_BYTES = 1 << 27  # ten times the largest preset
@@ -165,11 +167,15 @@ def _header(path: Path, metadata: dict[str, str]) -> dict[str, Any]:
         ) from error
     if not isinstance(header, dict) or not isinstance(header.get("config"), dict):
         raise CheckpointError(f"{path} holds no Lumitherm weights: its {_KEY!r} entry has no configuration")
-    for key, ours in (("format_version", FORMAT_VERSION), ("network_version", NETWORK_VERSION)):
+    for key, oldest, newest in (
+        ("format_version", FORMAT_VERSION, FORMAT_VERSION),
+        ("network_version", OLDEST_NETWORK, NETWORK_VERSION),
+    ):
         found = header.get(key)
-        if found != ours:
+        if type(found) is not int or not oldest <= found <= newest:
+            reads = f"{oldest}" if oldest == newest else f"{oldest} to {newest}"
             raise CheckpointError(
-                f"{path} has {key} {found!r}, this Lumitherm reads {ours}; "
+                f"{path} has {key} {str(found)[:40]}, this Lumitherm reads {reads}; "
                 "use the Lumitherm that wrote it, or train again"
             )
     return header

@@ -75,9 +75,12 @@ def test_missing_tensors_versions_and_values_are_refused(weights: Path, tmp_path
     write({name: value for name, value in state.items() if name != first})
     with pytest.raises(CheckpointError, match="does not fit"):
         load_checkpoint(other)
-    write(state, network_version=99)
-    with pytest.raises(CheckpointError, match="network_version 99"):
-        load_checkpoint(other)
+    for version in (99, 0, True, "2", None):
+        write(state, network_version=version)
+        with pytest.raises(CheckpointError, match=f"network_version {version}"):
+            load_checkpoint(other)
+    write(state, network_version=1)  # of the time before the weaker band's share: the same tensors
+    assert load_checkpoint(other).config == preset_config("tiny")
     write(state, config=header["config"] | {"alignment": "observed"})  # a form that an earlier version had
     with pytest.raises(CheckpointError, match="must be paper, uniform or field"):
         load_checkpoint(other)
