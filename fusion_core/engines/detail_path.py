@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from fusion_core.rfvif.working_grid import DETAIL_PX, LEVELS, RAMP, reduction_factor
+from fusion_core.rfvif.working_grid import DETAIL_PX, LEVELS, RAMP, WEAKER, reduction_factor
 
 __all__ = ["LargePicture", "WorkingGrid", "levels_of"]
 
@@ -151,14 +151,19 @@ def _fuse_levels(visible: Plane, thermal: Plane, gates: Plane, levels: int) -> P
 
 
 def _blend(visible: Plane, thermal: Plane, gates: np.ndarray) -> Plane:
-    """One band of both pictures, (h, w); gates (h, w, 2)."""
+    """One band of both pictures, (h, w); gates (h, w, 2).
+
+    The reference's rule, written so that a share of the weaker band costs nothing: with v and t 1 + WEAKER times as
+    strong, it is v + u (t - v), and u runs from WEAKER / (1 + WEAKER) to 1 / (1 + WEAKER).
+    """
+    gain = 1.0 + WEAKER
     of_visible, of_thermal = (
-        cv2.multiply(band, gate, scale=1.0 / _GATE, dtype=cv2.CV_16S)
+        cv2.multiply(band, gate, scale=gain / _GATE, dtype=cv2.CV_16S)
         for band, gate in zip((visible, thermal), cv2.split(gates), strict=True)
     )
     lead = np.maximum(np.abs(of_thermal) - np.abs(of_visible), 0)
-    weight = cv2.convertScaleAbs(lead, alpha=1.0 / (RAMP * _LEVEL))
-    step = cv2.multiply(cv2.subtract(of_thermal, of_visible), weight, scale=1.0 / 255.0, dtype=cv2.CV_16S)
+    weight = cv2.convertScaleAbs(lead, alpha=(1.0 - WEAKER) / (gain * RAMP * _LEVEL), beta=255.0 * WEAKER)  # u * gain
+    step = cv2.multiply(cv2.subtract(of_thermal, of_visible), weight, scale=1.0 / (255.0 * gain), dtype=cv2.CV_16S)
     return np.asarray(cv2.add(of_visible, step), np.int16)
 
 

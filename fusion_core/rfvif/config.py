@@ -13,8 +13,9 @@ FRAME_PX = 2.0
 """Sensors and frame grabbers leave dark lines at the picture's edge, which the warp would draw out into broad strips:
 it repeats what lies this far inside instead."""
 
-NETWORK_VERSION = 1
-"""Raised whenever the same weights would give other pictures; part of every engine's cache key."""
+NETWORK_VERSION = 2
+"""Raised whenever the same weights would give other pictures; part of every engine's cache key. Since version 2 a share
+of the weaker band is added; weights of version 1 are read, and drawn by that rule."""
 
 _MOST: Final = {
     "channels": 1024,

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from fusion_core.rfvif.correlation import CELL_PX
 from fusion_core.rfvif.kernels import empty_as
-from fusion_core.rfvif.working_grid import RAMP
+from fusion_core.rfvif.working_grid import RAMP, WEAKER
 
 __all__ = ["attend", "draw_band", "refine", "warp_cubic"]
 
@@ -205,7 +205,7 @@ def warp_cubic(image: Tensor, displacement: Tensor, inset_px: float) -> Tensor:
 @triton.jit  # type: ignore[untyped-decorator]
 def _band_kernel(
     pictures: Any, small: Any, gates: Any, coarse: Any, out: Any, height: Any, width: Any, rows: Any, columns: Any,
-    step: Any, ramp: Any, small_gates: tl.constexpr, block: tl.constexpr,
+    step: Any, ramp: Any, weaker: Any, small_gates: tl.constexpr, block: tl.constexpr,
 ) -> None:  # fmt: skip
     picture = tl.program_id(1)
     position = tl.program_id(0) * block + tl.arange(0, block)
@@ -224,7 +224,7 @@ def _band_kernel(
         t *= tl.load(gates + picture * 2 * pixels + pixels + position, mask=valid, other=0.0)
     weight = tl.minimum(tl.maximum((tl.abs(t) - tl.abs(v)) * ramp, 0.0), 1.0)
     below = _enlarged(coarse + picture * cells, y, x, rows, columns, step, valid)
-    tl.store(out + picture * pixels + position, below + v + weight * (t - v), mask=valid)
+    tl.store(out + picture * pixels + position, below + v + weaker * t + (1.0 - weaker) * weight * (t - v), mask=valid)
 
 
 def draw_band(pictures: Tensor, small: Tensor, gates: Tensor, coarse: Tensor) -> Tensor:
@@ -235,6 +235,7 @@ def draw_band(pictures: Tensor, small: Tensor, gates: Tensor, coarse: Tensor) ->
     out = pictures.new_empty(batch, 1, height, width)
     programs = (triton.cdiv(height * width, _ELEMENTS), batch)
     _band_kernel[programs](
-        *given, out, height, width, rows, columns, columns / width, 1.0 / RAMP, gates.shape != pictures.shape, _ELEMENTS
-    )
+        *given, out, height, width, rows, columns, columns / width, 1.0 / RAMP, WEAKER, gates.shape != pictures.shape,
+        _ELEMENTS,
+    )  # fmt: skip
     return out

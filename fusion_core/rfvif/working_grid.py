@@ -4,11 +4,12 @@ A thermal camera has a tenth of the visible camera's pixels, so most of what the
 spent on what only the visible picture has. On the working grid it gives three maps: what to add to the luminance, and
 two gates for the bands of a pyramid, which begins at full size. The detail path then is, at each place and scale,
 
-    F = V_base + up(delta) + sum over the bands of (1 - w) g_v B_v + w g_t B_t,
-    w = clamp((|g_t B_t| - |g_v B_v|) / RAMP, 0, 1),
+    F = V_base + up(delta) + sum over the bands of (1 - w) (v + WEAKER t) + w (t + WEAKER v),
+    v = g_v B_v,  t = g_t B_t,  w = clamp((|t| - |v|) / RAMP, 0, 1),
 
 with B a picture less its enlarged reduction, and V_base the visible picture's coarsest level. Thermal's band takes over
-where it is the stronger one, over a ramp: a hard choice would flicker wherever both are alike. The gates g are what
+where it is the stronger one, over a ramp: a hard choice would flicker wherever both are alike. Of the weaker band a
+share is added: what only one picture shows is not lost beside a stronger edge of the other. The gates g are what
 the network knows of the place: noise in the dark, a doubtful alignment, an edge that the other picture draws better.
 So edges are those of the pictures, never blurred by a narrow network, which has levels and judgement to learn.
 """
@@ -26,6 +27,7 @@ __all__ = [
     "LEVELS",
     "MAPS",
     "RAMP",
+    "WEAKER",
     "WorkingMaps",
     "blend_bands",
     "detail_path",
@@ -44,8 +46,11 @@ the visible picture has above that is added as it is."""
 LEVELS = 3
 """Bands of the pyramid on the working grid, beside the one between it and full size."""
 
-RAMP = 3.0 / 255.0
-"""By so much thermal's band must be the stronger to be drawn alone."""
+RAMP = 8.0 / 255.0
+"""By so much thermal's band must be the stronger to be drawn in full."""
+
+WEAKER = 0.3
+"""The share of the weaker band, which is added to the stronger."""
 
 
 class WorkingMaps(NamedTuple):
@@ -90,7 +95,7 @@ def blend_bands(visible: Tensor, infrared: Tensor, visible_gate: Tensor, thermal
     """One band of both pictures, (B, 1, h, w) all."""
     of_visible, of_infrared = visible_gate * visible, thermal_gate * infrared
     weight = ((of_infrared.abs() - of_visible.abs()) / RAMP).clamp(0.0, 1.0)
-    return of_visible + weight * (of_infrared - of_visible)
+    return of_visible + WEAKER * of_infrared + (1.0 - WEAKER) * weight * (of_infrared - of_visible)
 
 
 def _fuse_levels(visible: Tensor, infrared: Tensor, maps: WorkingMaps, levels: int) -> Tensor:

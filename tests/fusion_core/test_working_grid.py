@@ -11,7 +11,7 @@ from support import network_weights as weights
 from fusion_core.engines.detail_path import LargePicture, WorkingGrid
 from fusion_core.rfvif import preset_config
 from fusion_core.rfvif.padding import pad_to_multiple
-from fusion_core.rfvif.working_grid import MAPS, WorkingMaps, detail_path, reduction_factor
+from fusion_core.rfvif.working_grid import MAPS, RAMP, WEAKER, WorkingMaps, blend_bands, detail_path, reduction_factor
 
 MULTIPLE = 16
 
@@ -46,7 +46,27 @@ def test_without_thermal_and_without_a_word_of_the_network_visible_stays(factor:
     silent = WorkingMaps.of(torch.zeros(1, MAPS, height, width))
     assert torch.allclose(detail_path(visible, torch.full_like(visible, 0.4), silent, factor), visible, atol=1e-5)
     raised = silent._replace(delta=torch.full_like(silent.delta, 0.1))
-    assert torch.allclose(detail_path(visible, visible, raised, factor), visible + 0.1, atol=1e-5)
+    flat = torch.full_like(visible, 0.7)
+    assert torch.allclose(detail_path(visible, flat, raised, factor), visible + 0.1, atol=1e-5)
+
+
+def test_of_the_weaker_band_a_share_is_added_and_the_stronger_is_drawn_in_full() -> None:
+    """At every strength of both: the larger at least, both signs alike, and no leap where thermal takes over."""
+    strong, weak = 0.2, 0.1
+    for first in (strong, -strong):
+        for second in (weak, -weak):
+            visible_leads, thermal_leads = band(first, second), band(second, first)
+            assert visible_leads == pytest.approx(first + WEAKER * second, abs=1e-6)
+            assert thermal_leads == pytest.approx(visible_leads, abs=1e-6)
+    assert band(strong, 0.0) == pytest.approx(strong)
+    along = [band(0.1, 0.1 + lead) for lead in np.linspace(-0.01, RAMP + 0.01, 60)]
+    assert np.diff(along).min() > 0.0
+    assert np.diff(along).max() < 3.0 * (RAMP + 0.02) / 59
+
+
+def band(visible: float, infrared: float) -> float:
+    one = torch.ones(1, 1, 1, 1)
+    return float(blend_bands(visible * one, infrared * one, one, one))
 
 
 def test_an_edge_of_thermal_alone_is_drawn_at_full_size() -> None:
