@@ -153,18 +153,17 @@ def _fuse_levels(visible: Plane, thermal: Plane, gates: Plane, levels: int) -> P
 def _blend(visible: Plane, thermal: Plane, gates: np.ndarray) -> Plane:
     """One band of both pictures, (h, w); gates (h, w, 2).
 
-    The reference's rule, written so that a share of the weaker band costs nothing: with v and t 1 + WEAKER times as
-    strong, it is v + u (t - v), and u runs from WEAKER / (1 + WEAKER) to 1 / (1 + WEAKER).
+    The reference's rule, written so that a share of the weaker band costs no operation, and that bands of 8-bit
+    pictures stay within 16 bits: (1 + WEAKER) v + u (t - v), and u runs from WEAKER to 1.
     """
-    gain = 1.0 + WEAKER
     of_visible, of_thermal = (
-        cv2.multiply(band, gate, scale=gain / _GATE, dtype=cv2.CV_16S)
+        cv2.multiply(band, gate, scale=1.0 / _GATE, dtype=cv2.CV_16S)
         for band, gate in zip((visible, thermal), cv2.split(gates), strict=True)
     )
     lead = np.maximum(np.abs(of_thermal) - np.abs(of_visible), 0)
-    weight = cv2.convertScaleAbs(lead, alpha=(1.0 - WEAKER) / (gain * RAMP * _LEVEL), beta=255.0 * WEAKER)  # u * gain
-    step = cv2.multiply(cv2.subtract(of_thermal, of_visible), weight, scale=1.0 / (255.0 * gain), dtype=cv2.CV_16S)
-    return np.asarray(cv2.add(of_visible, step), np.int16)
+    weight = cv2.convertScaleAbs(lead, alpha=(1.0 - WEAKER) / (RAMP * _LEVEL), beta=255.0 * WEAKER)
+    step = cv2.multiply(cv2.subtract(of_thermal, of_visible), weight, scale=1.0 / 255.0, dtype=cv2.CV_16S)
+    return np.asarray(cv2.addWeighted(of_visible, 1.0 + WEAKER, step, 1.0, 0.0), np.int16)
 
 
 def _subtract(first: Plane, second: np.ndarray) -> Plane:

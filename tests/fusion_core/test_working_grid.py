@@ -8,6 +8,7 @@ import pytest
 import torch
 from support import network_weights as weights
 
+from fusion_core.engines import detail_path as opencv_form
 from fusion_core.engines.detail_path import LargePicture, WorkingGrid
 from fusion_core.rfvif import preset_config
 from fusion_core.rfvif.padding import pad_to_multiple
@@ -139,3 +140,14 @@ def test_the_network_fuses_a_large_picture_at_a_fraction_of_its_size(monkeypatch
     assert torch.allclose(out.displacement[-1], 2.0 * small.displacement[-1])
     back = torch.nn.functional.avg_pool2d(out.fused, 2)
     assert float((back - small.fused).abs().mean()) < 0.02
+
+
+def test_bands_as_strong_as_8_bit_can_be_stay_within_16_bit() -> None:
+    rng = np.random.default_rng(0)
+    bands, gates = rng.uniform(-220.0, 220.0, (2, 1, 20_000)), rng.uniform(0.0, 2.0, (2, 1, 20_000))
+    gates[..., :5_000] = 2.0
+    fixed = [np.rint(band * opencv_form._LEVEL).astype(np.int16) for band in bands]
+    fixed_gates = np.ascontiguousarray(np.rint(gates * opencv_form._GATE).astype(np.int16).transpose(1, 2, 0))
+    found = opencv_form._blend(*fixed, fixed_gates) / opencv_form._LEVEL
+    wanted = 255.0 * blend_bands(*torch.from_numpy(bands / 255.0), *torch.from_numpy(gates)).numpy()
+    assert np.abs(found - wanted).max() < 6.0
