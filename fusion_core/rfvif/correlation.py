@@ -218,12 +218,12 @@ class CorrelationStage(nn.Module):
         windows = [
             padded[:, :, dy : dy + height, dx : dx + width] for dy in range(2 * r + 1) for dx in range(2 * r + 1)
         ]
-        products = visible.unsqueeze(1) * torch.stack(windows, dim=1)  # (B, S, 3, h, w)
-        # Shifts side by side as channels: vectors are wider than two planes.
-        both = torch.cat((products[:, :, :1], products[:, :, 1:2] + products[:, :, 2:]), dim=2).flatten(1, 2)
+        # Shifts and planes side by side as channels: vectors are wider than planes. Added up by cells, not pixels.
+        products = (visible.unsqueeze(1) * torch.stack(windows, dim=1)).flatten(1, 2)
         if pool > 1:
-            both = F.avg_pool2d(both, pool)
-        return both.view(visible.shape[0], len(windows), 2, *both.shape[-2:])
+            products = F.avg_pool2d(products, pool)
+        products = products.view(visible.shape[0], len(windows), -1, *products.shape[-2:])
+        return torch.cat((products[:, :, :1], products[:, :, 1:].sum(dim=2, keepdim=True)), dim=2)
 
     def score(self, evidence: Tensor) -> Tensor:
         """The perceptron over the channels, applied at every shift and position: (N, 2 * voters, h, w) -> (N, h, w)."""
