@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,14 @@ import cv2
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from support import network_weights as weights
 
+from fusion_core.engines import openvino_parts
 from fusion_core.engines.cache import EngineCache
 from fusion_core.engines.detail_path import WorkingGrid
 from fusion_core.engines.openvino_engine import OpenVinoEngine, cpu_has_bfloat16
-from fusion_core.engines.openvino_runtime import default_threads
+from fusion_core.engines.openvino_runtime import default_threads, load_openvino
 from fusion_core.engines.torch_engine import TorchEngine
 from fusion_core.engines.video_options import VideoOptions
 from fusion_core.errors import EngineError
@@ -128,6 +131,32 @@ def test_dynamic_kernels_may_be_carried_from_picture_to_picture(folder: Path) ->
     assert psnr_db(carrying.fuse(*other), alone) > 60
     for engine in (still, carrying):
         engine.close()
+
+
+class _Grown(torch.nn.Module):
+    def forward(self, few: torch.Tensor, many: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        def grown(planes: torch.Tensor, factor: float, mode: str = "bilinear") -> torch.Tensor:
+            corners = {"align_corners": False} if mode == "bilinear" else {}
+            return F.interpolate(planes, scale_factor=factor, mode=mode, **corners)
+
+        return (*(grown(few, factor) for factor in (2.0, 4.0, 8.0)), grown(few, 2.0, "nearest"), grown(many, 4.0))
+
+
+def test_few_planes_grow_by_matrices_to_the_same_values() -> None:
+    ov, model = load_openvino(), _Grown()
+    given = (torch.rand(1, 2, 7, 10), torch.rand(1, 5, 7, 10))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # as in the engine
+        traced = torch.jit.trace(model, given)  # type: ignore[no-untyped-call]
+    converted = ov.convert_model(traced, example_input=given, input=[tuple(each.shape) for each in given])
+    openvino_parts._grow_by_matrices(converted)
+    kinds = [node.get_type_name() for node in converted.get_ops()]
+    assert (kinds.count("MatMul"), kinds.count("Interpolate")) == (6, 2)
+    found = ov.Core().compile_model(converted, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})(
+        [*map(torch.Tensor.numpy, given)]
+    )
+    for index, wanted in enumerate(model(*given)):
+        np.testing.assert_allclose(found[index], wanted.numpy(), atol=1e-6)
 
 
 def test_wrong_settings_and_sizes_are_refused(checkpoint: Any) -> None:
