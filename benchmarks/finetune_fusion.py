@@ -6,12 +6,17 @@
 than the training itself. Here every pair is displaced and aligned once, then crops are cut; losses, tones and noise are
 those of the configuration. The estimate and the statistics of normalisation stay as they are, to the bit: with another
 estimate, the same command from its weights.
+
+With `--teacher small` the losses are others: the picture's levels and thermal's gate stay as they are, and visible's
+gate is raised to the teacher's where visible is well lit. A narrow network takes faint texture for noise.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,6 +29,7 @@ from fusion_core.checkpoint import load_checkpoint, save_checkpoint
 from fusion_core.model_store import resolve_weights
 from fusion_core.rfvif import Rfvif, warp
 from fusion_core.rfvif.config import FRAME_PX
+from fusion_core.rfvif.working_grid import WorkingMaps, detail_path, reduce
 from fusion_core.training.config import TrainingConfig, load_training_config
 from fusion_core.training.dataset import Batch, TrainingPair, _equalizing, _noisy, _tone, load_pairs, split_pairs
 from fusion_core.training.losses import FusionLoss
@@ -34,6 +40,9 @@ from fusion_core.training.train import learning_rate_factor
 
 FACTORS = (2, 3, 3, 3, 4)  # of the working grid, in turn: pictures of other sizes have others
 CELL_PX = 8  # of the estimate's confidence
+LIGHT_PX = 32  # over which the visible picture's light is averaged
+DARK, LIT = 0.08, 0.30  # light between which the teacher's gate sets in, as in `level_target`
+VISIBLE_SHARE, THERMAL_SHARE = 0.97, 1.02  # of the gates wanted: keeps the shares of both pictures' edges as they are
 
 
 class Frame(NamedTuple):
@@ -81,7 +90,54 @@ def crop(frame: Frame, rng: np.random.Generator, config: TrainingConfig) -> tupl
     return tuple(each.flip(-1) for each in pictures) if augment.flip and rng.random() < 0.5 else tuple(pictures)
 
 
-def train(network: Rfvif, frames: list[Frame], config: TrainingConfig) -> None:
+Loss = Callable[[tuple[Tensor, ...], int, int], tuple[Tensor, dict[str, Tensor]]]
+"""Of what `crop` gives, stacked, the factor of the working grid and the step: the total, and its terms by name."""
+
+
+def configured(network: Rfvif, config: TrainingConfig) -> Loss:
+    """The losses of the configuration."""
+    criterion = FusionLoss(config.loss, None)
+
+    def loss(stacked: tuple[Tensor, ...], factor: int, step: int) -> tuple[Tensor, dict[str, Tensor]]:
+        noisy_visible, noisy_thermal, visible, thermal, confidence = stacked
+        output = network.fuse_warped(noisy_visible, noisy_thermal, confidence, factor=factor)
+        everywhere = torch.ones_like(visible)
+        nothing = everywhere.new_zeros(())
+        batch = Batch(noisy_visible, noisy_thermal, visible, thermal, nothing, everywhere, nothing)
+        return criterion(output, batch, step)
+
+    return loss
+
+
+def taught(network: Rfvif, teacher: Rfvif) -> Loss:
+    """Visible's gate as high as the teacher's where visible is lit; levels and thermal's gate stay as they are."""
+    before = copy.deepcopy(network).eval().requires_grad_(False)
+    teacher.eval().requires_grad_(False)
+
+    def loss(stacked: tuple[Tensor, ...], factor: int, step: int) -> tuple[Tensor, dict[str, Tensor]]:
+        visible, thermal, *_, confidence = stacked  # both with noise: they are what is drawn
+        reduced = reduce(visible, factor), reduce(thermal, factor)
+        with torch.no_grad():
+            own, other = (WorkingMaps.of(each.fuse_reduced(*reduced, confidence)[0]) for each in (before, teacher))
+            old = detail_path(visible, thermal, own, factor)
+            around = LIGHT_PX // 2 // factor
+            light = F.avg_pool2d(F.pad(reduced[0], (around,) * 4, mode="replicate"), 2 * around + 1, stride=1)
+            lit = ((light - DARK) / (LIT - DARK)).clamp(0.0, 1.0)
+            lit = lit * lit * (3.0 - 2.0 * lit)
+            wanted = VISIBLE_SHARE * torch.maximum(own.visible_gate, lit * other.visible_gate)
+        maps = WorkingMaps.of(network.fuse_reduced(*reduced, confidence)[0])
+        new = detail_path(visible, thermal, maps, factor)
+        terms = {
+            "visible_gate": (maps.visible_gate - wanted).abs().mean(),
+            "thermal_gate": 2.0 * (maps.thermal_gate - THERMAL_SHARE * own.thermal_gate).abs().mean(),
+            "level": 4.0 * (F.avg_pool2d(new, CELL_PX) - F.avg_pool2d(old, CELL_PX)).abs().mean(),
+        }
+        return torch.stack(list(terms.values())).sum(), terms
+
+    return loss
+
+
+def train(network: Rfvif, frames: list[Frame], config: TrainingConfig, criterion: Loss) -> None:
     """Train the fusion, and leave the running mean of its weights."""
     steps = config.schedule.max_steps or 1
     network.eval().requires_grad_(False)
@@ -89,27 +145,22 @@ def train(network: Rfvif, frames: list[Frame], config: TrainingConfig) -> None:
     for parameter in trained:
         parameter.requires_grad_(True)
     optimizer = torch.optim.Adam(trained, betas=config.optimizer.betas)
-    criterion, ema = FusionLoss(config.loss, None), Ema(network, config.run.ema_decay)
+    ema = Ema(network, config.run.ema_decay)
     sums: dict[str, float] = {}
     for step in range(steps):
         for group in optimizer.param_groups:
             group["lr"] = config.optimizer.learning_rate * learning_rate_factor(step, steps, config.schedule)
         rng = np.random.default_rng([config.run.seed, 1, step])
         chosen = [frames[int(i)] for i in rng.choice(len(frames), config.batch_size, replace=False)]
-        stacked = [torch.stack(each) for each in zip(*(crop(f, rng, config) for f in chosen), strict=True)]
-        noisy_visible, noisy_thermal, visible, thermal, confidence = stacked
-        output = network.fuse_warped(noisy_visible, noisy_thermal, confidence, factor=FACTORS[step % len(FACTORS)])
-        everywhere = torch.ones_like(visible)
-        nothing = everywhere.new_zeros(())
-        batch = Batch(noisy_visible, noisy_thermal, visible, thermal, nothing, everywhere, nothing)
-        total, terms = criterion(output, batch, step)
+        stacked = tuple(torch.stack(each) for each in zip(*(crop(f, rng, config) for f in chosen), strict=True))
+        total, terms = criterion(stacked, FACTORS[step % len(FACTORS)], step)
         optimizer.zero_grad(set_to_none=True)
         total.backward()
         torch.nn.utils.clip_grad_norm_(trained, config.optimizer.clip_norm)
         optimizer.step()
         ema.update(network, step)
         for name, value in terms.items():
-            sums[name] = sums.get(name, 0.0) + float(value) / 50
+            sums[name] = sums.get(name, 0.0) + float(value.detach()) / 50
         if step % 50 == 49:
             print(step + 1, f"{time.process_time():.0f} s", {k: round(v, 4) for k, v in sums.items()}, flush=True)
             sums.clear()
@@ -124,6 +175,9 @@ def main() -> None:
     parser.add_argument("--config", type=Path, default=Path("configs/train_fuse.yaml"))
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--every", type=int, default=2, help="take every n-th pair")
+    parser.add_argument(
+        "--teacher", help="preset or file whose gate of the visible picture is taken, in place of losses"
+    )
     parser.add_argument("--frames", type=Path, help="keep the aligned frames in this file, for further trials")
     wanted = parser.parse_args()
     torch.set_num_threads(1)
@@ -140,9 +194,14 @@ def main() -> None:
             stored = [(torch.from_numpy(each.visible), torch.from_numpy(each.thermal), each[2]) for each in frames]
             torch.save(stored, wanted.frames)
     print(f"{len(frames)} frames, {time.process_time():.0f} s of processor time", flush=True)
-    train(start.network, frames, config)
+    if wanted.teacher is None:
+        criterion, loss = configured(start.network, config), config.loss.model_dump(mode="json")
+    else:
+        criterion = taught(start.network, load_checkpoint(resolve_weights(wanted.teacher)).network)
+        loss = {"teacher": Path(wanted.teacher).stem}
+    train(start.network, frames, config, criterion)
     wanted.output.parent.mkdir(parents=True, exist_ok=True)
-    facts = start.facts | {"fusion": {"loss": config.loss.model_dump(mode="json"), "steps": config.schedule.max_steps}}
+    facts = start.facts | {"fusion": {"loss": loss, "steps": config.schedule.max_steps}}
     save_checkpoint(wanted.output, start.network, facts)
 
 
