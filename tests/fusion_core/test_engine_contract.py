@@ -11,6 +11,8 @@ from support import engine_contract as contract
 from fusion_core.engines.engine import FusionEngine
 from fusion_core.errors import BadInputError
 
+USUAL, _, _, UPRIGHT = contract.SIZES  # few sizes: a network is converted for each
+
 
 @pytest.fixture(params=list(contract.ENGINES))
 def engine(request: pytest.FixtureRequest) -> Iterator[FusionEngine]:
@@ -42,29 +44,29 @@ def test_gives_a_new_colour_picture_of_the_visible_size(engine: FusionEngine, si
 
 
 def test_a_result_is_not_overwritten_by_the_next(engine: FusionEngine) -> None:
-    first = engine.fuse(*contract.picture_pair(1, 64, 80))
+    first = engine.fuse(*contract.picture_pair(1, *USUAL))
     kept = first.copy()
-    second = engine.fuse(*contract.picture_pair(2, 64, 80))
+    second = engine.fuse(*contract.picture_pair(2, *USUAL))
     assert np.array_equal(first, kept)
     assert not np.shares_memory(first, second)
 
 
 def test_the_same_input_after_reset_gives_the_same_picture(engine: FusionEngine) -> None:
-    pair = contract.picture_pair(3, 64, 80)
+    pair = contract.picture_pair(3, *USUAL)
     engine.reset()
     first = engine.fuse(*pair)
-    engine.fuse(*contract.picture_pair(4, 64, 80))
+    engine.fuse(*contract.picture_pair(4, *USUAL))
     engine.reset()
     assert np.array_equal(engine.fuse(*pair), first)
 
 
 def test_the_size_may_change_between_frames(engine: FusionEngine) -> None:
-    for size in ((64, 80), (48, 96), (64, 80)):
+    for size in (USUAL, UPRIGHT, USUAL):
         assert engine.fuse(*contract.picture_pair(5, *size)).shape == (*size, 3)
 
 
 def test_views_that_are_not_contiguous_are_fused_alike(engine: FusionEngine) -> None:
-    visible, thermal = contract.picture_pair(6, 64, 160)
+    visible, thermal = contract.picture_pair(6, USUAL[0], 2 * USUAL[1])
     engine.reset()
     wanted = engine.fuse(np.ascontiguousarray(visible[:, ::2]), np.ascontiguousarray(thermal[:, ::2]))
     engine.reset()
@@ -72,8 +74,8 @@ def test_views_that_are_not_contiguous_are_fused_alike(engine: FusionEngine) -> 
 
 
 def test_heat_shows_in_the_result(engine: FusionEngine) -> None:
-    visible = np.full((96, 128, 3), 90, np.uint8)
-    thermal = np.full((96, 128), 30, np.uint8)
+    visible = np.full((*USUAL, 3), 90, np.uint8)
+    thermal = np.full(USUAL, 30, np.uint8)
     thermal[32:64, 48:80] = 240
     fused = engine.fuse(visible, thermal).astype(int)
     inside, outside = fused[40:56, 56:72].mean(axis=(0, 1)), fused[:16].mean(axis=(0, 1))
