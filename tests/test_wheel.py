@@ -18,6 +18,7 @@ from pathlib import Path
 
 import headless_requirements
 import pytest
+from filelock import FileLock
 from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -25,9 +26,24 @@ SOURCES = ("app", "calibration", "configs", "fusion_core", "LICENSE", "README.md
 
 
 @pytest.fixture(scope="session")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Built from a copy, so that no build folder stays in the checkout."""
-    source, output = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
+def together(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for what all processes of a run share."""
+    own = tmp_path_factory.getbasetemp()
+    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+
+@pytest.fixture(scope="session")
+def wheel(together: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Built once a run, and from a copy, so that no build folder stays in the checkout."""
+    output = together / "wheel"
+    with FileLock(together / "wheel.lock"):
+        if not any(output.glob("*.whl")):
+            build_wheel(tmp_path_factory.mktemp("source"), output)
+    (built,) = output.glob("*.whl")
+    return built
+
+
+def build_wheel(source: Path, output: Path) -> None:
     for name in SOURCES:
         path = ROOT / name
         if path.is_dir():
@@ -50,26 +66,31 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if done.returncode and "setuptools" in done.stderr:
         pytest.skip("no setuptools in this environment to build with")
     assert done.returncode == 0, done.stderr
-    (built,) = output.glob("*.whl")
-    return built
 
 
 @pytest.fixture(scope="session")
-def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def installed(wheel: Path, together: Path) -> Path:
     """`bin` of an environment that has the wheel, and borrows everything else from this one, or has its own."""
-    folder = tmp_path_factory.mktemp("environment")
+    folder, ready = together / "environment", together / "environment.ready"
+    with FileLock(together / "environment.lock"):
+        if not ready.exists():
+            install_wheel(wheel, folder)
+            ready.touch()
+    return folder / "bin"
+
+
+def install_wheel(wheel: Path, folder: Path) -> None:
     if os.environ.get("LUMITHERM_OWN_PACKAGES"):
         subprocess.run([sys.executable, "-m", "venv", folder], check=True, timeout=300)
         command = [folder / "bin" / "pip", "install", "--quiet", "-c", ROOT / "constraints.txt", "torch", wheel]
         subprocess.run(list(map(str, command)), cwd=folder, env=environment(folder / "bin", folder), check=True)
-        return folder / "bin"
+        return
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True, timeout=120)
     (packages,) = folder.glob("lib/python*/site-packages")
     (packages / "borrowed.pth").write_text("\n".join(site.getsitepackages()) + "\n")  # paths alone: no editable install
     command = [sys.executable, "-m", "pip", "--python", folder / "bin" / "python", "install", "--quiet", "--no-deps",
                "--no-index", "--ignore-installed", wheel]  # fmt: skip
     subprocess.run(list(map(str, command)), check=True, timeout=300)
-    return folder / "bin"
 
 
 def environment(bin_folder: Path, home: Path, **more: str) -> dict[str, str]:
