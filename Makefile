@@ -79,8 +79,8 @@ types: setup
 	$(BIN)/mypy
 
 # All tests side by side, without those marked slow.
-# SLOW=1: every test. Libraries with coverage; the application without, since tracing changes how threads keep their time,
-# and its slow tests, which measure that, one by one.
+# SLOW=1: every test. Libraries with coverage; the application without, since tracing changes how threads keep their time;
+# and last, one by one, those marked alone, which measure that.
 # PYTEST_ARGS: one run of what it names instead.
 pytest: setup
 ifneq ($(PYTEST_ARGS),)
@@ -90,8 +90,8 @@ else ifeq ($(SLOW),)
 else
 	$(PYTEST_SIDE_BY_SIDE) -n 2 --cov=fusion_core --cov=calibration --cov-branch --cov-report=term:skip-covered \
 		tests/fusion_core tests/calibration
-	$(PYTEST_SIDE_BY_SIDE) -n $(WORKERS) -m "not slow" tests/app tests/test_*.py
-	$(QT_OFFSCREEN) $(BIN)/python -m pytest -m slow tests/app tests/test_*.py
+	$(PYTEST_SIDE_BY_SIDE) -n $(WORKERS) -m "not alone" tests/app tests/test_*.py
+	$(QT_OFFSCREEN) $(BIN)/python -m pytest -m alone tests/app tests/test_*.py
 endif
 
 # What is installed: consistent, pinned, licences that fit, no version that is known to be bad. Needs no network.

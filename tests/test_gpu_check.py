@@ -44,6 +44,7 @@ def test_a_step_that_is_not_there_is_refused(tmp_path: Path, capsys: pytest.Capt
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)  # each step has a limit of its own
 def test_every_step_runs_on_the_cpu(tmp_path: Path) -> None:
     call = ["--out", str(tmp_path), "--device", "cpu", "--budget-s", "3000", "--skip", "faults"]
     assert gpu_check.main(call) == 0, (tmp_path / "gpu.md").read_text()

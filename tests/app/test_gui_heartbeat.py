@@ -113,6 +113,7 @@ def own_garbage_only() -> Iterator[None]:
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_nothing_keeps_the_gui_thread_for_50_ms(
     own_garbage_only: None, bench: Bench, qtbot: QtBot, record_property: Callable[[str, object], None]
 ) -> None:
@@ -137,6 +138,7 @@ def test_nothing_keeps_the_gui_thread_for_50_ms(
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_another_appearance_comes_in_steps(own_garbage_only: None, bench: Bench) -> None:
     window = bench.window
     bench.session.controller.show_settings()

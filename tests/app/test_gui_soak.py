@@ -182,6 +182,7 @@ def test_closing_while_recording_leaves_a_whole_file_and_no_thread(bench: Bench)
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 @pytest.mark.skipif(sys.platform != "linux", reason="drives the window through X")
 @pytest.mark.skipif(bool(missing_programs()), reason=f"needs {' and '.join(missing_programs())}")
 def test_an_operator_by_keyboard_and_mouse(tmp_path: Path) -> None:

@@ -385,6 +385,7 @@ def test_a_refusal_takes_little_memory_and_time(
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_a_sidecar_with_all_lines_that_are_read_takes_no_more(tmp_path: Path) -> None:
     for name, found in run([("recording", kind, full_recording(tmp_path, kind)) for kind in ("raw", "fused")]):
         print(f"{name}: {found}")

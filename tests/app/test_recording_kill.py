@@ -29,7 +29,7 @@ def _progress(path: Path) -> int:
     return struct.unpack("<q", path.read_bytes())[0]
 
 
-@pytest.mark.parametrize("kills", [6, pytest.param(30, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [6, pytest.param(30, marks=[pytest.mark.slow, pytest.mark.alone])])
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the kill test forks its victims")
 def test_kills_lose_at_most_a_second_and_leave_whole_frames(
     tmp_path: Path, kills: int, capsys: pytest.CaptureFixture[str]

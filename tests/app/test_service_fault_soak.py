@@ -24,6 +24,7 @@ SHORT = ("corrupt configuration, SIGHUP", "thermal camera killed (TCP)", "engine
 
 @pytest.mark.rtsp
 @pytest.mark.slow
+@pytest.mark.alone
 def test_the_service_gets_over_every_fault(tmp_path: Path) -> None:
     plan = Plan(180, 12) if LONG else Plan(26, 6, hold=0.4, safe_mode=False, only=SHORT)
     disk = tmp_path / "recordings"

@@ -209,6 +209,7 @@ def stuck(handle: Any, names: list[str]) -> bool:
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_any_frozen_worker_stops_the_pings_within_15_s(notify: NotifySocket, tmp_path: Path) -> None:
     gate = threading.Event()
     cameras = {stream: FreezableCamera(stream) for stream in Stream}

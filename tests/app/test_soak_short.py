@@ -11,6 +11,7 @@ from benchmarks.soak import pipeline as soak
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_faults_one_after_the_other(tmp_path: Path) -> None:
     with soak.small_disk(tmp_path / "recordings") as mounted:
         config = support.settings(tmp_path / "recordings", recording={"reserve_mb": 4, "split_s": 20})
