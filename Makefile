@@ -108,7 +108,10 @@ docs: setup
 	$(BIN)/python scripts/reference_pages.py
 	$(BIN)/zensical build --strict
 
-check: lint types audit docs pytest
+# What takes one core runs side by side, then the tests, which take all.
+check: setup
+	@$(MAKE) --no-print-directory -j2 types lint audit docs
+	@$(MAKE) --no-print-directory pytest
 
 test: check
 
