@@ -274,6 +274,23 @@ def test_json_ends_every_command_in_one_object_and_quiet_in_none(path: str) -> N
             assert document["error"] == "it broke" and document["lines"] == ["on the way"]
 
 
+def test_every_number_with_a_fraction_has_to_be_finite() -> None:
+    seen = 0
+    for path, command in leaves().items():
+        for option in command.params:
+            if "float" not in str(option.type_descriptor.annotation):
+                continue
+            context = typer.Context(command, info_name=path)
+            context.params = {each.name: None for each in command.params} | {option.name: float("-inf")}
+            wanted = f"{max(option.opts, key=len)} is -inf, wanted a finite number"
+            with pytest.raises(UsageError, match=wanted):
+                command.speak(context, lambda _: None)
+            seen += 1
+    assert seen > 20
+    refused = run("fuse", "a.mkv", "b.mkv", "-o", "c.mkv", "--thermal-offset-ms", "nan")
+    assert isinstance(refused.exception, UsageError) and "is nan, wanted a finite" in str(refused.exception)
+
+
 def test_json_is_json_whatever_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     with speaking(True, False, False, "run") as said:
         tell(frames={TrackName.FUSED: np.int64(3)}, drops=(Path("a"), float("nan")), latency_p50_ms=np.float32(1.5))

@@ -8,6 +8,7 @@ commands that write one file; text goes to standard error then.
 from __future__ import annotations
 
 import contextlib
+import math
 import traceback
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -193,6 +194,15 @@ class _Everywhere:
             context.params[dashes[0].name] = file
             yield
 
+    def _refuse_no_numbers(self, context: typer.Context) -> None:
+        """Raise UsageError for nan and inf: `float` reads both, and a range does not refuse them."""
+        from fusion_core.errors import UsageError
+
+        for option in self.params:
+            value = context.params.get(option.name)
+            if isinstance(value, float) and not math.isfinite(value):
+                raise UsageError(f"{max(option.opts, key=len)} is {value}, wanted a finite number")
+
     def speak(self, context: typer.Context, run: Callable[[typer.Context], Any]) -> Any:
         """Run it with what -q, -v and --json say, and end the JSON object."""
         from fusion_core.errors import LumithermError
@@ -202,6 +212,7 @@ class _Everywhere:
         path = f"recording {path}" if path in ("play", "recover") else path  # former names
         with speaking(**asked, command=path) as said:
             try:
+                self._refuse_no_numbers(context)
                 with self._standard_output(context, path):
                     code = run(context)
             except LumithermError as error:
