@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from PyQt6.QtCore import QMimeData, Qt, pyqtSignal
+from PyQt6.QtCore import QMimeData, QSize, Qt, pyqtSignal
 from PyQt6.QtGui import QCloseEvent, QDragEnterEvent, QDropEvent, QKeyEvent, QMoveEvent, QResizeEvent
 from PyQt6.QtWidgets import QFileDialog, QMainWindow, QStackedWidget, QWidget
 
@@ -48,7 +48,9 @@ class MainWindow(QMainWindow):
         self.setWindowTitle("Lumitherm")
         self.setMinimumSize(1000, 600)
         self.setAcceptDrops(True)
-        self.resize(1320, 820)
+        screen = self.screen()
+        if screen is not None:
+            self.resize(QSize(1320, 820).boundedTo(screen.availableSize() * 0.9))  # a frame comes round it
         self.actions_by_name = WindowActions(self)
         self.pages = QStackedWidget()
         self.start_page = StartPage()

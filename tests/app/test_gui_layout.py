@@ -230,6 +230,21 @@ def test_no_text_is_cut_on_any_page_at_any_size(fakes: Fakes) -> None:
     assert not wrong, "\n".join(wrong[:60])
 
 
+def test_the_first_window_fits_the_screen_and_cuts_nothing(fakes: Fakes) -> None:
+    """As it opens, without a size set: nothing else makes the cards ask their words again."""
+    screen = fakes.window.screen()
+    assert screen is not None
+    room = screen.availableSize().expandedTo(fakes.window.minimumSize())
+    assert fakes.window.width() <= room.width() and fakes.window.height() <= room.height()
+    fakes.window.setStyleSheet("QLabel { font-size: 16px }")  # larger words in cards that keep their width
+    for _ in range(4):
+        QApplication.processEvents()
+    start = fakes.window.start_page
+    cards = [card for card in start.findChildren(QPushButton) if card.property("card")]
+    assert len({card.height() for card in cards}) == 1
+    assert not faults(start), "\n".join(faults(start))
+
+
 def test_dialogs_fit_the_smallest_screen(fakes: Fakes) -> None:
     fakes.window.resize(1024, 600)
     fakes.controller.show_settings()

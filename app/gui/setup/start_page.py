@@ -45,7 +45,7 @@ class _Card(QPushButton):
         self.setProperty("card", True)
         self.setAccessibleName(title)
         self.setAccessibleDescription(text)
-        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Minimum)  # all of a row as high as one
         self.setMinimumHeight(_CARD_PX)
         self.setCursor(Qt.CursorShape.PointingHandCursor)
         self._sign, self._sign_name = QLabel(), icon_name
@@ -72,8 +72,17 @@ class _Card(QPushButton):
             self._show_sign()
 
     def resizeEvent(self, event: QResizeEvent | None) -> None:
-        """Be as high as the words need at this width: a button does not ask its layout."""
         super().resizeEvent(event)
+        self._fit_words()
+
+    def event(self, event: QEvent | None) -> bool:
+        done = super().event(event)
+        if event is not None and event.type() == QEvent.Type.LayoutRequest:
+            self._fit_words()  # the words have got their font after the card got its width
+        return done
+
+    def _fit_words(self) -> None:
+        """Be as high as the words need at this width: a button does not ask its layout."""
         layout = self.layout()
         if layout is not None:
             self.setMinimumHeight(max(_CARD_PX, layout.heightForWidth(self.width())))
