@@ -71,10 +71,11 @@ def fuse_pairs(
     """
     engine = EngineOnDemand(make_engine) if needs_fused(options.view) else None
     grid = grid if grid is not None else ThermalGrid(options.calibration)
-    step = FuseStep(engine, Agc(_agc_of(options, source)), grid)
+    agc = _agc_of(options, source)
+    step = FuseStep(engine, Agc(agc), grid)
     step.strength = options.strength
     total = source.total if options.limit is None else min(options.limit, source.total or options.limit)
-    clock, tally, interrupted = StageClock(), _Tally(source), False
+    clock, tally, interrupted = StageClock(), _Tally(source, options, agc), False
     writer, under_way = _WriteBehind(sink, clock), deque[TimedPair]()
 
     def pass_on(step_by_step: Callable[[], list[FusedFrame]]) -> None:
@@ -159,8 +160,10 @@ def _compose(view: FileView, frame: FusedFrame) -> np.ndarray:
 class _Tally:
     """Counts what was fused, for the report."""
 
-    def __init__(self, source: FuseSource) -> None:
-        self._source = source
+    def __init__(self, source: FuseSource, options: FuseOptions, agc: AgcConfig) -> None:
+        self._source, self._agc_range, self._agc = source, options.agc_range, agc
+        self._counts: tuple[int, int] | None = None  # lowest and highest of all thermal pictures, with a range alone
+        self._eight_bit = False
         self.done = self._held = self._visible_only = 0
         self._first_gap_s: float | None = None
         self._first: TimedPair | None = None
@@ -174,6 +177,11 @@ class _Tally:
         self._visible_only += timed.pair.thermal is None
         if self._first_gap_s is None and (held or timed.pair.thermal is None):
             self._first_gap_s = self._seconds(timed.pts)
+        if self._agc_range is not None and timed.pair.thermal is not None:
+            pixels = timed.pair.thermal.pixels
+            low, high = self._counts or (65535, 0)
+            self._counts = min(low, int(pixels.min())), max(high, int(pixels.max()))
+            self._eight_bit |= pixels.dtype == np.uint8
 
     def report(self, sink: Sink, clock: StageClock, engine: str, interrupted: bool) -> FuseReport:
         seconds = 0.0
@@ -192,8 +200,25 @@ class _Tally:
             first_gap_s=self._first_gap_s,
             interrupted=interrupted,
             damage=self._source.damage,
-            notes=self._source.notes,
+            notes=(*self._source.notes, *self._range_notes()),
         )
+
+    def _range_notes(self) -> tuple[str, ...]:
+        """Why nothing is seen of a range that was asked for: thermal black or white throughout, or left as it is."""
+        if self._agc_range is None or self._counts is None:
+            return ()
+        asked = f"--agc-range {self._agc_range[0]:g}:{self._agc_range[1]:g}"
+        scale = self._source.scale
+        low, high = (scale.zero + scale.step * value for value in self._counts)
+        if self._eight_bit and not self._agc.apply_to_8bit:
+            return (f"{asked} changed nothing: thermal has 8 bits, and values from {low:g} to {high:g}",)
+        below = self._counts[1] <= (self._agc.manual_low or 0)
+        if below or self._counts[0] >= (self._agc.manual_high or 0):
+            where = "black" if below else "white"
+            return (
+                f"{asked} shows nothing: thermal has values from {low:g} to {high:g}, so that all of it is {where}",
+            )
+        return ()
 
     def _seconds(self, units: int) -> float:
         timing = self._source.timing

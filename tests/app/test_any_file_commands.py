@@ -62,6 +62,23 @@ def test_values_of_the_range_are_in_the_unit_of_the_file(here: Path) -> None:
     assert code == 2 and "outside of what the thermal input can hold" in said
 
 
+def test_a_range_that_shows_nothing_is_said(here: Path) -> None:
+    low, high = int(COUNTS.min()), int(COUNTS.max())
+    cv2.imwrite("8.png", cv2.normalize(COUNTS, None, 0, 255, cv2.NORM_MINMAX, cv2.CV_8U))
+    for number, (name, limits, words) in enumerate(
+        (
+            ("t.png", f"{low}:{high}", ""),
+            ("t.png", f"{high + 10}:{high + 20}", f"values from {low} to {high}, so that all of it is black"),
+            ("t.mkv", f"{low - 20}:{low - 10}", f"values from {low} to {high + 7}, so that all of it is white"),
+            ("8.png", "0:200", ""),
+            ("8.png", "100:300", "changed nothing: thermal has 8 bits, and values from 0 to 255"),
+        )
+    ):
+        stem = Path(name).suffix
+        code, said = fuse(f"v{stem}", name, f"range{number}{stem}", "--agc-range", limits)
+        assert code == 0 and ("--agc-range" in said) == bool(words) and words in said, said
+
+
 def test_a_preview_beside_the_counts_is_left_aside(here: Path) -> None:
     with tifffile.TiffWriter("p.tif") as writer:
         writer.write(COUNTS)
