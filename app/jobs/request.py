@@ -123,7 +123,9 @@ def output_of(request: FuseRequest, kind: InputKind) -> Path:
         elif not output.suffix:
             output = output.with_name(output.name + suffix)
         if output.suffix.lower() not in wanted:
-            raise UsageError(f"{output}: a fused {kind} is written as {suffix}, got {output.suffix!r}.")
+            raise UsageError(
+                f"{output}: a fused {kind} is written as {', '.join(sorted(wanted))}, got {output.suffix!r}."
+            )
     if not output.parent.is_dir():
         raise UsageError(f"the folder {output.parent} for the output does not exist. Create it first.")
     sources = [parse_media_input(path).path for path in (request.visible, request.thermal) if path is not None]

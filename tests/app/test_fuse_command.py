@@ -291,7 +291,7 @@ def test_bad_requests_end_with_one_line_and_code_2(tmp_path: Path, run: Run) -> 
         (visible, tmp_path / "p.png", fresh, "same kind"),
         (visible, thermal, thermal, "also an input"),
         (visible, thermal, tmp_path / "no" / "f.mkv", "does not exist. Create it"),
-        (visible, thermal, tmp_path / "f.avi", "written as .mkv"),
+        (visible, thermal, tmp_path / "f.avi", "written as .mkv, .mp4, got '.avi'"),
         (tmp_path / "p.png", tmp_path / "nan.tiff", tmp_path / "f.png", "NaN"),
         (tmp_path / "p.png", tmp_path / "flat.png", tmp_path / "f.png", "same value"),
         (tmp_path / "p.png", tmp_path / "p.png", tmp_path / "p.png", "also an input"),
