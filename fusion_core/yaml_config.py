@@ -93,10 +93,17 @@ def load_model(
     return validate_tree(model, load_tree(path, overrides, env))
 
 
-def load_tree(path: Path | str, overrides: Sequence[str] = (), env: Mapping[str, str] | None = None) -> ConfigTree:
+def load_tree(
+    path: Path | str,
+    overrides: Sequence[str] = (),
+    env: Mapping[str, str] | None = None,
+    *,
+    wanted: str = "YAML, as `lumitherm config init` writes",
+) -> ConfigTree:
     """Read the values of a YAML file, replaced by those of the environment, and these by those of the command line.
 
     Args:
+        wanted: what a file that cannot be read should have been.
         overrides: "a.b=value", the value in YAML.
         env: variables; those named LUMITHERM__A__B set a.b.
 
@@ -107,9 +114,7 @@ def load_tree(path: Path | str, overrides: Sequence[str] = (), env: Mapping[str,
     try:
         raw = read_bounded(file, MAX_BYTES, "YAML file")
     except OSError as error:
-        raise ConfigError(
-            f"{file}: cannot be read ({error.strerror or error}); wanted YAML, as `lumitherm config init` writes"
-        ) from error
+        raise ConfigError(f"{file}: cannot be read ({error.strerror or error}); wanted {wanted}") from error
     except BadInputError as error:
         raise ConfigError(str(error)) from error
     try:
@@ -132,7 +137,7 @@ def read_yaml(path: Path | str) -> dict[str, Any]:
     Raises:
         ConfigError: it cannot be read, is no such file, or exceeds MAX_BYTES, MAX_DEPTH or MAX_VALUES.
     """
-    tree = load_tree(path)
+    tree = load_tree(path, wanted="a YAML file")  # a calibration, a board, a run: `config init` writes none of them
     tree.raise_problems()
     return tree.values
 
