@@ -112,7 +112,7 @@ def _info(file: _File) -> None:
             say(f"  damage: {text}")
     if info.metadata == "sidecar":
         say()
-        say(timing_page(file.stem, read_sidecar(sidecar_path(file)), info.damage), nl=False)
+        say(timing_page(file.stem, read_sidecar(sidecar_path(file)), None), nl=False)
 
 
 def _check(

@@ -15,8 +15,11 @@ from fusion_core.frames import FrameFlag
 __all__ = ["timing_page", "write_timing_page"]
 
 
-def timing_page(name: str, content: SidecarContent, problems: Iterable[str] = ()) -> str:
-    """Markdown: how regular the frames came, how well they were matched, what is missing, what the check found."""
+def timing_page(name: str, content: SidecarContent, problems: Iterable[str] | None) -> str:
+    """Markdown: how regular the frames came, how well they were matched, what is missing, what the check found.
+
+    problems: None where nothing was checked; then the page calls nothing sound.
+    """
     header, lines = content.header, content.frames
     paired = content.paired
     out = [f"# {name}", ""]
@@ -68,6 +71,9 @@ def timing_page(name: str, content: SidecarContent, problems: Iterable[str] = ()
             + ", ".join(f"{cause} {count}" for cause, count in sorted(lines[-1].drops.items()))
             + "."
         )
+    if problems is None:
+        out += ["", "Not checked: `lumitherm recording check FILE` reads every picture."]
+        return "\n".join(out) + "\n"
     found = list(problems)
     out += ["", "Self-check: " + ("sound." if not found else f"{len(found)} problem(s).")]
     out += [f"- {text}" for text in found]

@@ -65,6 +65,7 @@ def run(*arguments: str) -> tuple[int, str]:
 def test_info_and_check_of_a_sound_recording(video: Path) -> None:
     code, text = run("recording", "info", str(video))
     assert code == 0 and f"{PAIRS} pairs" in text and "ffvhuff 120x160 gray16le" in text and "Skew" in text
+    assert "Self-check" not in text and "Not checked" in text  # it reads no picture
     code, text = run("recording", "info", "--json", str(video))
     assert json.loads(text)["pairs"] == PAIRS and json.loads(text)["closed_in_order"]
     code, text = run("recording", "check", "--every-frame", str(video))
