@@ -221,7 +221,7 @@ def _check_data(
     )
     histogram.add_row(*(str(count) for count in counts), str(found.unclear))
     console.print(histogram)
-    shown = ", ".join(f"{count} x {kind}" for kind, count in found.sizes[:4])
+    shown = ", ".join(f"{count} x {kind}" for kind, count in found.sizes[:4]) or "no pair can be used"
     more = f", {len(found.sizes) - 4} more sizes" if len(found.sizes) > 4 else ""
     console.print(f"{shown}{more}; {found.repeated} near-duplicates inside the training part", highlight=False)
     for note in found.notes:
