@@ -27,7 +27,7 @@ from app.recording.writing.recorder import Recorder
 from app.view.views import contact_sheet, grey_to_rgb
 from fusion_core.engines.engine import FusionEngine
 from fusion_core.errors import RecordingError
-from fusion_core.frames import FusedFrame
+from fusion_core.frames import Frame, FusedFrame, Stream
 from fusion_core.simulation.rig import SimulatedRig, SimulatedRigConfig
 
 __all__ = ["DemoFiles", "DemoScene", "record_rig", "run_demo", "visible_at"]
@@ -205,6 +205,7 @@ class _Recording:
 
     def __init__(self, folder: Path) -> None:
         self._now_ns = 0
+        self._raw: dict[Stream, int] = {}  # index of the newest frame of each camera that was recorded
         config = RecordingConfig(directory=folder, prefix=_PREFIX, split_s=0, reserve_mb=1)
         self._recorder = Recorder(config, clock=lambda: self._now_ns)
         self._recorder.patient = True
@@ -218,6 +219,10 @@ class _Recording:
         for picture in (frame.pair.visible, frame.pair.thermal, frame):
             if picture is None:
                 continue
+            if isinstance(picture, Frame):
+                if self._raw.get(picture.stream) == picture.index:
+                    continue  # the slower camera's frame serves two pairs, and is recorded once, as live
+                self._raw[picture.stream] = picture.index
             while not self._recorder.has_room(track_of(picture)):
                 if time.monotonic() > end_s:
                     raise RecordingError(

@@ -19,6 +19,7 @@ from app.media.reader import VideoReader
 from app.recording.config import TrackName
 from app.recording.reader import RecordingReader
 from app.recording.self_check import check_recording
+from app.recording.sidecar import RawLine, read_sidecar, sidecar_path
 from fusion_core.engines.engine import FusionEngine
 from fusion_core.engines.pyramid_engine import AverageEngine, LaplacianPyramidEngine
 from fusion_core.errors import CheckpointError, RecordingError
@@ -67,6 +68,10 @@ def test_it_leaves_a_recording_that_opens_as_any_other(demo: tuple[DemoFiles, li
     recording = demo[0].recording
     assert recording is not None and recording.with_suffix(".jsonl").is_file()
     assert check_recording(recording).problems == ()
+    raw = [
+        (line.track, line.t_ns) for line in read_sidecar(sidecar_path(recording)).pictures if isinstance(line, RawLine)
+    ]
+    assert len(raw) == len(set(raw)) > 12  # the slower camera's frames are recorded once, whatever they are paired with
     with RecordingReader(recording) as reader:
         assert len(reader) == 12 and set(reader.tracks) == set(TrackName) and not reader.info.damage
         assert reader.info.closed_in_order and reader.info.duration_s == pytest.approx(11 / 12, abs=0.01)
