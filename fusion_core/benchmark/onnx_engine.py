@@ -13,6 +13,7 @@ from typing import Literal
 import numpy as np
 import torch
 
+from fusion_core.benchmark.export import export_network
 from fusion_core.checkpoint import LoadedCheckpoint
 from fusion_core.colour import luminance, replace_luminance
 from fusion_core.engines.openvino_runtime import load_openvino
@@ -20,7 +21,6 @@ from fusion_core.engines.torch_engine import TorchEngine, check_network_pair
 from fusion_core.errors import EngineError, RunError
 from fusion_core.files import replacing
 from fusion_core.rfvif import Rfvif
-from fusion_core.rfvif.export import export_network
 from fusion_core.rfvif.inference import for_inference
 
 __all__ = ["OnnxEngine", "export_model", "onnx_model"]
