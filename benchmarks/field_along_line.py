@@ -44,6 +44,7 @@ from fusion_core.measures.ghost import gradient_shares
 from fusion_core.model_store import resolve_weights
 from fusion_core.rfvif import correlation
 from fusion_core.rfvif.correlation import _affine_fit, _smooth_pyramid
+from fusion_core.rfvif.features import gradient_features
 from fusion_core.simulation.rig import SimulatedRig
 from fusion_core.thermal.agc import Agc
 from fusion_core.thermal.field_of_view import to_grid
@@ -121,7 +122,7 @@ def _similarity(first: Tensor, second: Tensor) -> Tensor:
 
 def _correlation(first: Tensor, second: Tensor) -> Tensor:
     """As `_similarity`: normalised correlation of each gradient feature over windows of 14 px, added up."""
-    fixed, other = (correlation.gradient_features(picture, 8) for picture in (first, second))
+    fixed, other = (gradient_features(picture, 8) for picture in (first, second))
     (mean, power), (other_mean, other_power) = ((_box(each, 7), _box(each * each, 7)) for each in (fixed, other))
     spread, other_spread = power - mean * mean, other_power - other_mean * other_mean
     floor, other_floor = (0.02 * each.mean(dim=(-2, -1), keepdim=True) for each in (spread, other_spread))

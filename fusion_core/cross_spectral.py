@@ -6,7 +6,7 @@ lamp or one hot engine from deciding alone. Its direction counts by the cosine a
 reversed contrast leaves as they are.
 
 The callers differ in their numbers, and their measured results rest on these. Each gives its own `OutlineForm`. The
-network has a form of its features for tensors, `fusion_core.rfvif.correlation.gradient_features`.
+network has a form of its features for tensors, `fusion_core.rfvif.features.gradient_features`.
 """
 
 from __future__ import annotations

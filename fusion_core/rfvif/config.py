@@ -53,6 +53,13 @@ class RfvifConfig:
     (`fusion_core.rfvif.working_grid`). 0: at full size, as in the paper."""
     stages: tuple[tuple[int, int], ...] = ((8, 2), (4, 2), (2, 1))
     """Of the correlation: (1/resolution, radius searched), coarse to fine."""
+    learned_features: bool = False
+    """It compares what a small network makes of both pictures (factors 8, 4 and 2), not their gradients alone."""
+    look_priors: tuple[float, ...] = (20.0, 0.3, 0.3, 1.0)
+    """What `correlation.settle` holds against departures from wider windows, after each look of the finest stage."""
+    look_gain: float = 1.0
+    """What a soft arg-max finds falls short of the peak: the finest stage's steps are made longer by this, but not
+    those of the last look. Where evidence is sharp a longer step overshoots, and the last look puts that right."""
 
     cross_modulation: bool = True
     fdam: bool = True
@@ -70,6 +77,12 @@ class RfvifConfig:
                 raise UsageError(f"{name} is {str(value)[:40]}, must be a whole number from 0 to {most}")
         if not 1 <= len(self.stages) <= 8 or not all(1 <= f <= 64 and 0 <= r <= 64 for f, r in self.stages):
             raise UsageError("stages must be 1 to 8 pairs of a factor from 1 to 64 and a radius from 0 to 64")
+        if not 1 <= len(self.look_priors) <= 16 or not all(0.0 < prior <= 1e6 for prior in self.look_priors):
+            raise UsageError("look_priors must be 1 to 16 numbers above 0, at most 1e6")
+        if not 0.5 <= self.look_gain <= 2.0:
+            raise UsageError(f"look_gain is {self.look_gain}, must be from 0.5 to 2")
+        if self.learned_features and not {factor for factor, _ in self.stages} <= {2, 4, 8}:
+            raise UsageError("learned_features takes stages of 8, 4 and 2 alone")
         for field in fields(self):
             if field.type == "bool" and not isinstance(getattr(self, field.name), bool):
                 raise UsageError(f"{field.name} must be true or false")
@@ -107,22 +120,18 @@ class RfvifConfig:
         values = dict(values)
         if "stages" in values:
             values["stages"] = tuple((int(factor), int(radius)) for factor, radius in values["stages"])
+        if "look_priors" in values:
+            values["look_priors"] = tuple(float(prior) for prior in values["look_priors"])
         return cls(**values)
 
 
+_ALIGNED = RfvifConfig(alignment="field", learned_features=True, look_priors=(20.0, 0.05, 0.05, 0.15), look_gain=1.8)
+
 PRESETS: dict[str, RfvifConfig] = {
-    "base": RfvifConfig(channels=32, light=False, alignment="field", working_px=84_000),
-    "small": RfvifConfig(
-        channels=16, light=True, alignment="field", detail_path=True, space_to_depth=2, working_px=36_000
-    ),
-    "tiny": RfvifConfig(
-        channels=8,
-        light=True,
-        alignment="field",
-        detail_path=True,
-        space_to_depth=2,
-        residual_blocks=3,
-        working_px=20_000,
+    "base": _ALIGNED.replace(channels=32, light=False, working_px=84_000),
+    "small": _ALIGNED.replace(channels=16, light=True, detail_path=True, space_to_depth=2, working_px=36_000),
+    "tiny": _ALIGNED.replace(
+        channels=8, light=True, detail_path=True, space_to_depth=2, residual_blocks=3, working_px=20_000
     ),
 }
 """Named presets of the one network. docs/evidence/network.md gives their cost and quality."""

@@ -20,20 +20,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fusion_core.rfvif.features import CELL_PX, LearnedFeatures, gradient_features, reduced
 from fusion_core.rfvif.padding import pad_to_multiple
 
-__all__ = ["Alignment", "CorrelationAlignment", "gradient_features", "settle", "warp"]
-
-LOOK_PRIORS = (20.0, 0.3, 0.3, 1.0)
-"""What `settle` holds against departures from wider windows, after each look of the finest stage. What a soft arg-max
-finds falls short of the peak, and each further look makes up for most of what the one before left. The first prior
-leaves little but the affine map: the looks after it start from the simplest field, and depart where they see reason."""
+__all__ = ["CELL_PX", "Alignment", "CorrelationAlignment", "settle", "warp"]
 
 _SLOPE_PRIOR = 0.02
 """Against an affine map with much slope on evidence from one corner: what x and y vary by themselves is 0.33."""
-
-CELL_PX = 8  # the displacement grid: one vector per 8x8 pixels
-_VISIBLE_FLOOR = (2.0 / 255.0) ** 2  # gradients below two grey levels are noise
 
 
 class Alignment(NamedTuple):
@@ -69,38 +62,6 @@ def warp(image: Tensor, displacement: Tensor, *, cubic: bool = False, inset_px: 
     mode = "bicubic" if cubic else "bilinear"
     out = F.grid_sample(image.float(), grid, mode=mode, padding_mode="border", align_corners=False)
     return out.to(image.dtype)
-
-
-def gradient_features(image: Tensor, cell: int) -> Tensor:
-    """Three planes that look alike in both spectra: locally normalised gradient magnitude, times 1, cos 2a and sin 2a.
-
-    Twice the angle, so that a contrast that flips between the spectra gives the same value.
-
-    Args:
-        image: (B, 1, h, w) float32 in [0, 1].
-        cell: side in pixels of the cells over which the local gradient energy is averaged.
-
-    Returns:
-        (B, 3, h, w) float32.
-    """
-    padded = F.pad(image, (1, 1, 1, 1), mode="replicate")
-    # Sobel, separable by slices: smooth across, difference along.
-    rows = padded[:, :, :-2] + 2.0 * padded[:, :, 1:-1] + padded[:, :, 2:]
-    columns = padded[:, :, :, :-2] + 2.0 * padded[:, :, :, 1:-1] + padded[:, :, :, 2:]
-    gx = (rows[:, :, :, 2:] - rows[:, :, :, :-2]) * 0.125
-    gy = (columns[:, :, 2:] - columns[:, :, :-2]) * 0.125
-    gxx, gyy = gx * gx, gy * gy
-    energy = gxx + gyy
-    local = F.avg_pool2d(pad_to_multiple(energy, cell, mirror=False), cell)
-    local = F.avg_pool2d(local, 3, stride=1, padding=1, count_include_pad=False)
-    height, width = image.shape[-2:]
-    local = F.interpolate(local, scale_factor=float(cell), mode="bilinear", align_corners=False)[:, :, :height, :width]
-    picture = energy.mean(dim=(-2, -1), keepdim=True)
-    norm = torch.rsqrt(local + 0.05 * picture + _VISIBLE_FLOOR * 0.25)
-    # Not smaller: ONNX's optimizer takes an addend near 1e-8 for zero, and a flat spot then divides by it.
-    magnitude = torch.sqrt(energy + 1e-7)
-    scale = norm / magnitude
-    return torch.cat((magnitude * norm, (gxx - gyy) * scale, 2.0 * gx * gy * scale), dim=1)
 
 
 def _smooth_pyramid(values: Tensor, levels: int) -> list[Tensor]:
@@ -209,7 +170,10 @@ class CorrelationStage(nn.Module):
         nn.init.zeros_(last.bias)
 
     def volume(self, visible: Tensor, infrared: Tensor) -> Tensor:
-        """Products of the features at every shift, averaged over cells: (B, S, 2, h, w) float32."""
+        """Products of the features at every shift, averaged over cells: (B, S, 2, h, w) float32.
+
+        The first plane's by itself, and the sum of all others'.
+        """
         pool = CELL_PX // self.factor
         r = self.radius
         height, width = visible.shape[-2:]
@@ -279,9 +243,28 @@ class CorrelationStage(nn.Module):
 class CorrelationAlignment(nn.Module):
     """Displacement field of the infrared picture against the visible one, in stages coarse to fine."""
 
-    def __init__(self, stages: tuple[tuple[int, int], ...], hidden: int = 16, windows: int = 4) -> None:
-        """stages: (factor, radius) coarse to fine: 1/factor of the resolution (8, 4, 2 or 1), shifts searched there."""
+    def __init__(
+        self,
+        stages: tuple[tuple[int, int], ...],
+        look_priors: tuple[float, ...],
+        look_gain: float = 1.0,
+        *,
+        learned_features: bool = False,
+        hidden: int = 16,
+        windows: int = 4,
+    ) -> None:
+        """Set up.
+
+        Args:
+            stages: (factor, radius) coarse to fine: 1/factor of the resolution (8, 4, 2 or 1), shifts searched there.
+            look_priors, look_gain: of the looks of the finest stage, see `RfvifConfig`.
+            learned_features: correlate what a network makes of both pictures (factors 8, 4 and 2), not gradients alone.
+            hidden: width of the scoring network.
+            windows: neighbourhoods that vote.
+        """
         super().__init__()
+        self.look_priors, self.look_gain = look_priors, look_gain
+        self.features = LearnedFeatures() if learned_features else None
         self.stages = nn.ModuleList(
             CorrelationStage(factor, radius, hidden, windows if index < 2 else windows - 1, whole_frame=index == 0)
             for index, (factor, radius) in enumerate(stages)
@@ -293,8 +276,10 @@ class CorrelationAlignment(nn.Module):
         Args:
             visible_y, infrared: (B, 1, H, W) in [0, 1]; H and W multiples of 8.
         """
-        coarse = [(stage, None) for stage in list(self.stages)[:-1]]  # their confidence is not trained
-        return self._look(visible_y, infrared, None, [*coarse, *((self.stages[-1], prior) for prior in LOOK_PRIORS)])
+        coarse = [(stage, None, 1.0) for stage in list(self.stages)[:-1]]  # their confidence is not trained
+        gains = [self.look_gain] * (len(self.look_priors) - 1) + [1.0]
+        looks = [(self.stages[-1], prior, gain) for prior, gain in zip(self.look_priors, gains, strict=True)]
+        return self._look(visible_y, infrared, None, [*coarse, *looks])
 
     def refine(self, visible_y: Tensor, infrared: Tensor, displacement: Tensor) -> Alignment:
         """One more look of the finest stage, around a field that is known to a pixel or two: on video, the one before.
@@ -303,37 +288,31 @@ class CorrelationAlignment(nn.Module):
             visible_y, infrared: as in `forward`.
             displacement: (B, 2, H/8, W/8) float32, pixels.
         """
-        return self._look(visible_y, infrared, displacement, [(self.stages[-1], LOOK_PRIORS[-1])])
+        return self._look(visible_y, infrared, displacement, [(self.stages[-1], self.look_priors[-1], 1.0)])
 
     def _look(
         self,
         visible_y: Tensor,
         infrared: Tensor,
         displacement: Tensor | None,
-        looks: Iterable[tuple[nn.Module, float | None]],
+        looks: Iterable[tuple[nn.Module, float | None, float]],
     ) -> Alignment:
-        features: dict[int, tuple[Tensor, Tensor]] = {}
+        features = self.features(visible_y, infrared) if self.features is not None else {}
         displacements = []
         log_confidence = visible_y
-        for stage, prior in looks:
+        for stage, prior, gain in looks:
             factor = stage.factor
             assert isinstance(factor, int)
             if factor not in features:
                 cell = max(2 * CELL_PX // factor, 4)
-                pictures = [_reduced(picture, factor) for picture in (visible_y, infrared)]
-                features[factor] = gradient_features(pictures[0], cell), gradient_features(pictures[1], cell)
+                fixed, other = (gradient_features(reduced(each, factor), cell) for each in (visible_y, infrared))
+                features[factor] = fixed, other
             fixed, other = features[factor]
             if displacement is not None:
                 other = warp(other, displacement / factor)
             step, log_confidence = stage(fixed, other)
-            displacement = step if displacement is None else displacement + step
+            displacement = step * gain if displacement is None else displacement + step * gain
             if prior is not None:
                 displacement = settle(displacement, log_confidence, prior)
             displacements.append(displacement)
         return Alignment(tuple(displacements), log_confidence)
-
-
-def _reduced(picture: Tensor, factor: int) -> Tensor:
-    """Averaged over squares of `factor`, float32."""
-    picture = picture.float()
-    return F.avg_pool2d(picture, factor) if factor > 1 else picture

@@ -52,7 +52,13 @@ class Rfvif(nn.Module):
         self.config = config
         c, light = config.channels, config.light
         inputs = config.space_to_depth**2
-        self.alignment = CorrelationAlignment(config.stages) if config.alignment in ("uniform", "field") else None
+        self.alignment = (
+            CorrelationAlignment(
+                config.stages, config.look_priors, config.look_gain, learned_features=config.learned_features
+            )
+            if config.alignment in ("uniform", "field")
+            else None
+        )
 
         def branch(level: int) -> nn.Sequential:
             count = 3 if level == 0 else 2  # Section 3.2: three MSRBs, then two, then two

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from fusion_core.rfvif.correlation import LOOK_PRIORS, CorrelationAlignment, settle
+from fusion_core.rfvif.correlation import CorrelationAlignment, settle
 
 
 def affine_field(height: int = 30, width: int = 40) -> torch.Tensor:
@@ -29,14 +29,16 @@ def test_a_departure_stays_where_it_is_sure_of_itself_only(log_confidence: float
     assert left[0] <= float(departure) <= left[1]
 
 
-def test_the_last_look_is_what_refine_does() -> None:
+@pytest.mark.parametrize("learned_features", [False, True])
+def test_the_last_look_is_what_refine_does(learned_features: bool) -> None:
     plane = cv2.GaussianBlur(np.random.default_rng(2).normal(size=(96, 128)), (0, 0), 2).astype(np.float32)
     visible = torch.from_numpy(0.5 + 2 * plane)[None, None].clamp(0, 1)
     torch.manual_seed(0)
-    alignment = CorrelationAlignment(((8, 2), (4, 2), (2, 1))).eval()
+    stages, priors = ((8, 2), (4, 2), (2, 1)), (9.0, 0.2, 0.4)
+    alignment = CorrelationAlignment(stages, priors, learned_features=learned_features).eval()
     with torch.inference_mode():
         found = alignment(visible, 1 - visible)
-        assert len(found.displacements) == 2 + len(LOOK_PRIORS)
+        assert len(found.displacements) == 2 + len(priors)
         again = alignment.refine(visible, 1 - visible, found.displacements[-2])
     torch.testing.assert_close(again.displacements[-1], found.displacements[-1])
     torch.testing.assert_close(again.log_confidence, found.log_confidence)

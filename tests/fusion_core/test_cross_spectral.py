@@ -17,7 +17,7 @@ from fusion_core.cross_spectral import (
     parabola_peak,
     surface_peak,
 )
-from fusion_core.rfvif.correlation import gradient_features
+from fusion_core.rfvif.features import gradient_features
 
 RMS = OutlineForm(smoothing_px=0.0, kernel="sobel", local_mean=box_mean(25), level="rms", level_floor_share=0.2)
 DEVIATION = OutlineForm(

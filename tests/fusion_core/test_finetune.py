@@ -210,7 +210,7 @@ def test_a_stage_that_mends_the_estimate_is_kept(tmp_path: Path, monkeypatch: py
     shipped, spoiled = load_checkpoint(resolve_weights("tiny")), load_checkpoint(resolve_weights("tiny"))
     with torch.no_grad():
         for stage in spoiled.network.alignment.stages:  # type: ignore[union-attr]
-            stage.prior += 6.0 * torch.linspace(-1, 1, stage.prior.shape[1])[None, :, None, None]
+            stage.prior += 3.0 * torch.linspace(-1, 1, stage.prior.shape[1])[None, :, None, None]
     save_checkpoint(tmp_path / "spoiled.safetensors", spoiled.network, spoiled.facts)
 
     class Trained:
