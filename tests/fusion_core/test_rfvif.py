@@ -137,7 +137,7 @@ def test_export_static_at_an_odd_size(preset: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("preset", ["tiny", "base"])  # `small` has the operators of `tiny`
 def test_export_with_dynamic_height_and_width(preset: str) -> None:
     network = build(preset_config(preset))
     program = export_network(network, 128, 192, dynamic=True).module()
