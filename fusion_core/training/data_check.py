@@ -22,7 +22,14 @@ from fusion_core.training.config import RegistrationConfig
 from fusion_core.training.dataset import TrainingPair, split_pairs, to_8bit
 from fusion_core.training.registration import PairRegistration, register_pair
 
-__all__ = ["DataCheck", "DataFault", "FaultKind", "check_data"]
+__all__ = ["UNALIGNED", "DataCheck", "DataFault", "FaultKind", "check_data"]
+
+UNALIGNED = (
+    "Training wants both pictures of a pair in one size, thermal on visible's grid. `recording export` writes them as "
+    "the cameras gave them: make the pairs of the recording itself by `lumitherm dataset build RECORDING -o DIR`, with "
+    "--calibration where there is one."
+)
+"""What to do about pairs of two sizes."""
 
 _CONSTANT_DEVIATION = 1.0  # grey levels of 255: below this a picture holds nothing
 _HASH_BITS = 6  # pictures whose difference hashes (64 bits) are this close may be duplicates
@@ -60,6 +67,7 @@ class DataCheck:
     sizes: tuple[tuple[str, int], ...]  # "640x480, 8 bit": number of pairs, most frequent first
     repeated: int  # near-duplicates inside the training part: no fault, but they weigh more
     notes: tuple[str, ...] = ()  # what the set's builder warned of, and what was done to pictures while they were read
+    unaligned: int = 0  # pairs whose pictures have two sizes; see `UNALIGNED`
 
 
 @dataclass(frozen=True)
@@ -71,6 +79,7 @@ class _Look:
     thumbnail: npt.NDArray[np.float32] | None = None
     bits: npt.NDArray[np.bool_] | None = None
     notes: tuple[str, ...] = ()
+    unaligned: bool = False
 
 
 def check_data(
@@ -123,6 +132,7 @@ def check_data(
         tuple(sorted(kinds.items(), key=lambda item: -item[1])),
         _repeated(training),
         (*_said_when_built(root), *gathered_notes(note for look in looks for note in look.notes)),
+        sum(look.unaligned for look in looks),
     )
 
 
@@ -154,7 +164,7 @@ def _look_at(
 ) -> _Look:
     if visible.shape != thermal.shape:
         sizes = f"visible {visible.shape[1]}x{visible.shape[0]}, thermal {thermal.shape[1]}x{thermal.shape[0]}"
-        return _Look(None, (DataFault(FaultKind.SIZE, stem, sizes),))
+        return _Look(None, (DataFault(FaultKind.SIZE, stem, sizes),), unaligned=True)
     if min(visible.shape) < 32:
         return _Look(None, (DataFault(FaultKind.SIZE, stem, f"{visible.shape[1]}x{visible.shape[0]} is below 32x32"),))
     infrared = to_8bit(thermal)

@@ -421,3 +421,16 @@ def test_pairs_of_different_size_are_refused_by_name(tmp_path: Path) -> None:
         load_pairs(tmp_path)
     with pytest.raises(BadInputError, match=r"data\.include"):
         load_pairs(tmp_path, ["none"])
+
+
+def test_pairs_of_two_sizes_are_told_once_and_with_what_to_do(tmp_path: Path) -> None:
+    for folder, size in (("vi", (48, 64, 3)), ("ir", (40, 50))):
+        (tmp_path / folder).mkdir()
+        for number in range(5):
+            cv2.imwrite(str(tmp_path / folder / f"{number}.png"), np.full(size, 40 * number, np.uint8))
+    page = tmp_path / "page.html"
+    result = CliRunner().invoke(build_cli(), ["train", "doctor", str(tmp_path), "--html", str(page)])
+    assert result.exit_code == 1 and "5 problems" in result.output
+    assert result.output.count("size mismatch") == 1 and "0 and 4 more" in result.output
+    for text in (result.output, page.read_text(encoding="utf-8")):
+        assert text.count("lumitherm dataset build RECORDING") == 1 and "thermal on visible" in text

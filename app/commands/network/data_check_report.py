@@ -28,6 +28,7 @@ _PAGE = page(
 <p>Pairs by how far thermal content lies from visible content, px, where both pictures correlate clearly. {{ found.unclear }} pairs do not, and nothing can be said of them. Training registers what lies below the limit.</p>{{ histogram }}</section>
 {% for kind, findings in kinds %}<section><h2>{{ kind }}: {{ findings|length }}</h2><table><tr><th>pair</th><th>what</th></tr>
 {% for finding in findings %}<tr><td>{{ finding.stem }}</td><td>{{ finding.detail }}</td></tr>{% endfor %}</table></section>{% endfor %}
+{% if found.unaligned %}<p>{{ advice }}</p>{% endif %}
 <section><h2>Pictures</h2><table><tr><th>pairs</th><th>size</th></tr>
 {% for kind, count in found.sizes %}<tr><td>{{ count }}</td><td>{{ kind }}</td></tr>{% endfor %}</table>
 <p>{{ found.repeated }} near-duplicates inside the training part: no fault, but they weigh more.</p>
@@ -47,12 +48,15 @@ def write_data_check_report(found: DataCheck, folder: Path, path: Path) -> None:
     Raises:
         RunError: it cannot be written.
     """
+    from fusion_core.training.data_check import UNALIGNED
+
     kinds = [
         (kind, list(findings))
         for kind, findings in itertools.groupby(found.findings, key=lambda finding: finding.kind.value)
     ]
     template = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(_PAGE)
-    text = template.render(folder=str(folder), found=found, kinds=kinds, histogram=_bars(shift_counts(found.shifts_px)))
+    bars = _bars(shift_counts(found.shifts_px))
+    text = template.render(folder=str(folder), found=found, kinds=kinds, advice=UNALIGNED, histogram=bars)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")

@@ -194,7 +194,7 @@ def _check_data(
     from rich.table import Table
 
     from app.commands.network.data_check_report import SHIFT_BOUNDS_PX, shift_counts, write_data_check_report
-    from fusion_core.training.data_check import FaultKind, check_data
+    from fusion_core.training.data_check import UNALIGNED, FaultKind, check_data
 
     console = result_console()
     with console.status("looking at every pair"):
@@ -205,11 +205,16 @@ def _check_data(
     )  # fmt: skip
     table = Table("problem", "pair", "what", title=f"{directory}: {found.pairs} pairs")
     for problem in FaultKind:
-        of_kind = [finding for finding in found.findings if finding.kind is problem]
-        for finding in of_kind[:limit]:
-            table.add_row(problem.value, finding.stem, finding.detail)
-        if len(of_kind) > limit:
-            table.add_row(problem.value, f"... {len(of_kind) - limit} more", "")
+        of_kind: dict[str, list[str]] = {}
+        for finding in found.findings:
+            if finding.kind is problem:
+                of_kind.setdefault(finding.detail, []).append(finding.stem)
+        for text, stems in list(of_kind.items())[:limit]:
+            more = f" and {len(stems) - 1} more" if len(stems) > 1 else ""
+            table.add_row(problem.value, f"{stems[0]}{more}", text)
+        left = [stem for stems in list(of_kind.values())[limit:] for stem in stems]
+        if left:
+            table.add_row(problem.value, f"... {len(left)} more", "")
     if found.findings:
         console.print(table)
     counts = shift_counts(found.shifts_px)
@@ -231,6 +236,8 @@ def _check_data(
         console.print(f"page: {html}", highlight=False, soft_wrap=True)
     if found.findings:
         console.print(f"{len(found.findings)} problems", highlight=False)
+        if found.unaligned:
+            console.print(UNALIGNED, highlight=False, soft_wrap=True)
         raise typer.Exit(1)
     console.print("no problems", highlight=False)
 
