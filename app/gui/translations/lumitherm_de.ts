@@ -11,7 +11,7 @@
     <message>
         <location filename="../common/actions.py" line="63" />
         <source>Visible</source>
-        <translation>Sichtbar</translation>
+        <translation>Tageslicht</translation>
     </message>
     <message>
         <location filename="../common/actions.py" line="64" />
@@ -407,12 +407,12 @@
     <message>
         <location filename="../setup/assistant_controller.py" line="184" />
         <source>The thermal camera is {0:.0f} ms behind the visible one; this will be corrected.</source>
-        <translation>Die Wärmebildkamera hinkt der sichtbaren um {0:.0f} ms nach; das wird ausgeglichen.</translation>
+        <translation>Die Wärmebildkamera hinkt der Tageslichtkamera um {0:.0f} ms nach; das wird ausgeglichen.</translation>
     </message>
     <message>
         <location filename="../setup/assistant_controller.py" line="186" />
         <source>The visible camera is {0:.0f} ms behind the thermal one; this will be corrected.</source>
-        <translation>Die sichtbare Kamera hinkt der Wärmebildkamera um {0:.0f} ms nach; das wird ausgeglichen.</translation>
+        <translation>Die Tageslichtkamera hinkt der Wärmebildkamera um {0:.0f} ms nach; das wird ausgeglichen.</translation>
     </message>
     <message>
         <location filename="../setup/assistant_controller.py" line="189" />
@@ -427,27 +427,27 @@
     <message>
         <location filename="../setup/assistant_controller.py" line="197" />
         <source>Searching how thermal lies on visible…</source>
-        <translation>Suche, wie das Wärmebild auf dem sichtbaren liegt…</translation>
+        <translation>Suche, wie das Wärmebild auf dem Tageslichtbild liegt…</translation>
     </message>
     <message>
         <location filename="../setup/assistant_controller.py" line="199" />
         <source>The scene does not tell how thermal lies on visible: more edges that both cameras see are needed.</source>
-        <translation>Die Szene verrät nicht, wie das Wärmebild auf dem sichtbaren liegt: Es fehlen Kanten, die beide Kameras sehen.</translation>
+        <translation>Die Szene verrät nicht, wie das Wärmebild auf dem Tageslichtbild liegt: Es fehlen Kanten, die beide Kameras sehen.</translation>
     </message>
     <message>
         <location filename="../setup/assistant_controller.py" line="203" />
         <source>Thermal, plainly scaled, lies {0:.0f} visible px off. Found where it belongs; {1:.1f} px are left.</source>
-        <translation>Nur skaliert liegt das Wärmebild {0:.0f} sichtbare px daneben. Seine Lage ist gefunden; {1:.1f} px bleiben.</translation>
+        <translation>Nur skaliert liegt das Wärmebild {0:.0f} px (Tageslicht) daneben. Seine Lage ist gefunden; {1:.1f} px bleiben.</translation>
     </message>
     <message>
         <location filename="../setup/assistant_controller.py" line="208" />
         <source>Thermal lies near; corrected from the scene, {0:.1f} visible px are left.</source>
-        <translation>Das Wärmebild liegt fast richtig; nach der Szene korrigiert bleiben {0:.1f} sichtbare px.</translation>
+        <translation>Das Wärmebild liegt fast richtig; nach der Szene korrigiert bleiben {0:.1f} px (Tageslicht).</translation>
     </message>
     <message>
         <location filename="../setup/assistant_controller.py" line="211" />
         <source>Thermal lies on visible already ({0:.1f} visible px).</source>
-        <translation>Das Wärmebild liegt schon auf dem sichtbaren ({0:.1f} sichtbare px).</translation>
+        <translation>Das Wärmebild liegt schon auf dem Tageslichtbild ({0:.1f} px).</translation>
     </message>
 </context><context>
     <name>AssistantPage</name>
@@ -469,7 +469,7 @@
     <message>
         <location filename="../setup/assistant_page.py" line="124" />
         <source>1. Visible camera</source>
-        <translation>1. Sichtbare Kamera</translation>
+        <translation>1. Tageslichtkamera</translation>
     </message>
     <message>
         <location filename="../setup/assistant_page.py" line="124" />
@@ -549,7 +549,7 @@
     <message>
         <location filename="../setup/assistant_page.py" line="196" />
         <source>Searching how thermal lies on visible…</source>
-        <translation>Suche, wie das Wärmebild auf dem sichtbaren liegt…</translation>
+        <translation>Suche, wie das Wärmebild auf dem Tageslichtbild liegt…</translation>
     </message>
     <message>
         <location filename="../setup/assistant_page.py" line="207" />
@@ -575,7 +575,7 @@
     <message>
         <location filename="../setup/assistant_page.py" line="298" />
         <source>Simulated visible camera</source>
-        <translation>Simulierte sichtbare Kamera</translation>
+        <translation>Simulierte Tageslichtkamera</translation>
     </message>
     <message>
         <location filename="../setup/assistant_page.py" line="299" />
@@ -697,7 +697,7 @@
     <message>
         <location filename="../setup/calibration_page.py" line="142" />
         <source>Visible camera</source>
-        <translation>Sichtbare Kamera</translation>
+        <translation>Tageslichtkamera</translation>
     </message>
     <message>
         <location filename="../setup/calibration_page.py" line="143" />
@@ -707,7 +707,7 @@
     <message>
         <location filename="../setup/calibration_page.py" line="168" />
         <source>Visible</source>
-        <translation>Sichtbar</translation>
+        <translation>Tageslicht</translation>
     </message>
     <message>
         <location filename="../setup/calibration_page.py" line="168" />
@@ -899,7 +899,7 @@
     <message>
         <location filename="../setup/calibration_page.py" line="383" />
         <source>Held-out error {0:.2f} thermal px (95 %: {1:.2f}). Exact at {2:.1f} m; parallax stays inside {3:g} visible px from {4:.1f} m to {5}.</source>
-        <translation>Fehler auf ungesehenen Ansichten {0:.2f} thermische px (95 %: {1:.2f}). Genau bei {2:.1f} m; die Parallaxe bleibt unter {3:g} sichtbaren px von {4:.1f} m bis {5}.</translation>
+        <translation>Fehler auf ungesehenen Ansichten {0:.2f} px im Wärmebild (95 %: {1:.2f}). Genau bei {2:.1f} m; die Parallaxe bleibt unter {3:g} px im Tageslichtbild von {4:.1f} m bis {5}.</translation>
     </message>
     <message>
         <location filename="../setup/calibration_page.py" line="402" />
@@ -919,7 +919,7 @@
     <message>
         <location filename="../setup/calibration_page.py" line="419" />
         <source>Visible is stamped {0:+.1f} ms against thermal (±{1:.1f}); put right from the next start of the cameras on</source>
-        <translation>Sichtbar ist {0:+.1f} ms gegen Thermal gestempelt (±{1:.1f}); ab dem nächsten Start der Kameras berichtigt</translation>
+        <translation>Tageslicht ist {0:+.1f} ms gegen Thermal gestempelt (±{1:.1f}); ab dem nächsten Start der Kameras berichtigt</translation>
     </message>
     <message>
         <location filename="../setup/calibration_page.py" line="426" />
@@ -1069,12 +1069,12 @@
     <message>
         <location filename="../setup/calibration_words.py" line="25" />
         <source>thermal placed to {0} visible px at the worst place (wanted {1})</source>
-        <translation>Wärmebild an der schlechtesten Stelle auf {0} sichtbare px genau (gewünscht {1})</translation>
+        <translation>Wärmebild an der schlechtesten Stelle auf {0} px des Tageslichtbilds genau (gewünscht {1})</translation>
     </message>
     <message>
         <location filename="../setup/calibration_words.py" line="26" />
         <source>2 sigma {0} visible px</source>
-        <translation>2 Sigma {0} sichtbare px</translation>
+        <translation>2 Sigma {0} px (Tageslicht)</translation>
     </message>
     <message>
         <location filename="../setup/calibration_words.py" line="27" />
@@ -1204,7 +1204,7 @@
     <message>
         <location filename="../setup/calibration_words.py" line="54" />
         <source>no board in the visible picture</source>
-        <translation>keine Tafel im sichtbaren Bild</translation>
+        <translation>keine Tafel im Tageslichtbild</translation>
     </message>
     <message>
         <location filename="../setup/calibration_words.py" line="55" />
@@ -1224,7 +1224,7 @@
     <message>
         <location filename="../setup/calibration_words.py" line="58" />
         <source>moving ({0} visible px a picture)</source>
-        <translation>bewegt ({0} sichtbare px je Bild)</translation>
+        <translation>bewegt ({0} px je Tageslichtbild)</translation>
     </message>
     <message>
         <location filename="../setup/calibration_words.py" line="59" />
@@ -1289,7 +1289,7 @@
     <message>
         <location filename="../setup/calibration_words.py" line="72" />
         <source>coverage of the visible picture</source>
-        <translation>Abdeckung des sichtbaren Bilds</translation>
+        <translation>Abdeckung des Tageslichtbilds</translation>
     </message>
     <message>
         <location filename="../setup/calibration_words.py" line="73" />
@@ -1319,7 +1319,7 @@
     <message>
         <location filename="../setup/calibration_words.py" line="78" />
         <source>{0} visible px</source>
-        <translation>{0} sichtbare px</translation>
+        <translation>{0} px (Tageslicht)</translation>
     </message>
     <message>
         <location filename="../setup/calibration_words.py" line="79" />
@@ -1349,7 +1349,7 @@
     <message>
         <location filename="../setup/calibration_words.py" line="86" />
         <source>Bring the board into the empty cells of the visible coverage map</source>
-        <translation>Die Tafel in die leeren Felder der Abdeckung des sichtbaren Bilds bringen</translation>
+        <translation>Die Tafel in die leeren Felder der Abdeckung des Tageslichtbilds bringen</translation>
     </message>
     <message>
         <location filename="../setup/calibration_words.py" line="87" />
@@ -1359,7 +1359,7 @@
     <message>
         <location filename="../setup/calibration_words.py" line="89" />
         <source>Where the board moves one way in the visible picture it moves the other way in the thermal one: one camera's picture is mirrored</source>
-        <translation>Wohin sich die Tafel im sichtbaren Bild bewegt, dem läuft sie im Wärmebild entgegen: Das Bild einer Kamera ist gespiegelt</translation>
+        <translation>Wohin sich die Tafel im Tageslichtbild bewegt, dem läuft sie im Wärmebild entgegen: Das Bild einer Kamera ist gespiegelt</translation>
     </message>
     <message>
         <location filename="../setup/calibration_words.py" line="94" />
@@ -1369,22 +1369,22 @@
     <message>
         <location filename="../setup/calibration_words.py" line="98" />
         <source>Each camera fits alone ({0} visible px, {1} thermal px), but both together are off by {2} visible px and {3} thermal px: the views were not taken at the same moment, or the board is bent</source>
-        <translation>Jede Kamera passt für sich ({0} sichtbare px, {1} thermische px), zusammen aber liegen beide um {2} sichtbare px und {3} thermische px daneben: Die Ansichten sind nicht vom selben Augenblick, oder die Tafel ist verbogen</translation>
+        <translation>Jede Kamera passt für sich (Tageslicht {0} px, Thermal {1} px), zusammen aber liegen beide um {2} px (Tageslicht) und {3} px (Thermal) daneben: Die Ansichten sind nicht vom selben Augenblick, oder die Tafel ist verbogen</translation>
     </message>
     <message>
         <location filename="../setup/calibration_words.py" line="103" />
         <source>Each camera fits alone ({0} visible px, {1} thermal px), but both together are off by {2} visible px and {3} thermal px, and the views differ by {4} degrees about how the cameras are turned, where noise explains {5}: the views were not taken at the same moment, or the board is bent</source>
-        <translation>Jede Kamera passt für sich ({0} sichtbare px, {1} thermische px), zusammen aber liegen beide um {2} sichtbare px und {3} thermische px daneben, und die Ansichten sind sich um {4} Grad uneins, wie die Kameras gedreht sind, wo Rauschen {5} erklärt: Die Ansichten sind nicht vom selben Augenblick, oder die Tafel ist verbogen</translation>
+        <translation>Jede Kamera passt für sich (Tageslicht {0} px, Thermal {1} px), zusammen aber liegen beide um {2} px (Tageslicht) und {3} px (Thermal) daneben, und die Ansichten sind sich um {4} Grad uneins, wie die Kameras gedreht sind, wo Rauschen {5} erklärt: Die Ansichten sind nicht vom selben Augenblick, oder die Tafel ist verbogen</translation>
     </message>
     <message>
         <location filename="../setup/calibration_words.py" line="109" />
         <source>Each camera is off when alone ({0} visible px, {1} thermal px), but both together are off by {2} visible px and {3} thermal px: the views were not taken at the same moment, or the board is bent, or its lengths are not those that were given</source>
-        <translation>Jede Kamera liegt schon für sich daneben ({0} sichtbare px, {1} thermische px), zusammen aber liegen beide um {2} sichtbare px und {3} thermische px daneben: Die Ansichten sind nicht vom selben Augenblick, oder die Tafel ist verbogen, oder ihre Maße sind nicht die angegebenen</translation>
+        <translation>Jede Kamera liegt schon für sich daneben (Tageslicht {0} px, Thermal {1} px), zusammen aber liegen beide um {2} px (Tageslicht) und {3} px (Thermal) daneben: Die Ansichten sind nicht vom selben Augenblick, oder die Tafel ist verbogen, oder ihre Maße sind nicht die angegebenen</translation>
     </message>
     <message>
         <location filename="../setup/calibration_words.py" line="115" />
         <source>Each camera is off when alone ({0} visible px, {1} thermal px), but both together are off by {2} visible px and {3} thermal px, and the views differ by {4} degrees about how the cameras are turned, where noise explains {5}: the views were not taken at the same moment, or the board is bent, or its lengths are not those that were given</source>
-        <translation>Jede Kamera liegt schon für sich daneben ({0} sichtbare px, {1} thermische px), zusammen aber liegen beide um {2} sichtbare px und {3} thermische px daneben, und die Ansichten sind sich um {4} Grad uneins, wie die Kameras gedreht sind, wo Rauschen {5} erklärt: Die Ansichten sind nicht vom selben Augenblick, oder die Tafel ist verbogen, oder ihre Maße sind nicht die angegebenen</translation>
+        <translation>Jede Kamera liegt schon für sich daneben (Tageslicht {0} px, Thermal {1} px), zusammen aber liegen beide um {2} px (Tageslicht) und {3} px (Thermal) daneben, und die Ansichten sind sich um {4} Grad uneins, wie die Kameras gedreht sind, wo Rauschen {5} erklärt: Die Ansichten sind nicht vom selben Augenblick, oder die Tafel ist verbogen, oder ihre Maße sind nicht die angegebenen</translation>
     </message>
     <message>
         <location filename="../setup/calibration_words.py" line="122" />
@@ -1394,7 +1394,7 @@
     <message>
         <location filename="../setup/calibration_words.py" line="123" />
         <source>Fitting both together would move the principal points by {0} visible px and {1} thermal px; so both lenses are held as each camera alone gives them</source>
-        <translation>Gemeinsam angepasst wanderten die Hauptpunkte um {0} sichtbare px und {1} thermische px; darum bleiben beide Objektive so, wie jede Kamera für sich sie ergibt</translation>
+        <translation>Gemeinsam angepasst wanderten die Hauptpunkte um {0} px (Tageslicht) und {1} px (Thermal); darum bleiben beide Objektive so, wie jede Kamera für sich sie ergibt</translation>
     </message>
     <message>
         <location filename="../setup/calibration_words.py" line="129" />
@@ -1409,7 +1409,7 @@
     <message>
         <location filename="../setup/calibration_words.py" line="132" />
         <source>{0} visible but {1} thermal points; they must come in pairs</source>
-        <translation>{0} sichtbare, aber {1} thermische Punkte; es müssen Paare sein</translation>
+        <translation>{0} Punkte im Tageslichtbild, aber {1} im Wärmebild; es müssen Paare sein</translation>
     </message>
     <message>
         <location filename="../setup/calibration_words.py" line="133" />
@@ -1429,7 +1429,7 @@
     <message>
         <location filename="../setup/calibration_words.py" line="138" />
         <source>only {0} of {1} point pairs agree to {2} visible px</source>
-        <translation>nur {0} von {1} Punktpaaren stimmen auf {2} sichtbare px überein</translation>
+        <translation>nur {0} von {1} Punktpaaren stimmen auf {2} px im Tageslichtbild überein</translation>
     </message>
     <message>
         <location filename="../setup/calibration_words.py" line="139" />
@@ -1673,7 +1673,7 @@
     <message>
         <location filename="../widgets/health.py" line="109" />
         <source>visible</source>
-        <translation>sichtbar</translation>
+        <translation>Tageslicht</translation>
     </message>
     <message>
         <location filename="../widgets/health.py" line="109" />
@@ -1713,7 +1713,7 @@
     <message>
         <location filename="../widgets/health.py" line="133" />
         <source>Thermal lies {0:.0f} px beside the visible picture: everything appears twice.</source>
-        <translation>Das Wärmebild liegt {0:.0f} px neben dem sichtbaren: Alles erscheint doppelt.</translation>
+        <translation>Das Wärmebild liegt {0:.0f} px neben dem Tageslichtbild: Alles erscheint doppelt.</translation>
     </message>
     <message>
         <location filename="../widgets/health.py" line="134" />
@@ -2233,7 +2233,7 @@
     <message>
         <location filename="../widgets/plain_words.py" line="31" />
         <source>the visible camera</source>
-        <translation>die sichtbare Kamera</translation>
+        <translation>die Tageslichtkamera</translation>
     </message>
     <message>
         <location filename="../widgets/plain_words.py" line="32" />
@@ -2436,7 +2436,7 @@
     <message>
         <location filename="../setup/point_picker.py" line="52" />
         <source>Visible picture</source>
-        <translation>Sichtbares Bild</translation>
+        <translation>Tageslichtbild</translation>
     </message>
     <message>
         <location filename="../setup/point_picker.py" line="53" />
@@ -2466,12 +2466,12 @@
     <message>
         <location filename="../setup/point_picker.py" line="81" />
         <source>Off, visible px</source>
-        <translation>Daneben, sichtbare px</translation>
+        <translation>Daneben, px (Tageslicht)</translation>
     </message>
     <message>
         <location filename="../setup/point_picker.py" line="81" />
         <source>Left out, visible px</source>
-        <translation>Ausgelassen, sichtbare px</translation>
+        <translation>Ausgelassen, px (Tageslicht)</translation>
     </message>
     <message>
         <location filename="../setup/point_picker.py" line="81" />
@@ -2486,7 +2486,7 @@
     <message>
         <location filename="../setup/point_picker.py" line="99" />
         <source>Visible</source>
-        <translation>Sichtbar</translation>
+        <translation>Tageslicht</translation>
     </message>
     <message>
         <location filename="../setup/point_picker.py" line="99" />
@@ -2506,7 +2506,7 @@
     <message>
         <location filename="../setup/point_picker.py" line="200" />
         <source>{0} map from {1} points, {2:.2f} visible px rms. Outliers: {3}.</source>
-        <translation>Abbildung {0} aus {1} Punkten, {2:.2f} sichtbare px rms. Ausreißer: {3}.</translation>
+        <translation>Abbildung {0} aus {1} Punkten, {2:.2f} px rms im Tageslichtbild. Ausreißer: {3}.</translation>
     </message>
     <message>
         <location filename="../setup/point_picker.py" line="208" />
@@ -2545,7 +2545,7 @@
     <message>
         <location filename="../live/rig_panels.py" line="107" />
         <source>visible</source>
-        <translation>sichtbar</translation>
+        <translation>Tageslicht</translation>
     </message>
     <message>
         <location filename="../live/rig_panels.py" line="108" />
@@ -2783,7 +2783,7 @@ in {1}</translation>
     <message>
         <location filename="../live/rig_panels.py" line="173" />
         <source>Visible camera</source>
-        <translation>Sichtbare Kamera</translation>
+        <translation>Tageslichtkamera</translation>
     </message>
     <message>
         <location filename="../live/rig_panels.py" line="174" />
@@ -2804,7 +2804,7 @@ in {1}</translation>
     <message>
         <location filename="../live/rig_panels.py" line="188" />
         <source>Visible</source>
-        <translation>Sichtbar</translation>
+        <translation>Tageslicht</translation>
     </message>
     <message>
         <location filename="../live/rig_panels.py" line="189" />
@@ -2821,7 +2821,7 @@ in {1}</translation>
     <message>
         <location filename="../setup/start_page.py" line="181" />
         <source>One picture from a visible and a thermal camera</source>
-        <translation>Ein Bild aus einer sichtbaren und einer Wärmebildkamera</translation>
+        <translation>Ein Bild aus Tageslicht- und Wärmebildkamera</translation>
     </message>
     <message>
         <location filename="../setup/start_page.py" line="192" />
@@ -2914,7 +2914,7 @@ in {1}</translation>
     <message>
         <location filename="../widgets/status_text.py" line="92" />
         <source>VISIBLE ONLY</source>
-        <translation>NUR SICHTBILD</translation>
+        <translation>NUR TAGESLICHT</translation>
     </message>
     <message>
         <location filename="../widgets/status_text.py" line="112" />
@@ -3196,7 +3196,7 @@ in {1}</translation>
     <message>
         <location filename="../picture/video_view.py" line="84" />
         <source>visible</source>
-        <translation>sichtbar</translation>
+        <translation>Tageslicht</translation>
     </message>
     <message>
         <location filename="../picture/video_view.py" line="85" />
@@ -3294,7 +3294,7 @@ in {1}</translation>
     <message>
         <location filename="../widgets/view_panel.py" line="65" />
         <source>0 %: the visible picture; 100 %: as the network was trained</source>
-        <translation>0 %: nur das sichtbare Bild; 100 %: so, wie das Netz es gelernt hat</translation>
+        <translation>0 %: nur das Tageslichtbild; 100 %: so, wie das Netz es gelernt hat</translation>
     </message>
     <message>
         <location filename="../widgets/view_panel.py" line="67" />
@@ -3339,7 +3339,7 @@ in {1}</translation>
     <message>
         <location filename="../widgets/view_panel.py" line="82" />
         <source>Visible</source>
-        <translation>Sichtbar</translation>
+        <translation>Tageslicht</translation>
     </message>
     <message>
         <location filename="../widgets/view_panel.py" line="83" />
