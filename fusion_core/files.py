@@ -157,7 +157,7 @@ def open_plain(path: Path | str, what: str = "file") -> BinaryIO:
     if not stat.S_ISREG(mode):
         os.close(descriptor)
         kind = next((name for test, name in _KINDS if test(mode)), "no plain file")
-        raise NoPlainFileError(f"{path} cannot be read: it is {kind}, wanted a {what} in a plain file")
+        raise NoPlainFileError(f"{path} is {kind}, wanted a {what} in a plain file")
     return os.fdopen(descriptor, "rb")
 
 

@@ -155,6 +155,10 @@ class ModelStore:
         """
         from fusion_core.checkpoint import load_checkpoint
 
+        if source.is_dir():
+            raise CheckpointError(
+                f"{source} is a folder, wanted weights in a plain file; give the {_SUFFIX} file in it"
+            )
         if source.suffix.lower() != _SUFFIX:
             raise CheckpointError(
                 f"{source} is not a {_SUFFIX} file; other formats (.pt, .pth, .bin, .ckpt) can run code when they are "
@@ -337,6 +341,8 @@ def resolve_weights(name_or_path: str | Path) -> Path:
         return path
     if len(path.parts) == 1 and path.suffix != _SUFFIX:
         return ModelStore().check(str(path)).path
+    if path.is_dir():
+        raise CheckpointError(f"{path} is a folder, wanted weights in a plain file; give the {_SUFFIX} file in it")
     raise CheckpointError(
         f"{name_or_path} is neither a preset ({', '.join(PRESET_NAMES)}), a model of the store "
         "(lumitherm models list), nor a weights file that exists"

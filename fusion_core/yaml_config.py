@@ -20,7 +20,7 @@ from pydantic import BaseModel, ValidationError
 
 from fusion_core.config_faults import KeyPath, dotted, explain, real_path, short
 from fusion_core.errors import BadInputError, ConfigError
-from fusion_core.files import read_bounded
+from fusion_core.files import NoPlainFileError, read_bounded
 
 __all__ = [
     "ENV_PREFIX",
@@ -113,6 +113,8 @@ def load_tree(
     file = Path(path)
     try:
         raw = read_bounded(file, MAX_BYTES, "YAML file")
+    except NoPlainFileError as error:
+        raise ConfigError(f"{error}; give {wanted}") from error
     except OSError as error:
         raise ConfigError(f"{file}: cannot be read ({error.strerror or error}); wanted {wanted}") from error
     except BadInputError as error:

@@ -144,7 +144,9 @@ def _check(
     for problem in report.problems:
         say(f"  {problem}")
     if report.problems:
-        raise RecordingError(f"{file} has {len(report.problems)} problem(s); lumitherm recording recover FILE may help")
+        raise RecordingError(
+            f"{file} has {len(report.problems)} problem(s); lumitherm recording recover {file} may help"
+        )
     say("sound")
 
 
@@ -183,8 +185,8 @@ def _play(
             play_in_terminal(reader, sys.stdout, chosen, start, stop, speed, config, damaged)
         else:
             raise UsageError(
-                "play shows pictures in a terminal, and this is none: use `lumitherm recording export FILE -o FOLDER`"
-                " (or play --output PNGDIR)"
+                "play shows pictures in a terminal, and this is none: use"
+                f" `lumitherm recording export {file} -o FOLDER` (or play --output PNGDIR)"
             )
         _tell_damage(file, damaged)
 

@@ -79,7 +79,7 @@ def check_recording(
         problems += _differences(content, scan.metadata)
     agreement = agree(content, scan) if scan.complete and content is not None else None
     if agreement is not None and agreement.changed and content is not None:
-        problems += _disagreement(agreement, content)
+        problems += _disagreement(path, agreement, content)
     for name, track in scan.tracks.items():
         if any(later <= earlier for earlier, later in zip(track.ms, track.ms[1:], strict=False)):
             problems.append(f"{name}: the stamps do not rise")
@@ -108,7 +108,7 @@ def _content(path: Path, scan: VideoScan, problems: list[str]) -> SidecarContent
     if content.damage:
         problems.append(f"the sidecar is damaged: {content.damage}")
     if content.end is None:
-        problems.append("the recording was not closed in order; lumitherm recording recover FILE finishes it")
+        problems.append(f"the recording was not closed in order; lumitherm recording recover {path} finishes it")
     elif scan.complete:
         frames = {str(name): len(track.ms) for name, track in scan.tracks.items()}
         problems += [
@@ -140,7 +140,7 @@ def _differences(sidecar: SidecarContent, copy: SidecarContent) -> list[str]:
     return told
 
 
-def _disagreement(agreement: Agreement, content: SidecarContent) -> list[str]:
+def _disagreement(path: Path, agreement: Agreement, content: SidecarContent) -> list[str]:
     kept = {(track, ref.ms) for track, found in _refs(agreement.lines).items() for ref in found.values()}
     lost = [
         f"{track} at {ref.ms / 1000:.3f} s"
@@ -151,7 +151,8 @@ def _disagreement(agreement: Agreement, content: SidecarContent) -> list[str]:
     where = f" (the first: {', '.join(lost[:3])})" if lost else ""
     return [
         f"sidecar and video disagree: {agreement.dropped} lines without pictures{where}, {agreement.trimmed} lines "
-        f"that lost one, {agreement.rebuilt} pictures without a line; lumitherm recording recover FILE makes them agree"
+        f"that lost one, {agreement.rebuilt} pictures without a line; lumitherm recording recover {path} "
+        "makes them agree"
     ]
 
 

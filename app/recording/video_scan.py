@@ -17,6 +17,7 @@ from app.recording.config import TrackName
 from app.recording.matroska_writer import METADATA_TITLE
 from app.recording.sidecar import MAX_LINE_BYTES, MAX_LINES, MAX_VALUES, SidecarContent, decode_line
 from fusion_core.errors import BadInputError
+from fusion_core.files import NoPlainFileError, open_plain
 
 __all__ = ["TrackScan", "VideoScan", "find_tracks", "open_video", "scan_video", "text_stream"]
 
@@ -54,8 +55,14 @@ class VideoScan:
 
 def open_video(path: Path) -> av.container.InputContainer:
     """Open a video file for reading. Raises BadInputError when it is none."""
-    if not path.is_file():
-        raise BadInputError(f"{path} does not exist or is no file; give a recording (.mkv)")
+    try:
+        open_plain(path, "recording").close()
+    except NoPlainFileError as error:
+        raise BadInputError(f"{error}; give one (.mkv)") from error
+    except FileNotFoundError as error:
+        raise BadInputError(f"{path} does not exist; give a recording (.mkv)") from error
+    except OSError as error:
+        raise BadInputError(f"{path} cannot be read ({error.strerror}); give a recording (.mkv)") from error
     try:
         return av.open(
             str(path), "r", options={"protocol_whitelist": "file", **DECODER_LIMITS}, metadata_errors="replace"

@@ -287,8 +287,35 @@ def test_every_number_with_a_fraction_has_to_be_finite() -> None:
                 command.speak(context, lambda _: None)
             seen += 1
     assert seen > 20
-    refused = run("fuse", "a.mkv", "b.mkv", "-o", "c.mkv", "--thermal-offset-ms", "nan")
-    assert isinstance(refused.exception, UsageError) and "is nan, wanted a finite" in str(refused.exception)
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
+def test_what_is_no_number_is_told_so_whatever_its_range(value: str) -> None:
+    for name in ("--thermal-offset-ms", "--strength"):  # without ends, with both
+        refused = run("fuse", "a.mkv", "b.mkv", "-o", "c.mkv", name, value)
+        assert isinstance(refused.exception, UsageError), refused.output
+        assert str(refused.exception) == f"{name} is {value}, wanted a finite number"
+    assert "less than or equal to 1.5" in run("fuse", "a.mkv", "b.mkv", "-o", "c.mkv", "--strength", "7").output
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "recording info {}", "recording check {}", "recording recover {}", "recording export {} -o out.mkv",
+        "dataset build {} -o out", "config check {}", "run -c {}", "models add {}", "models export {} -o out.onnx",
+        "calibrate check {} {}",
+    ],
+)  # fmt: skip
+def test_a_folder_in_place_of_a_file_is_called_a_folder(
+    words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "records"
+    folder.mkdir()
+    refused = run(*words.format(folder, folder).split())
+    said = f"{refused.output}{refused.exception}"
+    assert "is a folder, wanted" in said and "in a plain file; give" in said, said
+    assert "exist" not in said
 
 
 def test_json_is_json_whatever_is_told(capsys: pytest.CaptureFixture[str]) -> None:

@@ -164,6 +164,7 @@ def test_a_torn_sidecar_is_completed_from_the_video(video: Path) -> None:
     sidecar = sidecar_path(video)
     sidecar.write_bytes(sidecar.read_bytes()[:5000] + b'{"type":"fra')
     code, text = run("recording", "check", str(video))
+    assert f"recording recover {video}" in text and "FILE" not in text
     assert code == 1 and "damaged" in text
     code, text = run("recover", str(video))
     assert code == 0 and "embedded" in text

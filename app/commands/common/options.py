@@ -24,6 +24,8 @@ from app.commands.common.output import speaking, to_standard_output
 if TYPE_CHECKING:
     from typer.models import CommandFunctionType
 
+    from fusion_core.errors import LumithermError
+
 __all__ = [
     "FORMER",
     "SHARED",
@@ -142,6 +144,12 @@ def _is_dash(context: typer.Context, option: Any) -> bool:
     return "Path" in str(option.type_descriptor.annotation) and str(context.params.get(option.name)) == "-"
 
 
+def _no_number(option: Any, value: float) -> LumithermError:
+    from fusion_core.errors import UsageError
+
+    return UsageError(f"{max(option.opts, key=len)} is {value}, wanted a finite number")
+
+
 class _Everywhere:
     """Adds the options that every command has, its examples, and the names that options had before."""
 
@@ -195,13 +203,25 @@ class _Everywhere:
             yield
 
     def _refuse_no_numbers(self, context: typer.Context) -> None:
-        """Raise UsageError for nan and inf: `float` reads both, and a range does not refuse them."""
-        from fusion_core.errors import UsageError
-
+        """Raise UsageError for nan and inf: `float` reads both, and a range of one end does not refuse them."""
         for option in self.params:
             value = context.params.get(option.name)
             if isinstance(value, float) and not math.isfinite(value):
-                raise UsageError(f"{max(option.opts, key=len)} is {value}, wanted a finite number")
+                raise _no_number(option, value)
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[None]:
+        """Raise UsageError where a range refused nan or inf: its words name one of its ends."""
+        try:
+            yield
+        except typer.BadParameter as error:
+            option: Any = error.param
+            faults = getattr(error.__cause__, "errors", list)()
+            with contextlib.suppress(TypeError, ValueError):
+                value = float(faults[0]["input"] if faults else 0)
+                if not math.isfinite(value) and "float" in str(option.type_descriptor.annotation):
+                    raise _no_number(option, value) from error
+            raise
 
     def speak(self, context: typer.Context, run: Callable[[typer.Context], Any]) -> Any:
         """Run it with what -q, -v and --json say, and end the JSON object."""
@@ -236,7 +256,8 @@ class Command(_Everywhere, TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Take former names too."""
-        return super().parse_args(ctx, self.former(args))
+        with self.reading():
+            return super().parse_args(ctx, self.former(args))
 
     def invoke(self, ctx: Any) -> Any:
         """Run it; say the end as JSON."""
@@ -252,7 +273,8 @@ class CommandGroup(_Everywhere, TyperGroup):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Take former names too."""
-        return super().parse_args(ctx, self.former(args))
+        with self.reading():
+            return super().parse_args(ctx, self.former(args))
 
     def invoke(self, ctx: Any) -> Any:
         """Run it; say the end as JSON. A command of the group speaks for itself."""
