@@ -216,7 +216,7 @@ class _Everywhere:
             yield
         except typer.BadParameter as error:
             option: Any = error.param
-            faults = getattr(error.__cause__, "errors", list)()
+            faults: Any = getattr(error.__cause__, "errors", list)()
             with contextlib.suppress(TypeError, ValueError):
                 value = float(faults[0]["input"] if faults else 0)
                 if not math.isfinite(value) and "float" in str(option.type_descriptor.annotation):
