@@ -50,7 +50,7 @@ def _run(
         bool, typer.Option("--service", help="Unattended, with all of the section `service`; goes with --headless.")
     ] = False,
 ) -> None:
-    """Run the live pipeline until Ctrl-C, SIGTERM, the end of the sources, or --duration-s.
+    """Run the live pipeline until Ctrl-C, SIGTERM, a hang-up, the end of the sources, or --duration-s.
 
     Cameras that are missing or fail are reopened for ever; what is wrong is shown and logged. Every way of ending
     closes the recording in order.

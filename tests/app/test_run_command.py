@@ -59,7 +59,7 @@ def test_runs_for_a_while_records_and_tells_what_it_did(tmp_path: Path) -> None:
     assert lines and '"fps_fused"' in lines[-1]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_closes_the_recording(tmp_path: Path, number: signal.Signals) -> None:
     with subprocess.Popen(
         command(tmp_path, "--record"), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -76,6 +76,34 @@ def test_a_signal_closes_the_recording(tmp_path: Path, number: signal.Signals) -
     (path,) = list_recordings(tmp_path / "recordings")
     with RecordingReader(path) as reader:
         assert reader.info.closed_in_order and len(reader) > 0
+
+
+def _signals(*names: str, before: str = "") -> subprocess.CompletedProcess[str]:
+    """A program that stops in order, sent these signals at once."""
+    program = f"""
+import os, signal
+from app.commands.common.output import stop_on_signals
+{before}
+with stop_on_signals() as (stop, received):
+    signal.pthread_sigmask(signal.SIG_BLOCK, [{", ".join(f"signal.{name}" for name in set(names))}])
+    for number in [{", ".join(f"signal.{name}" for name in names)}]:
+        os.kill(os.getpid(), number)
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+    print(stop.is_set(), len(received))
+"""
+    return subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=240)
+
+
+def test_signals_that_come_together_leave_no_traceback_of_pythons() -> None:
+    done = _signals("SIGINT", "SIGTERM")
+    assert done.returncode == -signal.SIGTERM and "race condition" not in done.stderr, done.stderr
+
+
+def test_a_hang_up_asks_once_however_often_it_comes_and_nohup_has_its_way() -> None:
+    program = "with stop_on_signals() as (stop, _):\n    for _ in range(2): signal.raise_signal(signal.SIGHUP)\n"
+    assert _signals(before=program + "    print(stop.is_set())").stdout.split()[0] == "True"
+    ignored = "signal.signal(signal.SIGHUP, signal.SIG_IGN)\n" + program + "    print(stop.is_set())"
+    assert _signals(before=ignored).stdout.split()[0] == "False"
 
 
 def test_a_wrong_setting_is_refused(tmp_path: Path) -> None:

@@ -203,27 +203,32 @@ def claim(path: Path, overwrite: bool) -> None:
 
 @contextlib.contextmanager
 def stop_on_signals() -> Iterator[tuple[threading.Event, list[int]]]:
-    """Turn the first Ctrl-C or SIGTERM into a request to stop in order; a second one interrupts at once.
+    """Turn the first Ctrl-C, SIGTERM or hang-up into a request to stop in order; a second Ctrl-C or SIGTERM interrupts.
 
-    Outside the main thread, where Python allows no handlers, the event is never set by a signal.
+    A hang-up (SIGHUP) is a closed terminal or a lost connection: it often comes twice, from the kernel and from the
+    shell, and `nohup` has it ignored. Outside the main thread, where Python allows no handlers, the event is never set
+    by a signal.
     """
     stop, received = threading.Event(), list[int]()
-    numbers = (signal.SIGINT, signal.SIGTERM)
     if threading.current_thread() is not threading.main_thread():
         yield stop, received
         return
-    previous = {number: signal.getsignal(number) for number in numbers}
+    hang_up = getattr(signal, "SIGHUP", None)
+    wanted: list[int] = [signal.SIGINT, signal.SIGTERM]
+    if hang_up is not None and signal.getsignal(hang_up) is not signal.SIG_IGN:
+        wanted.append(hang_up)
 
     def handle(number: int, _frame: FrameType | None) -> None:
         received.append(number)
+        if stop.is_set() and number != hang_up:
+            # Not before: Python tells of a signal that came while its handler was taken away with a traceback.
+            signal.signal(number, previous[number])
+            signal.raise_signal(number)
         stop.set()
-        for each in numbers:
-            signal.signal(each, previous[each])
 
-    for number in numbers:
-        signal.signal(number, handle)
+    previous = {number: signal.signal(number, handle) for number in wanted}
     try:
         yield stop, received
     finally:
-        for number in numbers:
-            signal.signal(number, previous[number])
+        for number, before in previous.items():
+            signal.signal(number, before)
