@@ -10,7 +10,7 @@ from pathlib import Path
 from app.jobs.fit import FitWatch, found_grid
 from app.jobs.fuse_loop import Observer, StopFlag, fuse_pairs
 from app.jobs.report import FuseProgress, FuseReport
-from app.jobs.request import AlignBy, FuseRequest, InputKind, kind_of, output_of
+from app.jobs.request import AlignBy, FuseRequest, InputKind, kind_of, output_of, unnamed
 from app.jobs.sinks import PictureSink, Sink, VideoSink
 from app.jobs.sources import FuseSource, PicturePairs, RecordingPairs, VideoPairs
 from app.media.geometry import MediaInput, parse_media_input, refuse_same_picture
@@ -96,7 +96,7 @@ def _kind(request: FuseRequest) -> InputKind:
     elif kind_of(request.thermal) is not kind:
         raise UsageError(
             f"{request.visible} is taken as a {kind} and {request.thermal} as a {kind_of(request.thermal)}; give two "
-            "of the same kind (frames/%05d.png names a folder of numbered pictures as a video)."
+            f"of the same kind (frames/%05d.png names a folder of numbered pictures as a video).{unnamed(request)}"
         )
     return kind
 

@@ -101,6 +101,12 @@ def kind_of(path: Path) -> InputKind:
     return InputKind.PICTURE if is_picture(path) else InputKind.VIDEO
 
 
+def unnamed(request: FuseRequest) -> str:
+    """What an input without an ending was taken for, as the end of a message; "" where each has one."""
+    names = [path.name for path in (request.visible, request.thermal) if path and not path.suffix and path.is_file()]
+    return f" {names[0]} has no ending, so it is taken as a video: a picture needs one, such as .png." if names else ""
+
+
 def output_of(request: FuseRequest, kind: InputKind) -> Path:
     """Where the result goes: a name is made up in a folder, and a missing suffix added.
 
@@ -125,6 +131,7 @@ def output_of(request: FuseRequest, kind: InputKind) -> Path:
         if output.suffix.lower() not in wanted:
             raise UsageError(
                 f"{output}: a fused {kind} is written as {', '.join(sorted(wanted))}, got {output.suffix!r}."
+                f"{unnamed(request)}"
             )
     if not output.parent.is_dir():
         raise UsageError(f"the folder {output.parent} for the output does not exist. Create it first.")

@@ -62,6 +62,14 @@ def test_values_of_the_range_are_in_the_unit_of_the_file(here: Path) -> None:
     assert code == 2 and "outside of what the thermal input can hold" in said
 
 
+def test_a_file_without_an_ending_is_told_to_be_taken_as_a_video(here: Path) -> None:
+    (here / "note").write_bytes((here / "v.png").read_bytes())
+    (here / "heat").write_bytes((here / "t.png").read_bytes())
+    for thermal in ("t.png", "heat"):
+        code, said = fuse("note", thermal, "o.png", "--view", "fused")
+        assert code == 2 and "note has no ending, so it is taken as a video" in said, said
+
+
 def test_a_range_that_shows_nothing_is_said(here: Path) -> None:
     low, high = int(COUNTS.min()), int(COUNTS.max())
     cv2.imwrite("8.png", cv2.normalize(COUNTS, None, 0, 255, cv2.NORM_MINMAX, cv2.CV_8U))
