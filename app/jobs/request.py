@@ -15,7 +15,7 @@ from fusion_core.errors import BadInputError, UsageError
 from fusion_core.picture_file import PICTURE_SUFFIXES, is_picture
 from fusion_core.thermal.agc import AgcConfig
 
-__all__ = ["AlignBy", "FuseOptions", "FuseRequest", "InputKind", "kind_of", "output_of"]
+__all__ = ["AlignBy", "FuseOptions", "FuseRequest", "InputKind", "kind_of", "output_of", "unnamed"]
 
 
 _LONGEST_NAME = 255
