@@ -59,7 +59,7 @@ class RfvifConfig:
     """What `correlation.settle` holds against departures from wider windows, after each look of the finest stage."""
     look_gain: float = 1.0
     """What a soft arg-max finds falls short of the peak: the finest stage's steps are made longer by this, but not
-    those of the last look. Where evidence is sharp a longer step overshoots, and the last look puts that right."""
+    those of the last two looks. Where evidence is sharp a longer step overshoots, and these put that right."""
 
     cross_modulation: bool = True
     fdam: bool = True
@@ -125,7 +125,7 @@ class RfvifConfig:
         return cls(**values)
 
 
-_ALIGNED = RfvifConfig(alignment="field", learned_features=True, look_priors=(20.0, 0.05, 0.05, 0.15), look_gain=1.8)
+_ALIGNED = RfvifConfig(alignment="field", learned_features=True, look_priors=(20.0, 0.05, 0.05, 0.05, 0.15), look_gain=1.8)
 
 PRESETS: dict[str, RfvifConfig] = {
     "base": _ALIGNED.replace(channels=32, light=False, working_px=84_000),

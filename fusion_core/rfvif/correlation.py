@@ -277,7 +277,8 @@ class CorrelationAlignment(nn.Module):
             visible_y, infrared: (B, 1, H, W) in [0, 1]; H and W multiples of 8.
         """
         coarse = [(stage, None, 1.0) for stage in list(self.stages)[:-1]]  # their confidence is not trained
-        gains = [self.look_gain] * (len(self.look_priors) - 1) + [1.0]
+        last = len(self.look_priors) - 2  # what these two find is compared with looks of later pictures
+        gains = [self.look_gain if index < last else 1.0 for index in range(len(self.look_priors))]
         looks = [(self.stages[-1], prior, gain) for prior, gain in zip(self.look_priors, gains, strict=True)]
         return self._look(visible_y, infrared, None, [*coarse, *looks])
 
