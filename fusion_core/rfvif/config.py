@@ -125,7 +125,9 @@ class RfvifConfig:
         return cls(**values)
 
 
-_ALIGNED = RfvifConfig(alignment="field", learned_features=True, look_priors=(20.0, 0.05, 0.05, 0.05, 0.15), look_gain=1.8)
+_ALIGNED = RfvifConfig(
+    alignment="field", learned_features=True, look_priors=(20.0, 0.05, 0.05, 0.05, 0.15), look_gain=1.8
+)
 
 PRESETS: dict[str, RfvifConfig] = {
     "base": _ALIGNED.replace(channels=32, light=False, working_px=84_000),

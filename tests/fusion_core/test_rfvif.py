@@ -47,7 +47,7 @@ def count(network: torch.nn.Module) -> int:
     return sum(parameter.numel() for parameter in network.parameters())
 
 
-@pytest.mark.parametrize(("preset", "limit"), [("small", 1.6), ("tiny", 1.0)])
+@pytest.mark.parametrize(("preset", "limit"), [("small", 1.6), ("tiny", 1.05)])
 def test_presets_keep_their_promised_cost(preset: str, limit: float) -> None:
     network = build(preset_config(preset)).eval()
     picture = torch.rand(1, 1, 480, 640)

@@ -14,7 +14,10 @@ import fusion_core
 from fusion_core.checkpoint import load_checkpoint, save_checkpoint
 from fusion_core.colour import luminance
 from fusion_core.engines.pyramid_engine import LaplacianPyramidEngine
+from fusion_core.engines.running_displacement import SMOOTHING, RefiningEstimator, is_doubtful
+from fusion_core.engines.torch_engine import torch_estimator
 from fusion_core.errors import BadInputError, CheckpointError, UsageError
+from fusion_core.measures.estimate import RIGS, rig_moments
 from fusion_core.measures.ghost import gradient_shares
 from fusion_core.model_store import resolve_weights
 from fusion_core.rfvif import Rfvif, preset_config
@@ -123,6 +126,20 @@ def test_shipped_weights_draw_heat_without_ghosts(preset: str) -> None:
     assert ours.g_ghost < 0.15
     assert ours.g_thermal > 0.25
     assert ours.g_visible > 0.5
+
+
+def test_a_whole_search_of_a_sound_rig_is_not_taken_for_a_knock() -> None:
+    """Were it less sure than the looks around its field, each would call for another."""
+    estimate = torch_estimator(load_checkpoint(resolve_weights("tiny")).network)
+    assert isinstance(estimate, RefiningEstimator)
+    shown = next(iter(rig_moments(RIGS["street, standing"], 1)))
+    field, sure = estimate(shown.visible, shown.thermal)
+    for _ in range(3):
+        step, sure_of_look = estimate.refine(shown.visible, shown.thermal, field)
+        field = field + SMOOTHING * (step - field)
+    lost = SMOOTHING * float(np.mean(sure_of_look - sure))
+    assert abs(lost) < 0.12
+    assert not is_doubtful(float(np.median(np.abs(step - field))), lost)
 
 
 def test_the_fuser_resizes_and_refuses() -> None:
