@@ -215,8 +215,11 @@ class VideoWriter:
     def _failure(self, error: BaseException) -> RecordingError:
         number = getattr(error, "errno", None)
         if number in NO_ROOM_ERRNOS:
-            return RecordingError(
-                no_room_message(self.path, f"Its {self.frames_written} frames until then, but the last second, play.")
-            )
+            on_disk = self.path.is_file() and self.path.stat().st_size > 0
+            if on_disk and self.last_pts is not None and self.last_pts * self._time_base > 1:
+                remains = f"Its {self.frames_written} frames until then, but the last second, play."
+            else:
+                remains = "Nothing that plays was written."
+            return RecordingError(no_room_message(self.path, remains))
         reason = getattr(error, "strerror", None) or str(error)
         return RecordingError(f"{self.path} cannot be written: {reason}.")

@@ -430,6 +430,13 @@ def test_a_kill_leaves_a_file_that_plays(tmp_path: Path, suffix: str) -> None:
     assert [t for t, _ in fused] == [Fraction(n * 40, 1000) for n in range(len(fused))]
 
 
+def test_a_disk_that_was_full_before_promises_nothing(tmp_path: Path) -> None:
+    process = start(tmp_path, tmp_path / "f.mkv", size_limit=1)
+    _, err = process.communicate(timeout=240)
+    assert process.returncode == 1, err
+    assert "no room left" in one_line(err) and "Nothing that plays was written." in one_line(err)
+
+
 @pytest.mark.parametrize("suffix", [".mkv", ".mp4"])
 def test_a_full_disk_ends_with_one_line_and_a_file_that_plays(tmp_path: Path, suffix: str) -> None:
     output = tmp_path / f"f{suffix}"
