@@ -250,7 +250,7 @@ def test_export_is_refused_below_the_wanted_parity(tmp_path: Path) -> None:
 
 def test_weights_that_got_worse_are_not_exported(tmp_path: Path) -> None:
     said = io.StringIO()
-    request = request_in(tmp_path, "optimizer.learning_rate=0.03", "optimizer.clip_norm=0", "run.ema_decay=0")
+    request = request_in(tmp_path, "optimizer.learning_rate=0.1", "optimizer.clip_norm=0", "run.ema_decay=0")
     result = finetune(request, console=Console(file=said, width=200), make_engine=bfloat16_engine)
     assert result is not None and result.weights is None and result.parity is None
     assert result.kept_old and "kept the old weights because" in said.getvalue()
