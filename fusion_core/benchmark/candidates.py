@@ -126,9 +126,9 @@ def capability() -> str:
 
     parts = [torch.backends.cpu.get_cpu_capability()]
     try:
-        from fusion_core.engines.openvino_engine import cpu_has_bfloat16
+        from fusion_core.engines.openvino_engine import bfloat16_pays
 
-        parts += ["BF16"] if cpu_has_bfloat16() else []
+        parts += ["BF16"] if bfloat16_pays() else []
     except ImportError:
         pass  # without OpenVINO there is nothing here that would use it
     if torch.cuda.is_available():
@@ -318,9 +318,9 @@ def peak_giga_macs(case: Case) -> float:
         return best
     bfloat16 = case.engine in _BFLOAT16
     if bfloat16 and case.engine.startswith("openvino"):
-        from fusion_core.engines.openvino_engine import cpu_has_bfloat16
+        from fusion_core.engines.openvino_engine import bfloat16_pays
 
-        bfloat16 = cpu_has_bfloat16()
+        bfloat16 = bfloat16_pays()
     dtype = torch.bfloat16 if bfloat16 else torch.float32
     convolution = torch.nn.Conv2d(128, 128, 3, padding=1).to(dtype).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     picture = torch.randn(1, 128, 120, 160, dtype=dtype).contiguous(memory_format=torch.channels_last)

@@ -8,7 +8,9 @@ One compiled pair per picture size; the converted models are kept on disk, so th
 
 from __future__ import annotations
 
+import contextlib
 import threading
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -32,12 +34,20 @@ from fusion_core.rfvif.fdam import CarriedKernels
 from fusion_core.rfvif.inference import for_inference
 from fusion_core.rfvif.working_grid import DETAIL_PX
 
-__all__ = ["OpenVinoEngine", "cpu_has_bfloat16"]
+__all__ = ["OpenVinoEngine", "bfloat16_pays"]
 
 
-def cpu_has_bfloat16() -> bool:
-    """Whether the processor multiplies bfloat16 by itself (AVX-512 BF16 or AMX); emulated it is slower than float32."""
-    return "BF16" in load_openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+def bfloat16_pays(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
+    """Whether the fusion takes less time in bfloat16: with AMX, or AVX-512 BF16 of a processor that is not Intel's.
+
+    Intel's without AMX take longer than in float32 (docs/evidence/engines.md); emulated it is slower everywhere.
+    """
+    if "BF16" not in load_openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        return False
+    with contextlib.suppress(OSError):
+        told = cpuinfo.read_text(errors="replace")
+        return "amx_bf16" in told or "GenuineIntel" not in told
+    return True
 
 
 class _Fuse(nn.Module):
@@ -123,7 +133,7 @@ class OpenVinoEngine:
         """
         if precision not in ("auto", "f32", "bf16"):
             raise EngineError(f"precision is {precision!r}, must be auto, f32 or bf16")
-        bfloat16 = cpu_has_bfloat16()
+        bfloat16 = bfloat16_pays()
         self._checkpoint = checkpoint
         self._precision = precision if precision != "auto" else ("bf16" if bfloat16 else "f32")
         self._threads = threads if threads is not None else default_threads()

@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 import warnings
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, ClassVar
 
 import cv2
 import numpy as np
@@ -14,10 +15,10 @@ import torch
 import torch.nn.functional as F
 from support import network_weights as weights
 
-from fusion_core.engines import openvino_parts
+from fusion_core.engines import openvino_engine, openvino_parts
 from fusion_core.engines.cache import EngineCache
 from fusion_core.engines.detail_path import WorkingGrid
-from fusion_core.engines.openvino_engine import OpenVinoEngine, cpu_has_bfloat16
+from fusion_core.engines.openvino_engine import OpenVinoEngine, bfloat16_pays
 from fusion_core.engines.openvino_runtime import default_threads, load_openvino
 from fusion_core.engines.torch_engine import TorchEngine
 from fusion_core.engines.video_options import VideoOptions
@@ -68,7 +69,7 @@ def test_agrees_with_the_reference_and_keeps_its_models(checkpoint: Any, cache: 
     again.warm_up(*SIZE)
     assert {entry.name for entry in cache.entries()} == kept  # converted once, for every precision
     pair = smooth_pair(0)
-    floor = 40 if not cpu_has_bfloat16() else 30
+    floor = 40 if not bfloat16_pays() else 30
     assert psnr_db(again.fuse(*pair), reference.fuse(*pair)) > floor
     field = again.displacement_px
     assert field is not None
@@ -157,6 +158,32 @@ def test_few_planes_grow_by_matrices_to_the_same_values() -> None:
     )
     for index, wanted in enumerate(model(*given)):
         np.testing.assert_allclose(found[index], wanted.numpy(), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("told", "pays"),
+    [
+        ("vendor_id : GenuineIntel\nflags : avx512_bf16", False),
+        ("vendor_id : GenuineIntel\nflags : avx512_bf16 amx_bf16", True),
+        ("vendor_id : AuthenticAMD\nflags : avx512_bf16", True),
+        (None, True),
+    ],
+)
+def test_bfloat16_is_for_processors_that_gain_by_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: str | None, pays: bool
+) -> None:
+    class Core:
+        capabilities: ClassVar = ["FP32", "BF16"]
+
+        def get_property(self, device: str, name: str) -> list[str]:
+            return self.capabilities
+
+    monkeypatch.setattr(openvino_engine, "load_openvino", lambda: SimpleNamespace(Core=Core))
+    if told is not None:
+        (tmp_path / "cpuinfo").write_text(told)
+    assert bfloat16_pays(tmp_path / "cpuinfo") == pays
+    Core.capabilities = ["FP32"]
+    assert not bfloat16_pays(tmp_path / "cpuinfo")
 
 
 def test_wrong_settings_and_sizes_are_refused(checkpoint: Any) -> None:
