@@ -1,7 +1,7 @@
 """Is evidence lost because fusion is slow, or because the process is killed?
 
-    python -m benchmarks.soak.evidence whole --minutes 10 --out evidence_out
-    python -m benchmarks.soak.evidence kills --count 200 --out evidence_out
+    python -m benchmarks.soak.evidence whole --minutes 10 --out out/evidence
+    python -m benchmarks.soak.evidence kills --count 200 --out out/evidence
 
 `whole` runs the simulated rig at 640x480 with the network at its limit, records, and holds what is in the files against
 what the cameras delivered; then it counts the pairs that the recording gives. `kills` starts rigs one after the other
@@ -71,7 +71,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=200)
     parser.add_argument("--load", type=int, default=0, help="programs beside it, each of which eats a core")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--out", type=Path, default=Path("evidence_out"))
+    parser.add_argument("--out", type=Path, default=Path("out/evidence"))
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     given = parser.parse_args()
     bound_heap()
