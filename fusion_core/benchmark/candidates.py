@@ -126,9 +126,9 @@ def capability() -> str:
 
     parts = [torch.backends.cpu.get_cpu_capability()]
     try:
-        from fusion_core.engines.openvino_engine import bfloat16_pays
+        from fusion_core.engines.openvino_engine import cpu_has_bfloat16
 
-        parts += ["BF16"] if bfloat16_pays() else []
+        parts += ["BF16"] if cpu_has_bfloat16() else []
     except ImportError:
         pass  # without OpenVINO there is nothing here that would use it
     if torch.cuda.is_available():

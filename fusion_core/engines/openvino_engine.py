@@ -34,7 +34,12 @@ from fusion_core.rfvif.fdam import CarriedKernels
 from fusion_core.rfvif.inference import for_inference
 from fusion_core.rfvif.working_grid import DETAIL_PX
 
-__all__ = ["OpenVinoEngine", "bfloat16_pays"]
+__all__ = ["OpenVinoEngine", "bfloat16_pays", "cpu_has_bfloat16"]
+
+
+def cpu_has_bfloat16() -> bool:
+    """Whether the processor multiplies bfloat16 by itself (AVX-512 BF16 or AMX)."""
+    return "BF16" in load_openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 def bfloat16_pays(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
@@ -42,7 +47,7 @@ def bfloat16_pays(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
 
     Intel's without AMX take longer than in float32 (docs/evidence/engines.md); emulated it is slower everywhere.
     """
-    if "BF16" not in load_openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+    if not cpu_has_bfloat16():
         return False
     with contextlib.suppress(OSError):
         told = cpuinfo.read_text(errors="replace")

@@ -89,8 +89,8 @@ def compile_part(
 def _grow_by_matrices(model: Any) -> None:
     """Write bilinear growth by a whole number as two products with constant matrices, where there are few planes.
 
-    OpenVINO interpolates as if planes were channels of a vector: with one or two of them it takes 10 ns a value, where
-    the products take 1.
+    OpenVINO interpolates as if planes were channels of a vector: with one or two of them it takes several times as long
+    as the products.
     """
     ov = load_openvino()
     opset = importlib.import_module("openvino.opset13")

@@ -13,7 +13,7 @@ p + d(p). All geometry is computed in float32, whatever the network's dtype (FP1
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -296,9 +296,10 @@ class CorrelationAlignment(nn.Module):
         visible_y: Tensor,
         infrared: Tensor,
         displacement: Tensor | None,
-        looks: Iterable[tuple[nn.Module, float | None, float]],
+        looks: Sequence[tuple[nn.Module, float | None, float]],
     ) -> Alignment:
-        features = self.features(visible_y, infrared) if self.features is not None else {}
+        wanted = {int(stage.factor) for stage, _, _ in looks}  # type: ignore[arg-type]
+        features = self.features(visible_y, infrared, wanted) if self.features is not None else {}
         displacements = []
         log_confidence = visible_y
         for stage, prior, gain in looks:

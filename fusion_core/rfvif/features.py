@@ -7,6 +7,8 @@ adds planes of its own. Each picture has its own weights.
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -101,8 +103,12 @@ class LearnedFeatures(nn.Module):
             for group in out.weight.detach().chunk(2):
                 nn.init.normal_(group[4:], std=0.1)
 
-    def forward(self, visible_y: Tensor, infrared: Tensor) -> dict[int, tuple[Tensor, Tensor]]:
+    def forward(
+        self, visible_y: Tensor, infrared: Tensor, wanted: Collection[int] = (8, 4, 2)
+    ) -> dict[int, tuple[Tensor, Tensor]]:
         """Of the visible and the infrared picture, (B, 1, H, W) in [0, 1], H and W multiples of 8.
+
+        wanted: 1/resolution of the planes that are asked for; a look of the finest stage takes no others.
 
         Returns:
             By 1/resolution, for each picture (B, C, H / factor, W / factor) float32.
@@ -126,11 +132,13 @@ class LearnedFeatures(nn.Module):
         for layer in self.around:
             coarse = coarse + F.relu(layer(coarse))
         fine = F.relu(_twice(self.up(coarse)) + self.mix(fine))
-        planes = {
-            8: _weighed(edges[8], apart(self.out8(coarse))),
-            4: _weighed(edges[4], apart(self.out4(fine))),
-            2: edges[2] * torch.exp(_twice(apart(self.out2(fine))).clamp(-4.0, 2.0)),
-        }
+        planes = {}
+        if 8 in wanted:
+            planes[8] = _weighed(edges[8], apart(self.out8(coarse)))
+        if 4 in wanted:
+            planes[4] = _weighed(edges[4], apart(self.out4(fine)))
+        if 2 in wanted:
+            planes[2] = edges[2] * torch.exp(_twice(apart(self.out2(fine))).clamp(-4.0, 2.0))
         both = {factor: each.view(batch, 2, -1, *each.shape[-2:]) for factor, each in planes.items()}
         return {factor: (each[:, 0], each[:, 1]) for factor, each in both.items()}
 
