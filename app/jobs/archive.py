@@ -1,7 +1,7 @@
 """Fuse many recordings anew: side by side in processes, on this machine or through Ray, with resume.
 
     OUT/NAME_fused.mkv    one a recording
-    OUT/archive.jsonl     a line for each result, appended as it comes: what a resume reads
+    OUT/archive.jsonl     a line for each run as it begins, and for each result as it comes: what a resume reads
     OUT/report.json       the whole job when it has ended, with every error
 
 A recording is done when its output lies there as it was written, made with the same settings from the same input.
@@ -18,8 +18,9 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -159,11 +160,12 @@ def run_archive(
             if result.state == "stopped":
                 return
             results[result.name] = result
-            _append(log, result)
+            _append(log, asdict(result))
             if on_result is not None:
                 on_result(result, len(results), len(open_tasks))
 
         if open_tasks:
+            _append(log, {"begun": datetime.now(UTC).isoformat(timespec="seconds"), "open": len(open_tasks)})
             (runner or local_runner(worker_count(job, len(open_tasks))))(open_tasks, take, stop)
         report = ArchiveReport(
             done=[r for r in results.values() if r.state == "done"],
@@ -212,7 +214,11 @@ def _run_pool(
     running: dict[Future[ItemResult], ItemTask] = {}
     finished: set[str] = set()
     broken = False
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_begin_worker, initargs=(told,)) as pool:
+    with (
+        ProcessPoolExecutor(workers, mp_context=context, initializer=_begin_worker, initargs=(told,)) as pool,
+        ExitStack() as at_end,
+    ):
+        at_end.callback(told.set)  # also where a result cannot be noted: the pool waits for what is under way
         while not broken:
             while len(running) < workers and not stop.is_set() and (task := next(waiting, None)) is not None:
                 try:
@@ -288,7 +294,7 @@ def _is_done(task: ItemTask, entry: dict[str, Any] | None) -> bool:
     return task.output.is_file() and task.output.stat().st_size == entry.get("bytes")
 
 
-def _append(log: Path, result: ItemResult) -> None:
+def _append(log: Path, entry: dict[str, Any]) -> None:
     try:
         refuse_planted(log)
         whole = True
@@ -297,7 +303,7 @@ def _append(log: Path, result: ItemResult) -> None:
                 stream.seek(max(0, stream.seek(0, os.SEEK_END) - 1))
                 whole = stream.read(1) in (b"", b"\n")
         with log.open("ab") as file:
-            file.write((b"" if whole else b"\n") + msgspec.json.encode(asdict(result)) + b"\n")
+            file.write((b"" if whole else b"\n") + msgspec.json.encode(entry) + b"\n")
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:
@@ -313,6 +319,8 @@ def _alone(output: Path) -> Iterator[None]:
         lock.acquire()
     except Timeout as error:
         raise RunError(f"another job works in {output}; wait for it, or give another folder") from error
+    except OSError as error:
+        raise RunError(f"{output} cannot be written: {error.strerror}; give another folder by -o") from error
     try:
         yield
     finally:

@@ -79,6 +79,7 @@ def fuse_item(task: ItemTask, stop: StopFlag | None = None) -> ItemResult:
     except Exception as error:  # one file's fault must not take the archive down; it is told with the rest
         part.unlink(missing_ok=True)
         text = f"unexpected {type(error).__name__}: {error}"
+    text = text.replace(str(part), str(task.output))
     return ItemResult(
         task.name, task.key, "failed", wall_s=round(time.perf_counter() - started, 3), error=" ".join(text.split())
     )
@@ -90,7 +91,7 @@ def _fuse(task: ItemTask, part: Path, stop: StopFlag | None) -> FuseReport:
 
     options = FuseOptions(view=task.view, agc=_agc_of(task), calibration=task.calibration)
     with closing(RecordingPairs(task.recording, task.name)) as source:
-        sink = VideoSink(part, source.timing, source.metadata, task.crf, task.threads or 1)
+        sink = VideoSink(part, source.timing, source.metadata, task.crf, task.threads or 1, kept=False)
         return fuse_pairs(source, sink, make_engine, options, stop=stop)
 
 

@@ -49,17 +49,17 @@ def ray_runner(address: str | None = None) -> Runner:
 def _run(ray: Any, tasks: Sequence[ItemTask], take: Callable[[ItemResult], None], stop: threading.Event) -> None:
     remote = ray.remote(max_retries=1)(fuse_item)
     running = {remote.options(num_cpus=task.threads or 1, name=task.name).remote(task): task for task in tasks}
-    while running:
-        if stop.is_set():
-            for reference in running:
-                ray.cancel(reference, force=True)
-            return
-        ready, _ = ray.wait(list(running), num_returns=1, timeout=_WAIT_S)
-        for reference in ready:
-            task = running.pop(reference)
-            try:
-                result: ItemResult = ray.get(reference)
-            except ray.exceptions.RayError as error:
-                text = " ".join(str(error).split())[:500]
-                result = ItemResult(task.name, task.key, "failed", error=f"the Ray task died: {text}")
-            take(result)
+    try:
+        while running and not stop.is_set():
+            ready, _ = ray.wait(list(running), num_returns=1, timeout=_WAIT_S)
+            for reference in ready:
+                task = running.pop(reference)
+                try:
+                    result: ItemResult = ray.get(reference)
+                except ray.exceptions.RayError as error:
+                    text = " ".join(str(error).split())[:500]
+                    result = ItemResult(task.name, task.key, "failed", error=f"the Ray task died: {text}")
+                take(result)
+    finally:
+        for reference in running:
+            ray.cancel(reference, force=True)

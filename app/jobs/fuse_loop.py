@@ -109,7 +109,7 @@ def fuse_pairs(
                 pass_on(partial(step.begin, timed.pair))
             pass_on(step.finish)
     except LumithermError as error:
-        if sink.written and error is not writer.error:
+        if sink.written and sink.kept and error is not writer.error:
             raise type(error)(f"{error} The {sink.written} {source.noun} before it are in {sink.path}.") from error
         raise
     finally:

@@ -21,6 +21,7 @@ class Sink(Protocol):
     """Takes the composed pictures of a job. One thread at a time."""
 
     path: Path
+    kept: bool  # whether what was written before a failure stays
 
     @property
     def written(self) -> int:
@@ -39,6 +40,8 @@ class Sink(Protocol):
 
 class PictureSink:
     """Writes each pair's picture into its file. `path`: the file, or the folder of all."""
+
+    kept = True
 
     def __init__(self, path: Path, targets: Sequence[Path]) -> None:
         self.path, self._targets = path, targets
@@ -67,6 +70,7 @@ class VideoSink:
     Args:
         metadata: gives the tags of the file from the engine's name.
         threads: of the encoder; None = by the size of the pictures.
+        kept: whether what was written before a failure stays.
     """
 
     def __init__(
@@ -76,7 +80,9 @@ class VideoSink:
         metadata: Callable[[str], dict[str, str]],
         crf: int = 18,
         threads: int | None = None,
+        kept: bool = True,
     ) -> None:
+        self.kept = kept
         self.path, self._timing, self._metadata = path, timing, metadata
         self._crf, self._threads = crf, threads
         self._writer: VideoWriter | None = None
@@ -99,6 +105,7 @@ class VideoSink:
                 VideoFormat(crf=self._crf, threads=self._threads or _encoder_threads(height, width)),
                 self._timing.sample_aspect_ratio,
                 self._metadata(engine),
+                self.kept,
             )
         self._writer.write(shown, timed.pts, timed.duration)
 

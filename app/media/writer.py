@@ -58,6 +58,7 @@ class VideoWriter:
         video_format: VideoFormat | None = None,
         sample_aspect_ratio: Fraction | None = None,
         metadata: dict[str, str] | None = None,
+        kept: bool = True,
     ) -> None:
         """Create the file; an existing one is replaced.
 
@@ -66,6 +67,7 @@ class VideoWriter:
             height, width: of the frames that will come.
             time_base: unit of the `pts` given to `write`. MP4 keeps it; Matroska stores whole milliseconds.
             rate: nominal frames a second, for the encoder's rate control only.
+            kept: whether its owner keeps what was written before a failure, for the message.
 
         Raises:
             BadInputError: another suffix. RecordingError: the file cannot be created.
@@ -73,7 +75,7 @@ class VideoWriter:
         self._to_stdout = str(path) == "-"
         if not self._to_stdout and path.suffix.lower() not in VIDEO_SUFFIXES:
             raise BadInputError(f"{path}: a fused video is .mkv or .mp4, got {path.suffix or 'no suffix'!r}.")
-        self.path = path
+        self.path, self._kept = path, kept
         self.frames_written = 0
         self.last_pts: int | None = None
         self._format = video_format or VideoFormat()
@@ -216,7 +218,9 @@ class VideoWriter:
         number = getattr(error, "errno", None)
         if number in NO_ROOM_ERRNOS:
             on_disk = self.path.is_file() and self.path.stat().st_size > 0
-            if on_disk and self.last_pts is not None and self.last_pts * self._time_base > 1:
+            if not self._kept:
+                remains = "Nothing of this file is kept."
+            elif on_disk and self.last_pts is not None and self.last_pts * self._time_base > 1:
                 remains = f"Its {self.frames_written} frames until then, but the last second, play."
             else:
                 remains = "Nothing that plays was written."

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import resource
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -125,6 +128,59 @@ def test_two_jobs_in_one_folder_are_refused(recordings: Path, tmp_path: Path) ->
 
     run_archive(job, runner=second)
     assert refused
+
+
+@contextmanager
+def files_of_at_most(size: int) -> Iterator[None]:
+    """As a full disk: also for root."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_log_that_cannot_be_written_is_found_before_the_work(recordings: Path, tmp_path: Path) -> None:
+    with files_of_at_most(0), pytest.raises(RunError, match=r"archive\.jsonl cannot be written: .*is the disk full"):
+        run_archive(job_of(recordings, tmp_path / "out"), runner=lambda *_: pytest.fail("it began"))
+
+
+def test_what_is_under_way_is_given_up_where_a_result_cannot_be_noted(
+    recordings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[Any] = []
+    gave_up: list[bool] = []
+
+    def pool(workers: int, *, initargs: tuple[Any, ...], **_: object) -> ThreadPoolExecutor:
+        told.extend(initargs)
+        return ThreadPoolExecutor(workers)
+
+    def work(task: ItemTask) -> ItemResult:
+        if task.name != "first":
+            gave_up.append(told[0].wait(20))
+        return ItemResult(task.name, task.key, "failed")
+
+    def full(*_: object) -> None:
+        raise RunError("the disk is full")
+
+    monkeypatch.setattr("app.jobs.archive.ProcessPoolExecutor", pool)
+    monkeypatch.setattr("app.jobs.archive._work", work)
+    with pytest.raises(RunError, match="the disk is full"):
+        run_archive(job_of(recordings, tmp_path / "out", workers=2), on_result=full)
+    assert gave_up == [True]
+
+
+def test_a_full_disk_promises_nothing_of_a_file_that_is_removed(tmp_path: Path) -> None:
+    task = plan(job_of(record(tmp_path, "long", 90), tmp_path))[0]
+    size = fuse_item(task).bytes
+    with files_of_at_most(size * 4 // 5):
+        result = fuse_item(task)
+    assert result.state == "failed" and not list(tmp_path.glob(".*part*"))
+    assert result.error == (
+        f"no room left to write {task.output}: the disk, quota or size limit is full. Free some space. "
+        "Nothing of this file is kept."
+    )
 
 
 def test_processes_side_by_side(recordings: Path, tmp_path: Path) -> None:

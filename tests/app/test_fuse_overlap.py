@@ -52,7 +52,7 @@ class Source:
 class Sink:
     """Keeps what it is given."""
 
-    path = Path("nowhere")
+    path, kept = Path("nowhere"), True
 
     def __init__(self) -> None:
         self.shown: list[np.ndarray] = []
