@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-import importlib
-import os
-from typing import Annotated, Any
+import sys
 
-import typer
-from typer.core import TyperCommand, TyperGroup
+try:
+    import importlib
+    import os
+    from typing import Annotated, Any
 
-from app.commands.common.options import Cli
-from fusion_core.errors import LumithermError
+    import typer
+    from typer.core import TyperCommand, TyperGroup
+
+    from app.commands.common.options import Cli
+    from app.process import bound_heap, calm_blas, leave
+    from fusion_core.errors import LumithermError
+except KeyboardInterrupt:  # of a Ctrl-C in the first second; later ones come to `run`
+    sys.stderr.write("lumitherm: interrupted\n")
+    sys.exit(130)
 
 __all__ = ["COMMANDS", "build_cli", "main", "run"]
 
@@ -70,6 +77,13 @@ class _Commands(TyperGroup):
         name, found, rest = super().resolve_command(ctx, args)
         return name, found if name is None else self.load(name), rest
 
+    def invoke(self, ctx: Any) -> Any:
+        """Run it. Raises Abort at a Ctrl-C: typer would end without a word."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as error:
+            raise typer.Abort from error
+
 
 def _nothing() -> None: ...
 
@@ -99,8 +113,6 @@ def build_cli() -> typer.Typer:
 
 def main() -> None:
     """Entry point of the `lumitherm` command. Exit codes: 0 done, 1 failed at run time, 2 bad usage or config."""
-    from app.process import bound_heap, calm_blas, leave
-
     bound_heap()
     calm_blas()
     leave(run())

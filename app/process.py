@@ -167,8 +167,10 @@ def leave(code: int, limit_s: float = _LIMIT_S) -> NoReturn:
     """End the process with this exit code, from the main thread: threads that were named are waited for so long.
 
     Where a daemon runs on, in a library or a driver, the interpreter is not taken down under it, which would abort the
-    program: what is registered with `atexit` is done, and the process ends as it is.
+    program: what is registered with `atexit` is done, and the process ends as it is. A Ctrl-C ends the waiting, and it.
     """
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     _tell(end_threads(limit_s))
     if any(thread.daemon for thread in threading.enumerate()):
         atexit.unregister(_at_exit)

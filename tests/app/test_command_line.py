@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 from collections import defaultdict
@@ -348,6 +350,19 @@ def test_json_is_one_object_quiet_is_silent(tmp_path: Path) -> None:
     assert failed.exit_code == 2 == said["exit_code"] and "bad.yaml" in next(iter(said["faults"].values()))
     failed = CliRunner().invoke(build_cli(), ["recording", "info", str(tmp_path / "none.mkv"), "--json"])
     assert "none.mkv" in json.loads(failed.stdout)["error"]
+
+
+@pytest.mark.parametrize("library", ["typer", "yaml"])  # before the command line is there, and within a command
+def test_ctrl_c_says_so_at_any_time(library: str, tmp_path: Path) -> None:
+    stand_in = tmp_path / f"{library}.py"
+    stand_in.write_text("import time\nprint(flush=True)\ntime.sleep(60)\n")
+    with subprocess.Popen(
+        [sys.executable, "-c", "from app.__main__ import main; main()", "config", "check", stand_in], cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(tmp_path)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        assert process.stdout is not None and process.stdout.readline() == "\n"
+        process.send_signal(signal.SIGINT)
+        assert (process.wait(50), process.communicate()[1]) == (130, "lumitherm: interrupted\n")
 
 
 @pytest.mark.parametrize(("word", "level"), [("-q", "ERROR"), ("-v", "DEBUG")])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 import threading
@@ -75,6 +76,12 @@ def test_a_thread_that_does_not_come_back_from_a_library_holds_up_nothing_and_ab
     assert done.stderr == "lumitherm: ends although engine builder hangs in a driver or a library\n"
 
 
+def test_ctrl_c_while_it_waits_ends_it_at_once_and_without_a_traceback() -> None:
+    waits = HUNG.replace("leave(3, 0.1)", "threading.Timer(0.5, os.kill, (os.getpid(), 2)).start()\nleave(3, 50)")
+    done = subprocess.run([sys.executable, "-c", f"import os{waits}"], cwd=ROOT, capture_output=True, timeout=45)
+    assert (done.returncode, done.stderr) == (-signal.SIGINT, b"")
+
+
 # Freed by a destructor that the interpreter's end runs: an atexit function is not the last of what happens.
 IN_ORDER = """
 import sys
@@ -94,9 +101,9 @@ def test_without_such_a_thread_the_interpreter_ends_in_order() -> None:
 
 def test_the_command_ends_by_it(monkeypatch: pytest.MonkeyPatch) -> None:
     codes: list[int] = []
-    monkeypatch.setattr("app.process.leave", codes.append)
+    monkeypatch.setattr("app.__main__.leave", codes.append)
     for name in ("bound_heap", "calm_blas"):  # of a whole process, and this one has other tests to do
-        monkeypatch.setattr(f"app.process.{name}", lambda: None)
+        monkeypatch.setattr(f"app.__main__.{name}", lambda: None)
     for words in (["--version"], ["recording", "info", "none.mkv"], ["config", "show"]):
         monkeypatch.setattr(sys, "argv", ["lumitherm", *words])
         main()
