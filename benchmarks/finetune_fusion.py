@@ -7,8 +7,9 @@ than the training itself. Here every pair is displaced and aligned once, then cr
 those of the configuration. The estimate and the statistics of normalisation stay as they are, to the bit: with another
 estimate, the same command from its weights.
 
-With `--teacher small` the losses are others: the picture's levels and thermal's gate stay as they are, and visible's
-gate is raised to the teacher's where visible is well lit. A narrow network takes faint texture for noise.
+With `--teacher small` the losses are others: what the network gives stays as it is, but for what is put right.
+Visible's gate is raised to the teacher's where visible is well lit, since a narrow network takes faint texture for
+noise; the level there comes nearer to visible's, and what is hot nearer to thermal's.
 """
 
 from __future__ import annotations
@@ -42,7 +43,10 @@ FACTORS = (2, 3, 3, 3, 4)  # of the working grid, in turn: pictures of other siz
 CELL_PX = 8  # of the estimate's confidence
 LIGHT_PX = 32  # over which the visible picture's light is averaged
 DARK, LIT = 0.08, 0.30  # light between which the teacher's gate sets in, as in `level_target`
-VISIBLE_SHARE, THERMAL_SHARE = 0.97, 1.02  # of the gates wanted: keeps the shares of both pictures' edges as they are
+LIT_LEVEL = 0.75  # share of the change of level that is kept where visible is lit
+HEAT = 0.35  # of the way to thermal's level that hot places go further
+COOL_SD, HOT_SD = 1.0, 2.0  # from where on a place is hot, in standard deviations above the mean of thermal
+SOFT_PX = 10  # over which heat is averaged
 
 
 class Frame(NamedTuple):
@@ -75,7 +79,8 @@ def aligned(network: Rfvif, pair: TrainingPair, number: int, config: TrainingCon
 
 
 def crop(frame: Frame, rng: np.random.Generator, config: TrainingConfig) -> tuple[Tensor, ...]:
-    """Both pictures with noise, both without, and the confidence, of one place; each (1, n, n)."""
+    """Both pictures with noise, both without, and the confidence, of one place, each (1, n, n); and the mean and
+    deviation of the whole thermal picture, (2, 1, 1)."""
     side, augment = config.data.crop_px, config.data.augmentation
     top, left = (int(rng.integers(0, (length - side) // CELL_PX + 1)) * CELL_PX for length in frame.visible.shape)
     window = slice(top, top + side), slice(left, left + side)
@@ -87,6 +92,8 @@ def crop(frame: Frame, rng: np.random.Generator, config: TrainingConfig) -> tupl
     cells = tuple(slice(part.start // CELL_PX, part.stop // CELL_PX) for part in window)
     pictures = [*(torch.from_numpy(each.copy())[None] for each in (*noisy, visible, thermal))]
     pictures.append(frame.log_confidence[(slice(None), *cells)])
+    whole = tone[frame.thermal]
+    pictures.append(torch.tensor([whole.mean(), whole.std()], dtype=torch.float32)[:, None, None])
     return tuple(each.flip(-1) for each in pictures) if augment.flip and rng.random() < 0.5 else tuple(pictures)
 
 
@@ -99,7 +106,7 @@ def configured(network: Rfvif, config: TrainingConfig) -> Loss:
     criterion = FusionLoss(config.loss, None)
 
     def loss(stacked: tuple[Tensor, ...], factor: int, step: int) -> tuple[Tensor, dict[str, Tensor]]:
-        noisy_visible, noisy_thermal, visible, thermal, confidence = stacked
+        noisy_visible, noisy_thermal, visible, thermal, confidence, _ = stacked
         output = network.fuse_warped(noisy_visible, noisy_thermal, confidence, factor=factor)
         everywhere = torch.ones_like(visible)
         nothing = everywhere.new_zeros(())
@@ -109,28 +116,44 @@ def configured(network: Rfvif, config: TrainingConfig) -> Loss:
     return loss
 
 
+def put_right(
+    own: WorkingMaps, other: WorkingMaps, reduced: tuple[Tensor, Tensor], heat: Tensor, lit: Tensor
+) -> WorkingMaps:
+    """The maps that are wanted of a network that gives `own`, whose teacher gives `other`; all on the working grid."""
+    levels = own.delta * (1.0 - (1.0 - LIT_LEVEL) * lit)
+    levels = levels + HEAT * heat * (reduced[1] - reduced[0] - levels).clamp(min=0.0)
+    return WorkingMaps(levels, torch.maximum(own.visible_gate, lit * other.visible_gate), own.thermal_gate)
+
+
+def around(picture: Tensor, side_px: int, factor: int) -> Tensor:
+    """The mean over a square of so many pixels of the picture around each place of the working grid."""
+    reach = max(side_px // 2 // factor, 1)
+    return F.avg_pool2d(F.pad(picture, (reach,) * 4, mode="replicate"), 2 * reach + 1, stride=1)
+
+
 def taught(network: Rfvif, teacher: Rfvif) -> Loss:
-    """Visible's gate as high as the teacher's where visible is lit; levels and thermal's gate stay as they are."""
+    """What the network gave before, `put_right`."""
     before = copy.deepcopy(network).eval().requires_grad_(False)
     teacher.eval().requires_grad_(False)
 
     def loss(stacked: tuple[Tensor, ...], factor: int, step: int) -> tuple[Tensor, dict[str, Tensor]]:
-        visible, thermal, *_, confidence = stacked  # both with noise: they are what is drawn
+        visible, thermal, *_, confidence, whole = stacked  # both with noise: they are what is drawn
         reduced = reduce(visible, factor), reduce(thermal, factor)
         with torch.no_grad():
             own, other = (WorkingMaps.of(each.fuse_reduced(*reduced, confidence)[0]) for each in (before, teacher))
-            old = detail_path(visible, thermal, own, factor)
-            around = LIGHT_PX // 2 // factor
-            light = F.avg_pool2d(F.pad(reduced[0], (around,) * 4, mode="replicate"), 2 * around + 1, stride=1)
-            lit = ((light - DARK) / (LIT - DARK)).clamp(0.0, 1.0)
+            lit = ((around(reduced[0], LIGHT_PX, factor) - DARK) / (LIT - DARK)).clamp(0.0, 1.0)
             lit = lit * lit * (3.0 - 2.0 * lit)
-            wanted = VISIBLE_SHARE * torch.maximum(own.visible_gate, lit * other.visible_gate)
+            deviations = (around(reduced[1], SOFT_PX, factor) - whole[:, :1]) / whole[:, 1:].clamp_min(8.0 / 255.0)
+            heat = ((deviations - COOL_SD) / (HOT_SD - COOL_SD)).clamp(0.0, 1.0)
+            wanted = put_right(own, other, reduced, heat, lit)
+            picture = detail_path(visible, thermal, wanted, factor)
         maps = WorkingMaps.of(network.fuse_reduced(*reduced, confidence)[0])
-        new = detail_path(visible, thermal, maps, factor)
+        level_error = F.avg_pool2d(detail_path(visible, thermal, maps, factor) - picture, CELL_PX).abs()
+        counts = 1.0 + 3.0 * F.adaptive_avg_pool2d(heat, level_error.shape[-2:])
         terms = {
-            "visible_gate": (maps.visible_gate - wanted).abs().mean(),
-            "thermal_gate": 2.0 * (maps.thermal_gate - THERMAL_SHARE * own.thermal_gate).abs().mean(),
-            "level": 4.0 * (F.avg_pool2d(new, CELL_PX) - F.avg_pool2d(old, CELL_PX)).abs().mean(),
+            "visible_gate": (maps.visible_gate - wanted.visible_gate).abs().mean(),
+            "thermal_gate": 2.0 * (maps.thermal_gate - wanted.thermal_gate).abs().mean(),
+            "level": 4.0 * (counts * level_error).mean(),
         }
         return torch.stack(list(terms.values())).sum(), terms
 
