@@ -1,8 +1,9 @@
-"""`python -m support.conversion_worker FOLDER CONFIG HEIGHT WIDTH`: Torch-TensorRT's own conversion, without a GPU.
+"""`python -m support.conversion_worker FOLDER CONFIG HEIGHT WIDTH PROGRAM...`: Torch-TensorRT's own, without a GPU.
 
-Converts each program of a network by the code that builds engines (`fusion_core.engines.gpu.plan.build_plan`), stops
+Converts these programs of a network by the code that builds engines (`fusion_core.engines.gpu.plan.build_plan`), stops
 before TensorRT would look for a GPU, and computes the converted network on the CPU. Prints what it found as JSON. A
-process of its own, since it makes Torch-TensorRT believe in a GPU. FOLDER holds the Python part of torch-tensorrt-rtx.
+process of its own, since it makes Torch-TensorRT believe in a GPU. The fusion is always one of them. FOLDER holds the
+Python part of torch-tensorrt-rtx.
 """
 
 from __future__ import annotations
@@ -105,6 +106,7 @@ def psnr_db(a: Tensor, b: Tensor) -> float:
 
 def main() -> None:
     folder, config, height, width = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+    programs = sys.argv[5:]
     believe_in_a_gpu()
     sys.path.append(folder)
     logging.disable(logging.CRITICAL)
@@ -116,8 +118,11 @@ def main() -> None:
     half = for_inference(plain).half()
     sizes = {"refines": True, "carries_kernels": False}
     wanted = {name: module for name, (module, _) in programs_of(plain, height, width, **sizes).items()}
-    converted, told = {}, {}
+    converted: dict[str, Any] = dict(wanted)
+    told = {}
     for name, (module, inputs) in programs_of(half, height, width, **sizes).items():
+        if name not in programs:
+            continue
         converted[name], missing = convert(name, module, inputs, torch_tensorrt, tensorrt_rtx)
         layers = Counter(" ".join(each) for each in converted[name].layers())
         told[name] = {"layers": layers, "types": converted[name].types(), "without_converter": missing}
