@@ -20,9 +20,11 @@ TORCH_PIP_ARGS ?=
 OUT ?= out/demo
 PYTEST_ARGS ?=
 SLOW ?=
+COVERAGE ?=
 HEADLESS ?=
 # More processes than two cores, since many tests of cameras and recordings wait for time to pass.
 WORKERS ?= 4
+TRACED := $(if $(COVERAGE),--cov=fusion_core --cov=calibration --cov-branch --cov-report=term:skip-covered)
 QT_OFFSCREEN := QT_QPA_PLATFORM=$${QT_QPA_PLATFORM:-offscreen}
 PYTEST_SIDE_BY_SIDE := OMP_NUM_THREADS=1 $(QT_OFFSCREEN) $(BIN)/python -m pytest --dist worksteal
 
@@ -79,8 +81,8 @@ types: setup
 	$(BIN)/mypy
 
 # All tests side by side, without those marked slow.
-# SLOW=1: every test. Libraries with coverage; the application without, since tracing changes how threads keep their time;
-# and last, one by one, those marked alone, which measure that.
+# SLOW=1: every test; last, one by one, those marked alone, which measure how threads keep their time.
+# COVERAGE=1: with SLOW=1, of the libraries; the application is not traced, since that changes its time.
 # PYTEST_ARGS: one run of what it names instead.
 pytest: setup
 ifneq ($(PYTEST_ARGS),)
@@ -88,8 +90,7 @@ ifneq ($(PYTEST_ARGS),)
 else ifeq ($(SLOW),)
 	$(PYTEST_SIDE_BY_SIDE) -n $(WORKERS) -m "not slow" tests
 else
-	$(PYTEST_SIDE_BY_SIDE) -n 2 --cov=fusion_core --cov=calibration --cov-branch --cov-report=term:skip-covered \
-		tests/fusion_core tests/calibration
+	$(PYTEST_SIDE_BY_SIDE) -n 2 $(TRACED) tests/fusion_core tests/calibration
 	$(PYTEST_SIDE_BY_SIDE) -n $(WORKERS) -m "not alone" tests/app tests/test_*.py
 	$(QT_OFFSCREEN) $(BIN)/python -m pytest -m alone tests/app tests/test_*.py
 endif
