@@ -6,7 +6,8 @@ import difflib
 import json
 import re
 import typing
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
@@ -14,7 +15,7 @@ from pydantic_core import ErrorDetails
 
 from fusion_core.redaction import redacted
 
-__all__ = ["KeyPath", "dotted", "explain", "real_path", "short"]
+__all__ = ["KeyPath", "dotted", "explain", "path_faults", "real_path", "short"]
 
 KeyPath = tuple[str | int, ...]
 _MAX_DEPTH = 30
@@ -84,6 +85,9 @@ def _unknown_key(model: type[BaseModel], path: KeyPath) -> str:
     owner = _model_at(model, path[:-1])
     known = list(owner.model_fields) if owner is not None else []
     key = str(path[-1])
+    unseen = [f"U+{ord(character):04X}" for character in key if not character.isprintable()]
+    if unseen:
+        return f"unknown key, with the invisible {', '.join(unseen)} in it; type the line anew"
     hint = _did_you_mean(key, known)
     if not hint:
         elsewhere = [dotted(other) for other in _all_keys(model) if other[-1] == key]
@@ -148,6 +152,33 @@ def real_path(model: type[BaseModel], values: dict[str, Any], location: tuple[st
         except (KeyError, IndexError, TypeError):
             value = None
     return path
+
+
+def path_faults(model: type[BaseModel], values: dict[str, Any], section: KeyPath = ()) -> Iterator[tuple[KeyPath, str]]:
+    """Where a path is blank, which would be the working directory, or cannot have been meant as it was read."""
+    for name, info in model.model_fields.items():
+        value, path = values.get(name), (*section, name)
+        listed = value if isinstance(value, list) else [value]
+        for number, item in enumerate(listed):
+            here = (*path, number) if listed is value else path
+            if isinstance(item, dict):
+                for inner in _models_in(info.annotation):
+                    yield from path_faults(inner, item, here)
+            elif isinstance(item, str) and (_takes_path(info.annotation) or name.endswith("_file")):
+                if not item.strip():
+                    without = "" if info.is_required() else ", or leave the key out"
+                    without = ", or null for none" if info.default is None else without
+                    yield here, f"is {short(item)}, wanted a path; give one{without}"
+                elif any(character < " " for character in item):
+                    yield (
+                        here,
+                        f"is {short(item)}, wanted a path; within double quotes a \\ has a meaning of its own; "
+                        "write / in its place, or take single quotes",
+                    )
+
+
+def _takes_path(annotation: Any) -> bool:
+    return annotation is Path or any(_takes_path(part) for part in typing.get_args(annotation))
 
 
 def dotted(path: KeyPath) -> str:

@@ -95,6 +95,8 @@ def replacing(path: Path) -> Iterator[Path]:
     stem = os.fsencode(path.stem)[:_STEM_BYTES].decode("utf-8", "ignore")
     # A name that nobody can foresee: in a folder of several users a link of that name would lead the writing elsewhere.
     refuse_planted(path.parent)
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, "it is a folder, wanted the name of a file", str(path))
     part = path.with_name(f".{stem}.{secrets.token_hex(8)}.part{path.suffix}")
     try:
         yield part

@@ -7,6 +7,7 @@ value keeps the line it came from. All faults of a file are reported together, o
 
 from __future__ import annotations
 
+import codecs
 import json
 import math
 import re
@@ -18,7 +19,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from fusion_core.config_faults import KeyPath, dotted, explain, real_path, short
+from fusion_core.config_faults import KeyPath, dotted, explain, path_faults, real_path, short
 from fusion_core.errors import BadInputError, ConfigError
 from fusion_core.files import NoPlainFileError, read_bounded
 
@@ -40,6 +41,7 @@ ENV_PREFIX = "LUMITHERM__"
 MAX_BYTES = 1_000_000
 MAX_DEPTH = 30
 MAX_VALUES = 20_000
+_SAVE = "save it anew with the encoding UTF-8 (editors ask for it in `Save as`)"
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -119,11 +121,7 @@ def load_tree(
         raise ConfigError(f"{file}: cannot be read ({error.strerror or error}); wanted {wanted}") from error
     except BadInputError as error:
         raise ConfigError(str(error)) from error
-    try:
-        text = raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{file}: byte {error.start} is not UTF-8 text; wanted a YAML configuration") from error
-    tree = parse_tree(text, str(file))
+    tree = parse_tree(_text_of(raw, file), str(file))
     for variable, value in sorted((env or {}).items()):
         if variable.upper().startswith(ENV_PREFIX):
             keys = variable[len(ENV_PREFIX) :].lower().split("__")
@@ -131,6 +129,19 @@ def load_tree(
     for override in overrides:
         apply_override(tree, override)
     return tree
+
+
+def _text_of(raw: bytes, file: Path) -> str:
+    """What the bytes of a file say. Raises ConfigError: not in UTF-8, with what it seems to be and what to do."""
+    if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or 0 in raw[:4]:  # text has no byte 0 in UTF-8
+        raise ConfigError(f"{file}: looks like UTF-16 or UTF-32, wanted UTF-8; {_SAVE}")
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        raise ConfigError(
+            f"{file}:{line}: byte {error.start} (0x{raw[error.start]:02x}) is not UTF-8 text; {_SAVE}"
+        ) from error
 
 
 def read_yaml(path: Path | str) -> dict[str, Any]:
@@ -175,6 +186,8 @@ def parse_tree(text: str, name: str) -> ConfigTree:
 def validate_tree(model: type[Model], tree: ConfigTree) -> Model:
     """Make a frozen model of the tree. Raises ConfigError with all faults of the tree and of the model at once."""
     result: Model | None = None
+    for path, fault in path_faults(model, tree.values):
+        tree.add_problem(path, fault)
     try:
         # JSON rules: no silent "3" -> 3, but lists become tuples and words become enum members.
         result = model.model_validate_json(json.dumps(tree.values), strict=True)
@@ -240,8 +253,14 @@ def compose_yaml(text: str, name: str) -> yaml.Node | None:
         where = f"{name}:{mark.line + 1}" if mark else name
         column = f" (column {mark.column + 1})" if mark else ""
         message = " ".join(part for part in (error.context, error.problem) if part)
+        message += "; check indentation, colons and quotes"
+        if "'\\t'" in message:
+            message = "a tab, and YAML wants spaces: put spaces in place of every tab"
+        raise ConfigError(f"{where}: not valid YAML{column}: {message}") from error
+    except yaml.reader.ReaderError as error:
+        where = f"{name}:{text.count(chr(10), 0, error.position) + 1}"
         raise ConfigError(
-            f"{where}: not valid YAML{column}: {message}; check indentation, colons and quotes"
+            f"{where}: not valid YAML: holds U+{error.character:04X}, which is no text; delete it"
         ) from error
     except yaml.YAMLError as error:
         raise ConfigError(f"{name}: not valid YAML: {' '.join(str(error).split())}") from error

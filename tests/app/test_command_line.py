@@ -34,7 +34,7 @@ from app.configuration.examples import EXAMPLES as CONFIGURATIONS
 from app.configuration.examples import example
 from app.recording.config import TrackName
 from app.view.views import FileView
-from fusion_core.errors import RunError, UsageError
+from fusion_core.errors import LumithermError, RunError, UsageError
 from fusion_core.thermal.agc import AgcMode
 from fusion_core.training.config import load_training_config
 
@@ -107,6 +107,15 @@ def test_numbers_carry_their_unit(path: str) -> None:
         if "float" in str(option.type_descriptor.annotation):
             name = long_name(option)
             assert name.endswith(UNITS) or name in WITHOUT_UNIT, f"{path} {name} has no unit"
+
+
+@pytest.mark.parametrize("path", LEAVES)
+def test_an_empty_path_is_refused_where_one_is_given(path: str) -> None:
+    own = [each for each in LEAVES[path].params if each.name not in ("as_json", "quiet", "verbose")]
+    for option in own:
+        if "Path" in str(option.type_descriptor.annotation):
+            with pytest.raises(UsageError, match="is empty, wanted a path"):
+                option.process_value(typer.Context(LEAVES[path]), [""] if option.nargs < 0 or option.multiple else "")
 
 
 @pytest.mark.parametrize("path", LEAVES)
@@ -318,6 +327,17 @@ def test_a_folder_in_place_of_a_file_is_called_a_folder(
     said = f"{refused.output}{refused.exception}"
     assert "is a folder, wanted" in said and "in a plain file; give" in said, said
     assert "exist" not in said
+
+
+@pytest.mark.parametrize("words", ["config init", "calibrate board", "models export tiny"])
+def test_a_folder_in_place_of_a_file_to_write_is_called_a_folder(
+    words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for folder in (".", "/"):
+        refused = run(*words.split(), "-o", folder, "--overwrite")
+        said = f"{refused.output}{refused.exception}"
+        assert isinstance(refused.exception, LumithermError), said
 
 
 def test_json_is_json_whatever_is_told(capsys: pytest.CaptureFixture[str]) -> None:

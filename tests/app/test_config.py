@@ -107,7 +107,15 @@ def test_yaml_words_and_numbers_mean_what_they_look_like(tmp_path: Path) -> None
         ("<<: {rig: x}", "cannot be a key here"),
         ("? [a, b]\n: 3", "the key is a list"),
         ("engine: [", "rig.yaml:7: not valid YAML"),
-        ("\tengine: x", "rig.yaml:6: not valid YAML"),
+        ("engine:\n\tname: x", "rig.yaml:7: not valid YAML (column 1): a tab, and YAML wants spaces"),
+        ("engine:\tx", "rig.yaml:6: not valid YAML (column 8): a tab, and YAML wants spaces"),
+        ("engine: x\0", "rig.yaml:6: not valid YAML: holds U+0000, which is no text"),
+        ("\ufeffengine: {}", "engine: unknown key, with the invisible U+FEFF in it; type the line anew"),
+        ('recording: {directory: ""}', 'rig.yaml:6: recording.directory: is "", wanted a path; give one, or leave the'),
+        ('calibration: {file: " "}', 'rig.yaml:6: calibration.file: is " ", wanted a path; give one, or null'),
+        ('detect: ""', 'rig.yaml:6: detect: is "", wanted a path'),
+        ('detect: {model: ""}', 'rig.yaml:6: detect.model: is "", wanted a path; give one'),
+        ('agc: {exclude_mask: "C:\\videos"}', "write / in its place, or take single quotes"),
         ("engine: {threads: 99999999999999999999999}", "no finite number"),
         ('output: {palette: "\\ud800"}', "characters that are no text"),
         ("sync: &a {x: *a}", "more than"),
@@ -159,6 +167,15 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
         load_config(tmp_path / "large.yaml")
 
 
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "latin-1"])
+def test_a_file_in_another_encoding_is_told_which_is_wanted(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "rig.yaml").write_bytes((MINIMAL + "\n# Dachgerät\n").encode(encoding))
+    with pytest.raises(ConfigError, match="save it anew with the encoding UTF-8"):
+        load_config(tmp_path / "rig.yaml")
+    (tmp_path / "rig.yaml").write_text(MINIMAL, "utf-8-sig")  # as Windows' editors write it
+    assert load_config(tmp_path / "rig.yaml").rig == "test"
+
+
 def test_aliases_cannot_blow_up(tmp_path: Path) -> None:
     text = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n"
     for level in range(1, 9):
@@ -169,7 +186,7 @@ def test_aliases_cannot_blow_up(tmp_path: Path) -> None:
 def test_overrides_win_over_environment_and_file(tmp_path: Path) -> None:
     path = write(tmp_path, MINIMAL + "engine: {threads: 1, preset: base}\n")
     env = {"LUMITHERM__ENGINE__THREADS": "2", "LUMITHERM__AGC__ROI": "[0, 0, 0.5, 1]", "LUMITHERM_TRACEBACK": "1"}
-    config = load_config(path, ["engine.threads=3", "budget.baseline_m=0.1", "agc.exclude_mask="], env)
+    config = load_config(path, ["engine.threads=3", "budget.baseline_m=0.1", "agc.exclude_mask=null"], env)
     assert (config.engine.threads, config.engine.preset) == (3, "base")
     assert config.agc.roi == (0.0, 0.0, 0.5, 1.0)
     assert config.budget.baseline_m == 0.1

@@ -11,7 +11,7 @@ import contextlib
 import math
 import traceback
 from collections.abc import Callable, Iterator
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -140,8 +140,23 @@ def _everywhere() -> tuple[Any, ...]:
     return tuple(typer.main.get_command(cli).params)
 
 
+def _takes_path(option: Any) -> bool:
+    return "Path" in str(option.type_descriptor.annotation)
+
+
 def _is_dash(context: typer.Context, option: Any) -> bool:
-    return "Path" in str(option.type_descriptor.annotation) and str(context.params.get(option.name)) == "-"
+    return _takes_path(option) and str(context.params.get(option.name)) == "-"
+
+
+def _not_empty(option: Any, convert: Callable[[Any, Any], Any], context: typer.Context, value: Any) -> Any:
+    """Convert what was given for a path. Raises UsageError for an empty one: it would be the working directory."""
+    from fusion_core.errors import UsageError
+
+    if "" in (value if isinstance(value, list | tuple) else [value]):
+        is_option = option.param_type_name == "option"
+        name = max(option.opts, key=len) if is_option else option.metavar or option.name.upper()
+        raise UsageError(f"{name} is empty, wanted a path; is a variable of the shell not set?")
+    return convert(context, value)
 
 
 def _no_number(option: Any, value: float) -> LumithermError:
@@ -157,6 +172,8 @@ class _Everywhere:
 
     def dress(self) -> None:
         """Add what every command has."""
+        for option in filter(_takes_path, self.params):
+            option.process_value = partial(_not_empty, option, option.process_value)
         self.params = [*self.params, *_everywhere()]
 
     def format_epilog(self, ctx: Any, formatter: Any) -> None:
