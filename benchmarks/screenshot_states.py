@@ -37,7 +37,7 @@ from fusion_core.frames import FrameFlag
 
 __all__ = ["SIZES", "main"]
 
-SIZES = ("1024x600", "1280x800", "1366x768", "1920x1080")
+SIZES = ("800x480", "1024x600", "1280x800", "1366x768", "1920x1080")
 _COLUMNS, _WIDE_PX, _GAP_PX, _TITLE_PX = 4, 560, 8, 22
 _PATIENCE_S = 180.0
 _TEST: Any = QTest  # its stubs take the static functions for methods

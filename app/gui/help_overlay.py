@@ -9,12 +9,14 @@ from PyQt6.QtGui import QColor, QKeyEvent, QKeySequence, QMouseEvent, QPainter, 
 from PyQt6.QtWidgets import QFrame, QGridLayout, QHBoxLayout, QLabel, QScrollArea, QVBoxLayout, QWidget
 
 from app.gui.common.actions import ACTIONS, action_text, group_text
+from app.gui.widgets.sections import let_scroll
 
 __all__ = ["HelpOverlay"]
 
 _MARGIN_PX, _BAR_PX, _FRAME_PX = 28, 24, 150  # of the card: at its sides, the scroll bar, title and hint
 _STEP_MS = 30
-_NARROW_PX = 1300  # below, two columns in place of three
+_NARROW_PX, _SMALL_PX = 1300, 1000  # below, two columns in place of three, and one
+_ONE = (("Views", "Picture", "Playback", "Rig and recording", "Window"),)
 _TWO = (("Views", "Playback", "Window"), ("Picture", "Rig and recording"))
 _THREE = (("Views", "Playback"), ("Picture",), ("Rig and recording", "Window"))
 
@@ -29,7 +31,7 @@ class HelpOverlay(QWidget):
         self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
         self.setAccessibleName(self.tr("Help"))
         self.setProperty("takes_keys", True)
-        self._shown: tuple[dict[str, str], bool, bool] | None = None
+        self._shown: tuple[dict[str, str], bool, tuple[tuple[str, ...], ...]] | None = None
         self._work: Iterator[str] = iter(())
         self._card = QFrame(self)
         self._card.setObjectName("help")
@@ -37,15 +39,8 @@ class HelpOverlay(QWidget):
         self._columns = QHBoxLayout(self._keys)
         self._columns.setContentsMargins(0, 0, 12, 0)
         self._columns.setSpacing(32)
-        self._scroll = QScrollArea()
-        self._scroll.setWidgetResizable(True)
-        self._scroll.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        self._scroll = let_scroll(self._keys, QScrollArea())
         self._scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        self._scroll.setWidget(self._keys)
-        hold = self._scroll.viewport()
-        if hold is not None:
-            hold.setAutoFillBackground(False)
-        self._keys.setAutoFillBackground(False)
         title = QLabel(self.tr("Keys"))
         title.setProperty("role", "heading")
         hint = QLabel(
@@ -104,8 +99,9 @@ class HelpOverlay(QWidget):
     def _made(self, shortcuts: Mapping[str, str], expert: bool) -> Iterator[str]:
         """Gives each group's name when it is there. Whoever begins anew ends what was under way."""
         parent = self.parentWidget()
-        narrow = parent is not None and parent.width() < _NARROW_PX
-        if self._shown == (dict(shortcuts), expert, narrow):
+        width = parent.width() if parent is not None else _NARROW_PX
+        layout = _ONE if width < _SMALL_PX else _TWO if width < _NARROW_PX else _THREE
+        if self._shown == (dict(shortcuts), expert, layout):
             return
         self._shown = None
         while (item := self._columns.takeAt(0)) is not None:
@@ -119,7 +115,7 @@ class HelpOverlay(QWidget):
                 continue
             key = QKeySequence(shortcuts.get(spec.name, spec.key)).toString(QKeySequence.SequenceFormat.NativeText)
             groups.setdefault(spec.group, []).append((key, action_text(spec)))
-        for names in _TWO if narrow else _THREE:
+        for names in layout:
             column = QWidget()
             grid = QGridLayout(column)
             grid.setContentsMargins(0, 0, 0, 0)
@@ -133,7 +129,7 @@ class HelpOverlay(QWidget):
                     label.ensurePolished()  # the style sheet is looked up now and not when it is shown
                 yield name
             grid.setRowStretch(row, 1)
-        self._shown = (dict(shortcuts), expert, narrow)
+        self._shown = (dict(shortcuts), expert, layout)
 
     def paintEvent(self, event: QPaintEvent | None) -> None:
         painter = QPainter(self)

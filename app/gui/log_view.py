@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from PyQt6.QtGui import QFontDatabase, QGuiApplication
 from PyQt6.QtWidgets import QDialog, QHBoxLayout, QPlainTextEdit, QPushButton, QVBoxLayout, QWidget
 
+from app.gui.common.qt_application import fit_on_screen
 from app.gui.common.theme import icon_button
 from app.pipeline.state.problems import PipelineProblem
 
@@ -20,7 +21,7 @@ class LogView(QDialog):
         super().__init__(parent)
         self.setWindowTitle(self.tr("Lumitherm log"))
         self.setModal(False)
-        self.resize(860, 420)
+        fit_on_screen(self, 860, 420)
         self._text = QPlainTextEdit()
         self._text.setReadOnly(True)
         self._text.setMaximumBlockCount(2000)

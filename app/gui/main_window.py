@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from PyQt6.QtCore import QMimeData, QSize, Qt, pyqtSignal
+from PyQt6.QtCore import QMimeData, Qt, pyqtSignal
 from PyQt6.QtGui import QCloseEvent, QDragEnterEvent, QDropEvent, QKeyEvent, QMoveEvent, QResizeEvent
 from PyQt6.QtWidgets import QFileDialog, QMainWindow, QStackedWidget, QWidget
 
 from app.gui.common.actions import PageKind
+from app.gui.common.qt_application import fit_on_screen
 from app.gui.common.window_actions import WindowActions
 from app.gui.help_overlay import HelpOverlay
 from app.gui.live.live_page import LivePage
@@ -46,11 +47,9 @@ class MainWindow(QMainWindow):
         self._expert, self._kind = True, PageKind.OTHER
         self._maximized = False  # before full screen
         self.setWindowTitle("Lumitherm")
-        self.setMinimumSize(1000, 600)
+        self.setMinimumSize(720, 400)  # of 800x480 with the desktop's bar and a frame
         self.setAcceptDrops(True)
-        screen = self.screen()
-        if screen is not None:
-            self.resize(QSize(1320, 820).boundedTo(screen.availableSize() * 0.9))  # a frame comes round it
+        fit_on_screen(self, 1320, 820)
         self.actions_by_name = WindowActions(self)
         self.pages = QStackedWidget()
         self.start_page = StartPage()

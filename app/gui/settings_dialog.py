@@ -19,6 +19,7 @@ from PyQt6.QtWidgets import (
 )
 
 from app.gui.common.actions import ACTIONS, action_text, group_text, shortcut_conflicts
+from app.gui.common.qt_application import fit_on_screen
 from app.gui.common.theme import Appearance
 from app.gui.common.translation import LANGUAGES
 from app.gui.widgets.sections import combo, form
@@ -39,7 +40,7 @@ class SettingsDialog(QDialog):
         super().__init__(parent)
         self.setWindowTitle(self.tr("Settings"))
         self.setModal(False)
-        self.resize(640, 620)
+        fit_on_screen(self, 640, 620)
         self._edits: dict[str, QKeySequenceEdit] = {}
         tabs = QTabWidget()
         tabs.addTab(self._appearance_tab(appearance, language), self.tr("Appearance"))

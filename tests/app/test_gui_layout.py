@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from PyQt6.QtCore import QPoint, QRect, Qt, QTranslator
+from PyQt6.QtCore import QPoint, QRect, QSize, Qt, QTranslator
 from PyQt6.QtGui import QFontMetrics
 from PyQt6.QtWidgets import (
     QAbstractButton,
@@ -18,6 +18,7 @@ from PyQt6.QtWidgets import (
     QLabel,
     QPushButton,
     QScrollArea,
+    QStackedWidget,
     QStyle,
     QStyleOptionButton,
     QStyleOptionComboBox,
@@ -28,6 +29,7 @@ from pytestqt.qtbot import QtBot
 from support.gui import Fakes
 
 import app.gui
+from app.gui.common.qt_application import fit_on_screen
 from app.gui.common.settings import GuiSettings
 from app.gui.widgets.health import Health, HealthWatch
 from app.gui.widgets.name_label import NameLabel
@@ -38,7 +40,7 @@ from app.rig.setup_assistant import SourceChoice, list_profiles
 from app.view.measuring import Mark, MarkKind
 from fusion_core.frames import Stream
 
-SIZES = ((1024, 600), (1280, 800), (1366, 768), (1920, 1080))
+SIZES = ((720, 400), (800, 480), (1024, 600), (1280, 800), (1366, 768), (1920, 1080))
 DENSE = (1920, 1080)  # logical size of 3840 x 2160 at scale 2
 SLACK_PX = 1
 
@@ -111,7 +113,16 @@ def room_in_choice(box: QComboBox) -> tuple[int, int]:
 
 def faults(window: QWidget) -> list[str]:
     """What is cut: labels and buttons without room for their text, and whatever lies outside the window."""
-    found = []
+    found = [
+        f"squeezed: {type(page).__name__} needs {page.minimumSizeHint().width()}x{page.minimumSizeHint().height()}"
+        for pages in window.findChildren(QStackedWidget)
+        if (page := pages.currentWidget()) is not None and page.isVisible()
+        if page.minimumSizeHint().boundedTo(page.size()) != page.minimumSizeHint()
+    ]
+    for area in window.findChildren(QScrollArea):  # up and down is enough
+        inner, view = area.widget(), area.viewport()
+        if area.isVisible() and inner is not None and view is not None and inner.width() > view.width():
+            found.append(f"scrolls sideways: {type(area).__name__}: {inner.width()} px in {view.width()}")
     for widget in window.findChildren(QWidget):
         if not widget.isVisible() or isinstance(widget, NameLabel):  # the name of a rig gives way, and has a tool tip
             continue
@@ -230,6 +241,41 @@ def test_no_text_is_cut_on_any_page_at_any_size(fakes: Fakes) -> None:
     assert not wrong, "\n".join(wrong[:60])
 
 
+def test_every_action_of_the_bars_is_in_sight_or_in_a_menu_of_theirs(fakes: Fakes) -> None:
+    busy_rig(fakes)
+    window, controller = fakes.window, fakes.controller
+    controller.set_expert(True)
+    for page in (window.live, window.player):
+        controller._show_picture(page)
+        offered = []
+        for size in ((1920, 1080), (1024, 600), (720, 400), (1920, 1080)):
+            settle(fakes, size)
+            shown = [button for button in page.bar.findChildren(QToolButton) if button.isVisible()]
+            room = page.bar.rect().adjusted(0, 0, SLACK_PX, 0)
+            assert all(room.contains(button.geometry()) for button in shown), size
+            actions = [button.defaultAction() for button in shown if button.menu() is None]
+            menus = [menu for button in shown if (menu := button.menu()) is not None]
+            actions += [action for menu in menus for action in menu.actions()]
+            offered.append({action.text() for action in actions if action is not None})
+        assert len(offered[0]) > 15 and all(texts == offered[0] for texts in offered)
+        assert not menus, "there is room for all again"
+
+
+@pytest.mark.parametrize("size", [(800, 480), (1024, 600)])
+def test_windows_beside_it_open_no_larger_than_the_screen(
+    fakes: Fakes, size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    screen = fakes.window.screen()
+    assert screen is not None
+    monkeypatch.setattr(type(screen), "availableSize", lambda _: QSize(*size))
+    window = QWidget()
+    for wanted in ((640, 620), (1280, 900), (100, 100)):
+        fit_on_screen(window, *wanted)
+        assert window.width() <= min(size[0], wanted[0]) and window.height() <= min(size[1], wanted[1])
+    assert (window.width(), window.height()) == (100, 100)
+    window.deleteLater()
+
+
 def test_the_first_window_fits_the_screen_and_cuts_nothing(fakes: Fakes) -> None:
     """As it opens, without a size set: nothing else makes the cards ask their words again."""
     screen = fakes.window.screen()
@@ -246,13 +292,13 @@ def test_the_first_window_fits_the_screen_and_cuts_nothing(fakes: Fakes) -> None
 
 
 def test_dialogs_fit_the_smallest_screen(fakes: Fakes) -> None:
-    fakes.window.resize(1024, 600)
+    fakes.window.resize(800, 480)
     fakes.controller.show_settings()
     dialog = fakes.window.settings_dialog
     assert dialog is not None
     dialog.resize(dialog.minimumSizeHint())
     QApplication.processEvents()
-    assert dialog.minimumSizeHint().height() <= 560 and dialog.minimumSizeHint().width() <= 1000
+    assert dialog.minimumSizeHint().height() <= 400 and dialog.minimumSizeHint().width() <= 760
     assert not faults(dialog), "\n".join(faults(dialog))
     dialog.close()
     fakes.window.help.show_keys({})

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from PyQt6.QtCore import QUrl
+from PyQt6.QtCore import QSize, QUrl
 from PyQt6.QtGui import QDesktopServices, QIcon
-from PyQt6.QtWidgets import QApplication
+from PyQt6.QtWidgets import QApplication, QWidget
 
-__all__ = ["make_application", "show_in_folder"]
+__all__ = ["fit_on_screen", "make_application", "show_in_folder"]
 
 
 def make_application(arguments: list[str]) -> QApplication:
@@ -19,6 +19,12 @@ def make_application(arguments: list[str]) -> QApplication:
     application.setDesktopFileName("lumitherm")
     application.setWindowIcon(QIcon(str(Path(__file__).resolve().parents[1] / "icons" / "lumitherm.svg")))
     return application
+
+
+def fit_on_screen(window: QWidget, width_px: int, height_px: int) -> None:
+    """Give a window this size, or as much of it as its screen has room for; a frame comes round it."""
+    size, screen = QSize(width_px, height_px), window.screen()
+    window.resize(size if screen is None else size.boundedTo(screen.availableSize() * 0.9))
 
 
 def show_in_folder(path: Path) -> None:

@@ -324,10 +324,10 @@ def _fields(c: Colours, hover: str) -> str:
     QListWidget::item:selected, QTableWidget::item:selected {{ background: {hover}; color: {c.text}; }}
     QHeaderView::section {{ background: {c.raised}; border: none; padding: 6px; color: {c.dim}; }}
     QScrollArea {{ border: none; background: transparent; }}
-    QScrollBar:vertical {{ background: transparent; width: 8px; }}
-    QScrollBar::handle:vertical {{ background: {c.border}; border-radius: 4px; min-height: 28px; }}
-    QScrollBar:horizontal {{ background: transparent; height: 8px; }}
-    QScrollBar::handle:horizontal {{ background: {c.border}; border-radius: 4px; min-width: 28px; }}
+    QScrollBar:vertical {{ background: transparent; width: 14px; }}
+    QScrollBar::handle:vertical {{ background: {c.border}; border-radius: 7px; min-height: 40px; }}
+    QScrollBar:horizontal {{ background: transparent; height: 14px; }}
+    QScrollBar::handle:horizontal {{ background: {c.border}; border-radius: 7px; min-width: 40px; }}
     QCheckBox {{ spacing: 8px; padding: 3px 0; }}
     QCheckBox::indicator {{ width: 16px; height: 16px; border: 1px solid {c.dim}; border-radius: 4px;
         background: {c.raised}; }}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from PyQt6.QtCore import Qt
-from PyQt6.QtWidgets import QFrame, QScrollArea, QVBoxLayout, QWidget
+from PyQt6.QtWidgets import QScrollArea, QVBoxLayout, QWidget
 
 from app.configuration.config import AppConfig
 from app.gui.live.agc_panel import AgcPanel
@@ -11,11 +11,12 @@ from app.gui.live.compare_panel import ComparePanel
 from app.gui.live.rig_panels import CalibrationPanel, EnginePanel, RecordPanel, SourcePanel
 from app.gui.measuring.measure_panel import MeasurePanel
 from app.gui.widgets.model_box import ModelList
+from app.gui.widgets.sections import let_scroll
 from app.gui.widgets.view_panel import ViewPanel
 
 __all__ = ["ControlPanel"]
 
-_WIDTH = 352
+_WIDTH = 360
 
 
 class ControlPanel(QScrollArea):
@@ -24,11 +25,8 @@ class ControlPanel(QScrollArea):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.setObjectName("side")
-        self.setWidgetResizable(True)
-        self.setFrameShape(QFrame.Shape.NoFrame)
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self.setFixedWidth(_WIDTH)
-        self.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         self.agc, self.view, self.engine = AgcPanel(), ViewPanel(), EnginePanel()
         self.measure = MeasurePanel()
         self.compare, self.record = ComparePanel(), RecordPanel()
@@ -50,7 +48,7 @@ class ControlPanel(QScrollArea):
         ):
             column.addWidget(section)
         column.addStretch(1)
-        self.setWidget(inner)
+        let_scroll(inner, self)
 
     def show_config(self, config: AppConfig) -> None:
         """Show the settings of a configuration."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from PyQt6.QtCore import Qt, pyqtSignal
 from PyQt6.QtGui import QResizeEvent
-from PyQt6.QtWidgets import QFrame, QHBoxLayout, QVBoxLayout, QWidget
+from PyQt6.QtWidgets import QHBoxLayout, QVBoxLayout, QWidget
 
 from app.configuration.config import AppConfig
 from app.gui.common.pipeline_protocol import ControllerState
@@ -15,7 +15,7 @@ from app.gui.common.window_actions import WindowActions
 from app.gui.live.control_panel import ControlPanel
 from app.gui.live.status_bar import StatusBar
 from app.gui.picture.operator_bar import OperatorBar
-from app.gui.picture.stage import VideoStage, bar, tool_button, view_buttons
+from app.gui.picture.stage import ToolBar, VideoStage, tool_button
 from app.gui.widgets.health import HealthLight
 from app.gui.widgets.name_label import NameLabel
 from app.gui.widgets.sections import Section
@@ -67,24 +67,23 @@ class LivePage(QWidget):
         column.addWidget(self.timing)
         column.addWidget(self.status)
 
-    def _make_bar(self) -> QFrame:
-        frame, row = bar("bar", (8, 6, 8, 6), 2)
-        row.addWidget(tool_button(self._actions["home"]))
-        row.addWidget(self.rig)
-        row.addWidget(self.health_lights[0])
-        row.addSpacing(8)
-        row.addWidget(view_buttons(self._actions))
-        row.addStretch(1)
-        for name in ("heat", "compare", "freeze", "snapshot", "event"):
-            row.addWidget(tool_button(self._actions[name]))
-        row.addSpacing(6)
-        row.addWidget(self.record)
-        row.addSpacing(2)
-        row.addWidget(self.run)
-        row.addSpacing(6)
-        for name in ("hud", "timing", "full_screen", "log", "settings", "help", "expert", "panel"):
-            row.addWidget(tool_button(self._actions[name]))
-        return frame
+    def _make_bar(self) -> ToolBar:
+        made = ToolBar(self._actions)
+        made.add("home")
+        made.row.addWidget(self.rig)
+        made.row.addWidget(self.health_lights[0])
+        made.row.addSpacing(8)
+        made.add_views()
+        made.row.addStretch(1)
+        made.add("heat", "compare", "freeze", "snapshot", "event")
+        made.row.addSpacing(6)
+        made.row.addWidget(self.record)
+        made.row.addSpacing(2)
+        made.row.addWidget(self.run)
+        made.row.addSpacing(6)
+        made.add_more("hud", "timing", "full_screen", "log", "settings", "help")
+        made.add("expert", "panel")
+        return made
 
     # ------------------------------------------------------------------ what to show
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from PyQt6.QtCore import Qt
 from PyQt6.QtWidgets import QFrame, QHBoxLayout, QLabel, QVBoxLayout, QWidget
+from superqt import QFlowLayout
 
 from app.gui.common.theme import Level, level_sign, restyle
 from app.gui.widgets.budget_meter import BudgetMeter
@@ -54,13 +55,13 @@ class StatusBar(QFrame):
         self.setObjectName("statusbar")
         self._labels: dict[str, _FigureLabel] = {}
         self.meter = BudgetMeter()
-        self._row = QHBoxLayout()
-        self._row.setSpacing(24)
+        self._row = QFlowLayout()  # a second line where one is too short
+        self._row.setHorizontalSpacing(20)
+        self._row.setVerticalSpacing(4)
         layout = QHBoxLayout(self)
         layout.setContentsMargins(16, 8, 16, 8)
-        layout.setSpacing(24)
-        layout.addLayout(self._row)
-        layout.addStretch(1)
+        layout.setSpacing(20)
+        layout.addLayout(self._row, 1)
         layout.addWidget(self.meter, 0, Qt.AlignmentFlag.AlignVCenter)
 
     def show_snapshot(self, snapshot: StatsSnapshot) -> None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from PyQt6.QtCore import QEvent, QSize, Qt, QTimer, pyqtSignal
-from PyQt6.QtGui import QEnterEvent
+from PyQt6.QtGui import QAction, QEnterEvent
 from PyQt6.QtWidgets import QFrame, QHBoxLayout, QMenu, QToolButton, QVBoxLayout, QWidget, QWidgetAction
 
 from app.gui.common.theme import set_icon
@@ -16,7 +16,7 @@ from app.gui.widgets.sections import ShareSlider
 from app.view.settings import ViewMode
 from fusion_core.colour import STRENGTH_MAX
 
-__all__ = ["OperatorBar"]
+__all__ = ["OperatorBar", "menu_button"]
 
 _SLIDER_PX = 48
 _HIDE_MS = 5000
@@ -92,16 +92,8 @@ class OperatorBar(QFrame):
         return button
 
     def _view_button(self) -> QToolButton:
-        button = QToolButton()
-        set_icon(button, "layers")
-        menu = QMenu(button)
-        menu.setProperty("touch", True)
-        for mode in ViewMode:
-            menu.addAction(self._actions[f"view_{mode}"])
-        button.setMenu(menu)
-        button.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
-        button.setToolTip(self.tr("View"))
-        return self._as_control(button, self.tr("View"))
+        name = self.tr("View")
+        return self._as_control(menu_button("layers", name, (self._actions[f"view_{m}"] for m in ViewMode)), name)
 
     def _strength_button(self) -> QToolButton:
         button = QToolButton()
@@ -211,3 +203,18 @@ class OperatorBar(QFrame):
         parent = self.parentWidget()
         if parent is not None and hasattr(parent, "place_overlays"):
             parent.place_overlays()
+
+
+def menu_button(icon_name: str, name: str, actions: Iterable[QAction]) -> QToolButton:
+    """Make a button that opens a menu of these actions, each large enough for a finger."""
+    button = QToolButton()
+    set_icon(button, icon_name)
+    menu = QMenu(button)
+    menu.setProperty("touch", True)
+    for action in actions:
+        menu.addAction(action)
+    button.setMenu(menu)
+    button.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
+    button.setToolTip(name)
+    button.setAccessibleName(name)
+    return button

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from PyQt6.QtCore import QSize, Qt
+from collections.abc import Sequence
+
+from PyQt6.QtCore import QEvent, QSize, Qt
 from PyQt6.QtGui import QAction, QResizeEvent
 from PyQt6.QtWidgets import QFrame, QHBoxLayout, QSizePolicy, QToolButton, QWidget
 
 from app.gui.common.window_actions import WindowActions
-from app.gui.picture.operator_bar import OperatorBar
+from app.gui.picture.operator_bar import OperatorBar, menu_button
 from app.gui.picture.scale_bar import ScaleBar
 from app.gui.picture.video_view import VideoView
 from app.gui.widgets.banner import BannerStack
 from app.view.settings import ViewMode
 
-__all__ = ["VideoStage", "bar", "tool_button", "view_buttons"]
+__all__ = ["ToolBar", "VideoStage", "bar", "tool_button"]
 
 
 class VideoStage(QWidget):
@@ -63,6 +65,69 @@ class VideoStage(QWidget):
         self.video.right_margin_px = wide + 16 if not self.scale.isHidden() else 0
 
 
+class ToolBar(QFrame):
+    """The bar above the picture. Groups of buttons fold into a menu each, the last one first, where it is narrow."""
+
+    def __init__(self, actions: WindowActions, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.setObjectName("bar")
+        self._actions = actions
+        self.row = QHBoxLayout(self)
+        self.row.setContentsMargins(8, 6, 8, 6)
+        self.row.setSpacing(2)
+        self._groups: list[tuple[list[QToolButton], QToolButton]] = []
+
+    def add(self, *names: str) -> list[QToolButton]:
+        """Add the buttons of these actions."""
+        buttons = [tool_button(self._actions[name]) for name in names]
+        for button in buttons:
+            self.row.addWidget(button)
+        return buttons
+
+    def _add_group(self, icon_name: str, name: str, actions: Sequence[str]) -> None:
+        folded = menu_button(icon_name, name, (self._actions[action] for action in actions))
+        folded.setIconSize(QSize(20, 20))
+        folded.setProperty("flat", True)
+        folded.setFocusPolicy(Qt.FocusPolicy.TabFocus)
+        folded.hide()
+        self._groups.append((self.add(*actions), folded))
+        self.row.addWidget(folded)
+
+    def add_views(self) -> None:
+        """Add the buttons of the nine views."""
+        self._add_group("layers", self.tr("View"), [f"view_{mode}" for mode in ViewMode])
+
+    def add_more(self, *names: str) -> None:
+        """Add what is needed least: it folds first."""
+        self._add_group("dots-horizontal", self.tr("More"), names)
+
+    def resizeEvent(self, event: QResizeEvent | None) -> None:
+        super().resizeEvent(event)
+        self._fold()
+
+    def event(self, event: QEvent | None) -> bool:
+        done = super().event(event)
+        if event is not None and event.type() == QEvent.Type.LayoutRequest:
+            self._fold()  # a button has got other words
+        return done
+
+    def _fold(self) -> None:
+        """Show each group or its menu, by what all need side by side."""
+        saved_px = [self._width(buttons) - self._width([folded]) for buttons, folded in self._groups]
+        need = self.row.minimumSize().width()
+        need += sum(px for px, (_, folded) in zip(saved_px, self._groups, strict=True) if not folded.isHidden())
+        for px, (buttons, folded) in zip(reversed(saved_px), reversed(self._groups), strict=True):
+            narrow = need > self.width()
+            need -= px if narrow else 0
+            if narrow is folded.isHidden():
+                folded.setVisible(narrow)
+                for button in buttons:
+                    button.setVisible(not narrow)
+
+    def _width(self, buttons: list[QToolButton]) -> int:
+        return sum(button.sizeHint().width() + self.row.spacing() for button in buttons)
+
+
 def bar(name: str, margins: tuple[int, int, int, int], spacing: int) -> tuple[QFrame, QHBoxLayout]:
     """Make a bar across the window and its row. name: as the style sheet has it; margins and spacing in px."""
     frame = QFrame()
@@ -85,14 +150,3 @@ def tool_button(action: QAction, text: bool = False) -> QToolButton:
     if not text:
         button.setProperty("flat", True)
     return button
-
-
-def view_buttons(actions: WindowActions) -> QWidget:
-    """Put the buttons of the nine views side by side."""
-    widget = QWidget()
-    row = QHBoxLayout(widget)
-    row.setContentsMargins(0, 0, 0, 0)
-    row.setSpacing(2)
-    for mode in ViewMode:
-        row.addWidget(tool_button(actions[f"view_{mode}"]))
-    return widget

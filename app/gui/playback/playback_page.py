@@ -14,6 +14,7 @@ from PyQt6.QtWidgets import (
     QProgressBar,
     QPushButton,
     QScrollArea,
+    QSizePolicy,
     QSlider,
     QStyle,
     QStyleOptionSlider,
@@ -26,12 +27,12 @@ from app.gui.common.window_actions import WindowActions
 from app.gui.measuring.measure_panel import MeasurePanel
 from app.gui.picture.curve_plot import Curve, CurvePlot
 from app.gui.picture.operator_bar import OperatorBar
-from app.gui.picture.stage import VideoStage, bar, tool_button, view_buttons
+from app.gui.picture.stage import ToolBar, VideoStage, bar, tool_button
 from app.gui.widgets.fuse_choice import FuseChoice
 from app.gui.widgets.model_box import ModelList
 from app.gui.widgets.name_label import NameLabel
 from app.gui.widgets.range_slider import RangeSlider
-from app.gui.widgets.sections import CheckBox, Section, combo
+from app.gui.widgets.sections import CheckBox, Section, combo, let_scroll
 from app.gui.widgets.view_panel import ViewPanel
 from app.playback.fuser import FuseSettings
 from app.view.settings import Picture
@@ -148,31 +149,22 @@ class PlaybackPage(QWidget):
             side.add_asked.connect(self.add_model_asked)
         self.second_on.clicked.connect(self.second_toggled)
 
-    def _make_bar(self, actions: WindowActions) -> QFrame:
-        frame, row = bar("bar", (10, 6, 10, 6), 4)
-        row.addWidget(tool_button(actions["home"]))
-        row.addWidget(self.title)
-        row.addSpacing(12)
-        row.addWidget(view_buttons(actions))
-        row.addStretch(1)
-        for name in (
-            "heat",
-            "measure",
-            "over_time",
-            "snapshot",
-            "open",
-            "full_screen",
-            "log",
-            "settings",
-            "help",
-            "expert",
-            "panel",
-        ):
-            row.addWidget(tool_button(actions[name]))
-        return frame
+    def _make_bar(self, actions: WindowActions) -> ToolBar:
+        made = ToolBar(actions)
+        made.add("home")
+        made.row.addWidget(self.title)
+        made.row.addSpacing(12)
+        made.add_views()
+        made.row.addStretch(1)
+        made.add("heat", "measure", "over_time", "snapshot")
+        made.add_more("open", "full_screen", "log", "settings", "help")
+        made.add("expert", "panel")
+        return made
 
     def _make_plot(self) -> None:
         self.plot.clicked.connect(self.plot_seek_asked)
+        self.plot.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Maximum)
+        self.plot.setMinimumHeight(90)  # in a low window
         self.csv = icon_button("file-delimited-outline", self.tr("Save as CSV…"))
         self.csv.clicked.connect(self.choose_csv)
         self.plot_progress.setAccessibleName(self.tr("Measuring the recording"))
@@ -222,13 +214,10 @@ class PlaybackPage(QWidget):
             column.addWidget(widget)
         column.addStretch(1)
         self.second.hide()
-        panel = QScrollArea()
+        panel = let_scroll(inner, QScrollArea())
         panel.setObjectName("side")
-        panel.setWidgetResizable(True)
-        panel.setFrameShape(QFrame.Shape.NoFrame)
         panel.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        panel.setFixedWidth(352)
-        panel.setWidget(inner)
+        panel.setFixedWidth(360)
         return panel
 
     def _make_transport(self, actions: WindowActions) -> QFrame:

@@ -15,6 +15,7 @@ from PyQt6.QtWidgets import (
     QLineEdit,
     QProgressBar,
     QPushButton,
+    QScrollArea,
     QSizePolicy,
     QVBoxLayout,
     QWidget,
@@ -22,7 +23,7 @@ from PyQt6.QtWidgets import (
 
 from app.gui.common.theme import icon_button
 from app.gui.widgets.name_label import NameLabel
-from app.gui.widgets.sections import combo, form
+from app.gui.widgets.sections import combo, form, let_scroll
 from app.rig.setup_assistant import SourceChoice
 from fusion_core.frames import Stream
 
@@ -36,7 +37,7 @@ class _Preview(QWidget):
         super().__init__(parent)
         self._image = QImage()
         self._text = ""
-        self.setMinimumSize(280, 84)  # the window may be 600 px high
+        self.setMinimumSize(280, 84)
         self.setAccessibleName(name)
 
     def show_image(self, image: QImage) -> None:
@@ -63,7 +64,7 @@ class _Preview(QWidget):
         painter.end()
 
 
-class AssistantPage(QWidget):
+class AssistantPage(QScrollArea):
     """Four steps on one page."""
 
     back_asked = pyqtSignal()
@@ -88,8 +89,9 @@ class AssistantPage(QWidget):
         self.problem.hide()
         bottom = QHBoxLayout()
         bottom.setSpacing(16)
-        column = QVBoxLayout(self)
-        column.setContentsMargins(40, 16, 40, 16)
+        inner = QWidget()
+        column = QVBoxLayout(inner)
+        column.setContentsMargins(16, 16, 16, 16)
         column.setSpacing(10)
         column.addLayout(self._top())
         column.addWidget(self.problem)
@@ -98,6 +100,7 @@ class AssistantPage(QWidget):
         bottom.addLayout(self._offset(), 1)
         bottom.addLayout(self._saving(), 1)
         column.addLayout(bottom)
+        let_scroll(inner, self)
         for button in self.findChildren(QPushButton):  # for fingers
             button.setProperty("touch", True)
 
@@ -187,19 +190,20 @@ class AssistantPage(QWidget):
     def _offset(self) -> QVBoxLayout:
         offset_head = QLabel(self.tr("3. Time offset and alignment of the two"))
         offset_head.setProperty("role", "heading")
+        offset_head.setWordWrap(True)
         self.offset = QLabel(self.tr("Move a hand or the rig before both cameras for some ten seconds."))
         self.offset.setWordWrap(True)
         self.progress = QProgressBar()
         self.progress.setRange(0, 100)
         self.progress.setFormat(self.tr("measured: %p %"))
         self.progress.setAccessibleName(self.tr("Measuring the offset"))
-        self.alignment = QLabel(self.tr("Searching how thermal lies on visible…"))
-        self.alignment.setWordWrap(True)
+        self.aligned = QLabel(self.tr("Searching how thermal lies on visible…"))
+        self.aligned.setWordWrap(True)
         left = QVBoxLayout()
         left.addWidget(offset_head)
         left.addWidget(self.offset)
         left.addWidget(self.progress)
-        left.addWidget(self.alignment)
+        left.addWidget(self.aligned)
         left.addStretch(1)
         return left
 
@@ -279,7 +283,7 @@ class AssistantPage(QWidget):
 
     def show_alignment(self, text: str) -> None:
         """Show what the scene says of how thermal lies on visible."""
-        self.alignment.setText(text)
+        self.aligned.setText(text)
 
     def show_problem(self, text: str) -> None:
         """Say what is wrong; "" = nothing."""

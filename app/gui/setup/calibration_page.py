@@ -25,7 +25,7 @@ from PyQt6.QtWidgets import (
 
 from app.gui.common.theme import Level, icon_button, level_sign, restyle
 from app.gui.setup.calibration_words import advice_and_state, in_words
-from app.gui.widgets.sections import ComboBox, form, spin
+from app.gui.widgets.sections import ComboBox, form, let_scroll, spin
 from app.rig.calibration_session import BOARDS, CalibrationOutcome, CaptureProgress
 from fusion_core.frames import Stream
 
@@ -53,7 +53,7 @@ class BoardPreview(QWidget):
         self._points: npt.NDArray[np.float64] | None = None
         self._cells: npt.NDArray[np.int64] | None = None
         self._kept = False
-        self.setMinimumSize(260, 195)
+        self.setMinimumSize(240, 120)  # two above each other in a window 400 px high
         self.setAccessibleName(name)
 
     def show_image(self, image: QImage) -> None:
@@ -202,11 +202,15 @@ class CalibrationPage(QWidget):
         row.setSpacing(16)
         row.addWidget(back)
         row.addWidget(title)
-        row.addStretch(1)
         self.note = QLabel(self.tr("PRACTICE: a simulated board; nothing of your rig changes"))
         self.note.setProperty("level", "caution")
+        self.note.setWordWrap(True)
+        self.note.setAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
+        room = self.note.sizePolicy()
+        room.setRetainSizeWhenHidden(True)
+        self.note.setSizePolicy(room)
         self.note.hide()
-        row.addWidget(self.note)
+        row.addWidget(self.note, 1)
         return row
 
     def _choosing(self) -> QWidget:
@@ -303,15 +307,6 @@ class CalibrationPage(QWidget):
         self._gate_grid.setHorizontalSpacing(10)
         self._gate_grid.setVerticalSpacing(6)
         self._gate_grid.setColumnStretch(1, 1)
-        scroll = QScrollArea()
-        scroll.setWidgetResizable(True)
-        scroll.setFrameShape(QFrame.Shape.NoFrame)
-        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        scroll.setWidget(self.gates)
-        self.gates.setAutoFillBackground(False)  # the card's colour, not the window's
-        view = scroll.viewport()
-        if view is not None:
-            view.setAutoFillBackground(False)
         self.apply = icon_button("check", self.tr("Apply"), primary=True)
         self.apply.clicked.connect(self.apply_asked)
         report = icon_button("file-document-outline", self.tr("Open the report"))
@@ -320,11 +315,9 @@ class CalibrationPage(QWidget):
         more.clicked.connect(self.more_asked)
         discard = QPushButton(self.tr("Discard"))
         discard.clicked.connect(self.discard_asked)
-        page = _step(self.tr("4. Result"), self.verdict, self.range, scroll, report, self.apply, more, discard)
-        layout = page.layout()
-        if isinstance(layout, QVBoxLayout):
-            layout.setStretchFactor(scroll, 1)
-        return page
+        return _step(
+            self.tr("4. Result"), self.verdict, self.range, self.gates, report, None, self.apply, more, discard
+        )
 
     # ------------------------------------------------------------------ what to show
 
@@ -454,19 +447,23 @@ class CalibrationPage(QWidget):
 
 
 def _step(title: str, *parts: QWidget | None) -> QWidget:
-    """A heading over the parts; None is room that stretches."""
-    widget = QWidget()
-    column = QVBoxLayout(widget)
-    column.setContentsMargins(0, 0, 0, 0)
-    column.setSpacing(10)
+    """A heading over the parts: those before None scroll where there is little room, those after it stay below."""
+    widget, above = QWidget(), QWidget()
+    column, words = QVBoxLayout(widget), QVBoxLayout(above)
+    for each in (column, words):
+        each.setContentsMargins(0, 0, 0, 0)
+        each.setSpacing(10)
     head = QLabel(title)
     head.setProperty("role", "step")
     column.addWidget(head)
+    column.addWidget(let_scroll(above, QScrollArea()), 1)
+    into = words
     for part in parts:
         if part is None:
-            column.addStretch(1)
+            into = column
         else:
-            column.addWidget(part)
+            into.addWidget(part)
+    words.addStretch(1)
     return widget
 
 

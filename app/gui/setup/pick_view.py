@@ -39,7 +39,7 @@ class PickView(QWidget):
         self._current: int | None = None
         self._hint: tuple[float, float] | None = None
         self._held: int | None = None
-        self.setMinimumSize(320, 240)
+        self.setMinimumSize(240, 100)
         self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
         self.setCursor(Qt.CursorShape.CrossCursor)
         self.setAccessibleName(name)

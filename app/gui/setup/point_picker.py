@@ -22,7 +22,7 @@ from PyQt6.QtWidgets import (
     QWidget,
 )
 
-from app.gui.common.qt_application import make_application
+from app.gui.common.qt_application import fit_on_screen, make_application
 from app.gui.common.qt_image import rgb_image
 from app.gui.common.theme import Appearance, apply_theme, icon_button
 from app.gui.common.translation import install_language
@@ -56,7 +56,7 @@ class PointPicker(QWidget):
         levels = picking.thermal_levels
         self.views["thermal"].show_image(rgb_image(np.repeat(levels[..., None], 3, axis=2)))
         self.preview = QLabel()
-        self.preview.setMinimumSize(320, 240)
+        self.preview.setMinimumSize(240, 100)
         self.preview.setAlignment(Qt.AlignmentFlag.AlignCenter)
         self.preview.setAccessibleName(self.tr("Fused picture"))
         self.table = self._table()
@@ -120,7 +120,7 @@ class PointPicker(QWidget):
         grid.addWidget(side, 3, 1)
         grid.setRowStretch(1, 1)
         grid.setRowStretch(3, 1)
-        self.resize(1280, 900)
+        fit_on_screen(self, 1280, 900)
 
     # ------------------------------------------------------------------ what the user does
 

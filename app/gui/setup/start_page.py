@@ -15,6 +15,7 @@ from PyQt6.QtWidgets import (
     QListWidget,
     QListWidgetItem,
     QPushButton,
+    QScrollArea,
     QSizePolicy,
     QToolButton,
     QVBoxLayout,
@@ -23,6 +24,7 @@ from PyQt6.QtWidgets import (
 
 from app.gui.common.qt_image import rgb_image
 from app.gui.common.theme import colours, icon, set_icon
+from app.gui.widgets.sections import let_scroll
 from app.gui.widgets.status_text import clock
 from app.playback.preview import RecordingPreview
 from app.rig.setup_assistant import SourceChoice
@@ -52,6 +54,7 @@ class _Card(QPushButton):
         self._show_sign()
         heading = QLabel(title)
         heading.setProperty("role", "heading")
+        heading.setWordWrap(True)
         words = QLabel(text)
         words.setProperty("role", "dim")
         words.setWordWrap(True)
@@ -109,11 +112,11 @@ class _FileList(QFrame):
         self.list.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self.list.itemActivated.connect(self._open)
         self.list.itemClicked.connect(self._open)
+        heading.setWordWrap(True)
         heading.setMinimumHeight(_HEAD_PX)  # as high with a button beside it as without
         self.head = QHBoxLayout()
         self.head.setContentsMargins(0, 0, 0, 0)
-        self.head.addWidget(heading)
-        self.head.addStretch(1)
+        self.head.addWidget(heading, 1)
         self.setMaximumHeight(_LIST_PX)
         column = QVBoxLayout(self)
         column.setContentsMargins(16, 12, 16, 12)
@@ -148,7 +151,7 @@ class _FileList(QFrame):
             self.chosen.emit(str(target))
 
 
-class StartPage(QWidget):
+class StartPage(QScrollArea):
     """Asks; decides nothing."""
 
     simulated_asked = pyqtSignal()
@@ -178,11 +181,13 @@ class StartPage(QWidget):
         content.addLayout(self._cards())
         content.addLayout(self._lists())
         content.addStretch(1)
-        outer = QHBoxLayout(self)
-        outer.setContentsMargins(40, 40, 40, 40)
-        outer.addStretch(1)
-        outer.addWidget(inner, 20)
-        outer.addStretch(1)
+        holder = QWidget()
+        self._outer = QHBoxLayout(holder)
+        self._outer.setContentsMargins(40, 40, 40, 40)
+        self._outer.addStretch(1)
+        self._outer.addWidget(inner, 20)
+        self._outer.addStretch(1)
+        let_scroll(holder, self)
 
     def _top(self) -> QHBoxLayout:
         title = QLabel("Lumitherm")
@@ -281,10 +286,10 @@ class StartPage(QWidget):
         self.cameras.show_entries([(choice.uri, choice.name, choice.reason) for choice in real])
 
     def resizeEvent(self, event: QResizeEvent | None) -> None:
+        margin = 16 if self.height() < _LOW_PX else 40
+        if self._outer.contentsMargins().top() != margin:
+            self._outer.setContentsMargins(margin, margin, margin, margin)
         super().resizeEvent(event)
-        layout, margin = self.layout(), 16 if self.height() < _LOW_PX else 40
-        if layout is not None and layout.contentsMargins().top() != margin:
-            layout.setContentsMargins(margin, margin, margin, margin)
 
     def showEvent(self, event: QShowEvent | None) -> None:
         self.show_problem("")

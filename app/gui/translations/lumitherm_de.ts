@@ -452,138 +452,138 @@
 </context><context>
     <name>AssistantPage</name>
     <message>
-        <location filename="../setup/assistant_page.py" line="107" />
+        <location filename="../setup/assistant_page.py" line="110" />
         <source>Back</source>
         <translation>Zurück</translation>
     </message>
     <message>
-        <location filename="../setup/assistant_page.py" line="109" />
+        <location filename="../setup/assistant_page.py" line="112" />
         <source>Set up two cameras</source>
         <translation>Zwei Kameras einrichten</translation>
     </message>
     <message>
-        <location filename="../setup/assistant_page.py" line="116" />
+        <location filename="../setup/assistant_page.py" line="119" />
         <source>Search again</source>
         <translation>Erneut suchen</translation>
     </message>
     <message>
-        <location filename="../setup/assistant_page.py" line="124" />
+        <location filename="../setup/assistant_page.py" line="127" />
         <source>1. Visible camera</source>
         <translation>1. Tageslichtkamera</translation>
     </message>
     <message>
-        <location filename="../setup/assistant_page.py" line="124" />
+        <location filename="../setup/assistant_page.py" line="127" />
         <source>2. Thermal camera</source>
         <translation>2. Wärmebildkamera</translation>
     </message>
     <message>
-        <location filename="../setup/assistant_page.py" line="148" />
+        <location filename="../setup/assistant_page.py" line="151" />
         <source>or paste an address: rtsp://…</source>
         <translation>oder Adresse einfügen: rtsp://…</translation>
     </message>
     <message>
-        <location filename="../setup/assistant_page.py" line="149" />
+        <location filename="../setup/assistant_page.py" line="152" />
         <source>{0}: address or file</source>
         <translation>{0}: Adresse oder Datei</translation>
     </message>
     <message>
-        <location filename="../setup/assistant_page.py" line="151" />
+        <location filename="../setup/assistant_page.py" line="154" />
         <source>File…</source>
         <translation>Datei…</translation>
     </message>
     <message>
-        <location filename="../setup/assistant_page.py" line="152" />
+        <location filename="../setup/assistant_page.py" line="155" />
         <source>{0}: choose a file</source>
         <translation>{0}: Datei wählen</translation>
     </message>
     <message>
-        <location filename="../setup/assistant_page.py" line="160" />
+        <location filename="../setup/assistant_page.py" line="163" />
         <source>Videos (*.mkv *.mp4 *.avi *.mov *.webm);;All files (*)</source>
         <translation>Videos (*.mkv *.mp4 *.avi *.mov *.webm);;Alle Dateien (*)</translation>
     </message>
     <message>
-        <location filename="../setup/assistant_page.py" line="166" />
+        <location filename="../setup/assistant_page.py" line="169" />
         <source>Known camera</source>
         <translation>Bekannte Kamera</translation>
     </message>
     <message>
-        <location filename="../setup/assistant_page.py" line="169" />
+        <location filename="../setup/assistant_page.py" line="172" />
         <source>its address, e.g. 192.168.1.64</source>
         <translation>ihre Adresse, z. B. 192.168.1.64</translation>
     </message>
     <message>
-        <location filename="../setup/assistant_page.py" line="170" />
+        <location filename="../setup/assistant_page.py" line="173" />
         <source>Address of the known camera</source>
         <translation>Adresse der bekannten Kamera</translation>
     </message>
     <message>
-        <location filename="../setup/assistant_page.py" line="172" />
+        <location filename="../setup/assistant_page.py" line="175" />
         <source>Fill in</source>
         <translation>Eintragen</translation>
     </message>
     <message>
-        <location filename="../setup/assistant_page.py" line="175" />
+        <location filename="../setup/assistant_page.py" line="178" />
         <source>Known network camera</source>
         <translation>Bekannte Netzwerkkamera</translation>
     </message>
     <message>
-        <location filename="../setup/assistant_page.py" line="188" />
+        <location filename="../setup/assistant_page.py" line="191" />
         <source>3. Time offset and alignment of the two</source>
         <translation>3. Zeitversatz und Ausrichtung der beiden</translation>
     </message>
     <message>
-        <location filename="../setup/assistant_page.py" line="190" />
+        <location filename="../setup/assistant_page.py" line="194" />
         <source>Move a hand or the rig before both cameras for some ten seconds.</source>
         <translation>Etwa zehn Sekunden lang vor beiden Kameras eine Hand oder die Anlage bewegen.</translation>
     </message>
     <message>
-        <location filename="../setup/assistant_page.py" line="194" />
+        <location filename="../setup/assistant_page.py" line="198" />
         <source>measured: %p %</source>
         <translation>gemessen: %p %</translation>
     </message>
     <message>
-        <location filename="../setup/assistant_page.py" line="195" />
+        <location filename="../setup/assistant_page.py" line="199" />
         <source>Measuring the offset</source>
         <translation>Versatz wird gemessen</translation>
     </message>
     <message>
-        <location filename="../setup/assistant_page.py" line="196" />
+        <location filename="../setup/assistant_page.py" line="200" />
         <source>Searching how thermal lies on visible…</source>
         <translation>Suche, wie das Wärmebild auf dem Tageslichtbild liegt…</translation>
     </message>
     <message>
-        <location filename="../setup/assistant_page.py" line="207" />
+        <location filename="../setup/assistant_page.py" line="211" />
         <source>4. Save</source>
         <translation>4. Speichern</translation>
     </message>
     <message>
-        <location filename="../setup/assistant_page.py" line="218" />
-        <location filename="../setup/assistant_page.py" line="211" />
+        <location filename="../setup/assistant_page.py" line="222" />
+        <location filename="../setup/assistant_page.py" line="215" />
         <source>Name of the rig</source>
         <translation>Name der Anlage</translation>
     </message>
     <message>
-        <location filename="../setup/assistant_page.py" line="212" />
+        <location filename="../setup/assistant_page.py" line="216" />
         <source>Save and start</source>
         <translation>Speichern und starten</translation>
     </message>
     <message>
-        <location filename="../setup/assistant_page.py" line="273" />
+        <location filename="../setup/assistant_page.py" line="277" />
         <source>opening…</source>
         <translation>wird geöffnet…</translation>
     </message>
     <message>
-        <location filename="../setup/assistant_page.py" line="298" />
+        <location filename="../setup/assistant_page.py" line="302" />
         <source>Simulated visible camera</source>
         <translation>Simulierte Tageslichtkamera</translation>
     </message>
     <message>
-        <location filename="../setup/assistant_page.py" line="299" />
+        <location filename="../setup/assistant_page.py" line="303" />
         <source>Simulated thermal camera</source>
         <translation>Simulierte Wärmebildkamera</translation>
     </message>
     <message>
-        <location filename="../setup/assistant_page.py" line="300" />
+        <location filename="../setup/assistant_page.py" line="304" />
         <source>part of this program</source>
         <translation>Teil dieses Programms</translation>
     </message>
@@ -725,224 +725,224 @@
         <translation>Anlage kalibrieren</translation>
     </message>
     <message>
-        <location filename="../setup/calibration_page.py" line="206" />
+        <location filename="../setup/calibration_page.py" line="205" />
         <source>PRACTICE: a simulated board; nothing of your rig changes</source>
         <translation>ÜBUNG: simulierte Tafel; an der Anlage ändert sich nichts</translation>
     </message>
     <message>
-        <location filename="../setup/calibration_page.py" line="216" />
+        <location filename="../setup/calibration_page.py" line="220" />
         <source>Board</source>
         <translation>Tafel</translation>
     </message>
     <message>
-        <location filename="../setup/calibration_page.py" line="217" />
+        <location filename="../setup/calibration_page.py" line="221" />
         <source>Begin</source>
         <translation>Beginnen</translation>
     </message>
     <message>
-        <location filename="../setup/calibration_page.py" line="226" />
-        <location filename="../setup/calibration_page.py" line="221" />
+        <location filename="../setup/calibration_page.py" line="230" />
+        <location filename="../setup/calibration_page.py" line="225" />
         <source>Working distance</source>
         <translation>Arbeitsabstand</translation>
     </message>
     <message>
-        <location filename="../setup/calibration_page.py" line="222" />
+        <location filename="../setup/calibration_page.py" line="226" />
         <source>near to horizon</source>
         <translation>nah bis zum Horizont</translation>
     </message>
     <message>
-        <location filename="../setup/calibration_page.py" line="228" />
+        <location filename="../setup/calibration_page.py" line="232" />
         <source>Practise with a simulated board</source>
         <translation>Mit einer simulierten Tafel üben</translation>
     </message>
     <message>
-        <location filename="../setup/calibration_page.py" line="230" />
+        <location filename="../setup/calibration_page.py" line="234" />
         <source>Save the board to print…</source>
         <translation>Tafel zum Drucken speichern…</translation>
     </message>
     <message>
-        <location filename="../setup/calibration_page.py" line="233" />
+        <location filename="../setup/calibration_page.py" line="237" />
         <source>1. The board</source>
         <translation>1. Die Tafel</translation>
     </message>
     <message>
-        <location filename="../setup/calibration_page.py" line="235" />
+        <location filename="../setup/calibration_page.py" line="239" />
         <source>Both cameras must see the pattern: circles cut out of a sheet before something warm, or a print on a warmed plate. An asymmetric grid of circles is the safest choice.</source>
         <translation>Beide Kameras müssen das Muster sehen: aus einem Blatt geschnittene Kreise vor etwas Warmem, oder einen Druck auf einer erwärmten Platte. Ein asymmetrisches Kreisgitter ist die sicherste Wahl.</translation>
     </message>
     <message>
-        <location filename="../setup/calibration_page.py" line="241" />
+        <location filename="../setup/calibration_page.py" line="245" />
         <source>kind : columns x rows : spacing, as `lumitherm calibrate board` takes it</source>
         <translation>Art : Spalten x Zeilen : Abstand, wie `lumitherm calibrate board` es nimmt</translation>
     </message>
     <message>
-        <location filename="../setup/calibration_page.py" line="245" />
+        <location filename="../setup/calibration_page.py" line="249" />
         <source>Where both pictures lie on each other exactly. Nearer and farther things are off by parallax.</source>
         <translation>Dort liegen beide Bilder genau aufeinander. Näheres und Ferneres ist durch Parallaxe versetzt.</translation>
     </message>
     <message>
-        <location filename="../setup/calibration_page.py" line="259" />
+        <location filename="../setup/calibration_page.py" line="263" />
         <source>Views kept</source>
         <translation>Behaltene Ansichten</translation>
     </message>
     <message>
-        <location filename="../setup/calibration_page.py" line="260" />
+        <location filename="../setup/calibration_page.py" line="264" />
         <source>Share of the field of both cameras covered</source>
         <translation>Abgedeckter Anteil des gemeinsamen Blickfelds</translation>
     </message>
     <message>
-        <location filename="../setup/calibration_page.py" line="261" />
+        <location filename="../setup/calibration_page.py" line="265" />
         <source>Views: none yet</source>
         <translation>Ansichten: noch keine</translation>
     </message>
     <message>
-        <location filename="../setup/calibration_page.py" line="262" />
+        <location filename="../setup/calibration_page.py" line="266" />
         <source>Field of both cameras covered: nothing yet</source>
         <translation>Feld beider Kameras abgedeckt: noch nichts</translation>
     </message>
     <message>
-        <location filename="../setup/calibration_page.py" line="263" />
+        <location filename="../setup/calibration_page.py" line="267" />
         <source>Solve now</source>
         <translation>Jetzt lösen</translation>
     </message>
     <message>
-        <location filename="../setup/calibration_page.py" line="265" />
+        <location filename="../setup/calibration_page.py" line="269" />
         <source>Start over</source>
         <translation>Von vorn beginnen</translation>
     </message>
     <message>
-        <location filename="../setup/calibration_page.py" line="268" />
+        <location filename="../setup/calibration_page.py" line="272" />
         <source>2. Views of the board</source>
         <translation>2. Ansichten der Tafel</translation>
     </message>
     <message>
-        <location filename="../setup/calibration_page.py" line="276" />
+        <location filename="../setup/calibration_page.py" line="280" />
         <source>A view is taken automatically once the board is still, sharp and in a new place.</source>
         <translation>Eine Ansicht wird von selbst aufgenommen, sobald die Tafel ruhig, scharf und an einer neuen Stelle ist.</translation>
     </message>
     <message>
-        <location filename="../setup/calibration_page.py" line="283" />
+        <location filename="../setup/calibration_page.py" line="287" />
         <source>Solving</source>
         <translation>Lösung</translation>
     </message>
     <message>
-        <location filename="../setup/calibration_page.py" line="286" />
+        <location filename="../setup/calibration_page.py" line="290" />
         <source>3. Solving</source>
         <translation>3. Lösen</translation>
     </message>
     <message>
-        <location filename="../setup/calibration_page.py" line="288" />
+        <location filename="../setup/calibration_page.py" line="292" />
         <source>Both lenses and the geometry between them, then again without some views and with others twice, to tell how certain they are. Up to a minute; the live picture goes on.</source>
         <translation>Beide Objektive und ihre Lage zueinander, dann noch einmal ohne manche Ansichten und mit anderen doppelt, um zu sagen, wie sicher sie sind. Bis zu einer Minute; das Bild läuft weiter.</translation>
     </message>
     <message>
-        <location filename="../setup/calibration_page.py" line="430" />
-        <location filename="../setup/calibration_page.py" line="315" />
+        <location filename="../setup/calibration_page.py" line="423" />
+        <location filename="../setup/calibration_page.py" line="310" />
         <source>Apply</source>
         <translation>Anwenden</translation>
     </message>
     <message>
-        <location filename="../setup/calibration_page.py" line="317" />
+        <location filename="../setup/calibration_page.py" line="312" />
         <source>Open the report</source>
         <translation>Bericht öffnen</translation>
     </message>
     <message>
-        <location filename="../setup/calibration_page.py" line="319" />
+        <location filename="../setup/calibration_page.py" line="314" />
         <source>Capture more views</source>
         <translation>Mehr Ansichten aufnehmen</translation>
     </message>
     <message>
-        <location filename="../setup/calibration_page.py" line="321" />
+        <location filename="../setup/calibration_page.py" line="316" />
         <source>Discard</source>
         <translation>Verwerfen</translation>
     </message>
     <message>
-        <location filename="../setup/calibration_page.py" line="323" />
+        <location filename="../setup/calibration_page.py" line="319" />
         <source>4. Result</source>
         <translation>4. Ergebnis</translation>
     </message>
     <message>
-        <location filename="../setup/calibration_page.py" line="342" />
+        <location filename="../setup/calibration_page.py" line="335" />
         <source>Show the board to both cameras.</source>
         <translation>Die Tafel beiden Kameras zeigen.</translation>
     </message>
     <message>
-        <location filename="../setup/calibration_page.py" line="367" />
+        <location filename="../setup/calibration_page.py" line="360" />
         <source>Views: {0}, a few more help</source>
         <translation>Ansichten: {0}, einige mehr helfen</translation>
     </message>
     <message>
-        <location filename="../setup/calibration_page.py" line="368" />
+        <location filename="../setup/calibration_page.py" line="361" />
         <source>Views: {0} of {1}</source>
         <translation>Ansichten: {0} von {1}</translation>
     </message>
     <message>
-        <location filename="../setup/calibration_page.py" line="370" />
+        <location filename="../setup/calibration_page.py" line="363" />
         <source>Field of both cameras covered: {0:.0f} %</source>
         <translation>Gemeinsames Blickfeld abgedeckt: {0:.0f} %</translation>
     </message>
     <message>
-        <location filename="../setup/calibration_page.py" line="377" />
+        <location filename="../setup/calibration_page.py" line="370" />
         <source>Good</source>
         <translation>Gut</translation>
     </message>
     <message>
-        <location filename="../setup/calibration_page.py" line="377" />
+        <location filename="../setup/calibration_page.py" line="370" />
         <source>Not good enough</source>
         <translation>Nicht gut genug</translation>
     </message>
     <message>
-        <location filename="../setup/calibration_page.py" line="381" />
+        <location filename="../setup/calibration_page.py" line="374" />
         <source>the horizon</source>
         <translation>zum Horizont</translation>
     </message>
     <message>
-        <location filename="../setup/calibration_page.py" line="383" />
+        <location filename="../setup/calibration_page.py" line="376" />
         <source>Held-out error {0:.2f} thermal px (95 %: {1:.2f}). Exact at {2:.1f} m; parallax stays inside {3:g} visible px from {4:.1f} m to {5}.</source>
         <translation>Fehler auf ungesehenen Ansichten {0:.2f} px im Wärmebild (95 %: {1:.2f}). Genau bei {2:.1f} m; die Parallaxe bleibt unter {3:g} px im Tageslichtbild von {4:.1f} m bis {5}.</translation>
     </message>
     <message>
-        <location filename="../setup/calibration_page.py" line="402" />
+        <location filename="../setup/calibration_page.py" line="395" />
         <source>passed</source>
         <translation>erfüllt</translation>
     </message>
     <message>
-        <location filename="../setup/calibration_page.py" line="402" />
+        <location filename="../setup/calibration_page.py" line="395" />
         <source>failed</source>
         <translation>nicht erfüllt</translation>
     </message>
     <message>
-        <location filename="../setup/calibration_page.py" line="407" />
+        <location filename="../setup/calibration_page.py" line="400" />
         <source>wanted: {0}</source>
         <translation>verlangt: {0}</translation>
     </message>
     <message>
-        <location filename="../setup/calibration_page.py" line="419" />
+        <location filename="../setup/calibration_page.py" line="412" />
         <source>Visible is stamped {0:+.1f} ms against thermal (±{1:.1f}); put right from the next start of the cameras on</source>
         <translation>Tageslicht ist {0:+.1f} ms gegen Thermal gestempelt (±{1:.1f}); ab dem nächsten Start der Kameras berichtigt</translation>
     </message>
     <message>
-        <location filename="../setup/calibration_page.py" line="426" />
+        <location filename="../setup/calibration_page.py" line="419" />
         <source>Rejected views: {0}; the report says why</source>
         <translation>Verworfene Ansichten: {0}; der Bericht sagt, warum</translation>
     </message>
     <message>
-        <location filename="../setup/calibration_page.py" line="430" />
+        <location filename="../setup/calibration_page.py" line="423" />
         <source>Apply all the same</source>
         <translation>Trotzdem anwenden</translation>
     </message>
     <message>
-        <location filename="../setup/calibration_page.py" line="437" />
+        <location filename="../setup/calibration_page.py" line="430" />
         <source>The board is bent: its points lie within {0:.1f} mm of depth in place of a plane. This was taken into account; stiffen it all the same.</source>
         <translation>Die Tafel ist verbogen: Ihre Punkte liegen in {0:.1f} mm Tiefe statt in einer Ebene. Das ist berücksichtigt; trotzdem versteifen.</translation>
     </message>
     <message>
-        <location filename="../setup/calibration_page.py" line="450" />
+        <location filename="../setup/calibration_page.py" line="443" />
         <source>Save the board</source>
         <translation>Tafel speichern</translation>
     </message>
     <message>
-        <location filename="../setup/calibration_page.py" line="450" />
+        <location filename="../setup/calibration_page.py" line="443" />
         <source>Drawing (*.pdf *.svg)</source>
         <translation>Zeichnung (*.pdf *.svg)</translation>
     </message>
@@ -1768,17 +1768,17 @@
 </context><context>
     <name>HelpOverlay</name>
     <message>
-        <location filename="../help_overlay.py" line="30" />
+        <location filename="../help_overlay.py" line="32" />
         <source>Help</source>
         <translation>Hilfe</translation>
     </message>
     <message>
-        <location filename="../help_overlay.py" line="49" />
+        <location filename="../help_overlay.py" line="44" />
         <source>Keys</source>
         <translation>Tasten</translation>
     </message>
     <message>
-        <location filename="../help_overlay.py" line="52" />
+        <location filename="../help_overlay.py" line="47" />
         <source>Wheel: zoom · drag: pan · double click: full screen · drag a mark or its corner: move it · drag the divider: wipe · Esc: leave</source>
         <translation>Rad: vergrößern · Ziehen: verschieben · Doppelklick: Vollbild · Messstelle oder Ecke ziehen: versetzen · Linie ziehen: Schieber · Esc: verlassen</translation>
     </message>
@@ -1819,96 +1819,96 @@
 </context><context>
     <name>LivePage</name>
     <message>
-        <location filename="../live/live_page.py" line="103" />
+        <location filename="../live/live_page.py" line="102" />
         <source>Cameras off</source>
         <translation>Kameras aus</translation>
     </message>
     <message>
-        <location filename="../live/live_page.py" line="103" />
+        <location filename="../live/live_page.py" line="102" />
         <source>Cameras on</source>
         <translation>Kameras an</translation>
     </message>
     <message>
-        <location filename="../live/live_page.py" line="106" />
+        <location filename="../live/live_page.py" line="105" />
         <source>stopped</source>
         <translation>angehalten</translation>
     </message>
     <message>
-        <location filename="../live/live_page.py" line="107" />
+        <location filename="../live/live_page.py" line="106" />
         <source>starting…</source>
         <translation>startet…</translation>
     </message>
     <message>
-        <location filename="../live/live_page.py" line="108" />
+        <location filename="../live/live_page.py" line="107" />
         <source>waiting for the first picture…</source>
         <translation>wartet auf das erste Bild…</translation>
     </message>
     <message>
-        <location filename="../live/live_page.py" line="109" />
+        <location filename="../live/live_page.py" line="108" />
         <source>stopping, ending the recording…</source>
         <translation>hält an, die Aufnahme wird beendet…</translation>
     </message>
     <message>
-        <location filename="../live/live_page.py" line="145" />
+        <location filename="../live/live_page.py" line="144" />
         <source>A  as it fuses now</source>
         <translation>A  wie jetzt fusioniert</translation>
     </message>
     <message>
-        <location filename="../live/live_page.py" line="145" />
+        <location filename="../live/live_page.py" line="144" />
         <source>fused</source>
         <translation>fusioniert</translation>
     </message>
     <message>
-        <location filename="../live/live_page.py" line="146" />
+        <location filename="../live/live_page.py" line="145" />
         <source>B</source>
         <translation>B</translation>
     </message>
     <message>
-        <location filename="../live/live_page.py" line="151" />
+        <location filename="../live/live_page.py" line="150" />
         <source>Stop recording</source>
         <translation>Aufnahme beenden</translation>
     </message>
     <message>
-        <location filename="../live/live_page.py" line="151" />
+        <location filename="../live/live_page.py" line="150" />
         <source>Record</source>
         <translation>Aufnehmen</translation>
     </message>
 </context><context>
     <name>LogView</name>
     <message>
-        <location filename="../log_view.py" line="21" />
+        <location filename="../log_view.py" line="22" />
         <source>Lumitherm log</source>
         <translation>Lumitherm-Protokoll</translation>
     </message>
     <message>
-        <location filename="../log_view.py" line="28" />
+        <location filename="../log_view.py" line="29" />
         <source>Log</source>
         <translation>Protokoll</translation>
     </message>
     <message>
-        <location filename="../log_view.py" line="29" />
+        <location filename="../log_view.py" line="30" />
         <source>Nothing has gone wrong so far.</source>
         <translation>Bisher ist nichts schiefgegangen.</translation>
     </message>
     <message>
-        <location filename="../log_view.py" line="30" />
+        <location filename="../log_view.py" line="31" />
         <source>Copy all</source>
         <translation>Alles kopieren</translation>
     </message>
     <message>
-        <location filename="../log_view.py" line="32" />
+        <location filename="../log_view.py" line="33" />
         <source>Close</source>
         <translation>Schließen</translation>
     </message>
 </context><context>
     <name>MainWindow</name>
     <message>
-        <location filename="../main_window.py" line="115" />
+        <location filename="../main_window.py" line="116" />
         <source>Open</source>
         <translation>Öffnen</translation>
     </message>
     <message>
-        <location filename="../main_window.py" line="115" />
+        <location filename="../main_window.py" line="116" />
         <source>Configurations and recordings (*.yaml *.yml *.mkv *.mp4)</source>
         <translation>Konfigurationen und Aufnahmen (*.yaml *.yml *.mkv *.mp4)</translation>
     </message>
@@ -2160,49 +2160,48 @@
 </context><context>
     <name>OperatorBar</name>
     <message>
-        <location filename="../picture/operator_bar.py" line="104" />
-        <location filename="../picture/operator_bar.py" line="103" />
+        <location filename="../picture/operator_bar.py" line="95" />
         <source>View</source>
         <translation>Ansicht</translation>
     </message>
     <message>
-        <location filename="../picture/operator_bar.py" line="111" />
+        <location filename="../picture/operator_bar.py" line="103" />
         <source>Strength of thermal in the fused picture</source>
         <translation>Stärke des Wärmebilds im fusionierten Bild</translation>
     </message>
     <message>
-        <location filename="../picture/operator_bar.py" line="122" />
-        <location filename="../picture/operator_bar.py" line="121" />
+        <location filename="../picture/operator_bar.py" line="114" />
+        <location filename="../picture/operator_bar.py" line="113" />
         <source>Strength</source>
         <translation>Wärmebild-Anteil</translation>
     </message>
     <message>
-        <location filename="../picture/operator_bar.py" line="132" />
+        <location filename="../picture/operator_bar.py" line="124" />
         <source>Spot (tap) or box (drag)</source>
         <translation>Punkt (tippen) oder Feld (ziehen)</translation>
     </message>
     <message>
-        <location filename="../picture/operator_bar.py" line="133" />
+        <location filename="../picture/operator_bar.py" line="125" />
         <source>Line</source>
         <translation>Linie</translation>
     </message>
     <message>
-        <location filename="../picture/operator_bar.py" line="134" />
+        <location filename="../picture/operator_bar.py" line="126" />
         <source>Area: tap its corners</source>
         <translation>Fläche: Ecken antippen</translation>
     </message>
     <message>
-        <location filename="../picture/operator_bar.py" line="141" />
+        <location filename="../picture/operator_bar.py" line="133" />
         <source>Hottest and coldest</source>
         <translation>Heißeste und kälteste Stelle</translation>
     </message>
     <message>
-        <location filename="../picture/operator_bar.py" line="142" />
+        <location filename="../picture/operator_bar.py" line="134" />
         <source>Remove the chosen mark</source>
         <translation>Die gewählte Messstelle entfernen</translation>
     </message>
     <message>
-        <location filename="../picture/operator_bar.py" line="143" />
+        <location filename="../picture/operator_bar.py" line="135" />
         <source>Remove all</source>
         <translation>Alle entfernen</translation>
     </message>
@@ -2295,117 +2294,117 @@
 </context><context>
     <name>PlaybackPage</name>
     <message>
-        <location filename="../playback/playback_page.py" line="109" />
+        <location filename="../playback/playback_page.py" line="110" />
         <source>A</source>
         <translation>A</translation>
     </message>
     <message>
-        <location filename="../playback/playback_page.py" line="109" />
+        <location filename="../playback/playback_page.py" line="110" />
         <source>B</source>
         <translation>B</translation>
     </message>
     <message>
-        <location filename="../playback/playback_page.py" line="117" />
+        <location filename="../playback/playback_page.py" line="118" />
         <source>Temperature over time</source>
         <translation>Temperatur über der Zeit</translation>
     </message>
     <message>
-        <location filename="../playback/playback_page.py" line="120" />
+        <location filename="../playback/playback_page.py" line="121" />
         <source>A: fused by</source>
         <translation>A: fusioniert durch</translation>
     </message>
     <message>
-        <location filename="../playback/playback_page.py" line="120" />
+        <location filename="../playback/playback_page.py" line="121" />
         <source>B: fused by</source>
         <translation>B: fusioniert durch</translation>
     </message>
     <message>
-        <location filename="../playback/playback_page.py" line="121" />
+        <location filename="../playback/playback_page.py" line="122" />
         <source>Compare with B</source>
         <translation>Mit B vergleichen</translation>
     </message>
     <message>
-        <location filename="../playback/playback_page.py" line="124" />
+        <location filename="../playback/playback_page.py" line="125" />
         <source>Position</source>
         <translation>Stelle</translation>
     </message>
     <message>
-        <location filename="../playback/playback_page.py" line="176" />
+        <location filename="../playback/playback_page.py" line="168" />
         <source>Save as CSV…</source>
         <translation>Als CSV speichern…</translation>
     </message>
     <message>
-        <location filename="../playback/playback_page.py" line="178" />
+        <location filename="../playback/playback_page.py" line="170" />
         <source>Measuring the recording</source>
         <translation>Die Aufnahme wird gemessen</translation>
     </message>
     <message>
-        <location filename="../playback/playback_page.py" line="179" />
+        <location filename="../playback/playback_page.py" line="171" />
         <source>measuring %p %</source>
         <translation>messe, %p %</translation>
     </message>
     <message>
-        <location filename="../playback/playback_page.py" line="191" />
+        <location filename="../playback/playback_page.py" line="183" />
         <source>Render a range</source>
         <translation>Bereich rechnen</translation>
     </message>
     <message>
-        <location filename="../playback/playback_page.py" line="192" />
+        <location filename="../playback/playback_page.py" line="184" />
         <source>Begin here</source>
         <translation>Beginnt hier</translation>
     </message>
     <message>
-        <location filename="../playback/playback_page.py" line="192" />
+        <location filename="../playback/playback_page.py" line="184" />
         <source>End here</source>
         <translation>Endet hier</translation>
     </message>
     <message>
-        <location filename="../playback/playback_page.py" line="195" />
+        <location filename="../playback/playback_page.py" line="187" />
         <source>Range that is looped and rendered</source>
         <translation>Bereich, der wiederholt und ausgegeben wird</translation>
     </message>
     <message>
-        <location filename="../playback/playback_page.py" line="202" />
+        <location filename="../playback/playback_page.py" line="194" />
         <source>Render A to a file…</source>
         <translation>A in eine Datei rechnen…</translation>
     </message>
     <message>
-        <location filename="../playback/playback_page.py" line="204" />
+        <location filename="../playback/playback_page.py" line="196" />
         <source>Cancel</source>
         <translation>Abbrechen</translation>
     </message>
     <message>
-        <location filename="../playback/playback_page.py" line="208" />
+        <location filename="../playback/playback_page.py" line="200" />
         <source>Rendering</source>
         <translation>Wird gerechnet</translation>
     </message>
     <message>
-        <location filename="../playback/playback_page.py" line="244" />
+        <location filename="../playback/playback_page.py" line="233" />
         <source>Speed</source>
         <translation>Tempo</translation>
     </message>
     <message>
-        <location filename="../playback/playback_page.py" line="269" />
+        <location filename="../playback/playback_page.py" line="258" />
         <source>pairs {0} to {1}, {2} in all</source>
         <translation>Paare {0} bis {1}, zusammen {2}</translation>
     </message>
     <message>
-        <location filename="../playback/playback_page.py" line="366" />
+        <location filename="../playback/playback_page.py" line="355" />
         <source>Save as CSV</source>
         <translation>Als CSV speichern</translation>
     </message>
     <message>
-        <location filename="../playback/playback_page.py" line="366" />
+        <location filename="../playback/playback_page.py" line="355" />
         <source>Table (*.csv)</source>
         <translation>Tabelle (*.csv)</translation>
     </message>
     <message>
-        <location filename="../playback/playback_page.py" line="373" />
+        <location filename="../playback/playback_page.py" line="362" />
         <source>Render to</source>
         <translation>Rechnen nach</translation>
     </message>
     <message>
-        <location filename="../playback/playback_page.py" line="373" />
+        <location filename="../playback/playback_page.py" line="362" />
         <source>Video (*.mkv *.mp4)</source>
         <translation>Video (*.mkv *.mp4)</translation>
     </message>
@@ -2673,103 +2672,103 @@ in {1}</translation>
 </context><context>
     <name>Section</name>
     <message>
-        <location filename="../widgets/sections.py" line="129" />
+        <location filename="../widgets/sections.py" line="132" />
         <source>open</source>
         <translation>offen</translation>
     </message>
     <message>
-        <location filename="../widgets/sections.py" line="129" />
+        <location filename="../widgets/sections.py" line="132" />
         <source>folded</source>
         <translation>zugeklappt</translation>
     </message>
 </context><context>
     <name>SettingsDialog</name>
     <message>
-        <location filename="../settings_dialog.py" line="40" />
+        <location filename="../settings_dialog.py" line="41" />
         <source>Settings</source>
         <translation>Einstellungen</translation>
     </message>
     <message>
-        <location filename="../settings_dialog.py" line="45" />
+        <location filename="../settings_dialog.py" line="46" />
         <source>Appearance</source>
         <translation>Aussehen</translation>
     </message>
     <message>
-        <location filename="../settings_dialog.py" line="102" />
-        <location filename="../settings_dialog.py" line="46" />
+        <location filename="../settings_dialog.py" line="103" />
+        <location filename="../settings_dialog.py" line="47" />
         <source>Shortcuts</source>
         <translation>Tastenkürzel</translation>
     </message>
     <message>
-        <location filename="../settings_dialog.py" line="48" />
+        <location filename="../settings_dialog.py" line="49" />
         <source>Close</source>
         <translation>Schließen</translation>
     </message>
     <message>
-        <location filename="../settings_dialog.py" line="69" />
-        <location filename="../settings_dialog.py" line="61" />
+        <location filename="../settings_dialog.py" line="70" />
+        <location filename="../settings_dialog.py" line="62" />
         <source>Same as the system</source>
         <translation>Wie das System</translation>
     </message>
     <message>
-        <location filename="../settings_dialog.py" line="62" />
+        <location filename="../settings_dialog.py" line="63" />
         <source>Dark</source>
         <translation>Dunkel</translation>
     </message>
     <message>
-        <location filename="../settings_dialog.py" line="63" />
+        <location filename="../settings_dialog.py" line="64" />
         <source>Light</source>
         <translation>Hell</translation>
     </message>
     <message>
-        <location filename="../settings_dialog.py" line="76" />
-        <location filename="../settings_dialog.py" line="66" />
+        <location filename="../settings_dialog.py" line="77" />
+        <location filename="../settings_dialog.py" line="67" />
         <source>Colours</source>
         <translation>Farben</translation>
     </message>
     <message>
-        <location filename="../settings_dialog.py" line="77" />
-        <location filename="../settings_dialog.py" line="71" />
+        <location filename="../settings_dialog.py" line="78" />
+        <location filename="../settings_dialog.py" line="72" />
         <source>Language</source>
         <translation>Sprache</translation>
     </message>
     <message>
-        <location filename="../settings_dialog.py" line="73" />
+        <location filename="../settings_dialog.py" line="74" />
         <source>The language changes when the window is opened again.</source>
         <translation>Die Sprache wechselt, wenn das Fenster neu geöffnet wird.</translation>
     </message>
     <message>
-        <location filename="../settings_dialog.py" line="80" />
+        <location filename="../settings_dialog.py" line="81" />
         <source>View, palette, figures, panel and temperature scale are remembered for each rig by its name. Good, caution and bad each have their own sign: ● good, ▲ caution, ■ bad.</source>
         <translation>Ansicht, Palette, Zahlen, Leiste und Temperaturskala werden für jede Anlage unter ihrem Namen gemerkt. Gut, Vorsicht und schlecht haben je ein eigenes Zeichen: ● gut, ▲ Vorsicht, ■ schlecht.</translation>
     </message>
     <message>
-        <location filename="../settings_dialog.py" line="98" />
+        <location filename="../settings_dialog.py" line="99" />
         <source>Group</source>
         <translation>Gruppe</translation>
     </message>
     <message>
-        <location filename="../settings_dialog.py" line="98" />
+        <location filename="../settings_dialog.py" line="99" />
         <source>Action</source>
         <translation>Befehl</translation>
     </message>
     <message>
-        <location filename="../settings_dialog.py" line="98" />
+        <location filename="../settings_dialog.py" line="99" />
         <source>Key</source>
         <translation>Taste</translation>
     </message>
     <message>
-        <location filename="../settings_dialog.py" line="120" />
+        <location filename="../settings_dialog.py" line="121" />
         <source>Back to the original keys</source>
         <translation>Zurück zu den ursprünglichen Tasten</translation>
     </message>
     <message>
-        <location filename="../settings_dialog.py" line="143" />
+        <location filename="../settings_dialog.py" line="144" />
         <source>Key for {0}</source>
         <translation>Taste für {0}</translation>
     </message>
     <message>
-        <location filename="../settings_dialog.py" line="161" />
+        <location filename="../settings_dialog.py" line="162" />
         <source>“{0}” and “{1}” have the same key</source>
         <translation>„{0}“ und „{1}“ haben dieselbe Taste</translation>
     </message>
@@ -2819,88 +2818,88 @@ in {1}</translation>
 </context><context>
     <name>StartPage</name>
     <message>
-        <location filename="../setup/start_page.py" line="181" />
+        <location filename="../setup/start_page.py" line="195" />
         <source>One picture from a visible and a thermal camera</source>
         <translation>Ein Bild aus Tageslicht- und Wärmebildkamera</translation>
     </message>
     <message>
-        <location filename="../setup/start_page.py" line="192" />
+        <location filename="../setup/start_page.py" line="206" />
         <source>Settings</source>
         <translation>Einstellungen</translation>
     </message>
     <message>
-        <location filename="../setup/start_page.py" line="193" />
+        <location filename="../setup/start_page.py" line="207" />
         <source>Help</source>
         <translation>Hilfe</translation>
     </message>
     <message>
-        <location filename="../setup/start_page.py" line="206" />
+        <location filename="../setup/start_page.py" line="220" />
         <source>Simulated rig</source>
         <translation>Simulierte Anlage</translation>
     </message>
     <message>
-        <location filename="../setup/start_page.py" line="207" />
+        <location filename="../setup/start_page.py" line="221" />
         <source>Two simulated cameras before a moving scene. No hardware needed.</source>
         <translation>Zwei simulierte Kameras vor einer bewegten Szene. Keine Geräte nötig.</translation>
     </message>
     <message>
-        <location filename="../setup/start_page.py" line="212" />
+        <location filename="../setup/start_page.py" line="226" />
         <source>Set up two cameras</source>
         <translation>Zwei Kameras einrichten</translation>
     </message>
     <message>
-        <location filename="../setup/start_page.py" line="213" />
+        <location filename="../setup/start_page.py" line="227" />
         <source>Pick visible and thermal, see both live, measure the offset, save the configuration.</source>
         <translation>Beide Kameras wählen, beide live sehen, den Versatz messen, die Konfiguration speichern.</translation>
     </message>
     <message>
-        <location filename="../setup/start_page.py" line="217" />
+        <location filename="../setup/start_page.py" line="231" />
         <source>Open</source>
         <translation>Öffnen</translation>
     </message>
     <message>
-        <location filename="../setup/start_page.py" line="217" />
+        <location filename="../setup/start_page.py" line="231" />
         <source>A configuration (.yaml) or a recording (.mkv) from disk.</source>
         <translation>Eine Konfiguration (.yaml) oder eine Aufnahme (.mkv) von der Platte.</translation>
     </message>
     <message>
-        <location filename="../setup/start_page.py" line="227" />
+        <location filename="../setup/start_page.py" line="241" />
         <source>Recent configurations</source>
         <translation>Letzte Konfigurationen</translation>
     </message>
     <message>
-        <location filename="../setup/start_page.py" line="229" />
-        <location filename="../setup/start_page.py" line="227" />
+        <location filename="../setup/start_page.py" line="243" />
+        <location filename="../setup/start_page.py" line="241" />
         <source>None yet</source>
         <translation>Noch keine</translation>
     </message>
     <message>
-        <location filename="../setup/start_page.py" line="229" />
+        <location filename="../setup/start_page.py" line="243" />
         <source>Recent recordings</source>
         <translation>Letzte Aufnahmen</translation>
     </message>
     <message>
-        <location filename="../setup/start_page.py" line="231" />
+        <location filename="../setup/start_page.py" line="245" />
         <source>Connected cameras</source>
         <translation>Angeschlossene Kameras</translation>
     </message>
     <message>
-        <location filename="../setup/start_page.py" line="231" />
+        <location filename="../setup/start_page.py" line="245" />
         <source>None found</source>
         <translation>Keine gefunden</translation>
     </message>
     <message>
-        <location filename="../setup/start_page.py" line="237" />
+        <location filename="../setup/start_page.py" line="251" />
         <source>Search again</source>
         <translation>Erneut suchen</translation>
     </message>
     <message>
-        <location filename="../setup/start_page.py" line="238" />
+        <location filename="../setup/start_page.py" line="252" />
         <source>Search for cameras again</source>
         <translation>Erneut nach Kameras suchen</translation>
     </message>
     <message>
-        <location filename="../setup/start_page.py" line="262" />
+        <location filename="../setup/start_page.py" line="276" />
         <source>length not known</source>
         <translation>Länge unbekannt</translation>
     </message>
@@ -3175,6 +3174,18 @@ in {1}</translation>
         <location filename="../widgets/timing_plot.py" line="165" />
         <source>shown</source>
         <translation>gezeigt</translation>
+    </message>
+</context><context>
+    <name>ToolBar</name>
+    <message>
+        <location filename="../picture/stage.py" line="98" />
+        <source>View</source>
+        <translation>Ansicht</translation>
+    </message>
+    <message>
+        <location filename="../picture/stage.py" line="102" />
+        <source>More</source>
+        <translation>Mehr</translation>
     </message>
 </context><context>
     <name>VideoView</name>

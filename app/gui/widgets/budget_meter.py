@@ -23,7 +23,7 @@ class BudgetMeter(QWidget):
         self.setAccessibleName(self.tr("Alignment budget"))
 
     def sizeHint(self) -> QSize:
-        return QSize(240, 34)
+        return QSize(220, 34)
 
     def set_reading(self, reading: BudgetReading | None) -> None:
         """Show this budget; None = not known."""

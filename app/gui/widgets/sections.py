@@ -11,8 +11,10 @@ from PyQt6.QtWidgets import (
     QComboBox,
     QDoubleSpinBox,
     QFormLayout,
+    QFrame,
     QHBoxLayout,
     QLabel,
+    QScrollArea,
     QSizePolicy,
     QSlider,
     QStyle,
@@ -24,7 +26,7 @@ from PyQt6.QtWidgets import (
 
 from app.gui.common.theme import GAP, colours, set_icon
 
-__all__ = ["CheckBox", "ComboBox", "Section", "ShareSlider", "Spin", "combo", "form", "spin"]
+__all__ = ["CheckBox", "ComboBox", "Section", "ShareSlider", "Spin", "combo", "form", "let_scroll", "spin"]
 
 
 def _draw_line(widget: QWidget, points: list[QPointF], colour: str) -> None:
@@ -196,3 +198,16 @@ class ShareSlider(QWidget):
     def _changed(self, value: int) -> None:
         self._value.setText(f"{value} %")
         self.moved.emit(value / 100)
+
+
+def let_scroll(inner: QWidget, area: QScrollArea) -> QScrollArea:
+    """Put this into the area: up and down it scrolls where it does not fit."""
+    area.setWidgetResizable(True)
+    area.setFrameShape(QFrame.Shape.NoFrame)
+    area.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+    area.setWidget(inner)
+    view = area.viewport()
+    inner.setAutoFillBackground(False)  # what is behind gives the colour
+    if view is not None:
+        view.setAutoFillBackground(False)
+    return area
