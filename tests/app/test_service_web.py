@@ -163,6 +163,34 @@ def test_another_engine_and_bad_requests(open_rig: Rig) -> None:
         assert [line["number"] for line in lines] == sorted(line["number"] for line in lines)
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "body", "code", "told"),
+    [
+        ("GET", "/api/v1/nope", None, 404, "openapi.json"),
+        ("GET", "/api/v1/recordings/nope.mkv", None, 404, "no recording of that name"),
+        ("GET", "/api/v1/snapshots/nope/fused.png", None, 404, "no snapshot file of that name"),
+        ("POST", "/api/v1/protect", {"name": "nope.mkv"}, 404, "no recording of that name"),
+        ("GET", "/api/v1/trigger", None, 405, "wanted POST"),
+        ("POST", "/api/v1/status", {}, 405, "GET"),
+        ("GET", "/api/v1/log?sinse=3", None, 400, "did you mean since"),
+        ("GET", "/api/v1/log?since=abc", None, 400, 'since: is the text "abc"'),
+        ("POST", "/api/v1/trigger", {"labl": "gate"}, 400, "did you mean label"),
+        ("POST", "/api/v1/trigger", {"label": 5}, 400, "is 5"),
+        ("POST", "/api/v1/engine", {}, 400, "name: is missing"),
+        ("POST", "/api/v1/engine", {"name": "averag"}, 400, "average"),
+    ],
+)
+def test_what_cannot_be_answered_is_refused_by_its_code_and_with_what_is_wanted(
+    closed_rig: Rig, method: str, path: str, body: dict[str, Any] | None, code: int, told: str
+) -> None:
+    _, handle = closed_rig
+    with client(handle, TOKEN) as http:
+        answer = http.request(method, path, json=body)
+        documented = http.get("/api/v1/openapi.json").json()["paths"]["/api/v1/status"]["get"]["responses"]
+    assert (answer.status_code, str(code) in documented) == (code, True), answer.text
+    assert told in answer.json()["error"]
+
+
 def test_the_openapi_document_names_every_path_that_answers(closed_rig: Rig) -> None:
     _, handle = closed_rig
     with client(handle, TOKEN) as http:
@@ -284,7 +312,7 @@ def test_links_out_of_the_folder_are_not_followed(open_rig: Rig, tmp_path: Path)
     link.symlink_to(secret)
     try:
         with client(handle) as http:
-            assert http.get(f"/api/v1/recordings/{link.name}").status_code == 400
+            assert http.get(f"/api/v1/recordings/{link.name}").status_code == 404
     finally:
         link.unlink()
 
@@ -367,7 +395,8 @@ def test_a_fresh_rig_answers_its_own_computer_alone(open_rig: Rig) -> None:
         rebound = http.get("/api/v1/status", headers={"Host": "evil.example:80"})
         assert rebound.status_code == 421
         assert http.post("/api/v1/snapshot", json={}).status_code == 403
-        assert http.request("DELETE", "/api/v1/status").status_code == 405
+        deleted = http.request("DELETE", "/api/v1/status")
+        assert deleted.status_code == 405 and deleted.headers["allow"] == "GET, HEAD, POST"
         csrf = http.get("/api/v1/session").json()["csrf"]
         assert http.post("/api/v1/snapshot", json={}, headers={"X-CSRF-Token": csrf}).status_code == 200
 

@@ -18,6 +18,7 @@ from app.configuration.config import EngineName, Preset
 from app.configuration.service import HookEvent
 from app.recording.segments import is_protected, list_recordings
 from app.service.state.log_ring import LogRing
+from fusion_core import config_faults
 from fusion_core.errors import BadInputError, LumithermError, RunError
 from fusion_core.files import refuse_planted, write_atomic
 from fusion_core.redaction import redact
@@ -33,6 +34,10 @@ _SNAPSHOT_NAME = re.compile(r"snapshot-[0-9TZ.]+(-\d+)?")
 _SNAPSHOT_FILES = ("fused.png", "visible.png", "thermal.tiff", "snapshot.json")
 _MAX_LISTED = 1000
 Label = Annotated[str, Field(max_length=40, pattern=r"^[A-Za-z0-9 _.-]*$")]
+
+
+class NothingThereError(BadInputError):
+    """There is no file of the name that was asked for."""
 
 
 class _Request(BaseModel):
@@ -114,9 +119,9 @@ class Operations:
         try:
             request = model.model_validate(dict(arguments))
         except ValidationError as error:
-            first = error.errors(include_url=False, include_input=False)[0]
+            first = error.errors(include_url=False)[0]
             where = ".".join(str(part) for part in first["loc"]) or "arguments"
-            raise BadInputError(f"{command}: {where}: {first['msg']}") from None
+            raise BadInputError(f"{command}: {where}: {config_faults.explain(model, first['loc'], first)}") from None
         return method(request)
 
     @property
@@ -136,7 +141,7 @@ class Operations:
         """The file of a recording (.mkv, .jsonl or .md) by its bare name, never anything outside the folder.
 
         Raises:
-            BadInputError: there is none of that name.
+            NothingThereError: there is none of that name.
         """
         stem, _, suffix = name.rpartition(".")
         for video in list_recordings(self.directory) if suffix in ("mkv", "jsonl", "md") else []:
@@ -144,17 +149,17 @@ class Operations:
                 path = video.with_suffix(f".{suffix}")
                 if path.is_file() and not path.is_symlink():
                     return path
-        raise BadInputError("there is no recording of that name")
+        raise NothingThereError("there is no recording of that name; the command recordings lists them")
 
     def snapshot_file(self, bundle: str, name: str) -> Path:
-        """A file of a snapshot. Raises BadInputError when there is none."""
+        """A file of a snapshot. Raises NothingThereError when there is none."""
         if _SNAPSHOT_NAME.fullmatch(bundle) and name in _SNAPSHOT_FILES:
             path = self.directory / SNAPSHOT_FOLDER / bundle / name
             if path.is_file() and not path.is_symlink() and not path.parent.is_symlink():
                 with contextlib.suppress(PermissionError):
                     refuse_planted(path)
                     return path
-        raise BadInputError("there is no snapshot file of that name")
+        raise NothingThereError("there is no snapshot file of that name; the command recordings lists them")
 
     # ------------------------------------------------------------------ requests
 

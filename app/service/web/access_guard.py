@@ -162,7 +162,7 @@ class AccessGuard:
         if "transfer-encoding" in headers and "content-length" in headers:
             return self._refuse("framing", 400, "wanted Content-Length or Transfer-Encoding, not both")
         if method not in (*_READ_ONLY, "POST"):
-            return self._refuse("method", 405, "wanted GET or POST")
+            return self._refuse("method", 405, "wanted GET or POST", {"Allow": ", ".join((*_READ_ONLY, "POST"))})
         if self._hosts is not None and _host_name(headers.get("host", "")) not in self._hosts:
             return self._refuse("host", 421, "this is not the name of this rig; see service.web.allowed_hosts")
         length = headers.get("content-length")
@@ -196,7 +196,9 @@ class AccessGuard:
             wait_s = self._auth.failures.attempt(client)
             if wait_s > 0:
                 return self._refuse("rate_limit", 429, "too many failures", {"Retry-After": str(int(wait_s) + 1)})
-            return self._refuse("login", 401, "the token is wrong", {"WWW-Authenticate": "Bearer"})
+            return self._refuse(
+                "login", 401, "wanted Authorization: Bearer and the token", {"WWW-Authenticate": "Bearer"}
+            )
         if path in _OPEN_PATHS:
             return None
         if identity is None:

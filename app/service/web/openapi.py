@@ -23,8 +23,13 @@ _ERRORS = {
     "400": "the request is wrong; `error` says what is wanted",
     "401": "no token or session, or a wrong one",
     "403": "the request does not come from our own page",
+    "404": "there is no such path, recording or snapshot",
+    "405": "another method is wanted; Allow names it",
     "409": "it cannot be done now; `error` says why",
+    "413": "the body is too large; `error` says how much is taken",
+    "415": "the body is no application/json",
     "429": "too many failures; Retry-After says how long to wait",
+    "503": "too many requests or viewers at a time; of health checks: something stands still",
 }
 _FILES: dict[str, tuple[str, str]] = {
     "/api/v1/preview.jpg": ("The newest picture; ?picture=fused, visible or thermal", "image/jpeg"),

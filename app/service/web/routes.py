@@ -24,7 +24,7 @@ from starlette.types import Receive, Scope, Send
 from app.configuration.service import WebConfig
 from app.service.state.health import Health
 from app.service.state.metrics import render_metrics
-from app.service.state.operations import Operations, explain
+from app.service.state.operations import NothingThereError, Operations, explain
 from app.service.state.preview import PICTURES, Preview
 from app.service.web.access_guard import COOKIE, small_buffer
 from app.service.web.auth import Authenticator, Identity
@@ -282,12 +282,18 @@ def _resource(name: str) -> str:
 
 async def _on_error(_request: Request, error: Exception) -> Response:
     assert isinstance(error, LumithermError)  # starlette calls this for nothing else
-    return JSONResponse({"error": explain(error)}, 400 if isinstance(error, UsageError) else 409)
+    code = 404 if isinstance(error, NothingThereError) else 400 if isinstance(error, UsageError) else 409
+    return JSONResponse({"error": explain(error)}, code)
 
 
 async def _on_http_error(_request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    return JSONResponse({"error": error.detail}, error.status_code, headers=dict(error.headers or {}))
+    headers = dict(error.headers or {})
+    routing = {  # what starlette says of itself tells nobody what to do
+        "Not Found": "there is no such path; GET /api/v1/openapi.json lists them",
+        "Method Not Allowed": f"wanted {headers.get('Allow', 'another method')}",
+    }
+    return JSONResponse({"error": routing.get(error.detail, error.detail)}, error.status_code, headers=headers)
 
 
 async def _on_bug(_request: Request, _error: Exception) -> Response:
