@@ -106,14 +106,6 @@ class ThermalAligner:
         grid = (points + 0.5) * np.array([2.0 / width, 2.0 / height]) - 1.0
         return np.ascontiguousarray(grid, np.float32)
 
-    def set_correction(self, correction_visible: np.ndarray) -> None:
-        """Use another correction (3, 3 homography, calibrated visible pixels) from the next picture on.
-
-        Costs some ten milliseconds; the self-alignment calls it a few times a second at most.
-        """
-        self._calibration = self._calibration.with_correction(correction_visible)
-        self._compute()
-
     def _positions(self) -> np.ndarray:
         """(H * W, 2) thermal pixel of each visible pixel: exact on a grid of every 8th pixel.
 

@@ -167,22 +167,6 @@ class RigCalibration:
         aligned = self.visible.project(X_visible)
         return apply_homography(self.correction_visible, aligned if self.region is None else self.region.done(aligned))
 
-    def homography_visible_thermal(self, distance_m: float | None = None) -> np.ndarray:
-        """(3, 3) thermal to visible pixels for a plane facing the visible camera.
-
-        Both pictures are undistorted and keep their K. A `region` is left out.
-        """
-        distance = self.working_distance_m if distance_m is None else distance_m
-        normal = np.array([0.0, 0.0, 1.0])
-        H_thermal_visible = (
-            self.thermal.matrix
-            @ self.R_visible_thermal.T
-            @ (np.eye(3) - np.outer(self.t_visible_thermal_m, normal) / distance)
-            @ np.linalg.inv(self.visible.matrix)
-        )
-        H = self.correction_visible @ np.linalg.inv(H_thermal_visible)
-        return np.asarray(H / H[2, 2])
-
     def parallax_px(self, distance_m: float) -> float:
         """How far off a thing at `distance_m` is, visible pixels: d(Z) = f B |1/Z - 1/Z0|."""
         return self.visible.fx_px * self.baseline_m * abs(1 / distance_m - 1 / self.working_distance_m)

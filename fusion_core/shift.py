@@ -37,8 +37,8 @@ Surface = npt.NDArray[np.float32]
 class ShiftEstimate:
     """Thermal content at p + (dx_px, dy_px) matches visible content at p.
 
-    confidence: 0..1, 0.5 where `reliable` begins. reliable: the peak is high and stands alone. peak, second_peak: the
-    normalised correlation there, -1..1. Undo the displacement with `translate(thermal, -dx_px, -dy_px)`.
+    confidence: 0..1, 0.5 where `reliable` begins. reliable: the peak is high and stands alone. peak: the normalised
+    correlation there, -1..1. Undo the displacement with `translate(thermal, -dx_px, -dy_px)`.
     """
 
     dx_px: float
@@ -46,7 +46,6 @@ class ShiftEstimate:
     confidence: float
     reliable: bool
     peak: float
-    second_peak: float
 
 
 def estimate_shift(visible: np.ndarray, thermal: np.ndarray, max_shift_px: int = MAX_SHIFT_PX) -> ShiftEstimate:
@@ -81,7 +80,6 @@ def estimate_shift(visible: np.ndarray, thermal: np.ndarray, max_shift_px: int =
         confidence=confidence,
         reliable=confidence >= 0.5,
         peak=peak,
-        second_peak=second,
     )
 
 

@@ -66,7 +66,6 @@ class CaptureStats:
     reconnects: int
     bad_stamps: int
     fps: float
-    last_frame_ns: int | None
 
 
 class CaptureThread:
@@ -171,7 +170,6 @@ class CaptureThread:
                 info=self._info,
                 **self._counts,
                 fps=0.0 if quiet or span_ns <= 0 else (len(recent) - 1) * 1e9 / span_ns,
-                last_frame_ns=recent[-1] if recent else None,
             )
 
     # ------------------------------------------------------------------ the thread

@@ -40,7 +40,6 @@ class SyncStats:
     thermal_only: int
     held: int
     ffc: int
-    reused_visible: int
     skew_exceeded: int
     dropped: Mapping[DropCause, int]
     depth: Mapping[Stream, int]
@@ -48,7 +47,6 @@ class SyncStats:
     delay_ms: Mapping[Stream, float]
     skew_median_ms: float
     skew_abs_p95_ms: float
-    skew_abs_max_ms: float
 
 
 class PairSynchronizer:
@@ -147,7 +145,6 @@ class PairSynchronizer:
                 thermal_only=self._flags[FrameFlag.THERMAL_ONLY],
                 held=self._flags[FrameFlag.HELD],
                 ffc=self._flags[FrameFlag.FFC],
-                reused_visible=self._flags[FrameFlag.REUSED_VISIBLE],
                 skew_exceeded=self._flags[FrameFlag.SKEW_EXCEEDED],
                 dropped={cause: matcher.dropped[cause] for cause in DropCause},
                 depth={stream: matcher.depth(stream) for stream in Stream},
@@ -155,7 +152,6 @@ class PairSynchronizer:
                 delay_ms={stream: matcher.delay_ms(stream) for stream in Stream},
                 skew_median_ms=float(np.median(skews_ms)) if some else float("nan"),
                 skew_abs_p95_ms=float(np.percentile(size, 95)) if some else float("nan"),
-                skew_abs_max_ms=float(size.max()) if some else float("nan"),
             )
 
     def _take(self, now_ns: int) -> FramePair | None:

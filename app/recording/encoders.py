@@ -8,7 +8,6 @@ all rest on it.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -28,7 +27,6 @@ __all__ = [
     "EncoderChoice",
     "StreamParams",
     "TrackEncoder",
-    "available",
     "candidates",
     "open_first",
     "probe",
@@ -298,13 +296,3 @@ def probe(choice: EncoderChoice, track: TrackName, shape: tuple[int, ...], gop_s
     forced = encoder.encode(grey, 66_000_000, key=True)
     if not (first.is_key and forced.is_key):
         raise RecordingError(f"the {choice.name} encoder does not make key frames on request")
-
-
-def available(config: RecordingConfig, height: int = 480, width: int = 640) -> Iterator[tuple[EncoderChoice, str]]:
-    """Each encoder that the configuration allows for RGB tracks, with "" or the reason why it does not work here."""
-    for choice in candidates(config, TrackName.FUSED, np.dtype(np.uint8)):
-        try:
-            probe(choice, TrackName.FUSED, (height, width, 3), config.gop_s)
-            yield choice, ""
-        except RecordingError as error:
-            yield choice, str(error)

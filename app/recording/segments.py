@@ -90,7 +90,6 @@ class SegmentInfo:
     frames: dict[str, int] = field(default_factory=dict)
     bytes: int = 0
     duration_s: float = 0.0
-    end_reason: str = ""
 
 
 class Segment:
@@ -137,11 +136,6 @@ class Segment:
     def sidecar_fill(self) -> float:
         """How much of what a reader takes of a sidecar is used, 0 to 1."""
         return self._sidecar.fill
-
-    @property
-    def end_ns(self) -> int:
-        """Stamp of the newest picture."""
-        return self._end_ns
 
     @property
     def age_s(self) -> float:
@@ -194,12 +188,10 @@ class Segment:
         self._video.sync()
 
     def close(self, reason: str) -> SegmentInfo:
-        """Finish both files. A full disk does not raise: it is told in `end_reason`, and the sidecar gets no end line.
+        """Finish both files. A full disk does not raise: it is told in `disk_error`, and the sidecar gets no end line.
 
         The end line comes last of all: where it stands, the video is complete.
         """
-        self.info.end_reason = reason
-        self.info.duration_s = self.age_s
         end = EndLine(reason, dict(self.info.frames), self._end_ns - self.start_ns)
         try:
             self._video.write_text(encode_line(end), self._text_ms + 1)
@@ -207,21 +199,14 @@ class Segment:
             self._sidecar.write(end)
         except (DiskWriteError, OSError) as error:
             self.disk_error = f"{error}"
-            self.info.end_reason = f"{reason}; {error}"
-        return self._close_files()
+        return self.abandon()
 
-    def abandon(self, reason: str) -> SegmentInfo:
+    def abandon(self) -> SegmentInfo:
         """Close after a write error, without an end line; `recover` makes video and sidecar agree later."""
-        self.info.end_reason = reason
-        self.info.duration_s = self.age_s
-        return self._close_files()
-
-    def _close_files(self) -> SegmentInfo:
-        try:
+        with contextlib.suppress(RecordingError):
             self._video.close()
-        except RecordingError as error:
-            self.info.end_reason += f"; {error}"
         self._sidecar.close()
+        self.info.duration_s = self.age_s
         self.info.bytes = self.info.path.stat().st_size if self.info.path.exists() else 0
         return self.info
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import BaseModel
@@ -25,8 +25,6 @@ SAFE_KEYS: Final = (
     "service.retention",
 )
 """Keys, or whole sections, that take effect without a restart."""
-
-ConfigReader = Callable[[], "AppConfig"]
 
 
 def changed_keys(old: BaseModel, new: BaseModel) -> list[str]:

@@ -13,7 +13,7 @@ import numpy as np
 
 from fusion_core.errors import BadInputError
 
-__all__ = ["FileView", "compose", "contact_sheet", "grey_to_rgb", "label", "needs_fused", "view_size"]
+__all__ = ["FileView", "compose", "contact_sheet", "grey_to_rgb", "label", "needs_fused"]
 
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 
@@ -33,15 +33,6 @@ def needs_fused(view: FileView) -> bool:
     return view not in (FileView.VISIBLE, FileView.THERMAL)
 
 
-def view_size(view: FileView, height: int, width: int) -> tuple[int, int]:
-    """(height, width) of a composed picture for sources of the given size."""
-    if view is FileView.SIDE_BY_SIDE:
-        return height, 3 * width
-    if view is FileView.QUAD:
-        return 2 * height, 2 * width
-    return height, width
-
-
 def compose(
     view: FileView,
     visible: np.ndarray,
@@ -58,7 +49,8 @@ def compose(
         labels: name the panels of composed views in their upper left corners.
 
     Returns:
-        (h, w, 3) uint8 RGB with (h, w) from `view_size`. Single views are the arrays given, not copies.
+        uint8 RGB: (H, 3 W, 3) side by side, (2 H, 2 W, 3) as quad, else (H, W, 3). Single views are
+        the arrays given, not copies.
 
     Raises:
         BadInputError: the sizes differ.

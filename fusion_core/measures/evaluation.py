@@ -21,7 +21,7 @@ from fusion_core.colour import check_pair, luminance
 from fusion_core.engines.engine import FusionEngine
 from fusion_core.errors import BadInputError
 from fusion_core.frames import Stream
-from fusion_core.measures.displacement import Displacement, DisplacementKind, displace
+from fusion_core.measures.displacement import Displacement, displace
 from fusion_core.measures.ghost import central_window, gradient_shares
 from fusion_core.measures.metrics import METRIC_KEYS, MetricReference
 from fusion_core.pair_folder import find_pairs, read_visible
@@ -35,7 +35,6 @@ __all__ = [
     "EvaluationPair",
     "EvaluationRow",
     "Summary",
-    "change_over_range",
     "evaluate_engine",
     "load_pairs",
     "measure",
@@ -231,12 +230,3 @@ def _summary(displacement: Displacement, rows: list[EvaluationRow]) -> Summary:
 def _mean(values: list[float]) -> float:
     defined = [value for value in values if not math.isnan(value)]
     return math.fsum(defined) / len(defined) if defined else math.nan
-
-
-def change_over_range(summaries: Sequence[Summary], key: str, to_px: float) -> float:
-    """Relative change from no displacement to a uniform one of `to_px`: 0.01 = 1 % up. NaN if one was not measured."""
-    by_size = {s.displacement.size_px: s for s in summaries if s.displacement.kind is DisplacementKind.UNIFORM}
-    if 0.0 not in by_size or to_px not in by_size:
-        return math.nan
-    before, after = by_size[0.0].values[key], by_size[to_px].values[key]
-    return after / before - 1.0 if before else math.nan

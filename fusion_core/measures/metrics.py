@@ -30,10 +30,9 @@ import scipy.fft
 
 from fusion_core.errors import BadInputError
 
-__all__ = ["HIGHER_IS_BETTER", "METRIC_KEYS", "MetricReference", "evaluate"]
+__all__ = ["METRIC_KEYS", "MetricReference", "evaluate"]
 
 METRIC_KEYS = ("ce", "mi", "qabf", "qcb", "qcv", "ssim", "en", "sd")
-HIGHER_IS_BETTER = {key: key not in ("ce", "qcv") for key in METRIC_KEYS}
 
 _LEVELS = 256
 _BLOCK_PX = 16  # QCV's blocks

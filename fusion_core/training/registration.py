@@ -87,7 +87,6 @@ class PlaneShift:
     dx_px: float
     dy_px: float
     peak: float  # normalised correlation there
-    at_zero: float
     second: float  # the best outside a 7x7 neighbourhood of the peak
 
 
@@ -122,7 +121,7 @@ def plane_shift(visible: FloatArray, infrared: FloatArray, search_px: int) -> Pl
     others = surface.copy()
     others[max(row - 3, 0) : row + 4, max(column - 3, 0) : column + 4] = -1.0
     dx, dy = surface_peak(surface, int(row), int(column))
-    return PlaneShift(dx - s, dy - s, peak, float(surface[s, s]), float(others.max()))
+    return PlaneShift(dx - s, dy - s, peak, float(others.max()))
 
 
 def register_pair(visible: UInt8Array, infrared: UInt8Array, config: RegistrationConfig) -> PairRegistration:

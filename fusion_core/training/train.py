@@ -29,8 +29,7 @@ from fusion_core.training.validation import validate
 from fusion_core.training.vgg import Vgg16Features
 
 __all__ = [
-    "FusionNetwork", "Selection", "Trainer", "TrainingPairs", "learning_rate_factor", "new_finetune_folder",
-    "new_run_folder",
+    "Selection", "Trainer", "TrainingPairs", "learning_rate_factor", "new_finetune_folder", "new_run_folder",
 ]  # fmt: skip
 
 _STATE_FORMAT = 1
@@ -42,19 +41,6 @@ class TrainingPairs(NamedTuple):
     training: list[TrainingPair]
     held_out: list[TrainingPair]
     sha256: str = ""
-
-
-class FusionNetwork(Protocol):
-    """The network as the trainer needs it; `fusion_core.rfvif.Rfvif` fulfils this."""
-
-    def forward_training(self, visible_y: Tensor, infrared: Tensor) -> Any:
-        """See `losses.TrainingOutput`."""
-
-    def alignment_parameters(self) -> Iterator[nn.Parameter]:
-        """The parameters that estimate the displacement."""
-
-    def fusion_parameters(self) -> Iterator[nn.Parameter]:
-        """All other parameters."""
 
 
 class Selection(Protocol):
@@ -140,7 +126,8 @@ class Trainer:
     """Trains one network. One thread uses it; a second thread makes the crops.
 
     Args:
-        network: fulfils `FusionNetwork`; moved to the device.
+        network: has `forward_training`, `alignment_parameters` and `fusion_parameters` as `Rfvif` has; moved to the
+            device.
         reporter: says how it goes. Its folder is the run's: training states and weights go there, too.
         vgg: needed unless the perception loss is off.
         export: writes the network's weights to a file: export(path, network, facts).

@@ -68,7 +68,7 @@ def test_doctor_names_a_missing_camera_and_the_fix(tmp_path):
 
 
 def measurement(**changes: object) -> Measurement:
-    stats = CaptureStats(CaptureState.LOST, "gone", None, 0, 0, 0, 0, 0, 0, 0, 0.0, None)
+    stats = CaptureStats(CaptureState.LOST, "gone", None, 0, 0, 0, 0, 0, 0, 0, 0.0)
     sync = PairSynchronizer(SyncConfig()).stats()
     values = {
         "stamps_ns": {V: [0, 33_000_000], T: [0, 33_000_000]}, "capture": {V: stats, T: stats}, "sync": sync,

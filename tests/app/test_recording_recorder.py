@@ -16,7 +16,7 @@ from support import recording as support
 from support.live import wait_until
 
 from app.recording.config import RecordingConfig, TrackName
-from app.recording.encoders import EncodedPacket, EncoderChoice, TrackEncoder, available
+from app.recording.encoders import EncodedPacket, EncoderChoice, TrackEncoder, candidates, probe
 from app.recording.reader import RecordingReader
 from app.recording.segments import list_recordings
 from app.recording.self_check import check_recording
@@ -523,7 +523,13 @@ def test_a_folder_that_cannot_be_made_says_what_to_do(tmp_path: Path) -> None:
 
 
 def test_software_encodes_here_and_every_other_encoder_says_why_not(tmp_path: Path) -> None:
-    results = {choice.name: reason for choice, reason in available(settings(tmp_path))}
+    results = {}
+    for choice in candidates(settings(tmp_path), TrackName.FUSED, np.dtype(np.uint8)):
+        try:
+            probe(choice, TrackName.FUSED, (480, 640, 3), 1.0)
+            results[choice.name] = ""
+        except RecordingError as error:
+            results[choice.name] = str(error)
     assert results["libx264"] == ""
     assert all(name in reason for name, reason in results.items() if reason)
 

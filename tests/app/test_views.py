@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from app.view.views import FileView, compose, contact_sheet, grey_to_rgb, label, needs_fused, view_size
+from app.view.views import FileView, compose, contact_sheet, grey_to_rgb, label, needs_fused
 from fusion_core.errors import BadInputError
 
 HEIGHT, WIDTH = 40, 60
@@ -17,7 +17,8 @@ FUSED = np.full((HEIGHT, WIDTH, 3), (5, 150, 60), np.uint8)
 @pytest.mark.parametrize("view", list(FileView))
 def test_sizes_are_those_announced(view: FileView) -> None:
     shown = compose(view, VISIBLE, THERMAL, FUSED)
-    assert shown.shape == (*view_size(view, HEIGHT, WIDTH), 3) and shown.dtype == np.uint8
+    rows, columns = {FileView.SIDE_BY_SIDE: (1, 3), FileView.QUAD: (2, 2)}.get(view, (1, 1))
+    assert shown.shape == (rows * HEIGHT, columns * WIDTH, 3) and shown.dtype == np.uint8
 
 
 def test_single_views_are_the_pictures_themselves() -> None:

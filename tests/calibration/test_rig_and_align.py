@@ -155,8 +155,8 @@ def test_mask_correction_and_refusals() -> None:
     assert 0.7 < aligner.mask.mean() <= 1 and not aligner.mask.flags.writeable
     assert np.all(before[~aligner.mask & (cv2.erode((~aligner.mask).astype(np.uint8), np.ones((5, 5))) > 0)] == 0)
     picture = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 255, (256, 320), dtype=np.uint8), (0, 0), 3)
-    aligner.set_correction(np.array([[1, 0, 5], [0, 1, 0], [0, 0, 1.0]]))
-    after = aligner.to_visible(picture)
+    moved = plane().with_correction(np.array([[1, 0, 5], [0, 1, 0], [0, 0, 1.0]]))
+    after = ThermalAligner(moved).to_visible(picture)
     assert np.abs(after[60:180, 65:205].astype(int) - before[60:180, 60:200]).max() <= 2
     with pytest.raises(BadInputError, match="calibration wants"):
         aligner.to_visible(np.zeros((240, 320), np.uint8))

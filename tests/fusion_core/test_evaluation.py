@@ -17,7 +17,6 @@ from fusion_core.measures.evaluation import (
     VALUE_KEYS,
     WELL_ALIGNED_VIFB,
     EvaluationPair,
-    change_over_range,
     evaluate_engine,
     load_pairs,
     measure,
@@ -93,13 +92,6 @@ def test_means_over_a_subset() -> None:
     assert summary.pairs == 2
     assert summary.values["sd"] == pytest.approx((rows[0].values["sd"] + rows[2].values["sd"]) / 2)
     assert summarize(rows, ["other"]) == []
-
-
-def test_change_over_the_range() -> None:
-    rows = evaluate_engine(visible_only, [pair(10)], [uniform(0), uniform(8), field(3)])
-    summaries = summarize(rows)
-    assert change_over_range(summaries, "qabf", 8) == 0.0  # the visible picture does not care
-    assert math.isnan(change_over_range(summaries, "qabf", 3))
 
 
 def test_an_engine_is_reset_before_every_picture() -> None:

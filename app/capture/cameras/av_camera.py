@@ -257,7 +257,6 @@ class _Pump:
         self._stream, self._uri, self._config, self._clock = stream, uri, config, clock
         self._changed = threading.Condition()
         self._frames: deque[Frame] = deque()
-        self._dropped = False
         self._error: Exception | None = None
         self._stopping = False
         self.info: CameraInfo | None = None

@@ -116,11 +116,6 @@ class EncoderBank:
         """The tracks asked for, less those whose encoders all failed."""
         return tuple(name for name in self._tracks if name not in self._lost)
 
-    @property
-    def newest_round(self) -> int:
-        """Number of the newest round, see `Rounds`."""
-        return self._rounds.newest
-
     def set_tracks(self, tracks: tuple[TrackName, ...]) -> None:
         """Record other tracks from the next picture on; that begins a new file."""
         if tracks != self._tracks:

@@ -129,12 +129,12 @@ class Files:
         if segment is not None:
             self._finish(segment, segment.close(reason))
 
-    def abandon(self, reason: str) -> None:
+    def abandon(self) -> None:
         """Close what is open after a write error."""
         segments, self._ending, self.current = (self._ending, self.current), None, None
         for segment in segments:
             if segment is not None:
-                self.finished.append(segment.abandon(reason))
+                self.finished.append(segment.abandon())
 
     def _close_ending(self) -> None:
         segment, self._ending = self._ending, None

@@ -205,7 +205,7 @@ class RecorderLoop:
 
     def give_up(self) -> None:
         """After an error that nobody foresaw: close the files as well as it goes."""
-        self._files.abandon("recorder failed")
+        self._files.abandon()
         self.bank.close()
 
     # ---- pictures into files
@@ -288,7 +288,7 @@ class RecorderLoop:
         if segment.disk_error and not self._paused:
             self._guard.mark_low()
             self._pause(segment.disk_error)
-            self._files.abandon("disk")
+            self._files.abandon()
 
     def _close_files(self, reason: str) -> None:
         self._files.close(reason)
@@ -354,7 +354,7 @@ class RecorderLoop:
             action()
         except DiskWriteError as error:
             count = len(self._files.finished)
-            self._files.abandon("disk")
+            self._files.abandon()
             self._written_before += sum(info.bytes for info in self._files.finished[count:])
             self._guard.mark_low()
             self._pause(str(error))
