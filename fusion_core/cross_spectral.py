@@ -28,6 +28,7 @@ __all__ = [
     "oriented_outlines",
     "outlines",
     "parabola_peak",
+    "second_peak",
     "surface_peak",
 ]
 
@@ -168,6 +169,13 @@ def parabola_peak(before: npt.NDArray[Any], peak: npt.NDArray[Any], after: npt.N
     top = bend < -1e-9
     offset = 0.5 * (before - after) / np.where(top, bend, -1.0)
     return np.where(top, np.clip(offset, -0.5, 0.5), 0.0)
+
+
+def second_peak(surface: Plane, row: int, column: int, apart_px: int) -> float:
+    """The highest value of a surface (H, W) more than `apart_px` rows or columns from (row, column)."""
+    others = surface.copy()
+    others[max(row - apart_px, 0) : row + apart_px + 1, max(column - apart_px, 0) : column + apart_px + 1] = -1.0
+    return float(others.max())
 
 
 def surface_peak(surface: Plane, row: int, column: int) -> tuple[float, float]:

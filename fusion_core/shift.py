@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.fft
 
-from fusion_core.cross_spectral import OutlineForm, box_mean, outlines, surface_peak
+from fusion_core.cross_spectral import OutlineForm, box_mean, outlines, second_peak, surface_peak
 from fusion_core.errors import BadInputError
 
 __all__ = ["MAX_SHIFT_PX", "ShiftEstimate", "correlation_surface", "estimate_shift", "translate"]
@@ -64,14 +64,9 @@ def estimate_shift(visible: np.ndarray, thermal: np.ndarray, max_shift_px: int =
     radius = surface.shape[0] // 2
     row, column = np.unravel_index(int(np.argmax(surface)), surface.shape)
     peak = float(surface[row, column])
-    others = surface.copy()
-    others[
-        max(0, row - _PEAK_RADIUS_PX) : row + _PEAK_RADIUS_PX + 1,
-        max(0, column - _PEAK_RADIUS_PX) : column + _PEAK_RADIUS_PX + 1,
-    ] = -1.0
-    second = float(others.max())
+    lead = peak - second_peak(surface, int(row), int(column), _PEAK_RADIUS_PX)
     on_border = row in (0, 2 * radius) or column in (0, 2 * radius)
-    margin = min(peak / _RELIABLE_PEAK, (peak - second) / _RELIABLE_LEAD)
+    margin = min(peak / _RELIABLE_PEAK, lead / _RELIABLE_LEAD)
     confidence = 0.0 if on_border else float(np.clip(margin / (1.0 + margin), 0.0, 1.0)) if margin > 0 else 0.0
     x, y = surface_peak(surface, int(row), int(column))
     return ShiftEstimate(

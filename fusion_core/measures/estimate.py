@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fusion_core.colour import luminance
-from fusion_core.cross_spectral import OutlineForm, box_mean, outlines, surface_peak
+from fusion_core.cross_spectral import OutlineForm, box_mean, outlines, second_peak, surface_peak
 from fusion_core.engines.running_displacement import Estimate, Estimator, RunningDisplacement
 from fusion_core.engines.video_options import VideoOptions
 from fusion_core.errors import BadInputError
@@ -155,15 +155,14 @@ def local_peaks(visible: np.ndarray, thermal: np.ndarray) -> LocalPeaks:
             if min(x0, y0) < 0 or x0 + side > width or y0 + side > height:
                 continue
             block = fixed[top : top + _BLOCK_PX, left : left + _BLOCK_PX]
-            surface = cv2.matchTemplate(moving[y0 : y0 + side, x0 : x0 + side], block, cv2.TM_CCOEFF_NORMED)
-            row, column = np.unravel_index(int(np.argmax(surface)), surface.shape)
-            peak, others = surface[row, column], surface.copy()
-            top_row, left_column = max(row - _APART_PX, 0), max(column - _APART_PX, 0)
-            others[top_row : row + _APART_PX + 1, left_column : column + _APART_PX + 1] = -1.0
+            likeness = cv2.matchTemplate(moving[y0 : y0 + side, x0 : x0 + side], block, cv2.TM_CCOEFF_NORMED)
+            surface = np.asarray(likeness, np.float32)
+            row, column = (int(place) for place in np.unravel_index(int(np.argmax(surface)), surface.shape))
+            peak = surface[row, column]
             inside = 0 < row < 2 * _SEARCH_PX and 0 < column < 2 * _SEARCH_PX
-            if not inside or peak < _PEAK or peak - others.max() < _LEAD:
+            if not inside or peak < _PEAK or peak - second_peak(surface, row, column, _APART_PX) < _LEAD:
                 continue
-            x, y = surface_peak(np.asarray(surface, np.float32), int(row), int(column))
+            x, y = surface_peak(surface, row, column)
             centre = (left + (_BLOCK_PX - 1) / 2, top + (_BLOCK_PX - 1) / 2)
             found.append((*centre, base[0] - _SEARCH_PX + x, base[1] - _SEARCH_PX + y))
     columns = np.asarray(found, np.float32).reshape(-1, 4).T

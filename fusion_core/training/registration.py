@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from fusion_core.cross_spectral import OutlineForm, gaussian_mean, outlines, surface_peak
+from fusion_core.cross_spectral import OutlineForm, gaussian_mean, outlines, second_peak, surface_peak
 from fusion_core.errors import BadInputError
 from fusion_core.files import read_json, write_atomic
 from fusion_core.training.config import RegistrationConfig
@@ -118,10 +118,8 @@ def plane_shift(visible: FloatArray, infrared: FloatArray, search_px: int) -> Pl
     )  # (2s+1, 2s+1)
     row, column = np.unravel_index(int(surface.argmax()), surface.shape)
     peak = float(surface[row, column])
-    others = surface.copy()
-    others[max(row - 3, 0) : row + 4, max(column - 3, 0) : column + 4] = -1.0
     dx, dy = surface_peak(surface, int(row), int(column))
-    return PlaneShift(dx - s, dy - s, peak, float(others.max()))
+    return PlaneShift(dx - s, dy - s, peak, second_peak(surface, int(row), int(column), 3))
 
 
 def register_pair(visible: UInt8Array, infrared: UInt8Array, config: RegistrationConfig) -> PairRegistration:
