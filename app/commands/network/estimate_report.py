@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from rich.table import Table
 
-from fusion_core.errors import RunError
+from app.commands.network.evaluation_report import write_lines, writing
 from fusion_core.measures.estimate import PairErrors, RigErrors
 
 __all__ = ["EstimateStudy", "pairs_table", "rigs_table", "write_estimate_csv", "write_estimate_plot"]
@@ -80,12 +79,7 @@ def write_estimate_csv(path: Path, studies: Sequence[EstimateStudy]) -> None:
             if len(values):
                 figures = (np.median(values), np.percentile(values, 90), values.max())
                 lines.append([study.method, what, *(f"{value:.4f}" for value in figures)])
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("w", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerows([["estimate", "what", "median_px", "p90_px", "worst_px"], *lines])
-    except OSError as error:
-        raise _unwritten(path, error) from error
+    write_lines(path, ["estimate", "what", "median_px", "p90_px", "worst_px"], lines)
 
 
 def write_estimate_plot(path: Path, studies: Sequence[EstimateStudy]) -> None:
@@ -121,12 +115,5 @@ def write_estimate_plot(path: Path, studies: Sequence[EstimateStudy]) -> None:
         axis.set_axis_off()
     axes[0, 0].set_ylabel("% of all places within")
     axes[0, 0].legend(loc="lower right")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with writing(path):
         figure.savefig(path, dpi=110)
-    except OSError as error:
-        raise _unwritten(path, error) from error
-
-
-def _unwritten(path: Path, error: OSError) -> RunError:
-    return RunError(f"{path} could not be written: {error.strerror or error}. Is the folder writable, the disk full?")

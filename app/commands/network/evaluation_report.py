@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,8 +27,10 @@ __all__ = [
     "study_table",
     "write_csv",
     "write_json",
+    "write_lines",
     "write_plot",
     "write_values_csv",
+    "writing",
 ]
 
 _TITLES = {
@@ -116,32 +119,35 @@ def write_csv(path: Path, studies: Sequence[Study]) -> None:
         for study in studies
         for row in study.rows
     ]
-    _write_lines(path, ["method", "pair", "displacement", "size_px", *VALUE_KEYS, "fuse_ms"], lines)
+    write_lines(path, ["method", "pair", "displacement", "size_px", *VALUE_KEYS, "fuse_ms"], lines)
 
 
 def write_values_csv(path: Path, values: Mapping[str, Mapping[str, float]]) -> None:
     """One line a picture. Raises RunError when the file cannot be written."""
     lines = [[stem] + [_exact(row[key]) for key in VALUE_KEYS] for stem, row in values.items()]
-    _write_lines(path, ["picture", *VALUE_KEYS], lines)
+    write_lines(path, ["picture", *VALUE_KEYS], lines)
 
 
 def _exact(value: float) -> str:
     return "" if math.isnan(value) else repr(float(value))
 
 
-def _write_lines(path: Path, header: list[str], lines: list[list[str]]) -> None:
+def write_lines(path: Path, header: Sequence[str], lines: Iterable[Sequence[str]]) -> None:
+    """As a CSV file. Raises RunError when it cannot be written."""
+    with writing(path), path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([header, *lines])
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Make the folder of a report that is written inside. Raises RunError where either fails."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            writer.writerow(header)
-            writer.writerows(lines)
+        yield
     except OSError as error:
-        raise _write_error(path, error) from error
-
-
-def _write_error(path: Path, error: OSError) -> RunError:
-    return RunError(f"{path} could not be written: {error.strerror or error}. Is the folder writable, the disk full?")
+        raise RunError(
+            f"{path} could not be written: {error.strerror or error}. Is the folder writable, the disk full?"
+        ) from error
 
 
 def write_json(path: Path, studies: Sequence[Study], settings: Mapping[str, Any]) -> None:
@@ -168,11 +174,8 @@ def write_json(path: Path, studies: Sequence[Study], settings: Mapping[str, Any]
             for study in studies
         },
     }
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with writing(path):
         path.write_text(json.dumps(document, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise _write_error(path, error) from error
 
 
 def write_plot(path: Path, studies: Sequence[Study], group: str) -> None:
@@ -212,8 +215,5 @@ def write_plot(path: Path, studies: Sequence[Study], group: str) -> None:
         figure.legend(labelled.values(), labelled.keys(), loc="outside lower center", ncols=min(4, len(labelled)))
     pairs = max((summary.pairs for study in studies for summary in study.groups[group]), default=0)
     figure.suptitle(f"Fusion quality against displacement, mean over {pairs} pairs ({group})")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with writing(path):
         figure.savefig(path, dpi=110)
-    except OSError as error:
-        raise _write_error(path, error) from error
