@@ -170,11 +170,16 @@ class _Everywhere:
 
     params: list[Any]
 
-    def dress(self) -> None:
-        """Add what every command has."""
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **settings)
         for option in filter(_takes_path, self.params):
             option.process_value = partial(_not_empty, option, option.process_value)
         self.params = [*self.params, *_everywhere()]
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Take former names too."""
+        with self._reading():
+            return super().parse_args(ctx, self.former(args))  # type: ignore[misc,no-any-return]
 
     def format_epilog(self, ctx: Any, formatter: Any) -> None:
         """The examples."""
@@ -227,7 +232,7 @@ class _Everywhere:
                 raise _no_number(option, value)
 
     @contextlib.contextmanager
-    def reading(self) -> Iterator[None]:
+    def _reading(self) -> Iterator[None]:
         """Raise UsageError where a range refused nan or inf: its words name one of its ends."""
         try:
             yield
@@ -267,15 +272,6 @@ class _Everywhere:
 class Command(_Everywhere, TyperCommand):
     """A command with --json, -q, -v and examples."""
 
-    def __init__(self, *args: Any, **settings: Any) -> None:
-        super().__init__(*args, **settings)
-        self.dress()
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Take former names too."""
-        with self.reading():
-            return super().parse_args(ctx, self.former(args))
-
     def invoke(self, ctx: Any) -> Any:
         """Run it; say the end as JSON."""
         return self.speak(ctx, super().invoke)
@@ -283,15 +279,6 @@ class Command(_Everywhere, TyperCommand):
 
 class CommandGroup(_Everywhere, TyperGroup):
     """A group whose bare name is a command as well."""
-
-    def __init__(self, *args: Any, **settings: Any) -> None:
-        super().__init__(*args, **settings)
-        self.dress()
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Take former names too."""
-        with self.reading():
-            return super().parse_args(ctx, self.former(args))
 
     def invoke(self, ctx: Any) -> Any:
         """Run it; say the end as JSON. A command of the group speaks for itself."""
