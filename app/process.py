@@ -8,6 +8,7 @@ import ctypes
 import gc
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -23,6 +24,7 @@ __all__ = [
     "bound_heap",
     "calm_blas",
     "data_bytes",
+    "end_child",
     "end_threads",
     "end_with_program",
     "freeze_imports",
@@ -31,7 +33,9 @@ __all__ = [
     "how_it_ended",
     "keep_files_private",
     "leave",
+    "live_with_parent",
     "return_free_memory",
+    "start_child",
 ]
 
 # ------------------------------------------------------------------ heap
@@ -286,6 +290,41 @@ class Worker:
 def keep_files_private() -> None:
     """Files of this process from now on: 0640 at most, folders 0750; a stricter setting of the user stays."""
     os.umask(os.umask(0o077) | 0o027)
+
+
+# ------------------------------------------------------------------ children
+# One that reads what strangers made is another process, at the other end of a socket: `start_child` and `end_child` in
+# the parent, `live_with_parent` first of all in the child.
+
+_PR_SET_PDEATHSIG: Final = 1
+
+
+def start_child(command: list[str], theirs: socket.socket) -> subprocess.Popen[bytes]:
+    """Start `command` with the number of its end of the socket as the last word; that end is closed here."""
+    with theirs:
+        return subprocess.Popen(
+            [*command, str(theirs.fileno())],
+            pass_fds=(theirs.fileno(),),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env=os.environ | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
+        )
+
+
+def end_child(process: subprocess.Popen[bytes], connection: socket.socket) -> None:
+    """End it, and our end of the socket."""
+    process.kill()
+    connection.close()
+    with contextlib.suppress(subprocess.TimeoutExpired):  # one that hangs in a driver is left to the system
+        process.wait(0.5)
+
+
+def live_with_parent() -> None:
+    """Leave Ctrl-C to the parent, and die when it dies (Linux)."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def how_it_ended(process: subprocess.Popen[bytes], alive: str) -> str:

@@ -6,17 +6,15 @@ python -m app.capture.camera_process HANDLE       started by `ChildCamera`, wher
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import itertools
 import json
 import mmap
 import resource
-import signal
 import socket
 import sys
 from collections import deque
 from dataclasses import asdict
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 
@@ -25,20 +23,16 @@ from app.capture.cameras.child_camera import BEAT, BEAT_S, CREDIT, DTYPES, FRAME
 from app.capture.cameras.factory import create_here
 from app.capture.cameras.uri import parse_camera_uri
 from app.capture.config import CameraConfig
-from app.process import data_bytes
+from app.process import data_bytes, live_with_parent
 from fusion_core.errors import CameraLost, CameraTimeout, LumithermError
 from fusion_core.frames import Frame, Stream
 
 __all__ = ["main"]
 
-_PR_SET_PDEATHSIG: Final = 1
-
 
 def main(handle: int) -> int:
     """Serve one camera over the socket `handle` until it, or whoever asked, has gone; the exit code."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    live_with_parent()
     with socket.socket(fileno=handle) as connection:
         connection.send(b"R")
         message = connection.recv(MOST_MESSAGE)

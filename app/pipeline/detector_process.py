@@ -10,13 +10,9 @@ pictures (height, width, channels, pixels); the child answers {"name": ...}, the
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import json
-import os
-import signal
 import socket
 import struct
-import subprocess
 import sys
 import time
 import weakref
@@ -27,7 +23,7 @@ import msgspec
 import numpy as np
 
 from app.configuration.detect import DetectConfig
-from app.process import data_bytes, how_it_ended
+from app.process import data_bytes, end_child, how_it_ended, live_with_parent, start_child
 from fusion_core.errors import BadInputError, EngineError, LumithermError
 from fusion_core.frames import Detection
 
@@ -40,7 +36,6 @@ _MEMORY_BYTES: Final = 4_000_000_000  # beside its libraries
 _LOAD_S: Final = 120.0
 _PICTURE_S: Final = 30.0  # far more than any detector needs that is of use
 _SLICE_S: Final = 0.2
-_PR_SET_PDEATHSIG: Final = 1
 
 
 class _Answer(msgspec.Struct):
@@ -116,18 +111,9 @@ class DetectionProcess:
 
     def _start(self) -> str:
         ours, theirs = socket.socketpair()
-        with theirs:
-            command = [sys.executable, "-P", "-m", "app.pipeline.detector_process", str(theirs.fileno())]
-            process = subprocess.Popen(
-                command,
-                pass_fds=(theirs.fileno(),),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                env=os.environ | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
-            )
+        process = start_child([sys.executable, "-P", "-m", "app.pipeline.detector_process"], theirs)
         self._socket, self._process = ours, process
-        self._end = weakref.finalize(self, _end_process, process, ours)
+        self._end = weakref.finalize(self, end_child, process, ours)
         settings = json.dumps({"config": self._config.model_dump(mode="json"), "memory": self._memory_bytes}).encode()
         try:
             return self._ask(_LENGTH.pack(len(settings)), memoryview(settings), _LOAD_S).name[:300]
@@ -185,21 +171,12 @@ class DetectionProcess:
         return data
 
 
-def _end_process(process: subprocess.Popen[bytes], connection: socket.socket) -> None:
-    process.kill()
-    connection.close()
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        process.wait(0.5)
-
-
 # ---------------------------------------------------------------------------------------------- in the child
 
 
 def main(handle: int) -> int:
     """Serve one model until the other side has gone; the exit code."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    live_with_parent()
     with socket.socket(fileno=handle) as connection, connection.makefile("rb") as stream:
         settings = json.loads(_part(stream.read))
         try:

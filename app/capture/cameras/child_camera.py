@@ -36,7 +36,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from app.capture.cameras.camera import CameraInfo, TimeBase
-from app.process import how_it_ended
+from app.process import end_child, how_it_ended, start_child
 from fusion_core import errors
 from fusion_core.errors import CameraLost, CameraTimeout, LumithermError
 from fusion_core.frames import Frame, FrameFlag, Stream, TimestampSource
@@ -212,18 +212,10 @@ class _Child:
         self._still_s = 0.0  # that we have waited since it changed
         self._still_spent_s = 0.0  # processor time of its main thread when it changed
         self._spins_s = _SPINS_S
-        with theirs:
-            self._process = subprocess.Popen(
-                [*command, str(theirs.fileno())],
-                pass_fds=(theirs.fileno(),),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                env=os.environ | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
-            )
+        self._process = start_child(command, theirs)
         with contextlib.suppress(OSError):  # the capture thread that starts it goes before others, it does not
             os.setpriority(os.PRIO_PROCESS, self._process.pid, max(0, os.getpriority(os.PRIO_PROCESS, 0)))
-        self._ending = weakref.finalize(self, _end_process, self._process, ours)
+        self._ending = weakref.finalize(self, end_child, self._process, ours)
 
     @property
     def pid(self) -> int:
@@ -444,13 +436,6 @@ class _Child:
                 self._socket.send(b"Q")
                 self._process.wait(_LEAVE_S)
         self._ending()
-
-
-def _end_process(process: subprocess.Popen[bytes], connection: socket.socket) -> None:
-    process.kill()
-    connection.close()
-    with contextlib.suppress(subprocess.TimeoutExpired):  # one that hangs in a driver is left to the system
-        process.wait(0.5)
 
 
 def judge(states: str, still_s: float, spent_s: float, spins_s: float, beats: bool = True) -> str:
