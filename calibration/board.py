@@ -135,12 +135,9 @@ def _grid_points(rows: int, columns: int, step_m: float, start_m: float) -> np.n
     return np.stack([x * step_m + start_m, y * step_m + start_m, np.zeros_like(x)], axis=-1).reshape(-1, 3)
 
 
-class Checkerboard(Board):
-    """Black and white squares; the square at the top left is black. Points: the inner corners."""
+class _Squares(Board):
+    """Squares, light and dark in turn. Points: the inner corners."""
 
-    kind: Literal["checkerboard"] = "checkerboard"
-    columns: int = Field(ge=4, le=40, description="squares in a row")
-    rows: int = Field(ge=4, le=40, description="rows of squares")
     square_m: float = Field(gt=0, le=2, description="side of a square, metres")
 
     @property
@@ -151,13 +148,21 @@ class Checkerboard(Board):
     def extent_m(self) -> tuple[float, float]:
         return self.rows * self.square_m, self.columns * self.square_m
 
+    def flat_points(self) -> np.ndarray:
+        return _grid_points(self.rows - 1, self.columns - 1, self.square_m, self.square_m)
+
+
+class Checkerboard(_Squares):
+    """Black and white squares; the square at the top left is black. Points: the inner corners."""
+
+    kind: Literal["checkerboard"] = "checkerboard"
+    columns: int = Field(ge=4, le=40, description="squares in a row")
+    rows: int = Field(ge=4, le=40, description="rows of squares")
+
     @property
     def corner_grid(self) -> tuple[int, int]:
         """(rows, columns) of inner corners."""
         return self.rows - 1, self.columns - 1
-
-    def flat_points(self) -> np.ndarray:
-        return _grid_points(self.rows - 1, self.columns - 1, self.square_m, self.square_m)
 
     def texture(self, px_per_m: float) -> np.ndarray:
         side = max(1, round(self.square_m * px_per_m))
@@ -267,11 +272,10 @@ class _MarkerBoard(Board):
         return cv2.aruco.getPredefinedDictionary(getattr(cv2.aruco, self.dictionary))
 
 
-class Charuco(_MarkerBoard):
+class Charuco(_Squares, _MarkerBoard):
     """A checkerboard with an ArUco marker in each white square; a part of it is enough. Points: the inner corners."""
 
     kind: Literal["charuco"] = "charuco"
-    square_m: float = Field(gt=0, le=2, description="side of a square, metres")
     marker_m: float = Field(gt=0, le=2, description="side of a marker, metres")
 
     @model_validator(mode="after")
@@ -280,19 +284,8 @@ class Charuco(_MarkerBoard):
             raise ValueError(f"marker_m is {self.marker_m}, must be below square_m ({self.square_m})")
         return self
 
-    @property
-    def spacing_m(self) -> float:
-        return self.square_m
-
-    @property
-    def extent_m(self) -> tuple[float, float]:
-        return self.rows * self.square_m, self.columns * self.square_m
-
     def cv_board(self) -> cv2.aruco.CharucoBoard:
         return cv2.aruco.CharucoBoard((self.columns, self.rows), self.square_m, self.marker_m, self.cv_dictionary())
-
-    def flat_points(self) -> np.ndarray:
-        return _grid_points(self.rows - 1, self.columns - 1, self.square_m, self.square_m)
 
     def texture(self, px_per_m: float) -> np.ndarray:
         side = max(8, round(self.square_m * px_per_m))
