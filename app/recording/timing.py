@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -20,64 +20,76 @@ def timing_page(name: str, content: SidecarContent, problems: Iterable[str] | No
 
     problems: None where nothing was checked; then the page calls nothing sound.
     """
-    header, lines = content.header, content.frames
-    paired = content.paired
-    out = [f"# {name}", ""]
+    return "\n".join([f"# {name}", "", *_head(content), *_pairs(content), *_gaps(content), *_check(problems)]) + "\n"
+
+
+def _head(content: SidecarContent) -> Iterator[str]:
+    """What was recorded, and a table of its tracks."""
+    header = content.header
     if header is not None:
-        out += [
-            f"Recorded {header.wall_start}"
-            + (f", label {header.label}" if header.label else "")
-            + f"; segment {header.segment} of {header.recording}; begun by {header.reason}.",
-            "",
-        ]
-    out += ["| track | codec | pictures | first to last s | rate Hz | interval ms p50 / p95 / max |", "|" + "---|" * 6]
+        label = f", label {header.label}" if header.label else ""
+        part = f"segment {header.segment} of {header.recording}; begun by {header.reason}"
+        yield f"Recorded {header.wall_start}{label}; {part}."
+        yield ""
+    yield "| track | codec | pictures | first to last s | rate Hz | interval ms p50 / p95 / max |"
+    yield "|" + "---|" * 6
     for track in TrackName:
         stamps = _stamps(content.pictures, track)
-        if not stamps.size:
-            continue
-        codec = next((f"{t.codec} ({t.encoder})" for t in header.tracks if t.name == track), "") if header else ""
-        out.append(f"| {track} | {codec} | {stamps.size} | {_span_s(stamps):.3f} | {_rate(stamps)} |")
+        if stamps.size:
+            codec = next((f"{t.codec} ({t.encoder})" for t in header.tracks if t.name == track), "") if header else ""
+            yield f"| {track} | {codec} | {stamps.size} | {_span_s(stamps):.3f} | {_rate(stamps)} |"
+    yield ""
+
+
+def _pairs(content: SidecarContent) -> Iterator[str]:
+    """How well frames were matched, how long fusing took, and what they are marked with."""
+    lines = content.frames
+    yield f"{'Pairs' if content.paired else 'Fused pictures'}: {len(lines)}."
     skews = np.array([line.skew_ns for line in lines if line.skew_ns is not None], dtype=np.float64) / 1e6
-    out += ["", f"{'Pairs' if paired else 'Fused pictures'}: {len(lines)}."]
     if skews.size:
         p50, p95, worst = np.percentile(np.abs(skews), (50, 95, 100))
-        out.append(
+        yield (
             f"Skew, visible minus thermal: mean {skews.mean():+.2f} ms; |skew| p50 {p50:.2f}, p95 {p95:.2f}, "
             f"max {worst:.2f} ms."
         )
     fuse = np.array([line.fuse_ms for line in lines], dtype=np.float64)
     if fuse.size:
-        out.append(
+        yield (
             f"Fusion: median {np.median(fuse):.2f} ms, p95 {np.percentile(fuse, 95):.2f} ms, "
             f"engines {', '.join(sorted({line.engine for line in lines if line.engine})) or 'unknown'}."
         )
     flagged = {flag.name: sum(bool(_all_flags(line) & flag) for line in content.pictures) for flag in FrameFlag if flag}
-    shown = [f"{name} {count}" for name, count in flagged.items() if count]
-    out += ["Flags: " + (", ".join(shown) if shown else "none") + ".", ""]
+    yield f"Flags: {', '.join(f'{name} {count}' for name, count in flagged.items() if count) or 'none'}."
+    yield ""
+
+
+def _gaps(content: SidecarContent) -> Iterator[str]:
+    """What is missing."""
     gaps = [mark for mark in content.others if isinstance(mark, GapLine)]
-    out.append(f"Gaps: {len(gaps)}.")
-    start_ns = header.start_ns if header is not None else 0
+    yield f"Gaps: {len(gaps)}."
+    start_ns = content.header.start_ns if content.header is not None else 0
     for gap in gaps[:20]:
         frames = f", {gap.frames} frames" if gap.frames else ""
-        out.append(
+        yield (
             f"- {gap.cause}, {gap.track}: {(gap.to_ns - gap.from_ns) / 1e9:.3f} s "
             f"from {(gap.from_ns - start_ns) / 1e9:.3f} s{frames}"
         )
     if len(gaps) > 20:
-        out.append(f"- and {len(gaps) - 20} more")
-    if lines and lines[-1].drops:
-        out.append(
-            "Drops before the recorder, at the end: "
-            + ", ".join(f"{cause} {count}" for cause, count in sorted(lines[-1].drops.items()))
-            + "."
-        )
+        yield f"- and {len(gaps) - 20} more"
+    if content.frames and content.frames[-1].drops:
+        drops = ", ".join(f"{cause} {count}" for cause, count in sorted(content.frames[-1].drops.items()))
+        yield f"Drops before the recorder, at the end: {drops}."
+    yield ""
+
+
+def _check(problems: Iterable[str] | None) -> Iterator[str]:
+    """What the self-check found."""
     if problems is None:
-        out += ["", "Not checked: `lumitherm recording check FILE` reads every picture."]
-        return "\n".join(out) + "\n"
+        yield "Not checked: `lumitherm recording check FILE` reads every picture."
+        return
     found = list(problems)
-    out += ["", "Self-check: " + ("sound." if not found else f"{len(found)} problem(s).")]
-    out += [f"- {text}" for text in found]
-    return "\n".join(out) + "\n"
+    yield "Self-check: " + (f"{len(found)} problem(s)." if found else "sound.")
+    yield from (f"- {text}" for text in found)
 
 
 def write_timing_page(video: Path, content: SidecarContent, problems: Iterable[str]) -> Path:
