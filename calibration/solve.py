@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -181,9 +182,8 @@ def solve_views(
     visible, thermal, board = lenses_and_board(found, board, identities, lenses)
     pairs, rejected = _usable_pairs(views, visible, thermal)
     sightings = _sightings(views, rejected, {**visible.rejected, **thermal.rejected})
-    stereo, scatter_deg, together_px, bent_px = _stereo(
-        pairs, board, (visible, thermal), working_distance_m or 1.0, sightings
-    )
+    joint = _fit_together(pairs, board, (visible, thermal), working_distance_m or 1.0, sightings)
+    stereo = joint.stereo
     rejected.update(stereo.rejected)
     kept = {name: pairs[name] for name in stereo.view_rms_px}
     distance_m = working_distance_m or propose_working_distance_m(stereo.rig, budget_px)
@@ -193,9 +193,7 @@ def solve_views(
         bent_board=BentBoard.of(board),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
-    contradict = _contradictory(scatter_deg, (visible.rms_px, thermal.rms_px), together_px)
-    held = (visible.camera, thermal.camera) if contradict else None
-    solve = _Resolver(stereo, rig, board, held)
+    solve = _Resolver(stereo, rig, board, joint.held)
     board_m = solve.board_distance_m(list(kept))
     predicted = predicted_two_sigma_px(stereo.bundle, rig)
     resampled = _bootstrap(solve, rig, bootstrap, seed)
@@ -216,46 +214,51 @@ def solve_views(
         range_8px=distance_range(rig, budget_px),
         reached_aim=Planner(stereo.bundle, rig, board).reached,
         reached=reached_share(rig, board_m),
-        rotation_scatter_deg=scatter_deg,
-        together_px=together_px,
-        bent_px=bent_px,
+        rotation_scatter_deg=joint.scatter_deg,
+        together_px=joint.together_px,
+        bent_px=joint.bent_px,
     )
     gates = _gates(solution)
     verdict = "good" if all(gate.passed for gate in gates) else "not good"
     return replace(solution, gates=gates, rig=replace(rig, verdict=verdict))
 
 
-def _stereo(
+class _Joint(NamedTuple):
+    """Both cameras fitted together; the figures are those of `Solution`. held: the lenses, where they had to be."""
+
+    stereo: StereoResult
+    scatter_deg: tuple[float, float]
+    together_px: tuple[float, float]
+    bent_px: tuple[float, float] = (0.0, 0.0)
+    held: tuple[CameraIntrinsics, CameraIntrinsics] | None = None
+
+
+def _fit_together(
     pairs: dict[str, PairView],
     board: Board,
     lenses: tuple[IntrinsicsResult, IntrinsicsResult],
     working_distance_m: float,
     sightings: dict[str, Sighting],
-) -> tuple[StereoResult, tuple[float, float], tuple[float, float], tuple[float, float]]:
-    """The rig, how the pairs differ about the cameras' turn, each camera's rms when both are fitted together with free
-    lenses, and what each principal point would have moved by.
-
-    Where they contradict each other, the lenses are held: free, they would bend to what no lens explains.
-    """
+) -> _Joint:
+    """Where the cameras contradict each other, the lenses are held: free, they would bend to what no lens explains."""
     visible, thermal = lenses
+    cameras, alone_px = (visible.camera, thermal.camera), (visible.rms_px, thermal.rms_px)
     solve = partial(
-        solve_stereo, list(pairs.values()), board, visible.camera, thermal.camera,
+        solve_stereo, list(pairs.values()), board, *cameras,
         working_distance_m=working_distance_m, sightings=sightings,
     )  # fmt: skip
     free = solve()
     kept = [pairs[name] for name in free.view_rms_px]
-    scatter_deg = rotation_scatter_deg(
-        kept, board.object_points(), (visible.camera, thermal.camera), (visible.rms_px, thermal.rms_px)
-    )
+    scatter_deg = rotation_scatter_deg(kept, board.object_points(), cameras, alone_px)
     rms = np.sqrt(np.mean(np.square(list(free.view_rms_px.values())), axis=0))
     together_px = float(rms[0]), float(rms[1])
-    if not _contradictory(scatter_deg, (visible.rms_px, thermal.rms_px), together_px):
-        return free, scatter_deg, together_px, (0.0, 0.0)
+    if not _contradictory(scatter_deg, alone_px, together_px):
+        return _Joint(free, scatter_deg, together_px)
     moved = [
         float(np.hypot(joint.cx_px - alone.cx_px, joint.cy_px - alone.cy_px))
-        for alone, joint in ((visible.camera, free.rig.visible), (thermal.camera, free.rig.thermal))
+        for alone, joint in zip(cameras, (free.rig.visible, free.rig.thermal), strict=True)
     ]
-    return solve(hold_lenses=True), scatter_deg, together_px, (moved[0], moved[1])
+    return _Joint(solve(hold_lenses=True), scatter_deg, together_px, (moved[0], moved[1]), cameras)
 
 
 def _contradictory(
