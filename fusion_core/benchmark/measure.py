@@ -20,13 +20,10 @@ import numpy as np
 
 from fusion_core.benchmark.candidates import (
     BENCHMARK_ENGINES,
-    CLASSICAL,
-    CPU_ENGINES,
     GPU_ENGINES,
     ON_VIDEO,
     REFERENCE,
     Case,
-    environment,
     forget_peak_memory,
     giga_macs,
     load_libraries,
@@ -44,18 +41,10 @@ if TYPE_CHECKING:
     from fusion_core.thermal.agc import Agc
 
 __all__ = [
-    "BENCHMARK_ENGINES",
-    "CLASSICAL",
-    "CPU_ENGINES",
-    "GPU_ENGINES",
-    "ON_VIDEO",
-    "REFERENCE",
-    "Case",
     "Failure",
     "Result",
     "as_json",
     "check_ratios",
-    "environment",
     "from_json",
     "measure_case",
     "run_case",

@@ -11,7 +11,8 @@ from typer.testing import CliRunner
 from app.__main__ import build_cli
 from app.commands.network.benchmark import parse_size
 from fusion_core.benchmark import measure as benchmark
-from fusion_core.benchmark.measure import Case, Failure, Result
+from fusion_core.benchmark.candidates import Case
+from fusion_core.benchmark.measure import Failure, Result
 from fusion_core.checkpoint import save_checkpoint
 from fusion_core.errors import LumithermError, RunError, UsageError
 from fusion_core.rfvif import Rfvif, preset_config

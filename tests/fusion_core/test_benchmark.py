@@ -10,16 +10,8 @@ import cv2
 import numpy as np
 import pytest
 
-from fusion_core.benchmark.measure import (
-    Case,
-    Failure,
-    Result,
-    check_ratios,
-    environment,
-    measure_case,
-    run_case,
-    with_ratios,
-)
+from fusion_core.benchmark.candidates import Case, environment
+from fusion_core.benchmark.measure import Failure, Result, check_ratios, measure_case, run_case, with_ratios
 from fusion_core.benchmark.tiling import TiledEngine, tile_starts
 from fusion_core.checkpoint import save_checkpoint
 from fusion_core.engines.pyramid_engine import AverageEngine, LaplacianPyramidEngine

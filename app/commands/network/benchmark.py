@@ -16,7 +16,8 @@ from fusion_core.errors import RunError, UsageError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from fusion_core.benchmark.measure import Case, Failure, Result
+    from fusion_core.benchmark.candidates import Case
+    from fusion_core.benchmark.measure import Failure, Result
 
 __all__ = ["parse_size", "register", "write_plot"]
 
@@ -74,7 +75,7 @@ def _benchmark(
     Each case runs in a separate process. Eager float32 PyTorch is always measured beside: ratios refer to it, in the
     same run. `share` is the part of the multiply-accumulates that a large convolution reaches here.
     """
-    from fusion_core.benchmark.measure import BENCHMARK_ENGINES
+    from fusion_core.benchmark.candidates import BENCHMARK_ENGINES
 
     if show:
         say("\n".join(BENCHMARK_ENGINES))
@@ -101,7 +102,8 @@ class _Outputs:
 
 def _measure_all(cases: list[Case], stored: dict[str, float], outputs: _Outputs, add: bool) -> None:
     """Measure, print and write. Raises RunError when nothing can be measured, or a ratio is worse than stored."""
-    from fusion_core.benchmark.measure import as_json, check_ratios, environment, with_ratios
+    from fusion_core.benchmark.candidates import environment
+    from fusion_core.benchmark.measure import as_json, check_ratios, with_ratios
 
     console = result_console()
     facts = environment()
@@ -188,7 +190,7 @@ def _cases(
     threads: int | None,
     seconds: float,
 ) -> list[Case]:
-    from fusion_core.benchmark.measure import CLASSICAL, ON_VIDEO, REFERENCE, Case
+    from fusion_core.benchmark.candidates import CLASSICAL, ON_VIDEO, REFERENCE, Case
     from fusion_core.model_store import resolve_weights
     from fusion_core.rfvif import PRESETS, preset_config
 
@@ -223,7 +225,7 @@ def _cases(
 
 def _engines(asked: list[str] | None, everything: bool) -> list[str]:
     """Names without repetition. Raises UsageError for unknown ones."""
-    from fusion_core.benchmark.measure import BENCHMARK_ENGINES, GPU_ENGINES
+    from fusion_core.benchmark.candidates import BENCHMARK_ENGINES, GPU_ENGINES
 
     if asked is not None:
         unknown = [name for name in asked if name not in BENCHMARK_ENGINES]
@@ -260,7 +262,8 @@ def _read_ratios(path: Path) -> dict[str, float]:
 
 
 def _write_ratios(path: Path, results: list[Result], facts: dict[str, Any]) -> None:
-    from fusion_core.benchmark.measure import REFERENCE, stored_ratio
+    from fusion_core.benchmark.candidates import REFERENCE
+    from fusion_core.benchmark.measure import stored_ratio
 
     ratios = {r.case.key: round(stored_ratio(r), 2) for r in results if stored_ratio(r) and r.case.engine != REFERENCE}
     document = {"capability": facts["capability"], "processor": facts["processor"], "ratios": ratios}
