@@ -340,6 +340,36 @@ def test_a_folder_in_place_of_a_file_to_write_is_called_a_folder(
         assert isinstance(refused.exception, LumithermError), said
 
 
+@pytest.mark.parametrize(
+    "words", ["models export tiny -o {}.onnx", "evaluate --pairs {} --csv {}.csv", "evaluate --report {}.json",
+              "benchmark --plot {}.png", "train doctor . --html {}.html", "calibrate board -o {}.svg", "demo -o {}"],
+)  # fmt: skip
+def test_what_could_not_be_written_at_the_end_is_found_at_the_beginning(words: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    refused = run(*words.replace("{}", str(tmp_path / "file" / "result")).split())
+    assert isinstance(refused.exception, RunError), refused.output
+    assert f"{tmp_path / 'file'} is a file, wanted a folder" in str(refused.exception)
+
+
+@pytest.mark.skipif(os.geteuid() == 0 and not shutil.which("setpriv"), reason="root may write everywhere")
+def test_a_folder_of_somebody_else_is_told_without_a_traceback(tmp_path: Path) -> None:
+    tmp_path.chmod(0o555)
+    words = [sys.executable, "-m", "app", "models", "export", "tiny", "-o", str(tmp_path / "tiny.onnx")]
+    if os.geteuid() == 0:
+        words = ["setpriv", "--bounding-set=-dac_override", "--inh-caps=-dac_override", *words]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 1 and f"{tmp_path} is not yours to write in" in done.stderr, done.stderr
+
+
+def test_what_the_system_refuses_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def refuse(_: str) -> Path:
+        raise PermissionError(13, "Permission denied", "simulated.yaml")
+
+    monkeypatch.setattr("app.configuration.examples.example", refuse)
+    refused = run("config", "init", "-o", tmp_path / "rig.yaml")
+    assert isinstance(refused.exception, RunError) and "simulated.yaml: Permission denied" in str(refused.exception)
+
+
 def test_json_is_json_whatever_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     with speaking(True, False, False, "run") as said:
         tell(frames={TrackName.FUSED: np.int64(3)}, drops=(Path("a"), float("nan")), latency_p50_ms=np.float32(1.5))

@@ -19,7 +19,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from app.commands.common.examples import EXAMPLES
-from app.commands.common.output import speaking, to_standard_output
+from app.commands.common.output import refuse_unwritable, speaking, system_errors, to_standard_output
 
 if TYPE_CHECKING:
     from typer.models import CommandFunctionType
@@ -32,6 +32,7 @@ __all__ = [
     "TO_STDOUT",
     "UNITS",
     "WITHOUT_UNIT",
+    "WRITTEN",
     "AgcName",
     "Cli",
     "ConfigFile",
@@ -92,6 +93,9 @@ SHARED: dict[str, str] = {
     "--verbose": "log lines, and tracebacks of errors",
 }
 """Names that several commands share. Wherever one occurs it means this, and takes the same kind of value."""
+
+WRITTEN = frozenset({"--output", "--csv", "--plot", "--report", "--html"})
+"""Options that name what is written at the end; that it can be is found at the beginning."""
 
 FORMER: dict[str, str] = {
     "--duration": "--duration-s",
@@ -231,6 +235,13 @@ class _Everywhere:
             if isinstance(value, float) and not math.isfinite(value):
                 raise _no_number(option, value)
 
+    def _refuse_unwritable(self, context: typer.Context) -> None:
+        """Raise RunError for a result that could not be written when it is there."""
+        for option in self.params:
+            value = context.params.get(option.name)
+            if isinstance(value, Path) and str(value) != "-" and WRITTEN.intersection(option.opts):
+                refuse_unwritable(value)
+
     @contextlib.contextmanager
     def _reading(self) -> Iterator[None]:
         """Raise UsageError where a range refused nan or inf: its words name one of its ends."""
@@ -255,8 +266,10 @@ class _Everywhere:
         with speaking(**asked, command=path) as said:
             try:
                 self._refuse_no_numbers(context)
-                with self._standard_output(context, path):
-                    code = run(context)
+                with system_errors():
+                    self._refuse_unwritable(context)
+                    with self._standard_output(context, path):
+                        code = run(context)
             except LumithermError as error:
                 said.end(error.exit_code, str(error))
                 if said.verbose:

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import json
 import math
+import os
 import shutil
 import signal
 import sys
@@ -31,9 +32,11 @@ __all__ = [
     "claim",
     "output",
     "progress_console",
+    "refuse_unwritable",
     "result_console",
     "say",
     "stop_on_signals",
+    "system_errors",
     "tell",
     "to_standard_output",
 ]
@@ -199,6 +202,33 @@ def claim(path: Path, overwrite: bool) -> None:
         raise UsageError(f"the folder {path} holds files already. Give another, or --overwrite to replace them.")
     if path.is_file():
         raise UsageError(f"{path} already exists. Give another name, or --overwrite to replace it.")
+
+
+def refuse_unwritable(path: Path) -> None:
+    """Raise RunError where nothing can be written under this name: found before the work, not after it."""
+    from fusion_core.errors import RunError
+
+    there = next(place for place in (path, *path.absolute().parents) if place.exists())
+    if there != path and not there.is_dir():
+        raise RunError(f"{path} cannot be written: {there} is a file, wanted a folder; give another place")
+    folder = there if there.is_dir() else path.absolute().parent
+    if not (os.access(folder, os.W_OK | os.X_OK) or (there == path != folder and os.access(path, os.W_OK))):
+        raise RunError(f"{path} cannot be written: {folder} is not yours to write in; give another place")
+
+
+@contextlib.contextmanager
+def system_errors() -> Iterator[None]:
+    """Raise RunError for what the system refuses and no command has words of its own for: a file, a disk, a port."""
+    from fusion_core.errors import LumithermError, RunError
+
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, LumithermError | BrokenPipeError):
+            raise
+        reason = error.strerror or str(error)
+        where = f"{error.filename}: {reason}" if error.filename else reason
+        raise RunError(f"{where}; check that it is there and yours, and the disk's room (-v tells more)") from error
 
 
 @contextlib.contextmanager
