@@ -495,8 +495,9 @@ def load_calibration(path: Path) -> Calibration:
         raise ConfigError(f"calibration file cannot be read: {error}") from error
     version = data.get("schema_version")
     if version != SCHEMA_VERSION:
+        got = "no schema_version" if version is None else f"schema_version {str(version)[:40]!r}"
         raise ConfigError(
-            f"{path} has schema_version {str(version)[:40]!r}, this program reads {SCHEMA_VERSION}. "
+            f"{path} has {got}, this program reads {SCHEMA_VERSION}. "
             "Was it written by lumitherm calibrate? A newer file needs a newer program."
         )
     try:

@@ -191,7 +191,7 @@ def read_points(path: Path) -> list[tuple[Place, Place]]:
         BadInputError: missing, or a line is not four numbers.
     """
     try:
-        lines = read_bounded(path, _MOST_POINT_BYTES, "list of points").decode().splitlines()
+        lines = read_bounded(path, _MOST_POINT_BYTES, "list of points").decode("utf-8-sig").splitlines()
         rows = list(csv.reader(lines))
     except BadInputError:
         raise

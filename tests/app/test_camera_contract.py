@@ -622,7 +622,7 @@ def test_secrets_never_show(tmp_path, monkeypatch):
     monkeypatch.setenv("CAM_LOGIN", "me:p@ss/word")
     assert rtsp_url_with_credentials("rtsp://cam:554/x", config) == "rtsp://me:p%40ss%2Fword@cam:554/x"
     login = tmp_path / "login"
-    login.write_text("you:secret\n")
+    login.write_text("you:secret\n", "utf-8-sig")  # as Windows' editors write it
     from_file = CameraConfig(uri="rtsp://cam/x", credentials_file=str(login))
     assert rtsp_url_with_credentials("rtsp://cam/x", from_file) == "rtsp://you:secret@cam/x"
 

@@ -124,7 +124,7 @@ def test_the_command_takes_a_list_and_names_the_outlier(tmp_path: Path) -> None:
     for index, at in enumerate(PLACES):
         x, y = apply_homography(H_TRUE, at[None])[0] + (25.0 if index == 4 else 0.0)
         rows.append(f"{x:.2f},{y:.2f},{at[0]},{at[1]}")
-    (tmp_path / "points.csv").write_text("\n".join(rows))
+    (tmp_path / "points.csv").write_text("\n".join(rows), "utf-8-sig")  # as spreadsheets write it
     arguments = [str(tmp_path / "v.png"), str(tmp_path / "t.png"), "-o", str(tmp_path / "rig.yaml")]
     result = CliRunner().invoke(
         build_cli(), ["calibrate", "points", *arguments, "--points", str(tmp_path / "points.csv")]
@@ -134,6 +134,8 @@ def test_the_command_takes_a_list_and_names_the_outlier(tmp_path: Path) -> None:
     found = load_calibration(tmp_path / "rig.yaml")
     off = found.visible_from_thermal(PLACES) - apply_homography(H_TRUE, PLACES)
     assert np.abs(off).max() < 0.1
+    (tmp_path / "points.csv").write_text("1,2,3,4\n", "utf-8-sig")
+    assert read_points(tmp_path / "points.csv") == [((1, 2), (3, 4))]
     (tmp_path / "bad.csv").write_text("1,2,3\n")
     with pytest.raises(BadInputError, match="line 1"):
         read_points(tmp_path / "bad.csv")

@@ -412,7 +412,7 @@ def rtsp_url_with_credentials(url: str, config: CameraConfig) -> str:
         origin = f"credentials_file {config.credentials_file}"
         try:
             path = Path(config.credentials_file).expanduser()
-            secret = read_bounded(path, _MOST_SECRET_BYTES, "login").decode().strip()
+            secret = read_bounded(path, _MOST_SECRET_BYTES, "login").decode("utf-8-sig").strip()
         except (OSError, BadInputError, UnicodeDecodeError) as error:
             reason = getattr(error, "strerror", None) or type(error).__name__
             raise ConfigError(f"{origin} cannot be read ({reason}); it must hold user:password") from None
