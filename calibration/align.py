@@ -18,15 +18,12 @@ class ThermalAligner:
         calibration: stereo or plane.
         size: (height, width) of the visible grid to produce; default the calibrated visible size. Another size must
             have the same proportions (the network running at a lower resolution).
-        distance_m: distance at which the alignment is exact; default the calibration's working distance.
 
     Raises:
         BadInputError: the proportions differ from the calibrated visible camera's.
     """
 
-    def __init__(
-        self, calibration: Calibration, size: tuple[int, int] | None = None, *, distance_m: float | None = None
-    ) -> None:
+    def __init__(self, calibration: Calibration, size: tuple[int, int] | None = None) -> None:
         visible = calibration.visible
         height, width = size or (visible.height, visible.width)
         if abs(height * visible.width - width * visible.height) > max(visible.width, visible.height):
@@ -35,7 +32,6 @@ class ThermalAligner:
                 "other proportions. Set the camera to the calibrated size, or calibrate again."
             )
         self._calibration = calibration
-        self._distance_m = distance_m
         self._size = (height, width)
         self._thermal_size = (calibration.thermal.height, calibration.thermal.width)
         self._compute()
@@ -97,7 +93,7 @@ class ThermalAligner:
         visible = self._calibration.visible
         scale = np.array([visible.width / self._size[1], visible.height / self._size[0]])
         points = (np.asarray(points_visible, np.float64).reshape(-1, 2) + 0.5) * scale - 0.5
-        return np.asarray(self._calibration.thermal_from_visible(points, self._distance_m)).reshape(-1, 2)
+        return np.asarray(self._calibration.thermal_from_visible(points)).reshape(-1, 2)
 
     def sampling_grid(self) -> np.ndarray:
         """(H, W, 2) float32, x and y in [-1, 1] with align_corners=False: for torch's grid_sample, to warp on a GPU."""
@@ -118,7 +114,7 @@ class ThermalAligner:
         rows, columns = (height + step - 1) // step + 2, (width + step - 1) // step + 2
         y, x = np.mgrid[0:rows, 0:columns].astype(np.float64) * step - step / 2
         nodes = np.stack([(x + 0.5) * scale_x - 0.5, (y + 0.5) * scale_y - 0.5], axis=-1).reshape(-1, 2)
-        coarse = self._calibration.thermal_from_visible(nodes, self._distance_m).reshape(rows, columns, 2)
+        coarse = self._calibration.thermal_from_visible(nodes).reshape(rows, columns, 2)
         at_x = ((np.arange(width) + step / 2) / step).astype(np.float32)
         at_y = ((np.arange(height) + step / 2) / step).astype(np.float32)
         map_x, map_y = np.meshgrid(at_x, at_y)

@@ -30,7 +30,6 @@ def lenses_and_board(
     found: tuple[Mapping[str, Detection], Mapping[str, Detection]],
     board: Board,
     identities: tuple[str, str] = ("", ""),
-    lenses: tuple[str, str] = ("", ""),
 ) -> tuple[IntrinsicsResult, IntrinsicsResult, Board]:
     """Both lenses, each from its camera's boards alone, and the board, bent where both cameras see the same bend.
 
@@ -43,8 +42,8 @@ def lenses_and_board(
 
     def alone(of_board: Board) -> tuple[IntrinsicsResult, IntrinsicsResult]:
         visible, thermal = (
-            solve_intrinsics(dict(seen), of_board, identity=identity, lens=lens)
-            for seen, identity, lens in zip(found, identities, lenses, strict=True)
+            solve_intrinsics(dict(seen), of_board, identity=identity)
+            for seen, identity in zip(found, identities, strict=True)
         )
         return visible, thermal
 

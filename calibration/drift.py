@@ -251,7 +251,6 @@ class SelfAligner:
         step_px: float = float("inf"),
         limit_px: float = 60.0,
         agreeing: int = AGREEING,
-        correction: np.ndarray | None = None,
     ) -> None:
         if mode not in ("off", "propose", "apply"):
             raise ConfigError(f"self_align is {mode!r}, must be off, propose or apply")
@@ -266,7 +265,7 @@ class SelfAligner:
         y, x = np.mgrid[1:6:2, 1:6:2] / 6
         self._inside = np.stack([x.ravel() * width, y.ravel() * height], axis=-1)  # (9, 2) places all over the picture
         self._rate_px_s, self._step_px, self._limit_px = rate_px_s, step_px, limit_px
-        self._start = np.eye(3) if correction is None else np.array(correction, np.float64)
+        self._start = np.eye(3)
         self._current = self._start.copy()
         self._target = self._current.copy()
         self._proposal: np.ndarray | None = None

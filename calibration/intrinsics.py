@@ -17,6 +17,7 @@ __all__ = ["IntrinsicsResult", "solve_intrinsics"]
 
 MIN_VIEWS = 4
 FULL_MODEL_VIEWS = 8
+_MAX_ROUNDS = 4  # of dropping views
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -30,9 +31,7 @@ class IntrinsicsResult:
     sigma_px: tuple[float, float, float, float]
 
 
-def solve_intrinsics(
-    detections: Mapping[str, Detection], board: Board, *, identity: str = "", lens: str = "", max_rounds: int = 4
-) -> IntrinsicsResult:
+def solve_intrinsics(detections: Mapping[str, Detection], board: Board, *, identity: str = "") -> IntrinsicsResult:
     """Solve focal length, centre and distortion; drop views that fit far worse than the rest, one round at a time.
 
     Args:
@@ -48,7 +47,7 @@ def solve_intrinsics(
         )
     names = [name for name, detection in detections.items() if len(detection.ids) >= 6]
     rejected = {name: "fewer than 6 points of the board found" for name in detections if name not in names}
-    for done in range(max_rounds + 1):
+    for done in range(_MAX_ROUNDS + 1):
         if len(names) < MIN_VIEWS:
             raise BadInputError(
                 f"{identity or 'the camera'}: only {len(names)} views with a usable board, at least "
@@ -57,10 +56,10 @@ def solve_intrinsics(
                 "different directions."
             )
         size = next(iter(sizes))
-        camera, rms, per_view, sigma = _calibrate([detections[name] for name in names], board, size, identity, lens)
+        camera, rms, per_view, sigma = _calibrate([detections[name] for name in names], board, size, identity)
         limit = max(2.5 * float(np.median(per_view)), float(np.median(per_view)) + 0.25)
         bad = [index for index, value in enumerate(per_view) if value > limit]
-        if not bad or done == max_rounds:
+        if not bad or done == _MAX_ROUNDS:
             break
         worst = max(bad, key=lambda index: per_view[index]) if len(bad) > 0.3 * len(names) else None
         for index in sorted(bad if worst is None else [worst], reverse=True):
@@ -73,7 +72,7 @@ def solve_intrinsics(
 
 
 def _calibrate(
-    views: list[Detection], board: Board, size: tuple[int, int], identity: str, lens: str
+    views: list[Detection], board: Board, size: tuple[int, int], identity: str
 ) -> tuple[CameraIntrinsics, float, list[float], tuple[float, float, float, float]]:
     points = board.object_points()
     objects = [points[view.ids].astype(np.float32) for view in views]
@@ -108,7 +107,6 @@ def _calibrate(
         identity=identity,
         height=height,
         width=width,
-        lens=lens,
         fx_px=float(K[0, 0]),
         fy_px=float(K[1, 1]),
         cx_px=float(K[0, 2]),

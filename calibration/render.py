@@ -24,6 +24,8 @@ __all__ = [
 
 SUPERSAMPLING = 2
 TEXELS_PER_SPACING = 48
+_MAX_TILT_DEG = 35.0
+_RIM = 0.8  # width of the blank board around the pattern, in point spacings
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -107,7 +109,6 @@ def random_poses(
     board: Board,
     count: int,
     seed: int = 0,
-    max_tilt_deg: float = 35.0,
     distances: tuple[float, float] = (1.25, 2.6),
 ) -> list[BoardPose]:
     """Poses in which both cameras see the whole board, spread over the picture, tilted, at several distances.
@@ -128,7 +129,7 @@ def random_poses(
         u = rng.uniform(0.12, 0.88) * rig.visible.width
         v = rng.uniform(0.12, 0.88) * rig.visible.height
         ray = np.array([(u - rig.visible.cx_px) / rig.visible.fx_px, (v - rig.visible.cy_px) / rig.visible.fy_px, 1.0])
-        tilt = np.radians(max_tilt_deg) * np.sqrt(rng.uniform(0.05, 1))
+        tilt = np.radians(_MAX_TILT_DEG) * np.sqrt(rng.uniform(0.05, 1))
         around = rng.uniform(0, 2 * np.pi)
         R_tilt, _ = cv2.Rodrigues(np.array([np.cos(around), np.sin(around), 0.0]) * tilt)
         R_roll, _ = cv2.Rodrigues(np.array([0.0, 0.0, np.radians(rng.uniform(-20, 20))]))
@@ -161,13 +162,8 @@ def project(camera: CameraIntrinsics, pose: BoardPose, points_m: np.ndarray) -> 
     return np.asarray(pixels).reshape(-1, 2)
 
 
-def render_board(
-    camera: CameraIntrinsics, pose: BoardPose, board: Board, border: float = 0.8
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def render_board(camera: CameraIntrinsics, pose: BoardPose, board: Board) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The pattern as that camera sees it, anti-aliased.
-
-    Args:
-        border: width of the blank board around the pattern, in point spacings.
 
     Returns:
         pattern (H, W) float32 0 ink .. 1 paper; coverage (H, W) float32, 1 on the board; position (H, W) float32,
@@ -190,7 +186,7 @@ def render_board(
         borderValue=1.0,
     )
     height_m, width_m = board.extent_m
-    rim = border * board.spacing_m
+    rim = _RIM * board.spacing_m
     coverage = (
         (board_x > -rim)
         & (board_x < width_m + rim)

@@ -28,6 +28,7 @@ MIN_PEAK = 0.04
 MIN_CONTENT = 0.02  # of the frame's mean energy a window must hold
 MIN_OWN = 1.5  # deviations that a place's own window correlates above its mean over displacements: few of noise do
 
+_SURE = 0.15  # confidence above which a place tells where thermal belongs
 _LENSES = np.arange(-0.5, 0.13, 0.04)  # of the division model: a wide barrel to a slight pincushion
 _AGREE_PX = 3.0  # places that are further off count little when a lens is chosen
 
@@ -264,9 +265,7 @@ class ResidualFieldEstimator:
         return local.astype(np.float32), sure.astype(np.float32), score
 
 
-def fit_update(
-    field: ResidualField, model: Literal["shift", "affine", "homography"] = "affine", *, min_confidence: float = 0.15
-) -> np.ndarray:
+def fit_update(field: ResidualField, model: Literal["shift", "affine", "homography"] = "affine") -> np.ndarray:
     """Fit the (3, 3) correction in visible pixels that removes the field best: p_visible = C @ p_aligned.
 
     Robust: cells that disagree (near objects, wrong peaks) lose their weight.
@@ -274,7 +273,7 @@ def fit_update(
     Raises:
         BadInputError: too few confident cells for the model.
     """
-    good, to_unit = _known(field, model, min_confidence)
+    good, to_unit = _known(field, model)
     source = apply_homography(to_unit, field.centres_px[good])
     target = apply_homography(to_unit, field.centres_px[good] + field.d_px[good])
     C = _robust_fit(source, target, field.confidence[good].astype(np.float64), model, 2 / field.size[1])
@@ -282,7 +281,7 @@ def fit_update(
     return np.asarray(C / C[2, 2])
 
 
-def fit_lens(field: ResidualField, calibration: PlaneCalibration, *, min_confidence: float = 0.15) -> PlaneCalibration:
+def fit_lens(field: ResidualField, calibration: PlaneCalibration) -> PlaneCalibration:
     """Fit homography and thermal lens anew, so that the field measured under `calibration` is removed best.
 
     The lens is the one that the most places agree with; for each, the homography is fitted as `fit_update` does.
@@ -290,7 +289,7 @@ def fit_lens(field: ResidualField, calibration: PlaneCalibration, *, min_confide
     Raises:
         BadInputError: too few confident cells.
     """
-    good, to_unit = _known(field, "lens", min_confidence)
+    good, to_unit = _known(field, "lens")
     weight = field.confidence[good].astype(np.float64)
     thermal = calibration.thermal_from_visible(field.centres_px[good])
     target = apply_homography(to_unit, field.centres_px[good] + field.d_px[good])
@@ -312,9 +311,9 @@ def fit_lens(field: ResidualField, calibration: PlaneCalibration, *, min_confide
     return replace(plain, H_visible_thermal=H / H[2, 2], thermal_lens=lens)
 
 
-def _known(field: ResidualField, model: str, min_confidence: float) -> tuple[np.ndarray, np.ndarray]:
+def _known(field: ResidualField, model: str) -> tuple[np.ndarray, np.ndarray]:
     """(gh, gw) bool, the places that tell; and (3, 3) from pixels to about -1..1. Raises BadInputError: too few."""
-    good = field.confidence > min_confidence
+    good = field.confidence > _SURE
     needed = {"shift": 4, "affine": 12, "homography": 20, "lens": 30}[model]
     if good.sum() < needed:
         raise BadInputError(

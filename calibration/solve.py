@@ -162,31 +162,28 @@ def solve_views(
     *,
     working_distance_m: float = 0.0,
     identities: tuple[str, str] = ("", ""),
-    lenses: tuple[str, str] = ("", ""),
     bootstrap: int = 20,
-    budget_px: float = BUDGET_PX,
-    seed: int = 0,
 ) -> Solution:
     """Solve the rig from detected views, and measure it.
 
     Args:
         working_distance_m: Z0, where the alignment is to be exact; 0: the distance that keeps everything from as near
             as possible to the horizon inside the budget.
-        identities, lenses: (visible, thermal) names for the file.
+        identities: (visible, thermal) names for the file.
         bootstrap: resamples for the uncertainty; 0: none (the verdict then fails).
 
     Raises:
         BadInputError: too few usable views.
     """
     found = _found(views, "visible"), _found(views, "thermal")
-    visible, thermal, board = lenses_and_board(found, board, identities, lenses)
+    visible, thermal, board = lenses_and_board(found, board, identities)
     pairs, rejected = _usable_pairs(views, visible, thermal)
     sightings = _sightings(views, rejected, {**visible.rejected, **thermal.rejected})
     joint = _fit_together(pairs, board, (visible, thermal), working_distance_m or 1.0, sightings)
     stereo = joint.stereo
     rejected.update(stereo.rejected)
     kept = {name: pairs[name] for name in stereo.view_rms_px}
-    distance_m = working_distance_m or propose_working_distance_m(stereo.rig, budget_px)
+    distance_m = working_distance_m or propose_working_distance_m(stereo.rig, BUDGET_PX)
     rig = replace(
         stereo.rig,
         working_distance_m=distance_m,
@@ -196,7 +193,7 @@ def solve_views(
     solve = _Resolver(stereo, rig, board, joint.held)
     board_m = solve.board_distance_m(list(kept))
     predicted = predicted_two_sigma_px(stereo.bundle, rig)
-    resampled = _bootstrap(solve, rig, bootstrap, seed)
+    resampled = _bootstrap(solve, rig, bootstrap)
     solution = Solution(
         rig=rig,
         board=board,
@@ -206,12 +203,12 @@ def solve_views(
         bundle=stereo.bundle,
         view_rms_px=stereo.view_rms_px,
         rejected=rejected,
-        held_out_px=_held_out(solve, kept, board, seed),
+        held_out_px=_held_out(solve, kept, board),
         two_sigma_px=np.maximum(predicted, resampled),
         predicted_two_sigma_px=predicted,
         coverage_visible=coverage([pair.visible_px for pair in kept.values()], rig, "visible", board_m),
         coverage_thermal=coverage([pair.thermal_px for pair in kept.values()], rig, "thermal", board_m),
-        range_8px=distance_range(rig, budget_px),
+        range_8px=distance_range(rig, BUDGET_PX),
         reached_aim=Planner(stereo.bundle, rig, board).reached,
         reached=reached_share(rig, board_m),
         rotation_scatter_deg=joint.scatter_deg,
@@ -369,9 +366,9 @@ class _Resolver:
         ).rig  # fmt: skip
 
 
-def _held_out(solve: _Resolver, pairs: dict[str, PairView], board: Board, seed: int) -> dict[str, np.ndarray]:
+def _held_out(solve: _Resolver, pairs: dict[str, PairView], board: Board) -> dict[str, np.ndarray]:
     """Transfer error of each view in a solution without it, thermal pixels."""
-    names = [str(name) for name in np.random.default_rng(seed).permutation(list(pairs))]
+    names = [str(name) for name in np.random.default_rng(0).permutation(list(pairs))]
     points = board.object_points()
     errors: dict[str, np.ndarray] = {}
     folds = min(FOLDS, len(names))
@@ -387,10 +384,10 @@ def _held_out(solve: _Resolver, pairs: dict[str, PairView], board: Board, seed: 
     return errors
 
 
-def _bootstrap(solve: _Resolver, rig: RigCalibration, count: int, seed: int) -> np.ndarray:
+def _bootstrap(solve: _Resolver, rig: RigCalibration, count: int) -> np.ndarray:
     """(9, 12) 2-sigma uncertainty from fits to resampled views: unlike the prediction, it shows bad views."""
     thermal, inside = visible_grid(rig)
-    rng = np.random.default_rng(seed + 1)
+    rng = np.random.default_rng(1)
     landed = []
     for _ in range(count):
         try:

@@ -93,14 +93,14 @@ class _Gate:
 class RecordingSource:
     """A recording; segments of one recording belong to one session."""
 
-    def __init__(self, path: Path, session: str | None = None) -> None:
+    def __init__(self, path: Path) -> None:
         """Raises BadInputError when it is no recording, or its raw pictures were not recorded."""
         self.path = path
         self.offered = 0
         with RecordingReader(path) as reader:
             header = reader.info.header
             origin = header.recording if header is not None else path.name
-        self.session = session_name(session if session is not None else Path(origin).stem)
+        self.session = session_name(Path(origin).stem)
 
     def candidates(self, interval_s: float, max_skew_ms: float, left_out: Counter[str]) -> Iterator[Candidate]:
         gate = _Gate(interval_s, left_out)
@@ -144,13 +144,13 @@ class RecordingSource:
 class VideoSource:
     """A visible and a thermal video of one moment, paired by their time stamps."""
 
-    def __init__(self, visible: Path, thermal: Path, session: str | None = None, offset_ms: float = 0.0) -> None:
+    def __init__(self, visible: Path, thermal: Path, offset_ms: float = 0.0) -> None:
         """offset_ms: added to thermal stamps. Raises BadInputError when a file is no video."""
         self.path = visible
         self._thermal = thermal
         self._offset_ns = round(offset_ms * 1e6)
         self.offered = 0
-        self.session = session_name(session if session is not None else visible.stem)
+        self.session = session_name(visible.stem)
         refuse_same_picture(visible, thermal)
         for path, stream in ((visible, Stream.VISIBLE), (thermal, Stream.THERMAL)):
             open_reader(path, stream).close()

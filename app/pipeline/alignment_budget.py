@@ -127,8 +127,7 @@ class _Shift:
 class ShiftMeter:
     """Residual shift of thermal against visible: the median of the reliable measurements of 30 s. Not thread-safe."""
 
-    def __init__(self, max_shift_px: int = MAX_SHIFT_PX) -> None:
-        self._max_shift_px = max_shift_px
+    def __init__(self) -> None:
         self._shifts: deque[_Shift] = deque(maxlen=64)
 
     def measure(self, visible: npt.NDArray[np.uint8], thermal: npt.NDArray[np.uint8], timestamp_ns: int) -> None:
@@ -143,7 +142,7 @@ class ShiftMeter:
             )
         luma, factor = _reduced(visible, _SHIFT_WIDTH_PX)
         heat, _ = _reduced(thermal, _SHIFT_WIDTH_PX)
-        found = estimate_shift(luma, heat, max(1, math.ceil(self._max_shift_px / factor)))
+        found = estimate_shift(luma, heat, max(1, math.ceil(MAX_SHIFT_PX / factor)))
         self._shifts.append(_Shift(timestamp_ns, found.dx_px * factor, found.dy_px * factor, found.reliable))
 
     def shift_px(self, now_ns: int) -> tuple[float, float] | None:

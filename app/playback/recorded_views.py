@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
 
@@ -114,7 +114,6 @@ def export_png(
     stop: int,
     agc: AgcConfig,
     damaged: DamagedPairs,
-    progress: Callable[[int], None] | None = None,
 ) -> int:
     """Write each pair's view as FOLDER/INDEX.png; returns how many were written. Damaged ones are left out and counted.
 
@@ -143,8 +142,6 @@ def export_png(
         except OSError as error:
             raise RecordingError(f"{path} could not be written: {error.strerror}. Free some space.") from error
         count += 1
-        if progress is not None:
-            progress(count)
     return count
 
 

@@ -49,6 +49,7 @@ BOARDS: tuple[str, ...] = (
 """Boards offered first, as `calibration.board.parse_board` reads them; the first one suits most rigs."""
 
 _WAIT_S = 0.1
+_VIEWS = 20  # to capture
 _LEAST_VIEWS = 3  # below that there is nothing to solve
 
 
@@ -159,7 +160,6 @@ class CalibrationSession:
         board: description, as in `BOARDS`.
         folder: for the calibration file and its report.
         name: of the rig, the beginning of the files' names.
-        target: views to capture.
         working_distance_m: where the alignment is to be exact; 0 = near to horizon.
         cameras: which they are, and what is added to their stamps.
     """
@@ -171,13 +171,12 @@ class CalibrationSession:
         folder: Path,
         name: str,
         *,
-        target: int = 20,
         working_distance_m: float = 0.0,
         cameras: CamerasInUse = CamerasInUse(),
     ) -> None:
         self.progress: LatestSlot[CaptureProgress] = LatestSlot()
         self._source, self._board, self._folder, self._name = source, board, folder, name
-        self._target, self._distance_m, self._cameras = target, working_distance_m, cameras
+        self._distance_m, self._cameras = working_distance_m, cameras
         self._lock = threading.Lock()
         self._state = SessionState.CAPTURING
         self._error = ""
@@ -258,7 +257,7 @@ class CalibrationSession:
 
         board = parse_board(self._board)
         movement = BoardMovement(self._cameras.added_ms)
-        guide = CaptureGuide(board, target=self._target, exactly=False, working_distance_m=self._distance_m)
+        guide = CaptureGuide(board, target=_VIEWS, exactly=False, working_distance_m=self._distance_m)
         sequence = looked_at = 0
         while not self._stopping.is_set():
             if self._solve_asked.is_set():
@@ -279,7 +278,7 @@ class CalibrationSession:
                 view = verdict.view
                 movement.add(visible.timestamp_ns, view.found_visible, thermal.timestamp_ns, view.found_thermal)
             looked_at += 1
-            self.progress.put(_progress(guide, verdict, self._target, looked_at))
+            self.progress.put(_progress(guide, verdict, looked_at))
 
     def _solve(self, guide: CaptureGuide, board: Board, movement: BoardMovement) -> None:
         try:
@@ -334,7 +333,7 @@ class CalibrationSession:
             outcome.report.unlink(missing_ok=True)
 
 
-def _progress(guide: CaptureGuide, verdict: CaptureVerdict, target: int, looked_at: int) -> CaptureProgress:
+def _progress(guide: CaptureGuide, verdict: CaptureVerdict, looked_at: int) -> CaptureProgress:
     view = verdict.view
     places: list[npt.NDArray[np.float64] | None] = []
     for found in (view.found_visible, view.found_thermal):
@@ -348,7 +347,7 @@ def _progress(guide: CaptureGuide, verdict: CaptureVerdict, target: int, looked_
         reason=verdict.reason,
         guidance=verdict.guidance,
         views=len(guide.accepted),
-        target=target,
+        target=_VIEWS,
         coverage=guide.coverage,
         cells=guide.cells,
         ready=len(guide.accepted) >= _LEAST_VIEWS,

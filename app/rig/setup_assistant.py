@@ -390,14 +390,14 @@ def write_rig(
         raise
 
 
-def write_config(path: Path, text: str, overwrite: bool = False) -> AppConfig:
+def write_config(path: Path, text: str) -> AppConfig:
     """Write a configuration file and read it back.
 
     Raises:
         UsageError: the file exists and may not be replaced. ConfigError: it cannot be written, or is wrong (then
             nothing is left behind).
     """
-    if path.exists() and not overwrite:
+    if path.exists():
         raise UsageError(f"{path} exists already; give another name")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

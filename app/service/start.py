@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -76,11 +75,11 @@ class RequestedRecordingFile:
             )
 
 
-def state_directory(config: ServiceConfig, environment: Mapping[str, str] = os.environ) -> Path:
+def state_directory(config: ServiceConfig) -> Path:
     """Where to keep what survives a restart."""
     if config.state_directory is not None:
         return config.state_directory
-    folder = environment.get("STATE_DIRECTORY", "").partition(":")[0]
+    folder = os.environ.get("STATE_DIRECTORY", "").partition(":")[0]
     return Path(folder) if folder else Path(platformdirs.user_state_path("lumitherm"))
 
 
@@ -103,7 +102,7 @@ class ServiceStart:
     safe_mode: bool = False
 
 
-def begin_run(config: AppConfig, ledger: StartLedger | None = None) -> ServiceStart:
+def begin_run(config: AppConfig) -> ServiceStart:
     """Note this start, and decide whether it is in safe mode. Call it once, before the pipeline is made.
 
     Returns:
@@ -113,8 +112,7 @@ def begin_run(config: AppConfig, ledger: StartLedger | None = None) -> ServiceSt
         ConfigError: the state folder cannot be written.
     """
     limits = config.service.watchdog
-    if ledger is None:
-        ledger = StartLedger(state_directory(config.service) / f"starts-{plain_name(config.rig)}.json", limits.window_s)
+    ledger = StartLedger(state_directory(config.service) / f"starts-{plain_name(config.rig)}.json", limits.window_s)
     restarts = ledger.begin()
     if restarts < limits.max_restarts:
         return ServiceStart(config, ledger, restarts)

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from fusion_core.colour import check_pair, luminance, replace_luminance
 from fusion_core.errors import EngineError
-from fusion_core.shift import MAX_SHIFT_PX, ShiftEstimate, estimate_shift, translate
+from fusion_core.shift import ShiftEstimate, estimate_shift, translate
 
 __all__ = [
     "AverageEngine",
@@ -89,15 +89,14 @@ class NccPyramidEngine(_ClassicalEngine):
 
     _name = "ncc-pyramid"
 
-    def __init__(self, max_shift_px: int = MAX_SHIFT_PX) -> None:
-        self._max_shift_px = max_shift_px
+    def __init__(self) -> None:
         self._reliable: ShiftEstimate | None = None
         self.last_estimate: ShiftEstimate | None = None
 
     def _fuse_luminance(self, visible: np.ndarray, thermal: np.ndarray) -> np.ndarray:
         if min(thermal.shape) < 16:  # too small to hold outlines
             return fuse_pyramid(visible, thermal)
-        estimate = self.last_estimate = estimate_shift(visible, thermal, self._max_shift_px)
+        estimate = self.last_estimate = estimate_shift(visible, thermal)
         if estimate.reliable:
             self._reliable = estimate
         used = self._reliable if self._reliable is not None else estimate
@@ -164,7 +163,7 @@ def _hot_table(strength: float) -> npt.NDArray[np.uint8]:
     return np.asarray(np.clip(opacity, 0.0, 1.0) * 255.0 + 0.5, np.uint8)
 
 
-def fuse_pyramid(visible: np.ndarray, thermal: np.ndarray, levels: int = _DETAIL_LEVELS) -> np.ndarray:
+def fuse_pyramid(visible: np.ndarray, thermal: np.ndarray) -> np.ndarray:
     """Fuse two planes by their Laplacian pyramids (Burt and Adelson 1983).
 
     Each detail coefficient comes from the plane where it is larger in magnitude (of equal ones the visible's); the
@@ -172,7 +171,6 @@ def fuse_pyramid(visible: np.ndarray, thermal: np.ndarray, levels: int = _DETAIL
 
     Args:
         visible, thermal: (H, W) uint8.
-        levels: detail levels, fewer for planes too small for them.
 
     Returns:
         (H, W) uint8.
@@ -181,7 +179,7 @@ def fuse_pyramid(visible: np.ndarray, thermal: np.ndarray, levels: int = _DETAIL
     visible = np.left_shift(visible, _FIXED_POINT_BITS, dtype=np.int16)
     thermal = np.left_shift(thermal, _FIXED_POINT_BITS, dtype=np.int16)
     details: list[np.ndarray] = []
-    while len(details) < levels and min(visible.shape) > 1:
+    while len(details) < _DETAIL_LEVELS and min(visible.shape) > 1:
         visible, visible_detail = _split(visible)
         thermal, thermal_detail = _split(thermal)
         details.append(_stronger(visible_detail, thermal_detail))

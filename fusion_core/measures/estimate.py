@@ -231,21 +231,18 @@ def rig_moments(config: SimulatedRigConfig, frames: int) -> Iterator[RigMoment]:
         yield RigMoment(visible, thermal, np.asarray(truth), cv2.dilate(jump.astype(np.uint8), reach) > 0)
 
 
-def rig_errors(
-    estimator: Estimator, moments: Sequence[RigMoment], *, standing: bool, video: VideoOptions | None = None
-) -> RigErrors:
+def rig_errors(estimator: Estimator, moments: Sequence[RigMoment], *, standing: bool) -> RigErrors:
     """Run the estimate over a rig's video as an engine would.
 
     Args:
         standing: the rig does not pan; else what moves over time is not told apart from what should move.
-        video: how often it is made and how smoothed; None: as engines do by default.
 
     Raises:
         ValueError: the video ends before the estimate has settled (20 frames).
     """
     if len(moments) <= _SETTLED:
         raise ValueError(f"{len(moments)} frames, must be more than {_SETTLED}")
-    video = video if video is not None else VideoOptions()
+    video = VideoOptions()
     every, smoothing = video.align_every, video.align_smoothing
     began_s = time.process_time()
     running = RunningDisplacement(estimator, every, smoothing=smoothing)

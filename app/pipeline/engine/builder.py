@@ -110,11 +110,8 @@ class EngineBuilder:
     request (UsageError: no such weights) is not.
     """
 
-    def __init__(
-        self, factory: EngineFactory, on_failure: Callable[[str, BaseException], None], *, child: bool = True
-    ) -> None:
-        """child: convert networks in a process of their own, at low priority."""
-        self._factory, self._child = factory, child
+    def __init__(self, factory: EngineFactory, on_failure: Callable[[str, BaseException], None]) -> None:
+        self._factory = factory
         self._changed = threading.Condition()
         self._request: _Request | None = None
         self._first: _Request | None = None  # for the engine that stands in
@@ -275,7 +272,7 @@ class EngineBuilder:
 
         def ahead(kind: str) -> None:
             family = kind.partition("-")[0]
-            if family in asked or not self._child:
+            if family in asked:
                 return
             asked.add(family)
             on_gpu = family == _GPU_FAMILY

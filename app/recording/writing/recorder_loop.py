@@ -75,12 +75,11 @@ class RecorderLoop:
         on_change: Callable[[], None],
         on_end: Callable[[tuple[SegmentInfo, ...]], None],
         wake: Callable[[], None] = lambda: None,
-        guard: DiskGuard | None = None,
     ) -> None:
         self._config = config
         self._clock = clock
         self._on_change, self._on_end = on_change, on_end
-        self._guard = guard if guard is not None else DiskGuard(config)
+        self._guard = DiskGuard(config)
         self.bank = EncoderBank(config, self._sink, self._mark, self._on_encoder_trouble, wake)
         self._ring = PacketRing(config.pre_event_s, round(config.pre_event_max_mb * 1e6))
         self._ladder = LoadLadder(config.ordered_tracks)

@@ -42,9 +42,8 @@ class Preview:
         width: int,
         fps: float,
         shown: Callable[[FusedFrame], None] = lambda frame: None,
-        clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._latest, self._width, self._period_s, self._shown, self._clock_s = latest, width, 1 / fps, shown, clock_s
+        self._latest, self._width, self._period_s, self._shown = latest, width, 1 / fps, shown
         self._lock = threading.Lock()
         self._kept: dict[str, tuple[int, float, bytes]] = {}
         self._told = 0
@@ -56,7 +55,7 @@ class Preview:
             RunError: there is no such picture now.
         """
         with self._lock:
-            sequence, now_s = self._latest.sequence, self._clock_s()
+            sequence, now_s = self._latest.sequence, time.monotonic()
             kept = self._kept.get(name)
             if kept is not None and (kept[0] == sequence or now_s - kept[1] < self._period_s):
                 return kept[0], kept[2]

@@ -145,11 +145,10 @@ class RetentionThread(ServiceWorker):
         prefix: str,
         busy: Callable[[], Iterable[Path]],
         on_failure: Callable[[BaseException], None],
-        free: Callable[[Path], int] = free_bytes,
     ) -> None:
         super().__init__("retention", self._work, on_failure)
         self._config, self._directory, self._prefix = config, directory, prefix
-        self._busy, self._free = busy, free
+        self._busy = busy
         self._events: dict[Path, tuple[int, bool]] = {}
         self._book: AgeBook | None = None
         self._sizes: dict[Path, int] = {}
@@ -171,7 +170,7 @@ class RetentionThread(ServiceWorker):
         grown = self._growing(videos)
         busy_videos = [video for video in videos if video.resolve() in busy or video in grown]
         kept = [entry for video in videos if (entry := self._facts(video)) is not None]
-        doomed = plan(kept, config, self._free(self._directory), busy_videos)
+        doomed = plan(kept, config, free_bytes(self._directory), busy_videos)
         for video in doomed:
             self.heartbeat.allow(_FILE_S)
             freed = delete_recording(video)

@@ -144,12 +144,9 @@ class TriggerThread(ServiceWorker):
         rules: Sequence[Rule],
         mark: Callable[[str], object],
         on_failure: Callable[[BaseException], None],
-        clock_s: Callable[[], float] = time.monotonic,
-        wall: Callable[[], datetime] = lambda: datetime.now().astimezone(),
     ) -> None:
         super().__init__("triggers", self._work, on_failure)
         self._latest, self._rules, self._mark = latest, list(rules), mark
-        self._clock_s, self._wall = clock_s, wall
         self._lock = threading.Lock()
 
     def use(self, rules: Sequence[Rule]) -> None:
@@ -167,8 +164,8 @@ class TriggerThread(ServiceWorker):
         frame, sequence = self._latest.peek(), self._latest.sequence
         with self._lock:
             rules = list(self._rules)
-        now_s = self._clock_s()
-        fired = [rule for rule in rules if rule.on_time(now_s, self._wall())]
+        now_s = time.monotonic()
+        fired = [rule for rule in rules if rule.on_time(now_s, datetime.now().astimezone())]
         if frame is not None and sequence != seen:
             fired += [rule for rule in rules if rule.on_detections(now_s, frame.detections)]
             thermal, flags = frame.pair.thermal, frame.pair.flags
