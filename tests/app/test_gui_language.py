@@ -217,7 +217,19 @@ OLD_WORDS = (
     "The visible stamps are", "reopened by itself", "mend what the message", "A view is kept by itself",
     "Levels differ in lightness", '"As the system"', '"Use these"', '"Look again"',
 )  # fmt: skip
-OLD_GERMAN = ("Rechenwerk", "Thermik", "Thermisch-Anteil", "ichtbar", "Sichtbild", "SICHTBILD")
+OLD_GERMAN = (
+    "Rechenwerk",
+    "Thermik",
+    "Thermisch-Anteil",
+    "ichtbar",
+    "Sichtbild",
+    "SICHTBILD",
+    "hermisch",
+    "Thermal",
+    "B/s",
+    "Gebrauch",
+    "PLATTE",
+)
 
 
 def test_words_that_nobody_understood_do_not_come_back() -> None:

@@ -16,7 +16,7 @@
     <message>
         <location filename="../common/actions.py" line="64" />
         <source>Thermal</source>
-        <translation>Thermisch</translation>
+        <translation>Wärmebild</translation>
     </message>
     <message>
         <location filename="../common/actions.py" line="65" />
@@ -86,7 +86,7 @@
     <message>
         <location filename="../common/actions.py" line="95" />
         <source>What is thermal here? (hold)</source>
-        <translation>Was ist hier thermisch? (halten)</translation>
+        <translation>Was kommt hier vom Wärmebild? (halten)</translation>
     </message>
     <message>
         <location filename="../common/actions.py" line="97" />
@@ -191,7 +191,7 @@
     <message>
         <location filename="../common/actions.py" line="133" />
         <source>Next AGC mode</source>
-        <translation>Nächste AGC-Art</translation>
+        <translation>Nächster AGC-Modus</translation>
     </message>
     <message>
         <location filename="../common/actions.py" line="135" />
@@ -226,7 +226,7 @@
     <message>
         <location filename="../common/actions.py" line="142" />
         <source>Loop</source>
-        <translation>Schleife</translation>
+        <translation>Wiederholen</translation>
     </message>
     <message>
         <location filename="../common/actions.py" line="143" />
@@ -256,7 +256,7 @@
     <message>
         <location filename="../common/actions.py" line="148" />
         <source>Render the range to a file</source>
-        <translation>Bereich in eine Datei rechnen</translation>
+        <translation>Bereich als Datei exportieren</translation>
     </message>
     <message>
         <location filename="../common/actions.py" line="150" />
@@ -340,12 +340,12 @@
     <message>
         <location filename="../live/agc_panel.py" line="30" />
         <source>Cold tail</source>
-        <translation>Kalter Rand</translation>
+        <translation>Kaltes Ende</translation>
     </message>
     <message>
         <location filename="../live/agc_panel.py" line="31" />
         <source>Hot tail</source>
-        <translation>Heißer Rand</translation>
+        <translation>Heißes Ende</translation>
     </message>
     <message>
         <location filename="../live/agc_panel.py" line="32" />
@@ -385,12 +385,12 @@
     <message>
         <location filename="../live/agc_panel.py" line="50" />
         <source>AGC mode</source>
-        <translation>Art der AGC</translation>
+        <translation>AGC-Modus</translation>
     </message>
     <message>
         <location filename="../live/agc_panel.py" line="56" />
         <source>Mode</source>
-        <translation>Art</translation>
+        <translation>Modus</translation>
     </message>
     <message>
         <location filename="../live/agc_panel.py" line="62" />
@@ -407,12 +407,12 @@
     <message>
         <location filename="../setup/assistant_controller.py" line="184" />
         <source>The thermal camera is {0:.0f} ms behind the visible one; this will be corrected.</source>
-        <translation>Die Wärmebildkamera hinkt der Tageslichtkamera um {0:.0f} ms nach; das wird ausgeglichen.</translation>
+        <translation>Die Wärmebildkamera ist gegenüber der Tageslichtkamera um {0:.0f} ms verzögert; das wird ausgeglichen.</translation>
     </message>
     <message>
         <location filename="../setup/assistant_controller.py" line="186" />
         <source>The visible camera is {0:.0f} ms behind the thermal one; this will be corrected.</source>
-        <translation>Die Tageslichtkamera hinkt der Wärmebildkamera um {0:.0f} ms nach; das wird ausgeglichen.</translation>
+        <translation>Die Tageslichtkamera ist gegenüber der Wärmebildkamera um {0:.0f} ms verzögert; das wird ausgeglichen.</translation>
     </message>
     <message>
         <location filename="../setup/assistant_controller.py" line="189" />
@@ -680,7 +680,7 @@
     <message>
         <location filename="../setup/calibration_controller.py" line="254" />
         <source>Calibration {0} is in use, {1}</source>
-        <translation>Kalibrierung {0} ist in Gebrauch, {1}</translation>
+        <translation>Kalibrierung {0} wird verwendet, {1}</translation>
     </message>
     <message>
         <location filename="../setup/calibration_controller.py" line="266" />
@@ -712,7 +712,7 @@
     <message>
         <location filename="../setup/calibration_page.py" line="168" />
         <source>Thermal</source>
-        <translation>Thermisch</translation>
+        <translation>Wärmebild</translation>
     </message>
     <message>
         <location filename="../setup/calibration_page.py" line="197" />
@@ -798,7 +798,7 @@
     <message>
         <location filename="../setup/calibration_page.py" line="266" />
         <source>Field of both cameras covered: nothing yet</source>
-        <translation>Feld beider Kameras abgedeckt: noch nichts</translation>
+        <translation>Gemeinsames Blickfeld abgedeckt: noch nichts</translation>
     </message>
     <message>
         <location filename="../setup/calibration_page.py" line="267" />
@@ -899,7 +899,7 @@
     <message>
         <location filename="../setup/calibration_page.py" line="376" />
         <source>Held-out error {0:.2f} thermal px (95 %: {1:.2f}). Exact at {2:.1f} m; parallax stays inside {3:g} visible px from {4:.1f} m to {5}.</source>
-        <translation>Fehler auf ungesehenen Ansichten {0:.2f} px im Wärmebild (95 %: {1:.2f}). Genau bei {2:.1f} m; die Parallaxe bleibt unter {3:g} px im Tageslichtbild von {4:.1f} m bis {5}.</translation>
+        <translation>Fehler an zurückgehaltenen Ansichten {0:.2f} px im Wärmebild (95 %: {1:.2f}). Genau bei {2:.1f} m; die Parallaxe bleibt unter {3:g} px im Tageslichtbild von {4:.1f} m bis {5}.</translation>
     </message>
     <message>
         <location filename="../setup/calibration_page.py" line="395" />
@@ -919,7 +919,7 @@
     <message>
         <location filename="../setup/calibration_page.py" line="412" />
         <source>Visible is stamped {0:+.1f} ms against thermal (±{1:.1f}); put right from the next start of the cameras on</source>
-        <translation>Tageslicht ist {0:+.1f} ms gegen Thermal gestempelt (±{1:.1f}); ab dem nächsten Start der Kameras berichtigt</translation>
+        <translation>Zeitstempel des Tageslichtbilds gegenüber dem Wärmebild: {0:+.1f} ms (±{1:.1f}); ab dem nächsten Start der Kameras korrigiert</translation>
     </message>
     <message>
         <location filename="../setup/calibration_page.py" line="419" />
@@ -1022,7 +1022,7 @@
     <message>
         <location filename="../live/rig_panels.py" line="287" />
         <source>In use: {0}</source>
-        <translation>In Gebrauch: {0}</translation>
+        <translation>Verwendet: {0}</translation>
     </message>
     <message>
         <location filename="../live/rig_panels.py" line="291" />
@@ -1054,12 +1054,12 @@
     <message>
         <location filename="../setup/calibration_words.py" line="22" />
         <source>{0} of the common field covered</source>
-        <translation>{0} des gemeinsamen Felds abgedeckt</translation>
+        <translation>{0} des gemeinsamen Blickfelds abgedeckt</translation>
     </message>
     <message>
         <location filename="../setup/calibration_words.py" line="23" />
         <source>{0} of the common field in the thermal picture covered</source>
-        <translation>{0} des gemeinsamen Felds im Wärmebild abgedeckt</translation>
+        <translation>{0} des gemeinsamen Blickfelds im Wärmebild abgedeckt</translation>
     </message>
     <message>
         <location filename="../setup/calibration_words.py" line="24" />
@@ -1114,12 +1114,12 @@
     <message>
         <location filename="../setup/calibration_words.py" line="35" />
         <source>Bring the board to the {0} of the common field</source>
-        <translation>Die Tafel im gemeinsamen Feld {0} zeigen</translation>
+        <translation>Die Tafel im gemeinsamen Blickfeld {0} zeigen</translation>
     </message>
     <message>
         <location filename="../setup/calibration_words.py" line="36" />
         <source>Bring the board to the {0} of the common field in the thermal picture</source>
-        <translation>Die Tafel im gemeinsamen Feld des Wärmebilds {0} zeigen</translation>
+        <translation>Die Tafel im gemeinsamen Blickfeld des Wärmebilds {0} zeigen</translation>
     </message>
     <message>
         <location filename="../setup/calibration_words.py" line="37" />
@@ -1284,7 +1284,7 @@
     <message>
         <location filename="../setup/calibration_words.py" line="71" />
         <source>common field that the boards were held in</source>
-        <translation>gemeinsames Feld, in dem die Tafel gehalten wurde</translation>
+        <translation>gemeinsames Blickfeld, in dem die Tafel gehalten wurde</translation>
     </message>
     <message>
         <location filename="../setup/calibration_words.py" line="72" />
@@ -1314,7 +1314,7 @@
     <message>
         <location filename="../setup/calibration_words.py" line="77" />
         <source>{0} thermal px</source>
-        <translation>{0} thermische px</translation>
+        <translation>{0} px (Wärmebild)</translation>
     </message>
     <message>
         <location filename="../setup/calibration_words.py" line="78" />
@@ -1329,7 +1329,7 @@
     <message>
         <location filename="../setup/calibration_words.py" line="80" />
         <source>Capture poses where the uncertainty map is dark, at the borders above all</source>
-        <translation>Lagen dort aufnehmen, wo die Karte der Unsicherheit dunkel ist, vor allem an den Rändern</translation>
+        <translation>Lagen dort aufnehmen, wo die Unsicherheitskarte dunkel ist, vor allem an den Rändern</translation>
     </message>
     <message>
         <location filename="../setup/calibration_words.py" line="81" />
@@ -1369,22 +1369,22 @@
     <message>
         <location filename="../setup/calibration_words.py" line="98" />
         <source>Each camera fits alone ({0} visible px, {1} thermal px), but both together are off by {2} visible px and {3} thermal px: the views were not taken at the same moment, or the board is bent</source>
-        <translation>Jede Kamera passt für sich (Tageslicht {0} px, Thermal {1} px), zusammen aber liegen beide um {2} px (Tageslicht) und {3} px (Thermal) daneben: Die Ansichten sind nicht vom selben Augenblick, oder die Tafel ist verbogen</translation>
+        <translation>Jede Kamera passt für sich (Tageslicht {0} px, Wärmebild {1} px), zusammen aber liegen beide um {2} px (Tageslicht) und {3} px (Wärmebild) daneben: Die Ansichten sind nicht vom selben Augenblick, oder die Tafel ist verbogen</translation>
     </message>
     <message>
         <location filename="../setup/calibration_words.py" line="103" />
         <source>Each camera fits alone ({0} visible px, {1} thermal px), but both together are off by {2} visible px and {3} thermal px, and the views differ by {4} degrees about how the cameras are turned, where noise explains {5}: the views were not taken at the same moment, or the board is bent</source>
-        <translation>Jede Kamera passt für sich (Tageslicht {0} px, Thermal {1} px), zusammen aber liegen beide um {2} px (Tageslicht) und {3} px (Thermal) daneben, und die Ansichten sind sich um {4} Grad uneins, wie die Kameras gedreht sind, wo Rauschen {5} erklärt: Die Ansichten sind nicht vom selben Augenblick, oder die Tafel ist verbogen</translation>
+        <translation>Jede Kamera passt für sich (Tageslicht {0} px, Wärmebild {1} px), zusammen aber liegen beide um {2} px (Tageslicht) und {3} px (Wärmebild) daneben, und die Ansichten weichen in der Drehung der Kameras um {4} Grad voneinander ab, durch Rauschen erklärbar sind {5}: Die Ansichten sind nicht vom selben Augenblick, oder die Tafel ist verbogen</translation>
     </message>
     <message>
         <location filename="../setup/calibration_words.py" line="109" />
         <source>Each camera is off when alone ({0} visible px, {1} thermal px), but both together are off by {2} visible px and {3} thermal px: the views were not taken at the same moment, or the board is bent, or its lengths are not those that were given</source>
-        <translation>Jede Kamera liegt schon für sich daneben (Tageslicht {0} px, Thermal {1} px), zusammen aber liegen beide um {2} px (Tageslicht) und {3} px (Thermal) daneben: Die Ansichten sind nicht vom selben Augenblick, oder die Tafel ist verbogen, oder ihre Maße sind nicht die angegebenen</translation>
+        <translation>Jede Kamera liegt schon für sich daneben (Tageslicht {0} px, Wärmebild {1} px), zusammen aber liegen beide um {2} px (Tageslicht) und {3} px (Wärmebild) daneben: Die Ansichten sind nicht vom selben Augenblick, oder die Tafel ist verbogen, oder ihre Maße sind nicht die angegebenen</translation>
     </message>
     <message>
         <location filename="../setup/calibration_words.py" line="115" />
         <source>Each camera is off when alone ({0} visible px, {1} thermal px), but both together are off by {2} visible px and {3} thermal px, and the views differ by {4} degrees about how the cameras are turned, where noise explains {5}: the views were not taken at the same moment, or the board is bent, or its lengths are not those that were given</source>
-        <translation>Jede Kamera liegt schon für sich daneben (Tageslicht {0} px, Thermal {1} px), zusammen aber liegen beide um {2} px (Tageslicht) und {3} px (Thermal) daneben, und die Ansichten sind sich um {4} Grad uneins, wie die Kameras gedreht sind, wo Rauschen {5} erklärt: Die Ansichten sind nicht vom selben Augenblick, oder die Tafel ist verbogen, oder ihre Maße sind nicht die angegebenen</translation>
+        <translation>Jede Kamera liegt schon für sich daneben (Tageslicht {0} px, Wärmebild {1} px), zusammen aber liegen beide um {2} px (Tageslicht) und {3} px (Wärmebild) daneben, und die Ansichten weichen in der Drehung der Kameras um {4} Grad voneinander ab, durch Rauschen erklärbar sind {5}: Die Ansichten sind nicht vom selben Augenblick, oder die Tafel ist verbogen, oder ihre Maße sind nicht die angegebenen</translation>
     </message>
     <message>
         <location filename="../setup/calibration_words.py" line="122" />
@@ -1394,7 +1394,7 @@
     <message>
         <location filename="../setup/calibration_words.py" line="123" />
         <source>Fitting both together would move the principal points by {0} visible px and {1} thermal px; so both lenses are held as each camera alone gives them</source>
-        <translation>Gemeinsam angepasst wanderten die Hauptpunkte um {0} px (Tageslicht) und {1} px (Thermal); darum bleiben beide Objektive so, wie jede Kamera für sich sie ergibt</translation>
+        <translation>Gemeinsam angepasst wanderten die Hauptpunkte um {0} px (Tageslicht) und {1} px (Wärmebild); darum bleiben beide Objektive so, wie jede Kamera für sich sie ergibt</translation>
     </message>
     <message>
         <location filename="../setup/calibration_words.py" line="129" />
@@ -1488,7 +1488,7 @@
     <message>
         <location filename="../live/comparison_controller.py" line="119" />
         <source>{0} is being put to use</source>
-        <translation>{0} wird in Gebrauch genommen</translation>
+        <translation>{0} wird eingesetzt</translation>
     </message>
     <message>
         <location filename="../live/comparison_controller.py" line="129" />
@@ -1549,7 +1549,7 @@
     <message>
         <location filename="../live/rig_panels.py" line="67" />
         <source>No other model was in use before</source>
-        <translation>Vorher war kein anderes Modell in Gebrauch</translation>
+        <translation>Vorher war kein anderes Modell im Einsatz</translation>
     </message>
     <message>
         <location filename="../live/rig_panels.py" line="73" />
@@ -1927,7 +1927,7 @@
     <message>
         <location filename="../measuring/measure_controller.py" line="107" />
         <source>Box</source>
-        <translation>Feld</translation>
+        <translation>Rechteck</translation>
     </message>
     <message>
         <location filename="../measuring/measure_controller.py" line="108" />
@@ -1969,22 +1969,22 @@
     <message>
         <location filename="../measuring/measure_panel.py" line="77" />
         <source>Profile along the line</source>
-        <translation>Verlauf entlang der Linie</translation>
+        <translation>Profil entlang der Linie</translation>
     </message>
     <message>
         <location filename="../measuring/measure_panel.py" line="93" />
         <source>Spot (tap) or box (drag)</source>
-        <translation>Punkt (tippen) oder Feld (ziehen)</translation>
+        <translation>Punkt (tippen) oder Rechteck (ziehen)</translation>
     </message>
     <message>
         <location filename="../measuring/measure_panel.py" line="94" />
         <source>Line with its profile</source>
-        <translation>Linie mit ihrem Verlauf</translation>
+        <translation>Linie mit ihrem Profil</translation>
     </message>
     <message>
         <location filename="../measuring/measure_panel.py" line="95" />
         <source>Polygon: tap its corners, the first one again to close it</source>
-        <translation>Vieleck: Ecken antippen, zum Schließen wieder die erste</translation>
+        <translation>Fläche: Ecken antippen, zum Schließen wieder die erste</translation>
     </message>
     <message>
         <location filename="../measuring/measure_panel.py" line="106" />
@@ -2108,7 +2108,7 @@
     <message>
         <location filename="../widgets/model_box.py" line="40" />
         <source>Add a weights file to the models; it is checked first</source>
-        <translation>Eine Gewichtsdatei zu den Modellen nehmen; sie wird zuerst geprüft</translation>
+        <translation>Eine Gewichtsdatei zu den Modellen hinzufügen; sie wird zuerst geprüft</translation>
     </message>
     <message>
         <location filename="../widgets/model_box.py" line="41" />
@@ -2128,12 +2128,12 @@
     <message>
         <location filename="../widgets/model_box.py" line="67" />
         <source>the one in use ({0})</source>
-        <translation>das in Gebrauch ({0})</translation>
+        <translation>das verwendete ({0})</translation>
     </message>
     <message>
         <location filename="../widgets/model_box.py" line="67" />
         <source>the one in use</source>
-        <translation>das in Gebrauch</translation>
+        <translation>das verwendete</translation>
     </message>
     <message>
         <location filename="../widgets/model_box.py" line="94" />
@@ -2167,7 +2167,7 @@
     <message>
         <location filename="../picture/operator_bar.py" line="103" />
         <source>Strength of thermal in the fused picture</source>
-        <translation>Stärke des Wärmebilds im fusionierten Bild</translation>
+        <translation>Anteil des Wärmebilds am fusionierten Bild</translation>
     </message>
     <message>
         <location filename="../picture/operator_bar.py" line="114" />
@@ -2178,7 +2178,7 @@
     <message>
         <location filename="../picture/operator_bar.py" line="124" />
         <source>Spot (tap) or box (drag)</source>
-        <translation>Punkt (tippen) oder Feld (ziehen)</translation>
+        <translation>Punkt (tippen) oder Rechteck (ziehen)</translation>
     </message>
     <message>
         <location filename="../picture/operator_bar.py" line="125" />
@@ -2284,7 +2284,7 @@
     <message>
         <location filename="../playback/playback_controller.py" line="349" />
         <source>Rendered {0} pairs to {1}</source>
-        <translation>{0} Paare nach {1} gerechnet</translation>
+        <translation>{0} Paare nach {1} exportiert</translation>
     </message>
     <message>
         <location filename="../playback/playback_controller.py" line="353" />
@@ -2326,7 +2326,7 @@
     <message>
         <location filename="../playback/playback_page.py" line="125" />
         <source>Position</source>
-        <translation>Stelle</translation>
+        <translation>Position</translation>
     </message>
     <message>
         <location filename="../playback/playback_page.py" line="168" />
@@ -2346,7 +2346,7 @@
     <message>
         <location filename="../playback/playback_page.py" line="183" />
         <source>Render a range</source>
-        <translation>Bereich rechnen</translation>
+        <translation>Bereich exportieren</translation>
     </message>
     <message>
         <location filename="../playback/playback_page.py" line="184" />
@@ -2361,12 +2361,12 @@
     <message>
         <location filename="../playback/playback_page.py" line="187" />
         <source>Range that is looped and rendered</source>
-        <translation>Bereich, der wiederholt und ausgegeben wird</translation>
+        <translation>Bereich, der wiederholt und exportiert wird</translation>
     </message>
     <message>
         <location filename="../playback/playback_page.py" line="194" />
         <source>Render A to a file…</source>
-        <translation>A in eine Datei rechnen…</translation>
+        <translation>A als Datei exportieren…</translation>
     </message>
     <message>
         <location filename="../playback/playback_page.py" line="196" />
@@ -2376,7 +2376,7 @@
     <message>
         <location filename="../playback/playback_page.py" line="200" />
         <source>Rendering</source>
-        <translation>Wird gerechnet</translation>
+        <translation>Wird exportiert</translation>
     </message>
     <message>
         <location filename="../playback/playback_page.py" line="233" />
@@ -2401,7 +2401,7 @@
     <message>
         <location filename="../playback/playback_page.py" line="362" />
         <source>Render to</source>
-        <translation>Rechnen nach</translation>
+        <translation>Exportieren nach</translation>
     </message>
     <message>
         <location filename="../playback/playback_page.py" line="362" />
@@ -2440,7 +2440,7 @@
     <message>
         <location filename="../setup/point_picker.py" line="53" />
         <source>Thermal picture</source>
-        <translation>Thermisches Bild</translation>
+        <translation>Wärmebild</translation>
     </message>
     <message>
         <location filename="../setup/point_picker.py" line="61" />
@@ -2475,7 +2475,7 @@
     <message>
         <location filename="../setup/point_picker.py" line="81" />
         <source>Used</source>
-        <translation>Benutzt</translation>
+        <translation>Verwendet</translation>
     </message>
     <message>
         <location filename="../setup/point_picker.py" line="83" />
@@ -2490,7 +2490,7 @@
     <message>
         <location filename="../setup/point_picker.py" line="99" />
         <source>Thermal</source>
-        <translation>Thermisch</translation>
+        <translation>Wärmebild</translation>
     </message>
     <message>
         <location filename="../setup/point_picker.py" line="106" />
@@ -2549,7 +2549,7 @@
     <message>
         <location filename="../live/rig_panels.py" line="108" />
         <source>thermal</source>
-        <translation>thermisch</translation>
+        <translation>Wärmebild</translation>
     </message>
     <message>
         <location filename="../live/rig_panels.py" line="115" />
@@ -2740,7 +2740,7 @@ in {1}</translation>
     <message>
         <location filename="../settings_dialog.py" line="81" />
         <source>View, palette, figures, panel and temperature scale are remembered for each rig by its name. Good, caution and bad each have their own sign: ● good, ▲ caution, ■ bad.</source>
-        <translation>Ansicht, Palette, Zahlen, Leiste und Temperaturskala werden für jede Anlage unter ihrem Namen gemerkt. Gut, Vorsicht und schlecht haben je ein eigenes Zeichen: ● gut, ▲ Vorsicht, ■ schlecht.</translation>
+        <translation>Ansicht, Palette, Zahlen, Bedienfeld und Temperaturskala werden für jede Anlage unter ihrem Namen gemerkt. Gut, Vorsicht und schlecht haben je ein eigenes Zeichen: ● gut, ▲ Vorsicht, ■ schlecht.</translation>
     </message>
     <message>
         <location filename="../settings_dialog.py" line="99" />
@@ -2808,7 +2808,7 @@ in {1}</translation>
     <message>
         <location filename="../live/rig_panels.py" line="189" />
         <source>Thermal</source>
-        <translation>Thermisch</translation>
+        <translation>Wärmebild</translation>
     </message>
     <message>
         <location filename="../live/rig_panels.py" line="220" />
@@ -2860,7 +2860,7 @@ in {1}</translation>
     <message>
         <location filename="../setup/start_page.py" line="231" />
         <source>A configuration (.yaml) or a recording (.mkv) from disk.</source>
-        <translation>Eine Konfiguration (.yaml) oder eine Aufnahme (.mkv) von der Platte.</translation>
+        <translation>Eine Konfiguration (.yaml) oder eine Aufnahme (.mkv) vom Datenträger.</translation>
     </message>
     <message>
         <location filename="../setup/start_page.py" line="241" />
@@ -2928,7 +2928,7 @@ in {1}</translation>
     <message>
         <location filename="../widgets/status_text.py" line="117" />
         <source>DISK FULL, NOT RECORDING</source>
-        <translation>PLATTE VOLL, KEINE AUFNAHME</translation>
+        <translation>SPEICHER VOLL, KEINE AUFNAHME</translation>
     </message>
     <message>
         <location filename="../widgets/status_text.py" line="119" />
@@ -2938,7 +2938,7 @@ in {1}</translation>
     <message>
         <location filename="../widgets/status_text.py" line="121" />
         <source>DISK {0} LEFT</source>
-        <translation>PLATTE: NOCH {0}</translation>
+        <translation>SPEICHER: NOCH {0}</translation>
     </message>
     <message>
         <location filename="../widgets/status_text.py" line="272" />
@@ -2975,7 +2975,7 @@ in {1}</translation>
         <location filename="../widgets/status_text.py" line="246" />
         <location filename="../widgets/status_text.py" line="175" />
         <source>fps</source>
-        <translation>B/s</translation>
+        <translation>fps</translation>
     </message>
     <message>
         <location filename="../widgets/status_text.py" line="177" />
@@ -3119,7 +3119,7 @@ in {1}</translation>
     <message>
         <location filename="../widgets/status_text.py" line="318" />
         <source>disk</source>
-        <translation>Platte</translation>
+        <translation>Speicher</translation>
     </message>
     <message>
         <location filename="../widgets/status_text.py" line="321" />
@@ -3163,7 +3163,7 @@ in {1}</translation>
     <message>
         <location filename="../widgets/timing_plot.py" line="165" />
         <source>Rate, fps</source>
-        <translation>Rate, B/s</translation>
+        <translation>Rate, fps</translation>
     </message>
     <message>
         <location filename="../widgets/timing_plot.py" line="165" />
@@ -3212,7 +3212,7 @@ in {1}</translation>
     <message>
         <location filename="../picture/video_view.py" line="85" />
         <source>thermal</source>
-        <translation>thermisch</translation>
+        <translation>Wärmebild</translation>
     </message>
     <message>
         <location filename="../picture/video_view.py" line="86" />
@@ -3355,7 +3355,7 @@ in {1}</translation>
     <message>
         <location filename="../widgets/view_panel.py" line="83" />
         <source>Thermal</source>
-        <translation>Thermisch</translation>
+        <translation>Wärmebild</translation>
     </message>
     <message>
         <location filename="../widgets/view_panel.py" line="85" />
@@ -3440,12 +3440,12 @@ in {1}</translation>
     <message>
         <location filename="../widgets/view_panel.py" line="121" />
         <source>1/64 K a count</source>
-        <translation>1/64 K je Zählwert</translation>
+        <translation>1/64 K je Rohwert</translation>
     </message>
     <message>
         <location filename="../widgets/view_panel.py" line="122" />
         <source>1/16 K a count</source>
-        <translation>1/16 K je Zählwert</translation>
+        <translation>1/16 K je Rohwert</translation>
     </message>
     <message>
         <location filename="../widgets/view_panel.py" line="123" />
@@ -3465,7 +3465,7 @@ in {1}</translation>
     <message>
         <location filename="../widgets/view_panel.py" line="176" />
         <source>{kelvin} K a count</source>
-        <translation>{kelvin} K je Zählwert</translation>
+        <translation>{kelvin} K je Rohwert</translation>
     </message>
 </context><context>
     <name>WindowController</name>
