@@ -163,21 +163,23 @@ def _tell_end(live: LiveFusion) -> None:
         say(f"lost: {cause} {count}")
     if live.recording.summary is not None:
         summary = live.recording.summary
+        gaps = [each.text for each in live.problems.recent() if (each.source, each.severity) == ("recording", "error")]
+        problems = list(dict.fromkeys([*gaps, *summary.problems]))
         tell(recording={
             "seconds": summary.seconds, "bytes": summary.bytes, "frames": dict(summary.frames),
-            "problems": list(summary.problems), "files": [str(segment.path) for segment in summary.segments],
+            "problems": problems, "files": [str(segment.path) for segment in summary.segments],
         })  # fmt: skip
-        for line in _describe_recording(live.recording.summary):
+        for line in _describe_recording(summary, problems):
             say(line)
 
 
-def _describe_recording(summary: RecordingSummary) -> list[str]:
+def _describe_recording(summary: RecordingSummary, problems: list[str]) -> list[str]:
     frames = ", ".join(f"{track} {count}" for track, count in summary.frames.items())
     lines = [
         f"recorded {summary.seconds:.1f} s, {summary.bytes / 1e6:.1f} MB, pictures: {frames or 'none'}"
         + "".join(f", refused {count} {track}" for track, count in summary.refused.items())
         + (f", left out {summary.left_out} fused" if summary.left_out else "")
     ]
-    lines += [f"problem: {problem}" for problem in summary.problems]
+    lines += [f"problem: {problem}" for problem in problems]
     lines += [str(segment.path) for segment in summary.segments]
     return lines

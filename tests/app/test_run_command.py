@@ -78,6 +78,14 @@ def test_a_signal_closes_the_recording(tmp_path: Path, number: signal.Signals) -
         assert reader.info.closed_in_order and len(reader) > 0
 
 
+def test_the_end_tells_that_the_disk_was_full_for_the_rest_of_the_run(tmp_path: Path) -> None:
+    done = subprocess.run(
+        ["prlimit", "--fsize=30000", *command(tmp_path, "--duration", "4", "--record")],
+        cwd=ROOT, capture_output=True, text=True, timeout=240, check=False,
+    )  # fmt: skip
+    assert "problem: nothing is recorded: " in done.stdout and "could not be written" in done.stdout, done.stdout
+
+
 def _signals(*names: str, before: str = "") -> subprocess.CompletedProcess[str]:
     """A program that stops in order, sent these signals at once."""
     program = f"""
