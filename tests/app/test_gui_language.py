@@ -225,7 +225,7 @@ OLD_GERMAN = (
     "Sichtbild",
     "SICHTBILD",
     "hermisch",
-    "Thermal",
+    "(Thermal)",
     "B/s",
     "Gebrauch",
     "PLATTE",
