@@ -12,6 +12,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from fusion_core.errors import CheckpointError, UsageError
 from fusion_core.rfvif import NETWORK_VERSION, Rfvif, RfvifConfig
@@ -135,7 +136,7 @@ def _fitting_config(path: Path, values: dict[str, Any], shapes: dict[str, tuple[
                 f"{path}: the header asks for {what}={asked}, its tensors have room for {most}; get the file again"
             )
     try:
-        with torch.device("meta"):
+        with torch.device("meta"), _WithoutInitialValues():
             wanted = {name: tuple(tensor.shape) for name, tensor in Rfvif(config).state_dict().items()}
     except (UsageError, TypeError, ValueError, RuntimeError, OverflowError) as error:
         first = " ".join(str(error).split())[:200]
@@ -147,6 +148,16 @@ def _fitting_config(path: Path, values: dict[str, Any], shapes: dict[str, tuple[
                 f" configuration makes it {wanted.get(name, 'unknown')}; get the file again"
             )
     return config
+
+
+class _WithoutInitialValues(TorchFunctionMode):
+    """Leaves new weights as they are: to fill them where there is no memory torch would import its whole compiler."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        given = kwargs or {}
+        if getattr(func, "__module__", None) == "torch.nn.init":
+            return args[0] if args else given["tensor"]
+        return func(*args, **given)
 
 
 def _check_header_size(path: Path, size: int) -> None:

@@ -145,16 +145,15 @@ class CorrelationStage(nn.Module):
         side = 2 * radius + 1
         voters = 1 + windows + int(whole_frame)
         # A perceptron over the channels, applied at every shift and position: one matrix product a layer.
-        self.score_in = nn.Parameter(torch.randn(hidden, 2 * voters) * (1.0 / voters) ** 0.5)
+        self.score_in = nn.Parameter(nn.init.normal_(torch.empty(hidden, 2 * voters), std=(1.0 / voters) ** 0.5))
         self.score_in_bias = nn.Parameter(torch.zeros(hidden, 1))
-        self.score_mid = nn.Parameter(torch.randn(hidden, hidden) * (2.0 / hidden) ** 0.5)
+        self.score_mid = nn.Parameter(nn.init.normal_(torch.empty(hidden, hidden), std=(2.0 / hidden) ** 0.5))
         self.score_mid_bias = nn.Parameter(torch.zeros(hidden, 1))
-        self.score_out = nn.Parameter(torch.randn(1, hidden) * (1.0 / hidden) ** 0.5)
+        self.score_out = nn.Parameter(nn.init.normal_(torch.empty(1, hidden), std=(1.0 / hidden) ** 0.5))
         self.prior = nn.Parameter(torch.zeros(1, side * side, 1, 1))
-        offsets = torch.arange(-radius, radius + 1, dtype=torch.float32)
-        dy, dx = torch.meshgrid(offsets, offsets, indexing="ij")
-        shifts = torch.stack((dx.reshape(-1), dy.reshape(-1))) * factor  # (2, S) in picture pixels
-        self.register_buffer("shifts", shifts.view(1, 2, -1, 1, 1), persistent=False)
+        steps = range(-radius * factor, radius * factor + 1, factor)  # in picture pixels
+        shifts = [[float(x) for _ in steps for x in steps], [float(y) for y in steps for _ in steps]]  # (2, S)
+        self.register_buffer("shifts", torch.tensor(shifts).view(1, 2, -1, 1, 1), persistent=False)
         candidates = voters
         self.select = nn.Sequential(
             nn.Conv2d(5 * candidates, 24, 3, padding=1),

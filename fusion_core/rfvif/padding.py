@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.fx.experimental.symbolic_shapes import statically_known_true
 
 __all__ = ["pad_to_multiple"]
 
@@ -20,7 +19,7 @@ def pad_to_multiple(image: Tensor, multiple: int, *, mirror: bool) -> Tensor:
         size = image.shape[dim]
         if torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
             size = int(size)  # traces are made for one size
-        if statically_known_true(size % multiple == 0):
+        if _always(size % multiple == 0):
             continue
         padded = (size + multiple - 1) // multiple * multiple
         index = torch.arange(padded, device=image.device)
@@ -28,3 +27,12 @@ def pad_to_multiple(image: Tensor, multiple: int, *, mirror: bool) -> Tensor:
         index = torch.minimum(index, 2 * last - index) if mirror else index.clamp(max=last)
         image = image.index_select(dim, index)
     return image
+
+
+def _always(condition: bool | torch.SymBool) -> bool:
+    """Whether it holds for every size that an exported program may be given."""
+    if isinstance(condition, bool):
+        return condition
+    from torch.fx.experimental.symbolic_shapes import statically_known_true  # half a second
+
+    return statically_known_true(condition)
