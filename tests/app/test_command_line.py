@@ -14,6 +14,7 @@ import subprocess
 import sys
 from collections import defaultdict
 from collections.abc import Iterator
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, get_args
@@ -409,6 +410,7 @@ def test_ctrl_c_says_so_at_any_time(library: str, tmp_path: Path) -> None:
     with subprocess.Popen(
         [sys.executable, "-c", "from app.__main__ import main; main()", "config", "check", stand_in], cwd=ROOT,
         env=os.environ | {"PYTHONPATH": str(tmp_path)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # a shell's background ignores it
     ) as process:  # fmt: skip
         assert process.stdout is not None and process.stdout.readline() == "\n"
         process.send_signal(signal.SIGINT)

@@ -171,7 +171,7 @@ def test_a_file_that_cannot_be_written_is_a_run_time_failure(run, pairs: Path, t
     (tmp_path / "file").write_text("")
     code, _, err = run("--pairs", pairs, "--engine", "average", "--shifts", "0", "--csv", tmp_path / "file" / "a.csv")
     assert code == 1
-    assert "could not be written" in err
+    assert "cannot be written" in err
 
 
 def test_pairs_that_are_off_are_registered_when_asked(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]

@@ -208,7 +208,10 @@ def refuse_unwritable(path: Path) -> None:
     """Raise RunError where nothing can be written under this name: found before the work, not after it."""
     from fusion_core.errors import RunError
 
-    there = next(place for place in (path, *path.absolute().parents) if place.exists())
+    try:
+        there = next(place for place in (path, *path.absolute().parents) if place.exists())
+    except OSError:  # no name of a file: the command says so
+        return
     if there != path and not there.is_dir():
         raise RunError(f"{path} cannot be written: {there} is a file, wanted a folder; give another place")
     folder = there if there.is_dir() else path.absolute().parent
