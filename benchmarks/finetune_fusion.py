@@ -199,7 +199,7 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--every", type=int, default=2, help="take every n-th pair")
     parser.add_argument(
-        "--teacher", help="preset or file whose gate of the visible picture is taken, in place of losses"
+        "--teacher", help="preset or file whose gate of the visible picture is taken, with levels put right"
     )
     parser.add_argument("--frames", type=Path, help="keep the aligned frames in this file, for further trials")
     wanted = parser.parse_args()

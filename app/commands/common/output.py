@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import json
 import math
 import os
@@ -210,8 +211,10 @@ def refuse_unwritable(path: Path) -> None:
 
     try:
         there = next(place for place in (path, *path.absolute().parents) if place.exists())
-    except OSError:  # no name of a file: the command says so
-        return
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:  # no name of a file: the command says so
+            return
+        raise
     if there != path and not there.is_dir():
         raise RunError(f"{path} cannot be written: {there} is a file, wanted a folder; give another place")
     folder = there if there.is_dir() else path.absolute().parent
